@@ -1,0 +1,18 @@
+//! The pure heart of Handover: identifiers, time, money, artefacts and their codec, the fee and ledger rules,
+//! the transfer state machine and the problem codes.
+//!
+//! Nothing here knows a runtime, a socket, a file or a database. Clock and randomness are parameters. What was
+//! verified ([`artefact::Verified`]) is a different type from what was claimed ([`artefact::Signed`]), and only a
+//! [`artefact::SignatureVerifier`] leads from one to the other.
+
+pub mod artefact;
+pub mod codec;
+pub mod id;
+pub mod money;
+pub mod problem;
+pub mod time;
+
+pub use id::{ContentRoot, Department, Digest, HospitalId, Party, PatientRef, TransferId};
+pub use money::{Amount, Currency};
+pub use problem::Code;
+pub use time::Timestamp;

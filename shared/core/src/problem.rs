@@ -1,0 +1,132 @@
+//! Problem codes: stable words that stand in refusals, problem documents (RFC 9457), logs and metrics. What they
+//! say to people is kept apart, in [`Code::text`], so that it can be translated.
+
+macro_rules! codes {
+    ($( $(#[$meta:meta])* $variant:ident = $word:literal, $exit:ident, $text:literal; )*) => {
+        /// A stable problem code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $( $(#[$meta])* #[doc = $text] $variant, )* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$( Self::$variant, )*];
+
+            /// The stable word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $word, )* }
+            }
+
+            /// What it means and what to do next, in English.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $( Self::$variant => $text, )* }
+            }
+
+            /// The kind of outcome, which decides a command's exit code.
+            #[must_use]
+            pub const fn outcome(self) -> Outcome {
+                match self { $( Self::$variant => Outcome::$exit, )* }
+            }
+        }
+
+        impl std::str::FromStr for Code {
+            type Err = crate::id::InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $( $word => Ok(Self::$variant), )*
+                    _ => Err(crate::id::InvalidId { kind: "problem code", reason: "not known to this version" }),
+                }
+            }
+        }
+    };
+}
+
+/// How a command ends. The numbers are its exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The other side or a rule said no.
+    Refused = 1,
+    /// The command was given wrongly.
+    Usage = 2,
+    /// A configuration file or data folder is not usable.
+    Configuration = 3,
+    /// Somebody could not be reached in time.
+    Unreachable = 4,
+    /// Something stored or received is not what it should be.
+    Integrity = 5,
+}
+
+codes! {
+    Malformed = "malformed", Integrity, "What was received cannot be read: it is damaged or of another kind. Send it again from its source.";
+    TooLarge = "too-large", Refused, "More bytes than are accepted. Nothing was read.";
+    BadSignature = "bad-signature", Integrity, "The signature does not match. What was received was altered or signed with another key.";
+    WrongSigner = "wrong-signer", Refused, "Signed, but not by the one who may sign this.";
+    UnknownHospital = "unknown-hospital", Refused, "This hospital is not in the directory. It enrols first.";
+    HospitalPending = "hospital-pending", Refused, "This hospital's enrolment waits for the root's certificate and two operators.";
+    HospitalSuspended = "hospital-suspended", Refused, "This hospital is suspended. Ask the federation's operators.";
+    HospitalRevoked = "hospital-revoked", Refused, "This hospital was revoked and takes no part any more.";
+    NotAdmitted = "not-admitted", Refused, "The connection showed no valid endpoint certificate.";
+    CertificateExpired = "certificate-expired", Refused, "A certificate in the chain is not valid at this time.";
+    DirectoryExpired = "directory-expired", Refused, "The directory has expired: no new transfers until the index sends a fresh one.";
+    DirectoryRollback = "directory-rollback", Integrity, "An older directory than the one held was offered and was refused.";
+    UnknownPatient = "unknown-patient", Refused, "This patient is not known here. Register and link first.";
+    UnknownTransfer = "unknown-transfer", Refused, "No transfer with this identifier is known here.";
+    UnknownRecord = "unknown-record", Refused, "No such record is here, or it may not be shown.";
+    NotLinked = "not-linked", Refused, "The patient has not linked themselves to this hospital.";
+    LinkCodeWrong = "link-code-wrong", Refused, "The link code is wrong, used or expired. Ask the desk for a new one.";
+    AskExpired = "ask-expired", Refused, "The patient's question is too old or from the future. Ask again; check the clock.";
+    AskMismatch = "ask-mismatch", Refused, "The patient's question names another hospital, transfer or purpose.";
+    KeyRecordOld = "key-record-old", Refused, "Signed under a patient key that has been replaced.";
+    QuoteExpired = "quote-expired", Refused, "The quote has expired. Ask for a new one.";
+    QuoteMismatch = "quote-mismatch", Refused, "The quote is not the one that was consented to.";
+    ConsentMismatch = "consent-mismatch", Refused, "The consent names another hospital, key, transfer or scope.";
+    ConsentExpired = "consent-expired", Refused, "The consent is not valid at this time.";
+    ConsentSpent = "consent-spent", Refused, "This one-time consent was already used.";
+    ConsentRevoked = "consent-revoked", Refused, "The patient took this consent back.";
+    CapExceeded = "cap-exceeded", Refused, "The fee is above what the payer signed for.";
+    MixedCurrencies = "mixed-currencies", Refused, "The priced tests are in more than one currency; a quote holds one.";
+    NothingInScope = "nothing-in-scope", Refused, "No record is in the scope that was asked for.";
+    PackageMismatch = "package-mismatch", Integrity, "The package is not the one that its header describes.";
+    PackageDamaged = "package-damaged", Integrity, "A part of the package fails its check.";
+    CannotOpen = "cannot-open", Integrity, "The package cannot be opened with the shares that were released.";
+    OutOfOrder = "out-of-order", Refused, "This step does not follow from the transfer's state.";
+    Conflict = "conflict", Refused, "The same identifier was used before with other content.";
+    PatientRefused = "patient-refused", Refused, "The patient said no.";
+    LedgerConflict = "ledger-conflict", Integrity, "A ledger entry with this identifier but other content exists.";
+    LedgerUnbalanced = "ledger-unbalanced", Integrity, "Debits and credits are not equal.";
+    EvidenceMissing = "evidence-missing", Refused, "The entry's evidence is incomplete or does not verify.";
+    AuditUnavailable = "audit-unavailable", Refused, "The audit log cannot be written, so nothing is disclosed.";
+    AccessDenied = "access-denied", Refused, "This is not allowed with the role, department or purpose given.";
+    StoreUnavailable = "store-unavailable", Configuration, "The data folder cannot be opened or written. Check the disk and that no other process uses it.";
+    StoreDamaged = "store-damaged", Integrity, "Stored data is damaged. Run check, then restore or repair.";
+    KeyUnavailable = "key-unavailable", Configuration, "The key file cannot be opened with this passphrase.";
+    ConfigInvalid = "config-invalid", Configuration, "The configuration file has faults; all are listed.";
+    UsageInvalid = "usage-invalid", Usage, "The command was not given as it needs to be.";
+    Unreachable = "unreachable", Unreachable, "The other side cannot be reached now. It is tried again by itself.";
+    Busy = "busy", Unreachable, "Too much is under way. Try again shortly.";
+    TimedOut = "timed-out", Unreachable, "No answer within the limit.";
+    ClockOff = "clock-off", Refused, "The clocks differ by more than five minutes. Set the clock.";
+    Internal = "internal", Integrity, "Something went wrong on this side. The log tells what.";
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Codes are carried by their stable word.
+impl crate::codec::Field for Code {
+    fn to_value(&self) -> Option<crate::codec::Value> {
+        Some(crate::codec::Value::Text(self.as_str().to_owned()))
+    }
+
+    fn from_value(value: Option<crate::codec::Value>) -> Result<Self, crate::codec::DecodeError> {
+        String::from_value(value)?
+            .parse()
+            .map_err(|_| crate::codec::DecodeError::value("unknown problem code"))
+    }
+}
