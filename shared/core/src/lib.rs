@@ -10,9 +10,11 @@ pub mod codec;
 pub mod id;
 pub mod money;
 pub mod problem;
+pub mod random;
 pub mod time;
 
 pub use id::{ContentRoot, Department, Digest, HospitalId, Party, PatientRef, TransferId};
 pub use money::{Amount, Currency};
 pub use problem::Code;
+pub use random::Random;
 pub use time::Timestamp;
