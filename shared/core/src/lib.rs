@@ -8,10 +8,14 @@
 pub mod artefact;
 pub mod codec;
 pub mod id;
+pub mod message;
 pub mod money;
 pub mod problem;
 pub mod random;
+pub mod rules;
 pub mod time;
+pub mod transfer;
+pub mod trust;
 
 pub use id::{ContentRoot, Department, Digest, HospitalId, Party, PatientRef, TransferId};
 pub use money::{Amount, Currency};

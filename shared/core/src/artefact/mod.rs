@@ -4,12 +4,23 @@
 //! (`typ`, RFC 9596) with its version; the unprotected header is empty. An envelope that does not encode to the
 //! received bytes again is refused, so one artefact has one form and one hash.
 
+pub mod federation;
+pub mod patient;
+pub mod transfer;
+
 use std::marker::PhantomData;
 
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable as _, iana};
 
 use crate::codec::{self, CborMap, DecodeError, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, SigningPublic};
+
+macro_rules! payload_types {
+    ($($ty:ident = $label:literal),* $(,)?) => { $(
+        impl $crate::artefact::Payload for $ty { const TYPE: &'static str = $label; }
+    )* };
+}
+use payload_types;
 
 /// A payload with its type label.
 pub trait Payload: CborMap {

@@ -1,0 +1,288 @@
+//! The artefacts of one transfer between two hospitals.
+
+use crate::codec::Bytes;
+use crate::id::{ContentRoot, Department, Digest, HospitalId, PatientRef, SealingPublic, TransferId};
+use crate::{Amount, Code, Timestamp, cbor_enum, cbor_map};
+
+cbor_enum! {
+    /// Who owes the fee.
+    pub enum Payer {
+        /// The patient, who moved on their own.
+        Patient = 1, "patient";
+        /// The new hospital, to which a doctor referred.
+        Hospital = 2, "hospital";
+    }
+}
+
+cbor_enum! {
+    /// A step of a transfer, as refusals name it.
+    pub enum Step {
+        /// The request.
+        Request = 1, "request";
+        /// The quote.
+        Quote = 2, "quote";
+        /// The consent.
+        Consent = 3, "consent";
+        /// Sealing.
+        Seal = 4, "seal";
+        /// Delivery.
+        Delivery = 5, "delivery";
+        /// Release of the shares.
+        Release = 6, "release";
+        /// Filing.
+        Filing = 7, "filing";
+    }
+}
+
+cbor_map! {
+    /// The destination asks the source. Signed by the destination.
+    pub struct TransferRequest {
+        /// The transfer, as the patient's ask names it.
+        1 => transfer: TransferId,
+        /// Who holds the records.
+        2 => source: HospitalId,
+        /// Who asks.
+        3 => destination: HospitalId,
+        /// The patient's `Ask`, whole.
+        4 => ask: Bytes,
+        /// Fresh key that the patient seals the grant key to.
+        5 => request_key: SealingPublic,
+        /// The `Scope` wished, sealed to the source.
+        6 => sealed: Bytes,
+        /// When.
+        7 => issued: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// How many records of a department.
+    pub struct DepartmentCount {
+        /// The department.
+        1 => department: Department,
+        /// Records.
+        2 => records: u64,
+    }
+}
+
+cbor_map! {
+    /// A test and its price.
+    pub struct QuoteLine {
+        /// The record, `DiagnosticReport/…`.
+        1 => record: String,
+        /// When it was done, as recorded.
+        2 => date: Option<String>,
+        /// Code system.
+        3 => system: String,
+        /// Code.
+        4 => code: String,
+        /// What it is called.
+        5 => display: String,
+        /// The price as an exact decimal; absent if it has none.
+        6 => price: Option<String>,
+    }
+}
+
+cbor_map! {
+    /// What a quote says, for the patient's eyes (and the payer's): sealed, and committed to outside the seal.
+    pub struct QuoteBody {
+        /// What part of the records it is about.
+        1 => scope: super::patient::Scope,
+        /// Records per department, ascending.
+        2 => departments: Vec<DepartmentCount>,
+        /// All records.
+        3 => records: u64,
+        /// Bytes of their content.
+        4 => bytes: u64,
+        /// Tests and prices.
+        5 => lines: Vec<QuoteLine>,
+        /// Tests without a price.
+        6 => unpriced: u32,
+        /// Sum of the prices, an exact decimal.
+        7 => basis: String,
+        /// Basis points.
+        8 => rate_bps: u32,
+        /// The fee.
+        9 => fee: Amount,
+        /// Who owes it.
+        10 => payer: Payer,
+        /// Root over the hashes of the record versions that it is about, ascending.
+        11 => versions: Digest,
+        /// Makes the commitment say nothing.
+        12 => salt: [u8; 16],
+    }
+}
+
+cbor_map! {
+    /// The source's answer. Signed by the source. The final one, which follows a consent that narrows, names the
+    /// quote before it and the consent.
+    pub struct Quote {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// The patient.
+        2 => patient: PatientRef,
+        /// Who quotes.
+        3 => source: HospitalId,
+        /// Who asked.
+        4 => destination: HospitalId,
+        /// Hash of the request.
+        5 => request: Digest,
+        /// SHA-256 of the encoded `QuoteBody`.
+        6 => commitment: Digest,
+        /// The body, HPKE-sealed to the patient.
+        7 => sealed: Bytes,
+        /// Hash of the quote that this one narrows.
+        8 => narrows: Option<Digest>,
+        /// Key that shares for this request are sealed to, repeated for the patient.
+        9 => request_key: SealingPublic,
+        /// When.
+        10 => issued: Timestamp,
+        /// Until when it holds.
+        11 => expires: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// A content as it travels: ciphertext by BLAKE3 root and length.
+    pub struct ContentRef {
+        /// BLAKE3 root of the ciphertext.
+        1 => root: ContentRoot,
+        /// Bytes of the ciphertext.
+        2 => length: u64,
+    }
+}
+
+cbor_map! {
+    /// What is in a package. Signed by the source; stored before anything is sent.
+    pub struct PackageHeader {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Counts from 1.
+        2 => attempt: u32,
+        /// The source.
+        3 => source: HospitalId,
+        /// The destination.
+        4 => destination: HospitalId,
+        /// Hash of the consent.
+        5 => consent: Digest,
+        /// Hash of the (final) quote.
+        6 => quote: Digest,
+        /// Cryptographic suite.
+        7 => suite: u8,
+        /// SHA-256 over the sealed shares.
+        8 => shares: Digest,
+        /// The sealed manifest.
+        9 => manifest: ContentRef,
+        /// Large contents, in the manifest's order.
+        10 => contents: Vec<ContentRef>,
+        /// Records in the manifest.
+        11 => records: u64,
+        /// RFC 6962 root over the salted hashes of the records, in the manifest's order.
+        12 => record_root: Digest,
+        /// The fee that is reserved with this header.
+        13 => fee: Amount,
+        /// Who owes it.
+        14 => payer: Payer,
+        /// When.
+        15 => issued: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// Everything that the header lists is stored here, durably. Signed by the destination.
+    pub struct Delivered {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// The attempt.
+        2 => attempt: u32,
+        /// Hash of the header.
+        3 => header: Digest,
+        /// Who has it.
+        4 => destination: HospitalId,
+        /// When.
+        5 => issued: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// The two sealed shares. Signed by the source.
+    pub struct KeyRelease {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// The attempt.
+        2 => attempt: u32,
+        /// Hash of the header.
+        3 => header: Digest,
+        /// RSA-OAEP to the destination.
+        4 => hospital_share: Bytes,
+        /// HPKE to the consent's grant key.
+        5 => patient_share: Bytes,
+        /// When.
+        6 => issued: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// Opened, checked and durably filed. Signed by the destination.
+    pub struct Receipt {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// The attempt.
+        2 => attempt: u32,
+        /// Hash of the header.
+        3 => header: Digest,
+        /// Hash of the consent.
+        4 => consent: Digest,
+        /// Records filed.
+        5 => records: u64,
+        /// Root over the salted hashes of what was filed.
+        6 => record_root: Digest,
+        /// The fee as the destination computes it from the lines.
+        7 => fee: Amount,
+        /// When.
+        8 => issued: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// A no, with its step and reason. Signed by whoever refuses.
+    pub struct Refusal {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Which step.
+        2 => step: Step,
+        /// Why.
+        3 => code: Code,
+        /// When.
+        4 => issued: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// A holder of a consent has taken its revocation in. Signed by that holder.
+    pub struct RevocationConfirmed {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Hash of the consent.
+        2 => consent: Digest,
+        /// Who confirms.
+        3 => by: HospitalId,
+        /// Since when it holds here.
+        4 => since: Timestamp,
+    }
+}
+
+super::payload_types! {
+    TransferRequest = "handover/transfer-request/1",
+    Quote = "handover/quote/1",
+    PackageHeader = "handover/package-header/1",
+    Delivered = "handover/delivered/1",
+    KeyRelease = "handover/key-release/1",
+    Receipt = "handover/receipt/1",
+    Refusal = "handover/refusal/1",
+    RevocationConfirmed = "handover/revocation-confirmed/1",
+}
+
+/// How long a quote holds, in milliseconds.
+pub const QUOTE_LIFE_MS: i64 = 14 * crate::time::DAY_MS;
+/// How long a consent may hold, in milliseconds.
+pub const CONSENT_MAX_LIFE_MS: i64 = 730 * crate::time::DAY_MS;

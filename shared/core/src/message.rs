@@ -1,0 +1,108 @@
+//! Control messages between processes: a verb and items, and an answer. What the items are, each verb says;
+//! artefacts travel as whole envelopes.
+
+use crate::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
+use crate::id::HospitalId;
+use crate::{Code, cbor_enum, cbor_map};
+
+cbor_enum! {
+    /// What a control message wants.
+    pub enum Verb {
+        /// Hospital to index, not yet admitted: `[EnrolmentRequest]` → `[challenge wrapped to the RSA key]`.
+        Enrol = 1, "enrol";
+        /// Hospital to index, not yet admitted: `[EnrolmentProof]` → `[]`.
+        Prove = 2, "prove";
+        /// To the index: `[version held, 8 bytes big-endian]` → `[Directory]`, or `[]` if that is the newest.
+        /// From the index, unasked: `[Directory]` → `[]`.
+        Directory = 3, "directory";
+        /// Artefacts of transfers: `[Parcel …]` → `[]`. The index keeps the evidence and passes them on.
+        Deliver = 4, "deliver";
+        /// Hospital to index: `[Ask]` → `[Holders, sealed to the patient]`.
+        Locate = 5, "locate";
+        /// Hospital to index: `[PatientLink, countersigned]` → `[]`.
+        Link = 6, "link";
+    }
+}
+
+cbor_map! {
+    /// A control request.
+    pub struct Request {
+        /// What is wanted.
+        1 => verb: Verb,
+        /// With what.
+        2 => items: Vec<Bytes>,
+    }
+}
+
+cbor_map! {
+    /// A control answer.
+    pub struct Answer {
+        /// Why not, if not.
+        1 => problem: Option<Code>,
+        /// The answer's items.
+        2 => items: Vec<Bytes>,
+    }
+}
+
+cbor_map! {
+    /// An artefact on its way.
+    pub struct Parcel {
+        /// For which hospital; absent: for the index only.
+        1 => to: Option<HospitalId>,
+        /// The envelope, or an unsigned [`crate::artefact::patient::Revocation`].
+        2 => content: Bytes,
+    }
+}
+
+impl Request {
+    /// A request, encoded.
+    #[must_use]
+    pub fn encode(verb: Verb, items: Vec<Vec<u8>>) -> Vec<u8> {
+        let items = items.into_iter().map(Bytes).collect();
+        codec::encode(&Self { verb, items, extensions: Extensions::default() })
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes, MAX_MESSAGE_BYTES)
+    }
+
+    /// The only item.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if there is none or more.
+    pub fn only_item(&self) -> Result<&[u8], Code> {
+        match self.items.as_slice() {
+            [only] => Ok(only.as_ref()),
+            _ => Err(Code::Malformed),
+        }
+    }
+}
+
+impl Answer {
+    /// An answer, encoded.
+    #[must_use]
+    pub fn encode(outcome: Result<Vec<Vec<u8>>, Code>) -> Vec<u8> {
+        let (problem, items) = match outcome {
+            Ok(items) => (None, items),
+            Err(code) => (Some(code), Vec::new()),
+        };
+        let items = items.into_iter().map(Bytes).collect();
+        codec::encode(&Self { problem, items, extensions: Extensions::default() })
+    }
+
+    /// Reads an answer: its items, or why not.
+    ///
+    /// # Errors
+    /// The other side's [`Code`]; [`Code::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Code> {
+        let answer: Self = codec::decode(bytes, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        match answer.problem {
+            Some(code) => Err(code),
+            None => Ok(answer.items.into_iter().map(|item| item.0).collect()),
+        }
+    }
+}

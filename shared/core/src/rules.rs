@@ -1,0 +1,348 @@
+//! What must hold between the artefacts of one transfer. Each rule is written once: source, destination, index and
+//! whoever verifies a transfer from its file apply the same.
+//!
+//! A rule checks signatures and that an artefact belongs to those before it. Whether a hospital takes part *now*,
+//! and whether a consent is spent or revoked, is for those who decide (see [`crate::trust::Federation::active`]).
+
+use crate::artefact::patient::{
+    ASK_LIFE_MS, Ask, AskKind, CLOCK_SKEW_MS, Consent, PatientKeyRecord, PatientLink, PatientRefusal,
+    Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
+};
+use crate::artefact::transfer::{
+    Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, TransferRequest,
+};
+use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
+use crate::id::{Digest, HospitalId, PatientRef};
+use crate::trust::Federation;
+use crate::{Code, Timestamp};
+
+/// What verifying needs: everybody's keys, and how to check a signature.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The verified directory.
+    pub federation: &'a Federation,
+    /// Checks signatures.
+    pub verifier: &'a dyn SignatureVerifier,
+}
+
+fn read<T: Payload>(envelope: &[u8]) -> Result<Signed<T>, Code> {
+    Signed::read(envelope).map_err(|fault| fault.code())
+}
+
+fn ensure(holds: bool, code: Code) -> Result<(), Code> {
+    if holds { Ok(()) } else { Err(code) }
+}
+
+/// The keys of a patient: the first key record, whose hash is the reference.
+///
+/// # Errors
+/// [`Code::BadSignature`], [`Code::AskMismatch`] for another patient's record.
+pub fn patient_keys(
+    envelope: &[u8],
+    patient: &PatientRef,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Verified<PatientKeyRecord>, Code> {
+    let record = read::<PatientKeyRecord>(envelope)?;
+    let key = record.claim().signing_key;
+    let record = record.verify(&key, verifier).map_err(|fault| fault.code())?;
+    let first = record.number == 1 && record.previous.is_none();
+    ensure(first && record.hash().as_bytes() == patient.as_bytes(), Code::AskMismatch)?;
+    Ok(record)
+}
+
+/// A patient's question of the wanted kind, by their own key. Its time is checked by [`ask_in_time`].
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn ask(envelope: &[u8], kind: AskKind, verifier: &dyn SignatureVerifier) -> Result<Verified<Ask>, Code> {
+    let ask = read::<Ask>(envelope)?;
+    let keys = patient_keys(ask.claim().key_record.as_ref(), &ask.claim().patient, verifier)?;
+    let ask = ask.verify(&keys.signing_key, verifier).map_err(|fault| fault.code())?;
+    ensure(ask.kind == kind, Code::AskMismatch)?;
+    let life_ms = if kind == AskKind::Transfer { TRANSFER_ASK_LIFE_MS } else { ASK_LIFE_MS };
+    ensure(ask.expires.since_ms(ask.issued) <= life_ms, Code::AskExpired)?;
+    Ok(ask)
+}
+
+/// Whether a question is good now.
+///
+/// # Errors
+/// [`Code::AskExpired`].
+pub fn ask_in_time(ask: &Ask, now: Timestamp) -> Result<(), Code> {
+    ensure(now < ask.expires && ask.issued <= now.plus_ms(CLOCK_SKEW_MS), Code::AskExpired)
+}
+
+/// A patient's link as they signed it for a hospital. The code is compared by [`link_code`].
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn link_claim(
+    envelope: &[u8],
+    hospital: &HospitalId,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Verified<PatientLink>, Code> {
+    let link = read::<PatientLink>(envelope)?;
+    let keys = patient_keys(link.claim().key_record.as_ref(), &link.claim().patient, verifier)?;
+    let link = link.verify(&keys.signing_key, verifier).map_err(|fault| fault.code())?;
+    ensure(link.hospital == *hospital, Code::AskMismatch)?;
+    Ok(link)
+}
+
+/// Whether a link was made with the desk's code.
+#[must_use]
+pub fn link_code(link: &PatientLink, code: &str) -> bool {
+    link.code_proof == link_code_proof(code, &link.patient, &link.hospital)
+}
+
+/// A link that its hospital countersigned.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn link(envelope: &[u8], context: Context<'_>) -> Result<Verified<PatientLink>, Code> {
+    let link = Countersigned::<PatientLink>::read(envelope).map_err(|fault| fault.code())?;
+    let claim = link.claim();
+    let keys = patient_keys(claim.key_record.as_ref(), &claim.patient, context.verifier)?;
+    let hospital = context.federation.member(&claim.hospital)?.certificate.key;
+    link.verify(&keys.signing_key, &hospital, context.verifier).map_err(|fault| fault.code())
+}
+
+/// A request with the ask that it stands on.
+#[derive(Clone, Debug)]
+pub struct RequestEvidence {
+    /// The request.
+    pub request: Verified<TransferRequest>,
+    /// The patient's ask.
+    pub ask: Verified<Ask>,
+    /// The patient's keys.
+    pub keys: Verified<PatientKeyRecord>,
+}
+
+/// A destination's request: its own signature, and the patient's ask for exactly this transfer.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn request(envelope: &[u8], context: Context<'_>) -> Result<RequestEvidence, Code> {
+    let request = read::<TransferRequest>(envelope)?;
+    let destination = request.claim().destination.clone();
+    let request = context.federation.verify_from(&destination, request, context.verifier)?;
+    let ask = ask(request.ask.as_ref(), AskKind::Transfer, context.verifier)?;
+    let same = ask.transfer == Some(request.transfer)
+        && ask.source.as_ref() == Some(&request.source)
+        && ask.destination.as_ref() == Some(&request.destination)
+        && request.source != request.destination;
+    ensure(same, Code::AskMismatch)?;
+    let keys = patient_keys(ask.key_record.as_ref(), &ask.patient, context.verifier)?;
+    Ok(RequestEvidence { request, ask, keys })
+}
+
+/// A source's quote for a request. A final quote names the one that it narrows.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Result<Verified<Quote>, Code> {
+    let quote =
+        context.federation.verify_from(&on.request.source, read::<Quote>(envelope)?, context.verifier)?;
+    let same = quote.transfer == on.request.transfer
+        && quote.patient == on.ask.patient
+        && quote.source == on.request.source
+        && quote.destination == on.request.destination
+        && quote.request == on.request.hash()
+        && quote.request_key == on.request.request_key;
+    ensure(same, Code::QuoteMismatch)?;
+    Ok(quote)
+}
+
+/// A patient's consent to a quote.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn consent(
+    envelope: &[u8],
+    on: &RequestEvidence,
+    quote: &Verified<Quote>,
+    context: Context<'_>,
+) -> Result<Verified<Consent>, Code> {
+    let consent = read::<Consent>(envelope)?
+        .verify(&on.keys.signing_key, context.verifier)
+        .map_err(|fault| fault.code())?;
+    ensure(consent.quote == quote.hash(), Code::QuoteMismatch)?;
+    let destination = context.federation.member(&on.request.destination)?;
+    let same = consent.transfer == on.request.transfer
+        && consent.patient == on.ask.patient
+        && consent.key_record == on.keys.hash()
+        && consent.source == on.request.source
+        && consent.destination == on.request.destination
+        && consent.destination_key == destination.certificate.key.thumbprint();
+    ensure(same, Code::ConsentMismatch)?;
+    let life_ms = consent.expires.since_ms(consent.not_before);
+    ensure(
+        life_ms > 0 && life_ms <= CONSENT_MAX_LIFE_MS && consent.fee_cap.minor() >= 0,
+        Code::ConsentMismatch,
+    )?;
+    Ok(consent)
+}
+
+/// Whether a consent is good now.
+///
+/// # Errors
+/// [`Code::ConsentExpired`].
+pub fn consent_in_time(consent: &Consent, now: Timestamp) -> Result<(), Code> {
+    let begun = consent.not_before <= now.plus_ms(CLOCK_SKEW_MS);
+    ensure(begun && now < consent.expires, Code::ConsentExpired)
+}
+
+/// A package header under a consent and the quote that it follows (the consented one, or the final one that
+/// narrows it), within what the payer signed.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn header(
+    envelope: &[u8],
+    consent: &Verified<Consent>,
+    context: Context<'_>,
+) -> Result<Verified<PackageHeader>, Code> {
+    let header = context.federation.verify_from(
+        &consent.source,
+        read::<PackageHeader>(envelope)?,
+        context.verifier,
+    )?;
+    let same = header.transfer == consent.transfer
+        && header.source == consent.source
+        && header.destination == consent.destination
+        && header.consent == consent.hash()
+        && header.attempt >= 1;
+    ensure(same, Code::PackageMismatch)?;
+    ensure(header.fee.minor() >= 0, Code::Malformed)?;
+    if header.payer == Payer::Patient {
+        let capped = header.fee.minor() == 0
+            || header.fee.currency() == consent.fee_cap.currency()
+                && header.fee.minor() <= consent.fee_cap.minor();
+        ensure(capped, Code::CapExceeded)?;
+    }
+    Ok(header)
+}
+
+/// Whether a header follows a quote that its consent allows.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`].
+pub fn header_quote(header: &PackageHeader, quote: &Verified<Quote>, consent: &Consent) -> Result<(), Code> {
+    let hash = quote.hash();
+    let allowed = hash == consent.quote || quote.narrows == Some(consent.quote);
+    ensure(header.quote == hash && allowed, Code::QuoteMismatch)
+}
+
+/// The destination has what the header lists.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn delivered(
+    envelope: &[u8],
+    header: &Verified<PackageHeader>,
+    context: Context<'_>,
+) -> Result<Verified<Delivered>, Code> {
+    let delivered = context.federation.verify_from(
+        &header.destination,
+        read::<Delivered>(envelope)?,
+        context.verifier,
+    )?;
+    let same = delivered.transfer == header.transfer
+        && delivered.attempt == header.attempt
+        && delivered.destination == header.destination
+        && delivered.header == header.hash();
+    ensure(same, Code::PackageMismatch)?;
+    Ok(delivered)
+}
+
+/// The hash over the sealed shares, as a header commits to it.
+#[must_use]
+pub fn shares_hash(hospital_share: &[u8], patient_share: &[u8]) -> Digest {
+    let length = u32::try_from(hospital_share.len()).unwrap_or(u32::MAX).to_be_bytes();
+    Digest::sha256(&[b"handover/shares/1", &length, hospital_share, patient_share])
+}
+
+/// The source releases the shares that the header commits to.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn key_release(
+    envelope: &[u8],
+    header: &Verified<PackageHeader>,
+    context: Context<'_>,
+) -> Result<Verified<KeyRelease>, Code> {
+    let release =
+        context.federation.verify_from(&header.source, read::<KeyRelease>(envelope)?, context.verifier)?;
+    let same = release.transfer == header.transfer
+        && release.attempt == header.attempt
+        && release.header == header.hash()
+        && shares_hash(release.hospital_share.as_ref(), release.patient_share.as_ref()) == header.shares;
+    ensure(same, Code::PackageMismatch)?;
+    Ok(release)
+}
+
+/// The patient releases the grant key for a consent.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn share_release(
+    envelope: &[u8],
+    consent: &Verified<Consent>,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Verified<ShareRelease>, Code> {
+    let release =
+        read::<ShareRelease>(envelope)?.verify(consent.signer(), verifier).map_err(|fault| fault.code())?;
+    let same = release.transfer == consent.transfer
+        && release.consent == consent.hash()
+        && release.patient == consent.patient
+        && release.destination == consent.destination;
+    ensure(same, Code::ConsentMismatch)?;
+    Ok(release)
+}
+
+/// The destination has filed what the header lists.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn receipt(
+    envelope: &[u8],
+    header: &Verified<PackageHeader>,
+    context: Context<'_>,
+) -> Result<Verified<Receipt>, Code> {
+    let receipt =
+        context.federation.verify_from(&header.destination, read::<Receipt>(envelope)?, context.verifier)?;
+    let same = receipt.transfer == header.transfer
+        && receipt.attempt == header.attempt
+        && receipt.header == header.hash()
+        && receipt.consent == header.consent
+        && receipt.records == header.records
+        && receipt.record_root == header.record_root;
+    ensure(same, Code::PackageMismatch)?;
+    Ok(receipt)
+}
+
+/// Whether a revocation takes this consent back.
+///
+/// # Errors
+/// [`Code::ConsentMismatch`].
+pub fn revocation(revocation: &Revocation, consent: &Verified<Consent>) -> Result<(), Code> {
+    let same = revocation.transfer == consent.transfer
+        && revocation.consent == consent.hash()
+        && Digest::sha256(&[&revocation.preimage]) == consent.revocation;
+    ensure(same, Code::ConsentMismatch)
+}
+
+/// The patient's no to a transfer they asked for.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn patient_refusal(
+    envelope: &[u8],
+    on: &RequestEvidence,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Verified<PatientRefusal>, Code> {
+    let refusal = read::<PatientRefusal>(envelope)?
+        .verify(&on.keys.signing_key, verifier)
+        .map_err(|fault| fault.code())?;
+    ensure(refusal.transfer == on.request.transfer && refusal.patient == on.ask.patient, Code::AskMismatch)?;
+    Ok(refusal)
+}

@@ -1,0 +1,300 @@
+//! From the pinned root to everybody's keys: a directory that verified, part by part, and what it says at a time.
+//!
+//! A [`Federation`] is made only by verifying a directory; whoever holds one can look up members without checking
+//! again. It knows nothing of how the directory arrived.
+
+use std::collections::BTreeMap;
+
+use crate::artefact::federation::{
+    Authority, AuthorityCertificate, Directory, EndpointCertificate, FeeSchedule, HospitalCertificate,
+    HospitalProfile, Status, StatusOrder,
+};
+use crate::artefact::{ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified};
+use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
+use crate::id::{Digest, HospitalId, Party, SigningPublic};
+use crate::{Code, Timestamp, cbor_map};
+
+/// Why something does not lead up to the root.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// A part is no artefact of the needed kind, or its signature fails.
+    #[error(transparent)]
+    Artefact(#[from] ArtefactError),
+    /// A certificate is not valid at this time.
+    #[error("a certificate is not valid at this time")]
+    Expired,
+    /// A part speaks of another hospital or key than the one beside it, or two operators are one.
+    #[error("the parts do not belong together: {0}")]
+    Mismatch(&'static str),
+    /// Signed by a key that the chain does not know.
+    #[error("signed by a key that no certificate covers")]
+    UnknownSigner,
+}
+
+impl TrustError {
+    /// The stable code for it.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Artefact(fault) => fault.code(),
+            Self::Expired => Code::CertificateExpired,
+            Self::Mismatch(_) | Self::UnknownSigner => Code::WrongSigner,
+        }
+    }
+}
+
+/// A hospital as the directory has it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its certificate.
+    pub certificate: HospitalCertificate,
+    /// The newest status order.
+    pub order: StatusOrder,
+    /// Its profile.
+    pub profile: HospitalProfile,
+}
+
+/// A verified directory.
+#[derive(Clone, Debug)]
+pub struct Federation {
+    directory: Verified<Directory>,
+    members: BTreeMap<HospitalId, Member>,
+    schedules: Vec<FeeSchedule>,
+    operators: Vec<AuthorityCertificate>,
+}
+
+/// Verifies an index or operator certificate under the root.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn authority(
+    envelope: &[u8],
+    wanted: Authority,
+    root: &SigningPublic,
+    now: Timestamp,
+    verifier: &dyn SignatureVerifier,
+) -> Result<AuthorityCertificate, TrustError> {
+    let certificate = Signed::<AuthorityCertificate>::read(envelope)?.verify(root, verifier)?;
+    if certificate.authority != wanted {
+        return Err(TrustError::Mismatch("the certificate is for another office"));
+    }
+    in_time(certificate.not_before, certificate.not_after, now)?;
+    Ok((*certificate).clone())
+}
+
+/// Verifies an artefact that two different operators signed.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn two_operators<T: Payload + Clone>(
+    envelope: &[u8],
+    operators: &[AuthorityCertificate],
+    verifier: &dyn SignatureVerifier,
+) -> Result<Verified<T>, TrustError> {
+    let order = Countersigned::<T>::read(envelope)?;
+    let key = |kid: &Digest| {
+        operators
+            .iter()
+            .map(|operator| operator.key)
+            .find(|key| key.thumbprint() == *kid)
+            .ok_or(TrustError::UnknownSigner)
+    };
+    let (first, second) = order.kids();
+    let (first, second) = (key(first)?, key(second)?);
+    if first == second {
+        return Err(TrustError::Mismatch("both signatures are one operator's"));
+    }
+    Ok(order.verify(&first, &second, verifier)?)
+}
+
+fn in_time(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Result<(), TrustError> {
+    if now.plus_ms(crate::artefact::patient::CLOCK_SKEW_MS) < not_before || now >= not_after {
+        return Err(TrustError::Expired);
+    }
+    Ok(())
+}
+
+impl Federation {
+    /// Verifies a directory and every part of it up to the root. Its own expiry is not checked here: an expired
+    /// directory still tells who is who, it only allows nothing new (see [`Self::check_fresh`]).
+    ///
+    /// # Errors
+    /// [`TrustError`]; one false part refuses the whole.
+    pub fn verify(
+        envelope: &[u8],
+        root: &SigningPublic,
+        now: Timestamp,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Self, TrustError> {
+        let claimed = Signed::<Directory>::read(envelope)?;
+        let indexes = claimed
+            .claim()
+            .indexes
+            .iter()
+            .map(|part| authority(part.as_ref(), Authority::Index, root, now, verifier))
+            .collect::<Result<Vec<_>, _>>()?;
+        let index = indexes
+            .iter()
+            .find(|index| index.key.thumbprint() == *claimed.kid())
+            .ok_or(TrustError::UnknownSigner)?;
+        let directory = claimed.verify(&index.key, verifier)?;
+        let operators = directory
+            .operators
+            .iter()
+            .map(|part| authority(part.as_ref(), Authority::Operator, root, now, verifier))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut members = BTreeMap::new();
+        for entry in &directory.hospitals {
+            let certificate =
+                Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?.verify(root, verifier)?;
+            let order = two_operators::<StatusOrder>(entry.status.as_ref(), &operators, verifier)?;
+            let profile = Signed::<HospitalProfile>::read(entry.profile.as_ref())?
+                .verify(&certificate.key, verifier)?;
+            let hospital = certificate.hospital.clone();
+            if order.hospital != hospital
+                || order.key != certificate.key.thumbprint()
+                || profile.hospital != hospital
+            {
+                return Err(TrustError::Mismatch("certificate, order and profile name different hospitals"));
+            }
+            let member = Member {
+                certificate: (*certificate).clone(),
+                order: (*order).clone(),
+                profile: (*profile).clone(),
+            };
+            if members.insert(hospital, member).is_some() {
+                return Err(TrustError::Mismatch("a hospital stands twice in the directory"));
+            }
+        }
+        let schedules = directory
+            .schedules
+            .iter()
+            .map(|part| {
+                two_operators::<FeeSchedule>(part.as_ref(), &operators, verifier).map(|it| (*it).clone())
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { directory, members, schedules, operators })
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub const fn directory(&self) -> &Verified<Directory> {
+        &self.directory
+    }
+
+    /// The operators.
+    #[must_use]
+    pub fn operators(&self) -> &[AuthorityCertificate] {
+        &self.operators
+    }
+
+    /// Every hospital, whatever its status.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// A hospital, whatever its status.
+    ///
+    /// # Errors
+    /// [`Code::UnknownHospital`].
+    pub fn member(&self, hospital: &HospitalId) -> Result<&Member, Code> {
+        self.members.get(hospital).ok_or(Code::UnknownHospital)
+    }
+
+    /// A hospital that takes part now.
+    ///
+    /// # Errors
+    /// [`Code::UnknownHospital`], [`Code::HospitalSuspended`], [`Code::HospitalRevoked`],
+    /// [`Code::CertificateExpired`].
+    pub fn active(&self, hospital: &HospitalId, now: Timestamp) -> Result<&Member, Code> {
+        let member = self.member(hospital)?;
+        match member.order.status {
+            Status::Active => {}
+            Status::Suspended => return Err(Code::HospitalSuspended),
+            Status::Revoked => return Err(Code::HospitalRevoked),
+        }
+        let certificate = &member.certificate;
+        in_time(certificate.not_before, certificate.not_after, now).map_err(|fault| fault.code())?;
+        Ok(member)
+    }
+
+    /// Refuses new work on an expired directory.
+    ///
+    /// # Errors
+    /// [`Code::DirectoryExpired`].
+    pub fn check_fresh(&self, now: Timestamp) -> Result<(), Code> {
+        if now < self.directory.expires { Ok(()) } else { Err(Code::DirectoryExpired) }
+    }
+
+    /// Verifies an artefact of a hospital, whatever its status now: evidence of the past stays evidence.
+    ///
+    /// # Errors
+    /// [`Code`] naming the cause.
+    pub fn verify_from<T: Payload>(
+        &self,
+        hospital: &HospitalId,
+        signed: Signed<T>,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Verified<T>, Code> {
+        let key = self.member(hospital)?.certificate.key;
+        signed.verify(&key, verifier).map_err(|fault| fault.code())
+    }
+
+    /// The fee schedule of a jurisdiction at a time: its own newest, else the newest for all.
+    #[must_use]
+    pub fn schedule(&self, jurisdiction: &str, now: Timestamp) -> Option<&FeeSchedule> {
+        let newest = |wanted: &str| {
+            self.schedules
+                .iter()
+                .filter(|schedule| schedule.jurisdiction == wanted && schedule.valid_from <= now)
+                .max_by_key(|schedule| schedule.number)
+        };
+        newest(jurisdiction).or_else(|| newest("*"))
+    }
+}
+
+cbor_map! {
+    /// What a process presents on a new connection.
+    pub struct Hello {
+        /// Its `EndpointCertificate`.
+        1 => endpoint: Bytes,
+        /// For an index: the `AuthorityCertificate` of the key that signed the endpoint certificate, so that a node
+        /// without a directory can admit it.
+        2 => authority: Option<Bytes>,
+    }
+}
+
+/// Who speaks on a connection: the party of the endpoint certificate, if it is for this peer key and the party
+/// takes part. An index proves itself under the root; a hospital needs a directory that has it.
+///
+/// # Errors
+/// [`Code::NotAdmitted`] or the hospital's status.
+pub fn admit(
+    hello: &[u8],
+    peer: &SigningPublic,
+    root: &SigningPublic,
+    federation: Option<&Federation>,
+    now: Timestamp,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Party, Code> {
+    let hello: Hello = codec::decode(hello, MAX_MESSAGE_BYTES).map_err(|_| Code::NotAdmitted)?;
+    let claimed =
+        Signed::<EndpointCertificate>::read(hello.endpoint.as_ref()).map_err(|_| Code::NotAdmitted)?;
+    let key = match &claimed.claim().party {
+        Party::Index => {
+            let certificate = hello.authority.as_ref().ok_or(Code::NotAdmitted)?;
+            authority(certificate.as_ref(), Authority::Index, root, now, verifier)
+                .map_err(|fault| fault.code())?
+                .key
+        }
+        Party::Hospital(hospital) => {
+            federation.ok_or(Code::UnknownHospital)?.active(hospital, now)?.certificate.key
+        }
+    };
+    let certificate = claimed.verify(&key, verifier).map_err(|_| Code::NotAdmitted)?;
+    if certificate.key != *peer {
+        return Err(Code::NotAdmitted);
+    }
+    in_time(certificate.not_before, certificate.not_after, now).map_err(|fault| fault.code())?;
+    Ok(certificate.party.clone())
+}
