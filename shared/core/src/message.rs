@@ -2,8 +2,9 @@
 //! artefacts travel as whole envelopes.
 
 use crate::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
-use crate::id::HospitalId;
-use crate::{Code, cbor_enum, cbor_map};
+use crate::id::{HospitalId, TransferId};
+use crate::transfer::State;
+use crate::{Code, Timestamp, cbor_enum, cbor_map};
 
 cbor_enum! {
     /// What a control message wants.
@@ -52,6 +53,67 @@ cbor_map! {
         /// The envelope, or an unsigned [`crate::artefact::patient::Revocation`].
         2 => content: Bytes,
     }
+}
+
+cbor_map! {
+    /// What a node tells a wallet of itself.
+    pub struct HospitalInfo {
+        /// The newest `Directory`, whole: the wallet verifies it under the root that it pins.
+        1 => directory: Bytes,
+        /// Which of its hospitals answers here.
+        2 => hospital: HospitalId,
+    }
+}
+
+cbor_map! {
+    /// A transfer as its patient sees it. Artefacts are whole envelopes.
+    pub struct InboxItem {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Where it stands here.
+        2 => state: State,
+        /// Who holds the records.
+        3 => source: HospitalId,
+        /// Who gets them.
+        4 => destination: HospitalId,
+        /// `TransferRequest`.
+        5 => request: Option<Bytes>,
+        /// The first `Quote`.
+        6 => quote: Option<Bytes>,
+        /// The final `Quote`, if the consent narrowed.
+        7 => final_quote: Option<Bytes>,
+        /// `Consent`.
+        8 => consent: Option<Bytes>,
+        /// `RevocationConfirmed`s.
+        9 => confirmations: Vec<Bytes>,
+        /// When it last changed.
+        10 => updated: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// Everything that is there for a patient; travels sealed to them.
+    pub struct Inbox {
+        /// By transfer, ascending.
+        1 => items: Vec<InboxItem>,
+    }
+}
+
+/// HPKE `info` of what is sealed to a patient: [`crate::artefact::patient::Holders`].
+pub const HOLDERS_INFO: &[u8] = b"handover/holders/1";
+/// HPKE `info` of an [`Inbox`].
+pub const INBOX_INFO: &[u8] = b"handover/inbox/1";
+/// HPKE `info` of a `QuoteBody`; the associated data is the transfer identifier.
+pub const QUOTE_INFO: &[u8] = b"handover/quote/1";
+/// Begins the associated data of sealed consent details; the transfer identifier follows.
+pub const CONSENT_DETAILS_LABEL: &[u8] = b"handover/consent/1";
+/// Begins the associated data of a sealed wish; the transfer identifier follows.
+pub const REQUEST_SCOPE_LABEL: &[u8] = b"handover/transfer-request/1";
+
+/// The associated data of a part that is sealed for one transfer.
+#[must_use]
+pub fn part_binding(label: &[u8], transfer: &TransferId) -> Vec<u8> {
+    [label, transfer.as_bytes()].concat()
 }
 
 impl Request {

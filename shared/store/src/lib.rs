@@ -1,1 +1,37 @@
-//! Placeholder.
+//! The one place where things are kept: transactions over ordered keys, and blobs for large content.
+//!
+//! A closure is run as a transaction ([`Store::write`], [`Store::read`]); the answer comes when everything is on
+//! disk. The rules (limits, encryption of values, key making) are written once, above the engines:
+//!
+//! ```text
+//!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled
+//!   Blobs ── sealed content by its BLAKE3 root, in a folder
+//! ```
+//!
+//! Invariants: all or nothing; answered only when durable; readers see a consistent state of what is durable; a
+//! store that once failed to make a write durable refuses everything until it is opened again.
+//!
+//! This package must not know what is stored: no record, transfer, account or protocol type is named here. The
+//! storage engines are named nowhere else.
+
+mod blobs;
+mod cell;
+mod check;
+mod engine;
+mod error;
+mod keys;
+mod memory;
+mod meta;
+mod sled_engine;
+mod store;
+mod txn;
+
+pub use blobs::{Blobs, Spool};
+pub use cell::CellKey;
+pub use check::{CheckProgress, CheckReport};
+pub use engine::Health;
+pub use error::StoreError;
+pub use keys::{KeyBuilder, KeyMaker};
+pub use memory::{Faults, Unflushed};
+pub use store::Store;
+pub use txn::{KEY_MAX_BYTES, SCAN_MAX_CELLS, TRANSACTION_MAX_BYTES, Txn, VALUE_MAX_BYTES};
