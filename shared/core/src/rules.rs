@@ -9,7 +9,7 @@ use crate::artefact::patient::{
     Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use crate::artefact::transfer::{
-    Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId, PatientRef};
