@@ -8,6 +8,7 @@
 pub mod artefact;
 pub mod codec;
 pub mod id;
+pub mod ledger;
 pub mod message;
 pub mod money;
 pub mod problem;

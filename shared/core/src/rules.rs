@@ -9,7 +9,8 @@ use crate::artefact::patient::{
     Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use crate::artefact::transfer::{
-    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal,
+    RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId, PatientRef};
@@ -254,11 +255,10 @@ pub fn delivered(
     Ok(delivered)
 }
 
-/// The hash over the sealed shares, as a header commits to it.
+/// The hash over the encoded sealed shares, as a header commits to it.
 #[must_use]
-pub fn shares_hash(hospital_share: &[u8], patient_share: &[u8]) -> Digest {
-    let length = u32::try_from(hospital_share.len()).unwrap_or(u32::MAX).to_be_bytes();
-    Digest::sha256(&[b"handover/shares/1", &length, hospital_share, patient_share])
+pub fn shares_hash(shares: &[u8]) -> Digest {
+    Digest::sha256(&[b"handover/1/sealed-shares", shares])
 }
 
 /// The source releases the shares that the header commits to.
@@ -275,7 +275,7 @@ pub fn key_release(
     let same = release.transfer == header.transfer
         && release.attempt == header.attempt
         && release.header == header.hash()
-        && shares_hash(release.hospital_share.as_ref(), release.patient_share.as_ref()) == header.shares;
+        && shares_hash(release.shares.as_ref()) == header.shares;
     ensure(same, Code::PackageMismatch)?;
     Ok(release)
 }
@@ -329,6 +329,48 @@ pub fn revocation(revocation: &Revocation, consent: &Verified<Consent>) -> Resul
         && revocation.consent == consent.hash()
         && Digest::sha256(&[&revocation.preimage]) == consent.revocation;
     ensure(same, Code::ConsentMismatch)
+}
+
+/// A hospital's no; either of the two may say it.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn refusal(
+    envelope: &[u8],
+    on: &RequestEvidence,
+    context: Context<'_>,
+) -> Result<Verified<Refusal>, Code> {
+    let refusal = read::<Refusal>(envelope)?;
+    ensure(refusal.claim().transfer == on.request.transfer, Code::AskMismatch)?;
+    by_either(refusal, on, context)
+}
+
+/// A holder's confirmation that it has taken a revocation in.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn revocation_confirmed(
+    envelope: &[u8],
+    consent: &Verified<Consent>,
+    context: Context<'_>,
+) -> Result<Verified<RevocationConfirmed>, Code> {
+    let confirmed = read::<RevocationConfirmed>(envelope)?;
+    let by = confirmed.claim().by.clone();
+    let same = confirmed.claim().transfer == consent.transfer
+        && confirmed.claim().consent == consent.hash()
+        && (by == consent.source || by == consent.destination);
+    ensure(same, Code::ConsentMismatch)?;
+    context.federation.verify_from(&by, confirmed, context.verifier)
+}
+
+fn by_either<T: Payload>(
+    signed: Signed<T>,
+    on: &RequestEvidence,
+    context: Context<'_>,
+) -> Result<Verified<T>, Code> {
+    let source = context.federation.member(&on.request.source)?.certificate.key;
+    let by = if *signed.kid() == source.thumbprint() { &on.request.source } else { &on.request.destination };
+    context.federation.verify_from(by, signed, context.verifier)
 }
 
 /// The patient's no to a transfer they asked for.

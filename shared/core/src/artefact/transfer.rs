@@ -182,8 +182,10 @@ cbor_map! {
         13 => fee: Amount,
         /// Who owes it.
         14 => payer: Payer,
+        /// Commitment to the content key: shows whether the shares belong to this package before it is opened.
+        15 => commitment: Digest,
         /// When.
-        15 => issued: Timestamp,
+        16 => issued: Timestamp,
     }
 }
 
@@ -212,12 +214,10 @@ cbor_map! {
         2 => attempt: u32,
         /// Hash of the header.
         3 => header: Digest,
-        /// RSA-OAEP to the destination.
-        4 => hospital_share: Bytes,
-        /// HPKE to the consent's grant key.
-        5 => patient_share: Bytes,
+        /// The hospital's share, RSA-wrapped, and the patient's, HPKE-sealed to the grant key.
+        4 => shares: Bytes,
         /// When.
-        6 => issued: Timestamp,
+        5 => issued: Timestamp,
     }
 }
 

@@ -1,0 +1,214 @@
+//! Taking an artefact in: one path for source, destination and index.
+
+use handover_core::rules::{self, Context, RequestEvidence};
+use handover_core::transfer::{Phase, Role, State, Transition, advance};
+use handover_core::{Code, Timestamp, TransferId};
+
+use crate::kind::Claimed;
+use crate::{Dossier, DossierError, Kind, Row};
+
+/// What taking an artefact in did.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Its place.
+    pub kind: Kind,
+    /// The row as it stands now.
+    pub row: Row,
+    /// Whether it was new; if not, nothing changed.
+    pub is_new: bool,
+}
+
+/// The transfer that a content claims to belong to.
+///
+/// # Errors
+/// [`Code::Malformed`] if it is no artefact of a transfer.
+pub fn transfer_of(content: &[u8]) -> Result<TransferId, Code> {
+    Claimed::read(content).map(|claimed| claimed.transfer())
+}
+
+/// An artefact that verified, its place, and the step that it takes, if it takes one.
+struct Checked {
+    kind: Kind,
+    step: Option<State>,
+}
+
+fn step(kind: Kind, phase: Phase) -> Checked {
+    Checked { kind, step: Some(State::of(phase)) }
+}
+
+fn exit(kind: Kind, phase: Phase, code: Code) -> Checked {
+    Checked { kind, step: Some(State::exit(phase, code)) }
+}
+
+impl Dossier<'_> {
+    /// Takes an artefact in: verifies it against those before it, keeps it, advances the state. The same artefact
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// [`DossierError::Refused`] with the rule's code: [`Code::EvidenceMissing`] if one before it is not here yet,
+    /// [`Code::Conflict`] if another one is in its place, [`Code::OutOfOrder`] and the states' codes.
+    pub fn take_in(
+        &mut self,
+        role: Role,
+        content: &[u8],
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        let claimed = Claimed::read(content)?;
+        if claimed.transfer() != self.transfer() {
+            return Err(Code::Conflict.into());
+        }
+        if let (Claimed::Request(_), None) = (&claimed, self.row()?) {
+            return self.begin(role, content, context, now);
+        }
+        let mut row = self.row()?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
+        let checked = self.check(&claimed, content, &row, context)?;
+        if let Some(kept) = self.get(checked.kind)? {
+            return if kept == content {
+                Ok(Taken { kind: checked.kind, row, is_new: false })
+            } else {
+                Err(Code::Conflict.into())
+            };
+        }
+        let Some(step) = checked.step else {
+            self.put(checked.kind, content)?;
+            return Ok(Taken { kind: checked.kind, row, is_new: true });
+        };
+        if matches!(step.phase, Phase::Quoted | Phase::Consented | Phase::Sealed) {
+            both_take_part(&row, context, now)?;
+        }
+        let is_new = match advance(role, Some(&row.state), &step)? {
+            Transition::Advance(next) => {
+                row.state = next;
+                row.updated = now;
+                self.put_row(&row)?;
+                true
+            }
+            // The state went past this step before its artefact came: keep it as evidence.
+            Transition::Repeat => role == Role::Index,
+        };
+        self.put(checked.kind, content)?;
+        Ok(Taken { kind: checked.kind, row, is_new })
+    }
+
+    fn begin(
+        &mut self,
+        role: Role,
+        content: &[u8],
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        let RequestEvidence { request, ask, .. } = rules::request(content, context)?;
+        rules::ask_in_time(&ask, now)?;
+        let (source, destination) = (request.source.clone(), request.destination.clone());
+        let state = State::of(Phase::Requested);
+        let row = Row::new(request.transfer, role, state, ask.patient, source, destination, now);
+        both_take_part(&row, context, now)?;
+        self.put_row(&row)?;
+        self.put(Kind::Request, content)?;
+        Ok(Taken { kind: Kind::Request, row, is_new: true })
+    }
+
+    /// Ends a transfer for a reason found here, if it can still be ended.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTransfer`], [`Code::OutOfOrder`].
+    pub fn end(
+        &mut self,
+        role: Role,
+        phase: Phase,
+        reason: Code,
+        now: Timestamp,
+    ) -> Result<Row, DossierError> {
+        let mut row = self.row()?.ok_or(DossierError::Refused(Code::UnknownTransfer))?;
+        if let Transition::Advance(next) = advance(role, Some(&row.state), &State::exit(phase, reason))? {
+            row.state = next;
+            row.updated = now;
+            self.put_row(&row)?;
+        }
+        Ok(row)
+    }
+
+    fn check(
+        &mut self,
+        claimed: &Claimed,
+        content: &[u8],
+        row: &Row,
+        context: Context<'_>,
+    ) -> Result<Checked, DossierError> {
+        Ok(match claimed {
+            Claimed::Request(_) => {
+                rules::request(content, context)?;
+                step(Kind::Request, Phase::Requested)
+            }
+            Claimed::Quote(quote) if quote.claim().narrows.is_none() => {
+                rules::quote(content, &self.request(context)?, context)?;
+                step(Kind::Quote, Phase::Quoted)
+            }
+            Claimed::Quote(_) => {
+                let quote = rules::quote(content, &self.request(context)?, context)?;
+                if quote.narrows != Some(self.consent(context)?.quote) {
+                    return Err(Code::QuoteMismatch.into());
+                }
+                Checked { kind: Kind::FinalQuote, step: None }
+            }
+            Claimed::Consent(_) => {
+                rules::consent(content, &self.request(context)?, &self.quote(context)?, context)?;
+                step(Kind::Consent, Phase::Consented)
+            }
+            Claimed::Header(_) => {
+                let consent = self.consent(context)?;
+                let header = rules::header(content, &consent, context)?;
+                rules::header_quote(&header, &self.agreed_quote(context)?, &consent)?;
+                step(Kind::Header, Phase::Sealed)
+            }
+            Claimed::Delivered(_) => {
+                rules::delivered(content, &self.header(context)?, context)?;
+                step(Kind::Delivered, Phase::Delivered)
+            }
+            Claimed::KeyRelease(_) => {
+                rules::key_release(content, &self.header(context)?, context)?;
+                step(Kind::KeyRelease, Phase::Released)
+            }
+            Claimed::ShareRelease(_) => {
+                rules::share_release(content, &self.consent(context)?, context.verifier)?;
+                Checked { kind: Kind::ShareRelease, step: None }
+            }
+            Claimed::Receipt(_) => {
+                rules::receipt(content, &self.header(context)?, context)?;
+                step(Kind::Receipt, Phase::Filed)
+            }
+            Claimed::Refusal(_) => {
+                let refusal = rules::refusal(content, &self.request(context)?, context)?;
+                exit(Kind::Refusal, Phase::Refused, refusal.code)
+            }
+            Claimed::PatientRefusal(_) => {
+                rules::patient_refusal(content, &self.request(context)?, context.verifier)?;
+                exit(Kind::PatientRefusal, Phase::Refused, Code::PatientRefused)
+            }
+            Claimed::Revocation(revocation) => {
+                rules::revocation(revocation, &self.consent(context)?)?;
+                if row.state.phase >= Phase::Released {
+                    return Ok(Checked { kind: Kind::Revocation, step: None });
+                }
+                exit(Kind::Revocation, Phase::Revoked, Code::ConsentRevoked)
+            }
+            Claimed::Confirmed(_) => {
+                let confirmed = rules::revocation_confirmed(content, &self.consent(context)?, context)?;
+                let by_source = confirmed.by == row.source;
+                Checked {
+                    kind: if by_source { Kind::ConfirmedBySource } else { Kind::ConfirmedByDestination },
+                    step: None,
+                }
+            }
+        })
+    }
+}
+
+/// New work needs a fresh directory in which both hospitals are active.
+fn both_take_part(row: &Row, context: Context<'_>, now: Timestamp) -> Result<(), Code> {
+    context.federation.check_fresh(now)?;
+    context.federation.active(&row.source, now)?;
+    context.federation.active(&row.destination, now)?;
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! How a dossier lies in the store: a row with the state, and each artefact in its place, cut into cells if large.
+
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::transfer::{Role, State};
+use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
+use handover_store::{KeyMaker, StoreError, Txn};
+
+use crate::{DossierError, Kind};
+
+/// One cell's share of an artefact, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+
+cbor_map! {
+    /// What is known of a transfer at a glance.
+    pub struct Row {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Whose copy this is.
+        2 => role: Role,
+        /// Where it stands.
+        3 => state: State,
+        /// Whose records.
+        4 => patient: PatientRef,
+        /// Who holds them.
+        5 => source: HospitalId,
+        /// Who gets them.
+        6 => destination: HospitalId,
+        /// When it began here.
+        7 => created: Timestamp,
+        /// When its state last changed here.
+        8 => updated: Timestamp,
+    }
+}
+
+impl Row {
+    pub(crate) fn new(
+        transfer: TransferId,
+        role: Role,
+        state: State,
+        patient: PatientRef,
+        source: HospitalId,
+        destination: HospitalId,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            transfer,
+            role,
+            state,
+            patient,
+            source,
+            destination,
+            created: now,
+            updated: now,
+            extensions: Extensions::default(),
+        }
+    }
+}
+
+/// One transfer's dossier inside a transaction.
+pub struct Dossier<'t> {
+    pub(crate) txn: &'t mut dyn Txn,
+    keys: KeyMaker,
+    transfer: TransferId,
+}
+
+impl<'t> Dossier<'t> {
+    /// The dossier of `transfer`, whether or not there is anything in it yet.
+    pub fn of(txn: &'t mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Self {
+        Self { txn, keys: keys.clone(), transfer }
+    }
+
+    /// The transfer.
+    #[must_use]
+    pub const fn transfer(&self) -> TransferId {
+        self.transfer
+    }
+
+    fn row_key(&self) -> Vec<u8> {
+        self.keys.space("transfer").raw(self.transfer.as_bytes()).build()
+    }
+
+    fn active_key(&self) -> Vec<u8> {
+        self.keys.space("transfer-active").raw(self.transfer.as_bytes()).build()
+    }
+
+    fn piece_key(&self, kind: Kind, piece: u64) -> Vec<u8> {
+        self.keys.space("artefact").raw(self.transfer.as_bytes()).u64(kind as u64).u64(piece).build()
+    }
+
+    /// The row.
+    ///
+    /// # Errors
+    /// [`DossierError::Store`], [`DossierError::Damaged`].
+    pub fn row(&mut self) -> Result<Option<Row>, DossierError> {
+        let key = self.row_key();
+        match self.txn.get(&key)? {
+            None => Ok(None),
+            Some(bytes) => Ok(Some(codec::decode(&bytes, MAX_MESSAGE_BYTES)?)),
+        }
+    }
+
+    pub(crate) fn put_row(&mut self, row: &Row) -> Result<(), StoreError> {
+        let (key, active) = (self.row_key(), self.active_key());
+        if row.state.phase.is_final() {
+            self.txn.remove(&active)?;
+        } else {
+            self.txn.put(&active, self.transfer.as_bytes().to_vec())?;
+        }
+        self.txn.put(&key, codec::encode(row))
+    }
+
+    /// The artefact in a place.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn get(&mut self, kind: Kind) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut whole: Option<Vec<u8>> = None;
+        for piece in 0.. {
+            let key = self.piece_key(kind, piece);
+            let Some(bytes) = self.txn.get(&key)? else { break };
+            let is_last = bytes.len() < PIECE_BYTES;
+            whole.get_or_insert_default().extend(bytes);
+            if is_last {
+                break;
+            }
+        }
+        Ok(whole)
+    }
+
+    pub(crate) fn put(&mut self, kind: Kind, content: &[u8]) -> Result<(), StoreError> {
+        let mut pieces: Vec<&[u8]> = content.chunks(PIECE_BYTES).collect();
+        // The last piece is always shorter than a full one, so that reading knows where to end.
+        if content.len().is_multiple_of(PIECE_BYTES) {
+            pieces.push(&[]);
+        }
+        for (piece, bytes) in (0..).zip(pieces) {
+            let key = self.piece_key(kind, piece);
+            self.txn.put(&key, bytes.to_vec())?;
+        }
+        Ok(())
+    }
+}
+
+/// Transfers that are not final, ascending; `after` pages on.
+///
+/// # Errors
+/// [`DossierError`].
+pub fn active(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    after: Option<TransferId>,
+    limit: usize,
+) -> Result<Vec<Row>, DossierError> {
+    let prefix = keys.space("transfer-active").build();
+    let after = after.map(|id| keys.space("transfer-active").raw(id.as_bytes()).build());
+    let found = txn.scan(&prefix, after.as_deref(), limit)?;
+    let mut rows = Vec::with_capacity(found.len());
+    for (_, id) in found {
+        let id = TransferId::try_from(id.as_slice())
+            .map_err(|fault| DossierError::Damaged(codec::DecodeError::value(fault.to_string())))?;
+        rows.extend(Dossier::of(txn, keys, id).row()?);
+    }
+    Ok(rows)
+}
+
+/// All transfers, ascending (oldest first); `after` pages on.
+///
+/// # Errors
+/// [`DossierError`].
+pub fn list(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    after: Option<TransferId>,
+    limit: usize,
+) -> Result<Vec<Row>, DossierError> {
+    let prefix = keys.space("transfer").build();
+    let after = after.map(|id| keys.space("transfer").raw(id.as_bytes()).build());
+    let found = txn.scan(&prefix, after.as_deref(), limit)?;
+    found.into_iter().map(|(_, bytes)| Ok(codec::decode(&bytes, MAX_MESSAGE_BYTES)?)).collect()
+}

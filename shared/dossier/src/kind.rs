@@ -1,0 +1,106 @@
+//! The places in a dossier, one for each artefact that a transfer can have.
+
+use handover_core::artefact::patient::{Consent, PatientRefusal, Revocation, ShareRelease};
+use handover_core::artefact::transfer::{
+    Delivered, KeyRelease, PackageHeader, Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+};
+use handover_core::artefact::{Payload, Signed, peek_type};
+use handover_core::codec::{self, MAX_MESSAGE_BYTES};
+use handover_core::{Code, cbor_enum};
+
+cbor_enum! {
+    /// A place in a dossier.
+    pub enum Kind {
+        /// `TransferRequest`.
+        Request = 1, "request";
+        /// The first `Quote`.
+        Quote = 2, "quote";
+        /// `Consent`.
+        Consent = 3, "consent";
+        /// The final `Quote`, if the consent narrows.
+        FinalQuote = 4, "final-quote";
+        /// `PackageHeader`.
+        Header = 5, "header";
+        /// `Delivered`.
+        Delivered = 6, "delivered";
+        /// `KeyRelease`.
+        KeyRelease = 7, "key-release";
+        /// `ShareRelease`.
+        ShareRelease = 8, "share-release";
+        /// `Receipt`.
+        Receipt = 9, "receipt";
+        /// A hospital's `Refusal`.
+        Refusal = 10, "refusal";
+        /// The patient's refusal.
+        PatientRefusal = 11, "patient-refusal";
+        /// `Revocation`.
+        Revocation = 12, "revocation";
+        /// The source's `RevocationConfirmed`.
+        ConfirmedBySource = 13, "confirmed-by-source";
+        /// The destination's `RevocationConfirmed`.
+        ConfirmedByDestination = 14, "confirmed-by-destination";
+    }
+}
+
+/// A content that claims to be a transfer's, read far enough to know which; nothing is verified.
+pub(crate) enum Claimed {
+    Request(Signed<TransferRequest>),
+    Quote(Signed<Quote>),
+    Consent(Signed<Consent>),
+    Header(Signed<PackageHeader>),
+    Delivered(Signed<Delivered>),
+    KeyRelease(Signed<KeyRelease>),
+    ShareRelease(Signed<ShareRelease>),
+    Receipt(Signed<Receipt>),
+    Refusal(Signed<Refusal>),
+    PatientRefusal(Signed<PatientRefusal>),
+    Confirmed(Signed<RevocationConfirmed>),
+    Revocation(Revocation),
+}
+
+fn read<T: Payload>(content: &[u8]) -> Result<Signed<T>, Code> {
+    Signed::read(content).map_err(|fault| fault.code())
+}
+
+impl Claimed {
+    /// Reads an envelope, or a bare revocation.
+    pub(crate) fn read(content: &[u8]) -> Result<Self, Code> {
+        let Ok(label) = peek_type(content) else {
+            return codec::decode(content, MAX_MESSAGE_BYTES)
+                .map(Self::Revocation)
+                .map_err(|_| Code::Malformed);
+        };
+        Ok(match label.as_str() {
+            TransferRequest::TYPE => Self::Request(read(content)?),
+            Quote::TYPE => Self::Quote(read(content)?),
+            Consent::TYPE => Self::Consent(read(content)?),
+            PackageHeader::TYPE => Self::Header(read(content)?),
+            Delivered::TYPE => Self::Delivered(read(content)?),
+            KeyRelease::TYPE => Self::KeyRelease(read(content)?),
+            ShareRelease::TYPE => Self::ShareRelease(read(content)?),
+            Receipt::TYPE => Self::Receipt(read(content)?),
+            Refusal::TYPE => Self::Refusal(read(content)?),
+            PatientRefusal::TYPE => Self::PatientRefusal(read(content)?),
+            RevocationConfirmed::TYPE => Self::Confirmed(read(content)?),
+            _ => return Err(Code::Malformed),
+        })
+    }
+
+    /// The transfer that it names.
+    pub(crate) fn transfer(&self) -> handover_core::TransferId {
+        match self {
+            Self::Request(it) => it.claim().transfer,
+            Self::Quote(it) => it.claim().transfer,
+            Self::Consent(it) => it.claim().transfer,
+            Self::Header(it) => it.claim().transfer,
+            Self::Delivered(it) => it.claim().transfer,
+            Self::KeyRelease(it) => it.claim().transfer,
+            Self::ShareRelease(it) => it.claim().transfer,
+            Self::Receipt(it) => it.claim().transfer,
+            Self::Refusal(it) => it.claim().transfer,
+            Self::PatientRefusal(it) => it.claim().transfer,
+            Self::Confirmed(it) => it.claim().transfer,
+            Self::Revocation(it) => it.transfer,
+        }
+    }
+}
