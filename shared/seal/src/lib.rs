@@ -6,6 +6,7 @@
 //! This room knows no transfer states, no network and no store.
 
 pub mod cell;
+mod clock;
 mod error;
 mod frame;
 pub mod keyfile;
@@ -21,6 +22,7 @@ pub mod stream;
 mod testkit;
 pub mod tree;
 
+pub use clock::SystemClock;
 pub use error::SealError;
 pub use random::OsRandom;
 pub use rsa_key::{KeyRing, RsaPrivateKey, RsaPublicKey};
