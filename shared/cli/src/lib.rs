@@ -1,1 +1,21 @@
-//! Placeholder.
+//! What the three programs share on the command line: exit codes and errors, data on stdout and prose on stderr,
+//! passphrases, progress, logging, and configuration files whose faults are all reported at once.
+//!
+//! Invariants: stdout carries data only; a secret never comes from an argument or the environment. This package must
+//! not know what any command does, nor a runtime, a socket or a store.
+
+pub mod config;
+mod error;
+mod logging;
+mod output;
+mod passphrase;
+mod progress;
+mod run;
+
+pub use config::{ConfigFaults, Reader};
+pub use error::CliError;
+pub use logging::init_logging;
+pub use output::Output;
+pub use passphrase::{PASSPHRASE_OPTION, new_passphrase, passphrase};
+pub use progress::{Progress, Unit};
+pub use run::{exit_code, run};

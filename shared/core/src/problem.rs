@@ -112,6 +112,25 @@ codes! {
     Internal = "internal", Integrity, "Something went wrong on this side. The log tells what.";
 }
 
+impl Code {
+    /// Whether the same thing may succeed later without anybody changing it: it is tried again by itself.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable
+                | Self::Busy
+                | Self::TimedOut
+                | Self::EvidenceMissing
+                | Self::NotAdmitted
+                | Self::HospitalPending
+                | Self::DirectoryExpired
+                | Self::StoreUnavailable
+                | Self::AuditUnavailable
+        )
+    }
+}
+
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())

@@ -1,5 +1,6 @@
 //! Taking an artefact in: one path for source, destination and index.
 
+use handover_core::artefact::transfer::Step;
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::{Phase, Role, State, Transition, advance};
 use handover_core::{Code, Timestamp, TransferId};
@@ -180,7 +181,9 @@ impl Dossier<'_> {
             }
             Claimed::Refusal(_) => {
                 let refusal = rules::refusal(content, &self.request(context)?, context)?;
-                exit(Kind::Refusal, Phase::Refused, refusal.code)
+                // What cannot be filed any more has failed; before the release it is a no.
+                let phase = if refusal.step == Step::Filing { Phase::Failed } else { Phase::Refused };
+                exit(Kind::Refusal, phase, refusal.code)
             }
             Claimed::PatientRefusal(_) => {
                 rules::patient_refusal(content, &self.request(context)?, context.verifier)?;

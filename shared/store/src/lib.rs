@@ -23,6 +23,7 @@ mod keys;
 mod memory;
 mod meta;
 mod sled_engine;
+mod sled_files;
 mod store;
 mod txn;
 
