@@ -1,0 +1,43 @@
+//! Logs to stderr.
+
+use handover_core::Code;
+use tracing_subscriber::EnvFilter;
+
+use crate::CliError;
+
+/// The variable that sets what is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+const LOG_VARIABLE: &str = "HANDOVER_LOG";
+/// What is logged without it. `handover` is the beginning of every package's name here.
+const DEFAULT_FILTER: &str = "warn,handover=info";
+
+/// Sends logs to stderr, as JSON lines or text, filtered by `HANDOVER_LOG`. Call it once, first of all.
+///
+/// # Errors
+/// A usage error when the filter cannot be read.
+pub fn init_logging(json: bool) -> Result<(), CliError> {
+    let filter = match std::env::var(LOG_VARIABLE) {
+        Ok(text) => filter(&text)?,
+        Err(_) => filter(DEFAULT_FILTER)?,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if json { builder.json().try_init() } else { builder.try_init() };
+    started.map_err(|_| CliError::new(Code::Internal, "logging was already started"))
+}
+
+fn filter(text: &str) -> Result<EnvFilter, CliError> {
+    EnvFilter::try_new(text)
+        .map_err(|error| CliError::new(Code::UsageInvalid, format!("{LOG_VARIABLE} cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_or_refused() {
+        for good in [DEFAULT_FILTER, "debug", "handover_net=trace,warn"] {
+            filter(good).unwrap();
+        }
+        assert_eq!(filter("handover=loudly").unwrap_err().code, Code::UsageInvalid);
+    }
+}

@@ -1,0 +1,97 @@
+//! How the process is: each component says for itself, `GET /health` says it to load balancers and operators.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use handover_core::Code;
+use warp::{
+    Filter,
+    http::{HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use crate::Routes;
+
+/// What the components last said of themselves. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    components: Arc<Mutex<BTreeMap<&'static str, Result<(), Code>>>>,
+}
+
+impl Health {
+    /// Nobody has said anything: healthy.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Component `name` is well, or fails with a code.
+    pub fn set(&self, name: &'static str, state: Result<(), Code>) {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
+    }
+
+    /// What every component last said, by name.
+    #[must_use]
+    pub fn snapshot(&self) -> BTreeMap<&'static str, Result<(), Code>> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether all components are well.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.snapshot().values().all(Result::is_ok)
+    }
+
+    /// `{"status": "ok" | "failing", "components": {name: "ok" | code}}`.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        let components = self.snapshot();
+        let status = if components.values().all(Result::is_ok) { "ok" } else { "failing" };
+        let components: BTreeMap<_, _> = components
+            .into_iter()
+            .map(|(name, state)| (name, state.map_or_else(Code::as_str, |()| "ok")))
+            .collect();
+        serde_json::json!({ "status": status, "components": components })
+    }
+
+    /// `GET /health`: 200 when all is well, else 503, with [`Health::document`].
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let health = self.clone();
+        warp::path!("health")
+            .and(warp::get())
+            .map(move || {
+                let document = health.document();
+                let mut response = Response::new(document.to_string().into());
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                if document.get("status").and_then(serde_json::Value::as_str) != Some("ok") {
+                    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                }
+                response
+            })
+            .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failing_component_fails_the_whole() {
+        let health = Health::new();
+        assert!(health.is_well());
+        health.set("store", Ok(()));
+        health.clone().set("net", Err(Code::Unreachable));
+        assert_eq!(
+            health.document(),
+            serde_json::json!({"status": "failing", "components": {"net": "unreachable", "store": "ok"}})
+        );
+        health.set("net", Ok(()));
+        assert!(health.is_well());
+    }
+}
