@@ -1,1 +1,86 @@
-//! Placeholder.
+//! The exchange: this hospital as source and as destination of transfers.
+//!
+//! ```text
+//!  wallet, desk, network ──► take (one path, one transaction) ──► dossier · outbox · secrets
+//!                                                                   │
+//!            jobs: what the stored state calls for ◄────────────────┘
+//!            quote → seal → send → release        (source)
+//!            receive → file                       (destination)
+//! ```
+//!
+//! Invariants: what is acknowledged is on disk; every step can be repeated; work is derived from stored state, so it
+//! goes on after any stop; a consent is spent in the transaction that stores the header; the shares leave only
+//! against `Delivered`. The source keeps no plaintext share, the destination forgets the request's key with the
+//! receipt. Nothing here names a storage engine, libp2p or HTTP.
+
+mod bodies;
+mod chunks;
+mod context;
+mod deliver;
+mod desk;
+mod error;
+mod export;
+mod federation;
+mod inbound;
+mod jobs;
+mod links;
+mod manifest;
+mod outbox;
+mod patients;
+mod provenance;
+mod secrets;
+mod selection;
+
+use std::sync::{Arc, OnceLock};
+
+use handover_net::{Inbound, Net};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use context::Inner;
+
+pub use context::{Identity, Parts};
+pub use desk::{Asked, TransferDetails, TransferView};
+pub use error::ExchangeError;
+pub use federation::{Directories, NodeAdmission};
+
+/// The exchange of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Exchange(Arc<Inner>);
+
+impl Exchange {
+    /// Desk and patients' operations work at once; nothing travels until [`Self::start`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            net: OnceLock::new(),
+            outbox: Notify::new(),
+            connected: Notify::new(),
+            jobs: Notify::new(),
+            links: Notify::new(),
+            changed: watch::channel(0).0,
+        }))
+    }
+
+    /// Starts everything that travels; ends when `shutdown` is cancelled.
+    pub fn start(
+        &self,
+        net: Net,
+        inbound: mpsc::Receiver<Inbound>,
+        shutdown: CancellationToken,
+    ) -> JoinHandle<()> {
+        let inner = Arc::clone(&self.0);
+        // A second start finds the first network in place and uses that.
+        let net = inner.net.get_or_init(|| net).clone();
+        tokio::spawn(async move {
+            let mut parts = JoinSet::new();
+            parts.spawn(inbound::serve(Arc::clone(&inner), net.clone(), inbound, shutdown.clone()));
+            parts.spawn(inbound::keep_index(Arc::clone(&inner), net.clone(), shutdown.clone()));
+            parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
+            parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
+            while parts.join_next().await.is_some() {}
+        })
+    }
+}

@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The hospital's records by department: versioned, encrypted, filed and shown on permits only.
+//!
+//! ```text
+//!  audit.permit ──► Permit ──► import · file_received · list · read · snapshot · sealed_content · check
+//!     │ the line is durable first
+//!  access::decide (table)        plan (what filing does)        keys: hospital → department → version
+//! ```
+//!
+//! Invariants: no permit, no answer, and no permit without its durable audit line; history is kept and filing again
+//! changes nothing; content is durable before the transaction that names it; a copied disk tells nothing, not even
+//! which patient or department. Clock and randomness are parameters.
+//!
+//! This package must not know transfers' states, the network, or what stands in a record's content.
+
+pub mod access;
+mod audit;
+mod batch;
+mod check;
+mod content;
+mod error;
+mod filing;
+mod keys;
+mod links;
+mod model;
+mod permit;
+mod plan;
+mod quarantine;
+mod reading;
+mod records;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use access::{AccessDenied, Action, Departments, Grant, Purpose, Subject};
+pub use audit::{Audit, AuditEntry, AuditReport};
+pub use batch::Prepared;
+pub use check::CheckReport;
+pub use content::{BlobContent, Content, INLINE_MAX_BYTES};
+pub use error::RecordsError;
+pub use filing::BATCH_MAX_RECORDS;
+pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES};
+pub use model::{
+    BlobRef, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, NewContent, NewRecord, Origin,
+    RecordId, RecordRef, RecordSummary, RecordVersionRef,
+};
+pub use permit::{GrantRequest, Permit};
+pub use quarantine::Quarantined;
+pub use reading::{PAGE_MAX, SealedContent};
+pub use records::Records;

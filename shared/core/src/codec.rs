@@ -131,13 +131,13 @@ impl Extensions {
 /// Fields are public; an `extensions` field is added. Optional fields are `Option<T>` and left out when `None`.
 #[macro_export]
 macro_rules! cbor_map {
-    ($(#[$meta:meta])* pub struct $name:ident { $( $(#[$fmeta:meta])* $key:literal => $field:ident : $ty:ty ),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $( $(#[$fmeta:meta])* $key:literal => $field:ident : $ty:ty ),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name {
-            $( $(#[$fmeta])* pub $field: $ty, )*
+        $vis struct $name {
+            $( $(#[$fmeta])* $vis $field: $ty, )*
             /// Entries of later versions, kept as they came.
-            pub extensions: $crate::codec::Extensions,
+            $vis extensions: $crate::codec::Extensions,
         }
 
         impl $crate::codec::CborMap for $name {
@@ -183,18 +183,18 @@ macro_rules! cbor_map {
 /// Declares an enum that is encoded as an integer and named in text by a stable word.
 #[macro_export]
 macro_rules! cbor_enum {
-    ($(#[$meta:meta])* pub enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident = $number:literal, $word:literal );* $(;)? }) => {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident = $number:literal, $word:literal );* $(;)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $( $(#[$vmeta])* $variant, )* }
+        $vis enum $name { $( $(#[$vmeta])* $variant, )* }
 
         impl $name {
             /// Every value, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$( Self::$variant, )*];
+            $vis const ALL: &'static [Self] = &[$( Self::$variant, )*];
 
             /// The stable word for it.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            $vis const fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $word, )* }
             }
         }
@@ -457,7 +457,7 @@ mod tests {
 
     cbor_map! {
         /// A map for the tests.
-        pub struct Sample {
+        struct Sample {
             /// A number.
             1 => number: u32,
             /// A text that may be absent.

@@ -17,6 +17,7 @@ pub mod rules;
 pub mod time;
 pub mod transfer;
 pub mod trust;
+pub mod verify;
 
 pub use id::{ContentRoot, Department, Digest, HospitalId, Party, PatientRef, TransferId};
 pub use money::{Amount, Currency};

@@ -153,10 +153,8 @@ mod tests {
                     state = Some(next);
                 }
                 // A step just taken, taken again, changes nothing.
-                if let Some(now) = &state {
-                    if now == step {
-                        prop_assert_eq!(advance(role, state.as_ref(), step), Ok(Transition::Repeat));
-                    }
+                if state.as_ref() == Some(step) {
+                    prop_assert_eq!(advance(role, state.as_ref(), step), Ok(Transition::Repeat));
                 }
             }
         }

@@ -72,6 +72,8 @@ impl Dossier<'_> {
             };
         }
         let Some(step) = checked.step else {
+            row.updated = now;
+            self.put_row(&row)?;
             self.put(checked.kind, content)?;
             return Ok(Taken { kind: checked.kind, row, is_new: true });
         };

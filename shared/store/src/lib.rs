@@ -35,4 +35,4 @@ pub use error::StoreError;
 pub use keys::{KeyBuilder, KeyMaker};
 pub use memory::{Faults, Unflushed};
 pub use store::Store;
-pub use txn::{KEY_MAX_BYTES, SCAN_MAX_CELLS, TRANSACTION_MAX_BYTES, Txn, VALUE_MAX_BYTES};
+pub use txn::{Cell, KEY_MAX_BYTES, SCAN_MAX_CELLS, TRANSACTION_MAX_BYTES, Txn, VALUE_MAX_BYTES};

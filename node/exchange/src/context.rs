@@ -1,0 +1,302 @@
+//! What every part of the exchange works with, and how an artefact is taken in here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, Step};
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::id::HospitalId;
+use handover_core::rules::Context;
+use handover_core::time::Clock;
+use handover_core::transfer::{Phase, Role};
+use handover_core::trust::{Federation, Member};
+use handover_core::{Code, Currency, Party, Timestamp, TransferId};
+use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
+use handover_ingest::charges::{Catalogue, PriceList};
+use handover_net::{Net, Route};
+use handover_records::Records;
+use handover_seal::{Ed25519, KeyRing, SigningKey};
+use handover_store::{Blobs, KeyMaker, Store, Txn};
+use tokio::sync::Notify;
+
+use crate::federation::Directories;
+use crate::outbox::{self, Label};
+use crate::{ExchangeError, secrets};
+
+/// Who this node is.
+pub struct Identity {
+    /// The hospital.
+    pub hospital: HospitalId,
+    /// Its signing key.
+    pub signing: SigningKey,
+    /// Its RSA keys.
+    pub ring: KeyRing,
+}
+
+/// What the exchange is started with.
+pub struct Parts {
+    /// Who this node is.
+    pub identity: Identity,
+    /// The store.
+    pub store: Store,
+    /// The records.
+    pub records: Records,
+    /// Large content.
+    pub blobs: Blobs,
+    /// The held directory.
+    pub directories: Directories,
+    /// Which codes are tests.
+    pub catalogue: Catalogue,
+    /// What they cost.
+    pub prices: PriceList,
+    /// The hospital's currency.
+    pub currency: Currency,
+    /// Where packages lie while they arrive.
+    pub incoming: PathBuf,
+    /// The index's addresses, until a directory says others.
+    pub index_addresses: Vec<String>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The exchange's working parts, shared by its tasks.
+pub(crate) struct Inner {
+    pub(crate) parts: Parts,
+    /// The network, once started.
+    pub(crate) net: std::sync::OnceLock<Net>,
+    /// A link waits for the index.
+    pub(crate) links: Notify,
+    /// Something is in the outbox.
+    pub(crate) outbox: Notify,
+    /// Somebody connected: what waited for them goes out.
+    pub(crate) connected: Notify,
+    /// Something may be due.
+    pub(crate) jobs: Notify,
+    /// A transfer changed.
+    pub(crate) changed: tokio::sync::watch::Sender<u64>,
+}
+
+/// Where an artefact came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// From another process: it has told everyone itself.
+    Network,
+    /// From the patient, to this node: it goes on from here.
+    Patient,
+    /// Made here.
+    Own,
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    pub(crate) fn keys(&self) -> KeyMaker {
+        self.parts.store.keys()
+    }
+
+    pub(crate) fn own(&self) -> &HospitalId {
+        &self.parts.identity.hospital
+    }
+
+    /// The directory and how to verify under it.
+    pub(crate) fn federation(&self) -> Result<Arc<Federation>, Code> {
+        self.parts.directories.held()
+    }
+
+    /// The way to a hospital, if it takes part now.
+    pub(crate) fn route_to(&self, hospital: &HospitalId) -> Result<Route, Code> {
+        let federation = self.federation()?;
+        let Member { profile, .. } = federation.active(hospital, self.now())?;
+        Ok(Route { party: Party::Hospital(hospital.clone()), addresses: profile.addresses.clone() })
+    }
+
+    /// The way to the index.
+    pub(crate) fn route_to_index(&self) -> Route {
+        let mut addresses = self.parts.index_addresses.clone();
+        if let Ok(federation) = self.federation() {
+            addresses.extend(federation.directory().addresses.iter().cloned());
+        }
+        addresses.sort();
+        addresses.dedup();
+        Route { party: Party::Index, addresses }
+    }
+
+    /// Takes an artefact in: verifies, keeps, advances, and puts what follows from it into the outbox, all in one
+    /// transaction. The same one again gives the same answer.
+    pub(crate) async fn take(self: &Arc<Self>, content: Vec<u8>, from: From) -> Result<Taken, ExchangeError> {
+        let (inner, federation, now) = (Arc::clone(self), self.federation()?, self.now());
+        let keys = self.keys();
+        let transfer = handover_dossier::transfer_of(&content)?;
+        let taken = self
+            .parts
+            .store
+            .write(move |txn| -> Result<Taken, DossierError> {
+                let context = Context { federation: &federation, verifier: &Ed25519 };
+                inner.take_in(txn, &keys, transfer, &content, from, context, now)
+            })
+            .await?;
+        self.wake(&taken);
+        if taken.is_new && taken.kind == Kind::Receipt && taken.row.role == Role::Source {
+            self.discard_package(transfer).await?;
+        }
+        Ok(taken)
+    }
+
+    /// The package is where it belongs: its sealed manifest is needed no more. The contents are the records' own.
+    async fn discard_package(&self, transfer: TransferId) -> Result<(), ExchangeError> {
+        let (keys, federation) = (self.keys(), self.federation()?);
+        let header = self
+            .parts
+            .store
+            .read(move |txn| -> Result<_, DossierError> {
+                let context = Context { federation: &federation, verifier: &Ed25519 };
+                Dossier::of(txn, &keys, transfer).header(context)
+            })
+            .await?;
+        Ok(self.parts.blobs.delete(header.manifest.root).await?)
+    }
+
+    /// [`Self::take`] inside a transaction.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a transaction's closure brings each of these from outside"
+    )]
+    pub(crate) fn take_in(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        transfer: TransferId,
+        content: &[u8],
+        from: From,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        let mut dossier = Dossier::of(txn, keys, transfer);
+        let role = self.role(&mut dossier, content)?;
+        let taken = dossier.take_in(role, content, context, now)?;
+        if !taken.is_new {
+            return Ok(taken);
+        }
+        for label in labels(taken.kind, from, &taken.row, now) {
+            outbox::push(txn, keys, &label, content)?;
+        }
+        if taken.kind == Kind::Revocation {
+            self.confirm_revocation(txn, keys, content, context, now)?;
+        }
+        if taken.row.state.phase.is_final() {
+            secrets::forget(txn, keys, transfer)?;
+        }
+        Ok(taken)
+    }
+
+    /// Source or destination: by the row, or by the request that begins it.
+    fn role(&self, dossier: &mut Dossier<'_>, content: &[u8]) -> Result<Role, DossierError> {
+        use handover_core::artefact::{Signed, transfer::TransferRequest};
+        if let Some(row) = dossier.row()? {
+            return Ok(row.role);
+        }
+        let request = Signed::<TransferRequest>::read(content).map_err(|_| Code::EvidenceMissing)?;
+        if request.claim().source == *self.own() {
+            Ok(Role::Source)
+        } else if request.claim().destination == *self.own() {
+            Ok(Role::Destination)
+        } else {
+            Err(Code::AskMismatch.into())
+        }
+    }
+
+    fn confirm_revocation(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        content: &[u8],
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        let revocation: handover_core::artefact::patient::Revocation =
+            codec::decode(content, MAX_MESSAGE_BYTES)?;
+        let confirmed = RevocationConfirmed {
+            transfer: revocation.transfer,
+            consent: revocation.consent,
+            by: self.own().clone(),
+            since: now,
+            extensions: Extensions::default(),
+        };
+        let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
+        self.take_in(txn, keys, revocation.transfer, confirmed.envelope(), From::Own, context, now)?;
+        Ok(())
+    }
+
+    /// Wakes those who wait for what was taken.
+    pub(crate) fn wake(&self, taken: &Taken) {
+        if taken.is_new {
+            tracing::info!(
+                transfer = %taken.row.transfer,
+                artefact = %taken.kind,
+                phase = %taken.row.state.phase,
+                "taken in"
+            );
+            self.outbox.notify_one();
+            self.jobs.notify_one();
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Says no to a transfer, to everybody who takes part.
+    pub(crate) async fn refuse(
+        self: &Arc<Self>,
+        transfer: TransferId,
+        step: Step,
+        code: Code,
+    ) -> Result<(), ExchangeError> {
+        let refusal = Refusal { transfer, step, code, issued: self.now(), extensions: Extensions::default() };
+        let refusal = Verified::sign(refusal, &self.parts.identity.signing);
+        tracing::warn!(%transfer, %step, code = %code, "refused");
+        self.take(refusal.envelope().to_vec(), From::Own).await?;
+        Ok(())
+    }
+
+    /// A transfer's row and one of its artefacts.
+    pub(crate) async fn row(&self, transfer: TransferId) -> Result<Row, ExchangeError> {
+        let keys = self.keys();
+        let row = self
+            .parts
+            .store
+            .read(move |txn| -> Result<_, DossierError> { Dossier::of(txn, &keys, transfer).row() })
+            .await?;
+        Ok(row.ok_or(Code::UnknownTransfer)?)
+    }
+
+    /// Ends a transfer whose time ran out.
+    pub(crate) async fn expire(self: &Arc<Self>, row: &Row) -> Result<(), ExchangeError> {
+        let (keys, transfer, role, now) = (self.keys(), row.transfer, row.role, self.now());
+        self.parts
+            .store
+            .write(move |txn| -> Result<(), DossierError> {
+                Dossier::of(txn, &keys, transfer).end(role, Phase::Expired, Code::QuoteExpired, now)?;
+                Ok(secrets::forget(txn, &keys, transfer)?)
+            })
+            .await?;
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(())
+    }
+}
+
+/// Where a new artefact goes from here.
+fn labels(kind: Kind, from: From, row: &Row, now: Timestamp) -> Vec<Label> {
+    if from == From::Network {
+        return Vec::new();
+    }
+    let other = if row.role == Role::Source { row.destination.clone() } else { row.source.clone() };
+    match kind {
+        // They travel with the package, and back; the index reserves the fee on the first.
+        Kind::Header | Kind::Delivered => vec![Label::copy(row.transfer, now)],
+        Kind::KeyRelease | Kind::Receipt => {
+            vec![Label::direct(other, row.transfer, now), Label::copy(row.transfer, now)]
+        }
+        _ => vec![Label::via_index(other, row.transfer, now)],
+    }
+}

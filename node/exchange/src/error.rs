@@ -1,0 +1,81 @@
+//! What can go wrong in the exchange. Each fault has a stable code; what the code says goes out, the rest to the log.
+
+use handover_core::Code;
+use handover_core::codec::DecodeError;
+use handover_dossier::DossierError;
+use handover_net::NetError;
+use handover_records::RecordsError;
+use handover_seal::SealError;
+use handover_store::StoreError;
+
+/// A fault of the exchange.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// A rule says no.
+    #[error("{0}")]
+    Refused(Code),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The records room refused or failed.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// Something cannot be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The network failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A file or stream failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Received bytes cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The tests cannot be priced.
+    #[error(transparent)]
+    Charges(#[from] handover_ingest::charges::ChargeError),
+    /// A background task ended early.
+    #[error("a task ended early")]
+    TaskEnded,
+}
+
+impl From<Code> for ExchangeError {
+    fn from(code: Code) -> Self {
+        Self::Refused(code)
+    }
+}
+
+impl From<DossierError> for ExchangeError {
+    fn from(fault: DossierError) -> Self {
+        match fault {
+            DossierError::Store(fault) => Self::Store(fault),
+            other => Self::Refused(other.code()),
+        }
+    }
+}
+
+impl From<tokio::task::JoinError> for ExchangeError {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::TaskEnded
+    }
+}
+
+impl ExchangeError {
+    /// The stable code for it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused(code) => *code,
+            Self::Store(fault) => fault.code(),
+            Self::Records(fault) => fault.code(),
+            Self::Seal(fault) => fault.code(),
+            Self::Net(fault) => fault.code(),
+            // A stream that breaks is tried again; a disk that fails shows in the store's health.
+            Self::Io(_) => Code::Unreachable,
+            Self::Decode(_) => Code::Malformed,
+            Self::Charges(fault) => fault.code(),
+            Self::TaskEnded => Code::Internal,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! A transfer's file: its artefacts and the directory that they verify under, for `verify`.
+
+use handover_core::TransferId;
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::verify::TransferFile;
+
+use crate::{Exchange, ExchangeError};
+
+impl Exchange {
+    /// The file of a transfer, which anybody with the root's public key can verify offline.
+    ///
+    /// # Errors
+    /// `UnknownTransfer`.
+    pub async fn transfer_file(&self, transfer: TransferId) -> Result<Vec<u8>, ExchangeError> {
+        let view = self.transfer(transfer).await?;
+        let federation = self.0.federation()?;
+        Ok(codec::encode(&TransferFile {
+            directory: federation.directory().envelope().to_vec().into(),
+            artefacts: view.artefacts.into_iter().map(|(_, content)| Bytes(content)).collect(),
+            extensions: Extensions::default(),
+        }))
+    }
+}

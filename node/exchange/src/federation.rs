@@ -1,0 +1,126 @@
+//! The directory that this node holds: verified, durable, never rolled back.
+
+use std::sync::Arc;
+
+use handover_core::id::SigningPublic;
+use handover_core::time::Clock;
+use handover_core::trust::{self, Federation};
+use handover_core::{Code, Party};
+use handover_net::Admission;
+use handover_seal::Ed25519;
+use handover_store::Store;
+use tokio::sync::watch;
+
+use crate::ExchangeError;
+use crate::chunks;
+
+/// The held directory, shared by everyone who checks something.
+#[derive(Clone)]
+pub struct Directories {
+    root: SigningPublic,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    held: watch::Sender<Option<Arc<Federation>>>,
+}
+
+const DIRECTORY: &str = "directory";
+
+impl Directories {
+    /// Opens what was held before, verified again under the pinned root.
+    ///
+    /// # Errors
+    /// The store's; a held directory that does not verify any more is an integrity fault.
+    pub async fn open(
+        root: SigningPublic,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ExchangeError> {
+        let keys = store.keys();
+        let kept = store.read(move |txn| chunks::get(txn, &keys.space(DIRECTORY))).await?;
+        let held = match kept {
+            None => None,
+            Some(envelope) => Some(Arc::new(
+                Federation::verify(&envelope, &root, clock.now(), &Ed25519).map_err(|fault| fault.code())?,
+            )),
+        };
+        Ok(Self { root, store, clock, held: watch::channel(held).0 })
+    }
+
+    /// The directory held now.
+    ///
+    /// # Errors
+    /// [`Code::DirectoryExpired`] before the first one came.
+    pub fn held(&self) -> Result<Arc<Federation>, Code> {
+        self.held.borrow().clone().ok_or(Code::DirectoryExpired)
+    }
+
+    /// The version held; 0 before the first.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.held.borrow().as_ref().map_or(0, |held| held.directory().version)
+    }
+
+    /// Waits for changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Option<Arc<Federation>>> {
+        self.held.subscribe()
+    }
+
+    /// Takes a newer directory, durably. The one already held again changes nothing.
+    ///
+    /// # Errors
+    /// [`Code::DirectoryRollback`] for an older one, [`Code::Conflict`] for another of the same version, and why
+    /// one does not verify.
+    pub async fn take(&self, envelope: Vec<u8>) -> Result<(), ExchangeError> {
+        let fresh = Federation::verify(&envelope, &self.root, self.clock.now(), &Ed25519)
+            .map_err(|fault| fault.code())?;
+        if let Some(held) = self.held.borrow().as_ref() {
+            let (old, new) = (held.directory(), fresh.directory());
+            if new.version < old.version {
+                return Err(Code::DirectoryRollback.into());
+            }
+            if new.version == old.version {
+                return if new.hash() == old.hash() { Ok(()) } else { Err(Code::Conflict.into()) };
+            }
+            let lowered = held.members().any(|member| {
+                fresh
+                    .member(&member.certificate.hospital)
+                    .is_ok_and(|now| now.order.number < member.order.number)
+            });
+            if lowered {
+                return Err(Code::DirectoryRollback.into());
+            }
+        }
+        let keys = self.store.keys();
+        self.store.write(move |txn| chunks::put(txn, &keys.space(DIRECTORY), &envelope)).await?;
+        tracing::info!(version = fresh.directory().version, "directory taken");
+        self.held.send_replace(Some(Arc::new(fresh)));
+        Ok(())
+    }
+}
+
+/// Admission of peers by the directory that is held at that moment.
+pub struct NodeAdmission {
+    directories: Directories,
+    hello: Vec<u8>,
+}
+
+impl NodeAdmission {
+    /// Presents `hello`, the encoded [`trust::Hello`] with this process's endpoint certificate.
+    #[must_use]
+    pub fn new(directories: Directories, hello: Vec<u8>) -> Self {
+        Self { directories, hello }
+    }
+}
+
+impl Admission for NodeAdmission {
+    fn hello(&self) -> Vec<u8> {
+        self.hello.clone()
+    }
+
+    fn admit(&self, peer: &SigningPublic, hello: &[u8]) -> Result<Party, Code> {
+        let held = self.directories.held.borrow().clone();
+        let now = self.directories.clock.now();
+        trust::admit(hello, peer, &self.directories.root, held.as_deref(), now, &Ed25519)
+    }
+}

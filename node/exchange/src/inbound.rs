@@ -1,0 +1,137 @@
+//! What comes in from the network: parcels, directories, packages, and the connection to the index itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::{Code, Party, codec};
+use handover_net::{Inbound, Net};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::ExchangeError;
+use crate::context::{From, Inner};
+use crate::{jobs, links};
+
+/// Requests worked on at once.
+const REQUESTS_AT_ONCE: usize = 32;
+/// Parcels in one message.
+const PARCELS_MAX: usize = 64;
+/// How often the directory is asked for even if nobody brings one.
+const REFRESH: Duration = Duration::from_secs(60);
+/// How soon an index that is away is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+const LINKS_AT_ONCE: usize = 100;
+
+/// Serves what comes in, until shut down.
+pub(crate) async fn serve(
+    inner: Arc<Inner>,
+    net: Net,
+    mut inbound: mpsc::Receiver<Inbound>,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+    let mut tasks = JoinSet::new();
+    loop {
+        let event = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = tasks.join_next() => continue,
+            event = inbound.recv() => event,
+        };
+        match event {
+            None => break,
+            Some(Inbound::Request { party, body, reply, .. }) => {
+                let (inner, net, places) = (Arc::clone(&inner), net.clone(), Arc::clone(&places));
+                tasks.spawn(async move {
+                    let _place = places.acquire_owned().await;
+                    let outcome = answer(&inner, &net, party, &body).await;
+                    if let Err(fault) = &outcome {
+                        tracing::debug!(code = %fault.code(), detail = %fault, "a request was refused");
+                    }
+                    let outcome = outcome.map(|()| Vec::new()).map_err(|fault| fault.code());
+                    reply.send(Answer::encode(outcome));
+                });
+            }
+            Some(Inbound::Package { party, stream }) => {
+                tasks.spawn(jobs::receive(Arc::clone(&inner), party, stream));
+            }
+            Some(Inbound::Connected(party)) => {
+                tracing::info!(%party, "connected");
+                inner.connected.notify_one();
+                inner.jobs.notify_one();
+            }
+            Some(Inbound::Disconnected(party)) => tracing::info!(%party, "disconnected"),
+        }
+    }
+    tasks.shutdown().await;
+}
+
+async fn answer(
+    inner: &Arc<Inner>,
+    net: &Net,
+    party: Option<Party>,
+    body: &[u8],
+) -> Result<(), ExchangeError> {
+    let party = party.ok_or(Code::NotAdmitted)?;
+    let request = Request::decode(body)?;
+    match request.verb {
+        Verb::Directory if party == Party::Index => {
+            take_directory(inner, net, request.only_item()?.to_vec()).await
+        }
+        Verb::Deliver => {
+            if request.items.len() > PARCELS_MAX {
+                return Err(Code::TooLarge.into());
+            }
+            for item in &request.items {
+                let parcel: Parcel = codec::decode(item.as_ref(), codec::MAX_MESSAGE_BYTES)?;
+                inner.take(parcel.content.0, From::Network).await?;
+            }
+            Ok(())
+        }
+        _ => Err(Code::AccessDenied.into()),
+    }
+}
+
+/// Takes a directory and makes the network follow it at once.
+async fn take_directory(inner: &Arc<Inner>, net: &Net, envelope: Vec<u8>) -> Result<(), ExchangeError> {
+    inner.parts.directories.take(envelope).await?;
+    net.recheck().await;
+    inner.outbox.notify_one();
+    inner.jobs.notify_one();
+    Ok(())
+}
+
+/// Keeps the connection to the index, asks for newer directories, tells it of new links.
+pub(crate) async fn keep_index(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
+    loop {
+        let pause = match refresh(&inner, &net).await {
+            Ok(()) => REFRESH,
+            Err(fault) => {
+                tracing::debug!(code = %fault.code(), "the index cannot be asked");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = inner.links.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn refresh(inner: &Arc<Inner>, net: &Net) -> Result<(), ExchangeError> {
+    let route = inner.route_to_index();
+    net.connect(&route).await?;
+    let held = inner.parts.directories.version().to_be_bytes().to_vec();
+    let answer = net.request(&route, Request::encode(Verb::Directory, vec![held])).await?;
+    if let Some(envelope) = Answer::decode(&answer)?.into_iter().next() {
+        take_directory(inner, net, envelope).await?;
+    }
+    for (key, link) in links::owed(&inner.parts.store, LINKS_AT_ONCE).await? {
+        let answer = net.request(&route, Request::encode(Verb::Link, vec![link])).await?;
+        Answer::decode(&answer)?;
+        links::told(&inner.parts.store, key).await?;
+    }
+    Ok(())
+}

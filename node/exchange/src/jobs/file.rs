@@ -1,0 +1,245 @@
+//! The destination opens a package with both shares, checks all of it, files it by department with its provenance,
+//! and signs the receipt.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::sync::Arc;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::{Consent, ShareRelease};
+use handover_core::artefact::transfer::{ContentRef, KeyRelease, PackageHeader, Receipt};
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::rules::Context;
+use handover_core::{Code, ContentRoot, Digest};
+use handover_dossier::{Dossier, DossierError, Row};
+use handover_records::{
+    Action, BATCH_MAX_RECORDS, BlobRef, Departments, GrantRequest, LocalPatient, NewContent, NewRecord,
+    Origin, Permit, Purpose, Subject,
+};
+use handover_seal::shares::{Binding, SealedShares, open_grant_key};
+use handover_seal::stream::OpenReader;
+use handover_seal::{Ed25519, SealingKey, Secret32};
+
+use super::quote::recomputed_fee;
+use crate::context::{From, Inner};
+use crate::manifest::{Head, ManifestRecord, RecordTree, expect_end, read_frame};
+use crate::{ExchangeError, bodies, provenance, secrets};
+
+/// Everything that opening stands on.
+struct Released {
+    header: Verified<PackageHeader>,
+    consent: Verified<Consent>,
+    quote: Digest,
+    keys: Verified<KeyRelease>,
+    share: Verified<ShareRelease>,
+    request_key: SealingKey,
+}
+
+type Manifest = OpenReader<BufReader<File>>;
+
+pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+    let released = released(inner, row).await?;
+    let cek = content_key(inner, &released)?;
+    let open = || -> Result<Manifest, ExchangeError> {
+        let path = inner.parts.blobs.local_path(released.header.manifest.root);
+        Ok(OpenReader::new(BufReader::new(File::open(path)?), &cek))
+    };
+    let head = tokio::task::block_in_place(|| verify(&released, open()?))?;
+    let (permit, patient) = permit(inner, row).await?;
+    file_records(inner, row, &permit, &patient, open()?).await?;
+    finish(inner, row, &released, head).await
+}
+
+async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeError> {
+    let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
+    Ok(inner
+        .parts
+        .store
+        .read(move |txn| -> Result<_, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let request_key = secrets::request_key(txn, &keys, transfer)?.ok_or(Code::CannotOpen)?;
+            let mut dossier = Dossier::of(txn, &keys, transfer);
+            Ok(Released {
+                header: dossier.header(context)?,
+                consent: dossier.consent(context)?,
+                quote: dossier.agreed_quote(context)?.hash(),
+                keys: dossier.key_release(context)?,
+                // The patient may release later: until then this is evidence that is missing.
+                share: dossier.share_release(context)?,
+                request_key,
+            })
+        })
+        .await?)
+}
+
+/// Both shares to the content key. Signatures, consent and directory were checked when the evidence was read.
+fn content_key(inner: &Arc<Inner>, released: &Released) -> Result<Secret32, ExchangeError> {
+    let header = &released.header;
+    let binding = Binding {
+        source: header.source.clone(),
+        destination: header.destination.clone(),
+        consent: header.consent,
+        transfer: header.transfer,
+        attempt: header.attempt,
+    };
+    let grant = open_grant_key(
+        &released.request_key,
+        &header.consent,
+        &released.consent.grant_key,
+        released.share.sealed.as_ref(),
+    )?;
+    let shares: SealedShares = codec::decode(released.keys.shares.as_ref(), MAX_MESSAGE_BYTES)?;
+    let shares = shares.open(&binding, &inner.parts.identity.ring, &grant)?;
+    let secrets = shares.content_secrets(&binding)?;
+    secrets.check(header.commitment.as_bytes())?;
+    Ok(secrets.cek)
+}
+
+/// Reads the whole manifest once before anything of it is filed.
+fn verify(released: &Released, mut manifest: Manifest) -> Result<Head, ExchangeError> {
+    let header = &released.header;
+    let head: Head = read_frame(&mut manifest)?;
+    let is_this = head.transfer == header.transfer
+        && head.attempt == header.attempt
+        && head.source == header.source
+        && head.destination == header.destination
+        && head.consent == header.consent
+        && head.quote == released.quote
+        && head.records == header.records;
+    if !is_this {
+        return Err(Code::PackageMismatch.into());
+    }
+    if recomputed_fee(&head.body)? != header.fee || head.body.fee != header.fee {
+        return Err(Code::QuoteMismatch.into());
+    }
+    let mut listed = header.contents.iter();
+    let mut leaves = RecordTree::new();
+    let mut departments: BTreeMap<_, u64> = BTreeMap::new();
+    for _ in 0..head.records {
+        let record: ManifestRecord = read_frame(&mut manifest)?;
+        check_content(&record, &mut listed)?;
+        *departments.entry(record.department.clone()).or_default() += 1;
+        leaves.push(&record.leaf());
+    }
+    expect_end(&mut manifest)?;
+    let quoted: BTreeMap<_, u64> =
+        head.body.departments.iter().map(|it| (it.department.clone(), it.records)).collect();
+    if leaves.root() != header.record_root || listed.next().is_some() || departments != quoted {
+        return Err(Code::PackageMismatch.into());
+    }
+    Ok(head)
+}
+
+/// A record's content is inside, or the next one that the header lists.
+fn check_content<'h>(
+    record: &ManifestRecord,
+    listed: &mut impl Iterator<Item = &'h ContentRef>,
+) -> Result<(), Code> {
+    match (&record.content, &record.sealed) {
+        (Some(_), None) => Ok(()),
+        (None, Some(sealed)) => match listed.next() {
+            Some(next) if next.root == sealed.root && next.length == sealed.length => Ok(()),
+            _ => Err(Code::PackageMismatch),
+        },
+        _ => Err(Code::PackageDamaged),
+    }
+}
+
+async fn permit(inner: &Arc<Inner>, row: &Row) -> Result<(Permit, LocalPatient), ExchangeError> {
+    let records = &inner.parts.records;
+    let linked = records.by_ref(row.patient).await?.ok_or(Code::NotLinked)?;
+    let request = GrantRequest {
+        subject: Subject::Hospital(row.source.clone()),
+        action: Action::File,
+        purpose: Purpose::Transfer,
+        patient: Some(linked.patient.clone()),
+        departments: Departments::All,
+        transfer: Some(row.transfer),
+    };
+    Ok((records.audit().permit(request, inner.now()).await?, linked.patient))
+}
+
+/// Files batch by batch; what was filed before a stop is unchanged the second time.
+async fn file_records(
+    inner: &Arc<Inner>,
+    row: &Row,
+    permit: &Permit,
+    patient: &LocalPatient,
+    mut manifest: Manifest,
+) -> Result<(), ExchangeError> {
+    let head: Head = read_frame(&mut manifest)?;
+    let mut targets = Vec::new();
+    let mut batch = Vec::with_capacity(BATCH_MAX_RECORDS);
+    for _ in 0..head.records {
+        let record: ManifestRecord = read_frame(&mut manifest)?;
+        targets.push(format!("{}/{}", record.resource_type, record.resource_id));
+        batch.push(new_record(row, patient, record)?);
+        if batch.len() == BATCH_MAX_RECORDS {
+            inner.parts.records.file_received(permit, inner.now(), std::mem::take(&mut batch)).await?;
+        }
+    }
+    batch.push(provenance::record(row, patient, &head, &targets)?);
+    inner.parts.records.file_received(permit, inner.now(), batch).await?;
+    Ok(())
+}
+
+fn new_record(row: &Row, patient: &LocalPatient, record: ManifestRecord) -> Result<NewRecord, ExchangeError> {
+    let content = match (record.content, record.sealed) {
+        (Some(bytes), None) => NewContent::Bytes(bytes.0),
+        (None, Some(sealed)) => NewContent::Sealed {
+            blob: BlobRef {
+                root: ContentRoot::from_bytes(*sealed.root.as_bytes()),
+                length: sealed.length,
+                key: Secret32::from_bytes(sealed.key),
+            },
+            plain_bytes: sealed.plain_bytes,
+        },
+        _ => return Err(Code::PackageDamaged.into()),
+    };
+    Ok(NewRecord {
+        patient: patient.clone(),
+        department: record.department,
+        resource_type: record.resource_type,
+        resource_id: record.resource_id,
+        content_hash: record.content_hash,
+        date: record.date,
+        content,
+        origin: Origin::Received {
+            source: row.source.clone(),
+            origin: record.origin,
+            transfer: row.transfer,
+        },
+    })
+}
+
+/// Signs the receipt; the secrets die with it, and the manifest is needed no more.
+async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) -> Result<(), ExchangeError> {
+    let header = &released.header;
+    let receipt = Receipt {
+        transfer: row.transfer,
+        attempt: header.attempt,
+        header: header.hash(),
+        consent: header.consent,
+        records: header.records,
+        record_root: header.record_root,
+        fee: header.fee,
+        issued: inner.now(),
+        extensions: Extensions::default(),
+    };
+    let receipt = Verified::sign(receipt, &inner.parts.identity.signing);
+    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
+    let (federation, now) = (inner.federation()?, inner.now());
+    let taken = inner
+        .parts
+        .store
+        .write(move |txn| -> Result<_, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            bodies::put(txn, &keys, transfer, &head.body)?;
+            work.take_in(txn, &keys, transfer, receipt.envelope(), From::Own, context, now)
+        })
+        .await?;
+    inner.wake(&taken);
+    inner.parts.blobs.delete(header.manifest.root).await?;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What is due: the work that a transfer's state calls for, done until the state has moved on. Because it is derived
+//! from what is stored, it goes on after any stop.
+
+mod file;
+mod quote;
+mod receive;
+mod release;
+mod seal;
+mod send;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
+use handover_core::artefact::transfer::{QUOTE_LIFE_MS, Step};
+use handover_core::transfer::{Phase, Role};
+use handover_core::{Code, Timestamp, TransferId};
+use handover_dossier::{DossierError, Row};
+use handover_net::Net;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::ExchangeError;
+use crate::context::Inner;
+
+pub(crate) use receive::receive;
+
+/// Transfers worked on at once.
+const AT_ONCE: usize = 4;
+/// Transfers looked at in one page.
+const PAGE: usize = 200;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often everything is looked at even if nothing happened.
+const ROUND: Duration = Duration::from_secs(30);
+
+/// A piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    Quote,
+    Seal,
+    Send,
+    Release,
+    File,
+    Expire,
+}
+
+impl Job {
+    /// The step that a refusal names if this cannot be done.
+    const fn step(self) -> Step {
+        match self {
+            Self::Quote => Step::Quote,
+            Self::Seal => Step::Seal,
+            Self::Send | Self::Expire => Step::Delivery,
+            Self::Release => Step::Release,
+            Self::File => Step::Filing,
+        }
+    }
+}
+
+/// What a state calls for.
+fn due(row: &Row, now: Timestamp) -> Option<Job> {
+    let age_ms = now.since_ms(row.updated);
+    match (row.role, row.state.phase) {
+        (_, Phase::Requested) if age_ms > TRANSFER_ASK_LIFE_MS => Some(Job::Expire),
+        (_, Phase::Quoted) if age_ms > QUOTE_LIFE_MS => Some(Job::Expire),
+        (Role::Source, Phase::Requested) => Some(Job::Quote),
+        (Role::Source, Phase::Consented) => Some(Job::Seal),
+        (Role::Source, Phase::Sealed) => Some(Job::Send),
+        (Role::Source, Phase::Delivered) => Some(Job::Release),
+        (Role::Destination, Phase::Released) => Some(Job::File),
+        _ => None,
+    }
+}
+
+/// A job waits, unless its transfer has changed since.
+struct Pause {
+    updated: Timestamp,
+    until: Instant,
+    next: Duration,
+}
+
+/// Runs until shut down.
+pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut pauses: BTreeMap<TransferId, Pause> = BTreeMap::new();
+    let mut running: BTreeSet<TransferId> = BTreeSet::new();
+    let mut tasks: JoinSet<(Row, bool)> = JoinSet::new();
+    loop {
+        match active(&inner).await {
+            Ok(rows) => {
+                for row in rows {
+                    let Some(job) = due(&row, inner.now()) else { continue };
+                    let paused = pauses
+                        .get(&row.transfer)
+                        .is_some_and(|pause| pause.updated == row.updated && pause.until > Instant::now());
+                    if paused || !running.insert(row.transfer) {
+                        continue;
+                    }
+                    let (inner, net, places) = (Arc::clone(&inner), net.clone(), Arc::clone(&places));
+                    tasks.spawn(async move {
+                        let _place = places.acquire_owned().await;
+                        let is_done = work(&inner, &net, &row, job).await;
+                        (row, is_done)
+                    });
+                }
+            }
+            Err(fault) => tracing::error!(code = %fault.code(), "transfers cannot be read"),
+        }
+        let now = Instant::now();
+        let wake = pauses.values().map(|pause| pause.until).filter(|until| *until > now).min();
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = inner.jobs.notified() => {}
+            () = tokio::time::sleep_until(wake.unwrap_or(now + ROUND).min(now + ROUND)) => {}
+            Some(done) = tasks.join_next() => if let Ok((row, is_done)) = done {
+                running.remove(&row.transfer);
+                if is_done {
+                    pauses.remove(&row.transfer);
+                } else {
+                    let updated = row.updated;
+                    let next = pauses.get(&row.transfer).filter(|pause| pause.updated == updated).map_or(FIRST_PAUSE, |pause| pause.next);
+                    let pause = Pause { updated, until: Instant::now() + next, next: (next * 2).min(LONGEST_PAUSE) };
+                    pauses.insert(row.transfer, pause);
+                }
+            }
+        }
+    }
+    tasks.shutdown().await;
+}
+
+async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let keys = inner.keys();
+        let page: Vec<Row> = inner
+            .parts
+            .store
+            .read(move |txn| -> Result<_, DossierError> { handover_dossier::active(txn, &keys, after, PAGE) })
+            .await?;
+        after = page.last().map(|row| row.transfer);
+        let is_last = page.len() < PAGE;
+        rows.extend(page);
+        if is_last {
+            return Ok(rows);
+        }
+    }
+}
+
+/// Does a job; says whether the state has moved on.
+async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> bool {
+    let outcome = match job {
+        Job::Quote => quote::quote(inner, row).await,
+        Job::Seal => seal::seal(inner, row).await,
+        Job::Send => send::send(inner, net, row).await,
+        Job::Release => release::release(inner, row).await,
+        Job::File => file::file(inner, row).await,
+        Job::Expire => inner.expire(row).await,
+    };
+    let Err(fault) = outcome else { return true };
+    let code = fault.code();
+    if code.is_transient() || code == Code::Internal || code == Code::StoreDamaged {
+        tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step has to wait");
+        return false;
+    }
+    tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step cannot be done");
+    if let Err(fault) = inner.refuse(row.transfer, job.step(), code).await {
+        tracing::error!(transfer = %row.transfer, code = %fault.code(), "the refusal could not be stored");
+        return false;
+    }
+    true
+}

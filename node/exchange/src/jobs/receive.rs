@@ -1,0 +1,201 @@
+//! The destination receives a package: checks what it stands on, says what it has, verifies every group on arrival,
+//! and signs `Delivered` once everything lies on disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::Seek;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::transfer::{ContentRef, Delivered, PackageHeader};
+use handover_core::codec::Extensions;
+use handover_core::rules::Context;
+use handover_core::{Code, HospitalId, Party, TransferId};
+use handover_dossier::{Dossier, DossierError, Kind};
+use handover_net::PackageStream;
+use handover_seal::{Ed25519, tree};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tokio_util::io::SyncIoBridge;
+
+use super::wire::{self, Done, Have, Offer};
+use crate::ExchangeError;
+use crate::context::{From, Inner};
+
+const OFFER_LIMIT: Duration = Duration::from_secs(60);
+/// Contents in one package; a larger study is one content of many images.
+const PARTS_MAX: usize = 100_000;
+
+/// Takes one package stream to its end.
+pub(crate) async fn receive(inner: Arc<Inner>, from: Party, mut stream: PackageStream) {
+    let outcome = receive_stream(&inner, &from, &mut stream).await;
+    let done = match outcome {
+        Ok(delivered) => {
+            Done { problem: None, delivered: Some(delivered.into()), extensions: Extensions::default() }
+        }
+        Err(fault) => {
+            tracing::warn!(from = %from, code = %fault.code(), detail = %fault, "a package was not received");
+            Done { problem: Some(fault.code()), delivered: None, extensions: Extensions::default() }
+        }
+    };
+    // If the word does not get through, the source asks again.
+    let _ = wire::put(&mut stream, &done).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn receive_stream(
+    inner: &Arc<Inner>,
+    from: &Party,
+    stream: &mut PackageStream,
+) -> Result<Vec<u8>, ExchangeError> {
+    let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
+    let taken = take_offer(inner, from, offer).await;
+    let header = match taken {
+        Ok(header) => header,
+        Err(fault) => {
+            let have =
+                Have { problem: Some(fault.code()), groups: Vec::new(), extensions: Extensions::default() };
+            wire::put(stream, &have).await?;
+            return Err(fault);
+        }
+    };
+    let folder = inner.parts.incoming.join(header.transfer.to_string());
+    std::fs::create_dir_all(&folder)?;
+    let mut parts = vec![header.manifest.clone()];
+    parts.extend(header.contents.iter().cloned());
+    let mut places = Vec::with_capacity(parts.len());
+    for (number, part) in parts.iter().enumerate() {
+        places.push(Place::find(inner, &folder, number, part).await?);
+    }
+    let groups = places.iter().map(|place| place.groups).collect();
+    wire::put(stream, &Have { problem: None, groups, extensions: Extensions::default() }).await?;
+    for (part, place) in parts.iter().zip(places) {
+        receive_part(inner, stream, part, place).await?;
+    }
+    let delivered = deliver(inner, &header).await?;
+    std::fs::remove_dir_all(&folder)?;
+    Ok(delivered)
+}
+
+/// Takes in what the offer brings, each as if it had come by itself.
+async fn take_offer(
+    inner: &Arc<Inner>,
+    from: &Party,
+    offer: Offer,
+) -> Result<Verified<PackageHeader>, ExchangeError> {
+    let transfer = handover_dossier::transfer_of(offer.header.as_ref())?;
+    let row = inner.row(transfer).await?;
+    if *from != Party::Hospital(row.source.clone()) || row.destination != *inner.own() {
+        return Err(Code::WrongSigner.into());
+    }
+    for content in
+        [Some(offer.quote), Some(offer.consent), offer.final_quote, Some(offer.header)].into_iter().flatten()
+    {
+        inner.take(content.0, From::Network).await?;
+    }
+    let header = header(inner, transfer).await?;
+    if header.contents.len() > PARTS_MAX {
+        return Err(Code::TooLarge.into());
+    }
+    Ok(header)
+}
+
+async fn header(inner: &Arc<Inner>, transfer: TransferId) -> Result<Verified<PackageHeader>, ExchangeError> {
+    let (keys, federation) = (inner.keys(), inner.federation()?);
+    Ok(inner
+        .parts
+        .store
+        .read(move |txn| -> Result<_, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            Dossier::of(txn, &keys, transfer).header(context)
+        })
+        .await?)
+}
+
+/// Where a part lies while it arrives, and how much of it does.
+struct Place {
+    path: PathBuf,
+    groups: u64,
+}
+
+impl Place {
+    async fn find(
+        inner: &Arc<Inner>,
+        folder: &Path,
+        number: usize,
+        part: &ContentRef,
+    ) -> Result<Self, ExchangeError> {
+        let path = folder.join(format!("{number}.part"));
+        if inner.parts.blobs.len(part.root).await? == Some(part.length) {
+            return Ok(Self { path, groups: tree::groups(part.length) });
+        }
+        let held_bytes = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        // The last group counts only when all are there, so a whole file is received from its last group on again.
+        let groups =
+            tree::groups_held(held_bytes, part.length).min(tree::groups(part.length).saturating_sub(1));
+        Ok(Self { path, groups })
+    }
+}
+
+async fn receive_part(
+    inner: &Arc<Inner>,
+    stream: &mut PackageStream,
+    part: &ContentRef,
+    place: Place,
+) -> Result<(), ExchangeError> {
+    if inner.parts.blobs.exists(part.root).await? {
+        return Ok(());
+    }
+    let (wanted, path) = (part.clone(), place.path.clone());
+    // The stream is lent to a blocking thread; nobody else touches it until that returns.
+    let whole = {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| -> Result<bool, ExchangeError> {
+            let _entered = runtime.enter();
+            let mut file =
+                OpenOptions::new().create(true).write(true).read(true).truncate(false).open(&path)?;
+            let offset = tree::group_offset(place.groups, wanted.length);
+            file.set_len(offset)?;
+            file.seek(std::io::SeekFrom::End(0))?;
+            let bridge = SyncIoBridge::new(&mut *stream);
+            tree::receive(bridge, &wanted.root, wanted.length, place.groups, &mut file)?;
+            // What lay there from before a stop is believed only now.
+            Ok(place.groups == 0 || tree::root(File::open(&path)?)? == (wanted.root, wanted.length))
+        })?
+    };
+    if !whole {
+        std::fs::remove_file(&path)?;
+        return Err(Code::Unreachable.into());
+    }
+    Ok(inner.parts.blobs.put_file(path, part.root).await?)
+}
+
+/// Signs for what lies here, durably; again gives the first signature.
+async fn deliver(inner: &Arc<Inner>, header: &Verified<PackageHeader>) -> Result<Vec<u8>, ExchangeError> {
+    let destination: HospitalId = inner.own().clone();
+    let kept = {
+        let (keys, transfer) = (inner.keys(), header.transfer);
+        inner
+            .parts
+            .store
+            .read(move |txn| -> Result<_, DossierError> {
+                Ok(Dossier::of(txn, &keys, transfer).get(Kind::Delivered)?)
+            })
+            .await?
+    };
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let delivered = Delivered {
+        transfer: header.transfer,
+        attempt: header.attempt,
+        header: header.hash(),
+        destination,
+        issued: inner.now(),
+        extensions: Extensions::default(),
+    };
+    let delivered = Verified::sign(delivered, &inner.parts.identity.signing).envelope().to_vec();
+    inner.take(delivered.clone(), From::Own).await?;
+    Ok(delivered)
+}

@@ -1,0 +1,47 @@
+//! The source releases the shares, once the destination has everything, after a last look at revocation and status.
+
+use std::sync::Arc;
+
+use handover_core::Code;
+use handover_core::artefact::Verified;
+use handover_core::artefact::transfer::KeyRelease;
+use handover_core::codec::Extensions;
+use handover_core::rules::Context;
+use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_seal::Ed25519;
+
+use crate::context::{From, Inner};
+use crate::{ExchangeError, secrets};
+
+pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
+    let (federation, now) = (inner.federation()?, inner.now());
+    federation.check_fresh(now)?;
+    federation.active(&row.destination, now)?;
+    let taken = inner
+        .parts
+        .store
+        .write(move |txn| -> Result<_, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let mut dossier = Dossier::of(txn, &keys, transfer);
+            if dossier.get(Kind::Revocation)?.is_some() {
+                return Err(Code::ConsentRevoked.into());
+            }
+            let header = dossier.header(context)?;
+            let (attempt, hash) = (header.attempt, header.hash());
+            let shares = secrets::sealed_shares(txn, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
+            let release = KeyRelease {
+                transfer,
+                attempt,
+                header: hash,
+                shares: shares.into(),
+                issued: now,
+                extensions: Extensions::default(),
+            };
+            let release = Verified::sign(release, &work.parts.identity.signing);
+            work.take_in(txn, &keys, transfer, release.envelope(), From::Own, context, now)
+        })
+        .await?;
+    inner.wake(&taken);
+    Ok(())
+}

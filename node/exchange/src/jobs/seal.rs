@@ -1,0 +1,285 @@
+//! The source seals the package: what was consented to, under a key that needs both shares, spending the consent in
+//! the transaction that stores the header.
+
+use std::io::{Seek, Write};
+use std::sync::Arc;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
+use handover_core::artefact::transfer::{ContentRef, PackageHeader, Quote, QuoteBody};
+use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
+use handover_core::rules::{self, Context};
+use handover_core::{Amount, Code, Digest, Random};
+use handover_dossier::{Dossier, DossierError, Row};
+use handover_records::{Permit, RecordRef, SealedContent as Sealed};
+use handover_seal::part::open_part;
+use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
+use handover_seal::stream::SealWriter;
+use handover_seal::{Ed25519, OsRandom, RsaPublicKey, tree};
+use handover_store::Spool;
+
+use super::quote;
+use crate::context::{From, Inner};
+use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
+use crate::{ExchangeError, bodies, secrets, selection};
+
+/// The first attempt; a transfer whose destination lost its disk has more.
+const FIRST_ATTEMPT: u32 = 1;
+const SPENT: &str = "spent-consent";
+
+/// What was consented to.
+struct Agreed {
+    consent: Verified<Consent>,
+    quote: Verified<Quote>,
+    body: QuoteBody,
+    records: Vec<RecordRef>,
+}
+
+/// A sealed manifest and what the header says of it.
+struct Package {
+    spool: Spool,
+    manifest: ContentRef,
+    contents: Vec<ContentRef>,
+    record_root: Digest,
+    records: u64,
+}
+
+pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+    let (permit, _) = quote::permit(inner, row).await?;
+    let agreed = agree(inner, row, &permit).await?;
+    let binding = Binding {
+        source: row.source.clone(),
+        destination: row.destination.clone(),
+        consent: agreed.consent.hash(),
+        transfer: row.transfer,
+        attempt: FIRST_ATTEMPT,
+    };
+    let shares = Shares::generate(&mut OsRandom);
+    let secrets = shares.content_secrets(&binding)?;
+    let head = Head {
+        transfer: row.transfer,
+        attempt: FIRST_ATTEMPT,
+        source: row.source.clone(),
+        destination: row.destination.clone(),
+        consent: agreed.consent.hash(),
+        quote: agreed.quote.hash(),
+        body: agreed.body.clone(),
+        records: agreed.records.len() as u64,
+        extensions: Extensions::default(),
+    };
+    let package = pack(inner, &permit, &head, &agreed.records, &secrets.cek).await?;
+    let federation = inner.federation()?;
+    let destination = federation.active(&row.destination, inner.now())?;
+    let rsa = RsaPublicKey::from_spki_der(destination.profile.rsa_key.as_ref())?;
+    let sealed = codec::encode(&SealedShares::seal(
+        &shares,
+        &binding,
+        &rsa,
+        &agreed.consent.grant_key,
+        &mut OsRandom,
+    )?);
+    let header = PackageHeader {
+        transfer: row.transfer,
+        attempt: FIRST_ATTEMPT,
+        source: row.source.clone(),
+        destination: row.destination.clone(),
+        consent: agreed.consent.hash(),
+        quote: agreed.quote.hash(),
+        suite: SUITE,
+        shares: rules::shares_hash(&sealed),
+        manifest: package.manifest.clone(),
+        contents: package.contents,
+        records: package.records,
+        record_root: package.record_root,
+        fee: agreed.body.fee,
+        payer: agreed.body.payer,
+        commitment: Digest::from_bytes(secrets.commitment),
+        issued: inner.now(),
+        extensions: Extensions::default(),
+    };
+    inner.parts.blobs.put(package.spool, package.manifest.root).await?;
+    spend(inner, row, Verified::sign(header, &inner.parts.identity.signing), sealed).await
+}
+
+/// Checks the consent and settles what it covers. One that narrows gets a final quote first.
+async fn agree(inner: &Arc<Inner>, row: &Row, permit: &Permit) -> Result<Agreed, ExchangeError> {
+    let (consent, quoted, body) = evidence(inner, row).await?;
+    rules::consent_in_time(&consent, inner.now())?;
+    let details = consent_details(inner, row, &consent)?;
+    let chosen = selection::get(&inner.parts.store, row.transfer).await?;
+    let narrowed = details.scope != body.scope;
+    if !narrowed || quoted.narrows.is_some() {
+        check_cap(&body, consent.fee_cap)?;
+        return Ok(Agreed { consent, quote: quoted, body, records: chosen });
+    }
+    if !details.scope.is_within(&body.scope) {
+        return Err(Code::ConsentMismatch.into());
+    }
+    let (quoted, body, chosen) = narrow(inner, row, permit, &consent, details.scope, &chosen).await?;
+    check_cap(&body, consent.fee_cap)?;
+    Ok(Agreed { consent, quote: quoted, body, records: chosen })
+}
+
+async fn evidence(
+    inner: &Arc<Inner>,
+    row: &Row,
+) -> Result<(Verified<Consent>, Verified<Quote>, QuoteBody), ExchangeError> {
+    let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
+    inner
+        .parts
+        .store
+        .read(move |txn| -> Result<_, ExchangeError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let mut dossier = Dossier::of(txn, &keys, transfer);
+            let (consent, quote) = (dossier.consent(context)?, dossier.agreed_quote(context)?);
+            let body = bodies::get(txn, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
+            Ok((consent, quote, body))
+        })
+        .await
+}
+
+fn consent_details(
+    inner: &Arc<Inner>,
+    row: &Row,
+    consent: &Consent,
+) -> Result<ConsentDetails, ExchangeError> {
+    let aad = part_binding(CONSENT_DETAILS_LABEL, &row.transfer);
+    let plain = open_part(&inner.parts.identity.ring, &aad, consent.sealed_to_source.as_ref())?;
+    if Digest::sha256(&[&plain]) != consent.details {
+        return Err(Code::ConsentMismatch.into());
+    }
+    Ok(codec::decode(&plain, MAX_MESSAGE_BYTES)?)
+}
+
+fn check_cap(body: &QuoteBody, cap: Amount) -> Result<(), Code> {
+    let fee = body.fee;
+    let is_covered = fee.minor() == 0 || (fee.currency() == cap.currency() && fee.minor() <= cap.minor());
+    if is_covered { Ok(()) } else { Err(Code::CapExceeded) }
+}
+
+async fn narrow(
+    inner: &Arc<Inner>,
+    row: &Row,
+    permit: &Permit,
+    consent: &Verified<Consent>,
+    scope: Scope,
+    quoted: &[RecordRef],
+) -> Result<(Verified<Quote>, QuoteBody, Vec<RecordRef>), ExchangeError> {
+    let patient = permit.patient().cloned().ok_or(Code::Internal)?;
+    let everything = quote::snapshot(inner, permit, &patient).await?;
+    let mut records = Vec::new();
+    for reference in quoted {
+        let (record, _) = inner.parts.records.read(permit, inner.now(), *reference).await?;
+        if scope.contains(&record.department, record.date) {
+            records.push(record);
+        }
+    }
+    if records.is_empty() {
+        return Err(Code::NothingInScope.into());
+    }
+    let body = quote::price(inner, permit, &everything, &records, scope).await?;
+    let on = quote::request(inner, row).await?;
+    let signed = quote::sign(inner, &on, &body, Some(consent.quote))?;
+    let references: Vec<_> = records.iter().map(|record| record.reference).collect();
+    quote::store(inner, row, signed.envelope().to_vec(), body.clone(), references.clone()).await?;
+    Ok((signed, body, references))
+}
+
+/// Seals the manifest into a spool, record by record.
+async fn pack(
+    inner: &Arc<Inner>,
+    permit: &Permit,
+    head: &Head,
+    records: &[RecordRef],
+    key: &handover_seal::Secret32,
+) -> Result<Package, ExchangeError> {
+    let mut spool = inner.parts.blobs.spool()?;
+    let mut writer = SealWriter::new(spool.file().try_clone()?, key);
+    let (mut leaves, mut contents) = (RecordTree::new(), Vec::new());
+    write_frame(&mut writer, head)?;
+    for reference in records {
+        let record = manifest_record(inner, permit, *reference).await?;
+        contents.extend(record.sealed.as_ref().map(|sealed| ContentRef {
+            root: sealed.root,
+            length: sealed.length,
+            extensions: Extensions::default(),
+        }));
+        leaves.push(&record.leaf());
+        write_frame(&mut writer, &record)?;
+    }
+    writer.finish()?.flush()?;
+    let (root, length) = {
+        let file = spool.file();
+        file.rewind()?;
+        tree::root(file)?
+    };
+    Ok(Package {
+        spool,
+        manifest: ContentRef { root, length, extensions: Extensions::default() },
+        contents,
+        record_root: leaves.root(),
+        records: leaves.len(),
+    })
+}
+
+async fn manifest_record(
+    inner: &Arc<Inner>,
+    permit: &Permit,
+    reference: RecordRef,
+) -> Result<ManifestRecord, ExchangeError> {
+    let (summary, content) = inner.parts.records.sealed_content(permit, inner.now(), reference).await?;
+    let (content, sealed) = match content {
+        Sealed::Inline(bytes) => (Some(Bytes(bytes.to_vec())), None),
+        Sealed::Blob(blob) => {
+            let sealed = SealedContent {
+                root: blob.root,
+                length: blob.length,
+                key: *blob.key.expose(),
+                plain_bytes: summary.bytes,
+                extensions: Extensions::default(),
+            };
+            (None, Some(sealed))
+        }
+    };
+    Ok(ManifestRecord {
+        salt: OsRandom.array(),
+        origin: summary.origin.hospital().unwrap_or_else(|| inner.own()).clone(),
+        department: summary.department,
+        resource_type: summary.resource_type,
+        resource_id: summary.resource_id,
+        version: reference.version,
+        content_hash: summary.content_hash,
+        date: summary.date,
+        content,
+        sealed,
+        extensions: Extensions::default(),
+    })
+}
+
+/// Spends the consent for this transfer and stores header and sealed shares, in one transaction.
+async fn spend(
+    inner: &Arc<Inner>,
+    row: &Row,
+    header: Verified<PackageHeader>,
+    sealed_shares: Vec<u8>,
+) -> Result<(), ExchangeError> {
+    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
+    let (federation, now) = (inner.federation()?, inner.now());
+    let taken = inner
+        .parts
+        .store
+        .write(move |txn| -> Result<_, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let spent = keys.space(SPENT).hashed(header.consent.as_bytes()).build();
+            match txn.get(&spent)? {
+                Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
+                _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
+            }
+            secrets::put_sealed_shares(txn, &keys, transfer, &sealed_shares)?;
+            work.take_in(txn, &keys, transfer, header.envelope(), From::Own, context, now)
+        })
+        .await?;
+    inner.wake(&taken);
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The source streams a sealed package to the destination, from where the destination has it.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::artefact::transfer::ContentRef;
+use handover_core::codec::{Bytes, Extensions};
+use handover_core::rules::Context;
+use handover_core::{Code, TransferId};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_net::{Net, PackageStream};
+use handover_seal::{Ed25519, tree};
+use handover_store::Blobs;
+use tokio::time::timeout;
+use tokio_util::io::SyncIoBridge;
+
+use super::wire::{self, Done, Have, Offer};
+use crate::ExchangeError;
+use crate::context::{From, Inner};
+
+/// How long the destination may take for a word.
+const WORD_LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
+    let (offer, parts) = offer(inner, row.transfer).await?;
+    let mut stream = net.open_package(&inner.route_to(&row.destination)?).await?;
+    wire::put(&mut stream, &offer).await?;
+    let have: Have = word(&mut stream).await?;
+    if let Some(code) = have.problem {
+        return Err(code.into());
+    }
+    if have.groups.len() != parts.len() {
+        return Err(Code::Malformed.into());
+    }
+    for (part, from_group) in parts.into_iter().zip(have.groups) {
+        stream = send_part(&inner.parts.blobs, stream, part, from_group).await?;
+    }
+    let done: Done = word(&mut stream).await?;
+    if let Some(code) = done.problem {
+        return Err(code.into());
+    }
+    let delivered = done.delivered.ok_or(Code::Malformed)?;
+    inner.take(delivered.0, From::Network).await?;
+    Ok(())
+}
+
+async fn word<T: handover_core::codec::CborMap>(stream: &mut PackageStream) -> Result<T, ExchangeError> {
+    timeout(WORD_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)?
+}
+
+async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(Offer, Vec<ContentRef>), ExchangeError> {
+    let (keys, federation) = (inner.keys(), inner.federation()?);
+    Ok(inner
+        .parts
+        .store
+        .read(move |txn| -> Result<_, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let mut dossier = Dossier::of(txn, &keys, transfer);
+            let header = dossier.header(context)?;
+            let mut parts = vec![header.manifest.clone()];
+            parts.extend(header.contents.iter().cloned());
+            let mut envelope = |kind| dossier.get(kind).map(|found| found.map(Bytes));
+            let offer = Offer {
+                quote: envelope(Kind::Quote)?.ok_or(Code::EvidenceMissing)?,
+                consent: envelope(Kind::Consent)?.ok_or(Code::EvidenceMissing)?,
+                final_quote: envelope(Kind::FinalQuote)?,
+                header: header.envelope().to_vec().into(),
+                extensions: Extensions::default(),
+            };
+            Ok((offer, parts))
+        })
+        .await?)
+}
+
+async fn send_part(
+    blobs: &Blobs,
+    stream: PackageStream,
+    part: ContentRef,
+    from_group: u64,
+) -> Result<PackageStream, ExchangeError> {
+    if from_group >= tree::groups(part.length) {
+        return Ok(stream);
+    }
+    let path = blobs.local_path(part.root);
+    let bridge = SyncIoBridge::new(stream);
+    tokio::task::spawn_blocking(move || {
+        let mut bridge = bridge;
+        let (root, outboard) = tree::outboard(File::open(&path)?, part.length)?;
+        if root != part.root {
+            return Err(Code::StoreDamaged.into());
+        }
+        tree::send(File::open(&path)?, &outboard, from_group, &mut bridge)?;
+        Ok(bridge.into_inner())
+    })
+    .await?
+}

@@ -1,0 +1,73 @@
+//! How a package goes over a stream: an offer, what the other side has already, the parts, and a word at the end.
+//!
+//! `offer → have → parts → done`, each but the parts a frame of u32 length and CBOR map. A part is content with its
+//! hash tree interleaved (see `handover_seal::tree`), from the group that the receiver wants.
+
+use handover_core::codec::{self, Bytes, CborMap};
+use handover_core::{Code, cbor_map};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::ExchangeError;
+
+/// The most bytes of one frame.
+const FRAME_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+cbor_map! {
+    /// What the source brings: everything that the header stands on, so that the destination needs no index.
+    pub(crate) struct Offer {
+        /// `Quote`.
+        1 => quote: Bytes,
+        /// `Consent`.
+        2 => consent: Bytes,
+        /// The final `Quote`, if the consent narrows.
+        3 => final_quote: Option<Bytes>,
+        /// `PackageHeader`.
+        4 => header: Bytes,
+    }
+}
+
+cbor_map! {
+    /// What the destination has of each part: the manifest, then the contents.
+    pub(crate) struct Have {
+        /// Why it takes none.
+        1 => problem: Option<Code>,
+        /// Groups that lie there, verified, for each part.
+        2 => groups: Vec<u64>,
+    }
+}
+
+cbor_map! {
+    /// The destination's last word: everything is stored, or why not.
+    pub(crate) struct Done {
+        /// Why not.
+        1 => problem: Option<Code>,
+        /// `Delivered`: everything lies there.
+        2 => delivered: Option<Bytes>,
+    }
+}
+
+/// Writes a frame.
+pub(super) async fn put<T: CborMap>(
+    to: &mut (impl AsyncWrite + Unpin),
+    frame: &T,
+) -> Result<(), ExchangeError> {
+    let bytes = codec::encode(frame);
+    let length = u32::try_from(bytes.len()).map_err(|_| Code::TooLarge)?;
+    if bytes.len() > FRAME_MAX_BYTES {
+        return Err(Code::TooLarge.into());
+    }
+    to.write_all(&length.to_be_bytes()).await?;
+    to.write_all(&bytes).await?;
+    Ok(to.flush().await?)
+}
+
+/// Reads a frame.
+pub(super) async fn get<T: CborMap>(from: &mut (impl AsyncRead + Unpin)) -> Result<T, ExchangeError> {
+    let length = usize::try_from(from.read_u32().await?).map_err(|_| Code::TooLarge)?;
+    if length > FRAME_MAX_BYTES {
+        return Err(Code::TooLarge.into());
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes).await?;
+    Ok(codec::decode(&bytes, FRAME_MAX_BYTES)?)
+}

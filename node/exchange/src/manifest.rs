@@ -1,0 +1,163 @@
+//! The manifest: what a package says of itself and its records, sealed as one stream.
+//!
+//! A sequence of frames, each a length (u32, big-endian) and a CBOR map: first the [`Head`], then a
+//! [`ManifestRecord`] for each record. It is written and read one frame at a time, so memory stays flat however many
+//! records there are. Both hospitals, consent and transfer are repeated in the head: a header that was stripped off
+//! and signed anew by another does not fit.
+
+use std::io::{Read, Write};
+
+use ct_merkle::mem_backed_tree::MemoryBackedTree;
+use handover_core::artefact::transfer::QuoteBody;
+use handover_core::codec::{self, Bytes, CborMap};
+use handover_core::id::ContentRoot;
+use handover_core::{Code, Department, Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use sha2::Sha256;
+
+use crate::ExchangeError;
+
+/// The most bytes of one frame: a record's inline content is at most 64 KiB, the head holds the quote's lines.
+pub(crate) const FRAME_MAX_BYTES: usize = 1024 * 1024;
+
+cbor_map! {
+    /// What the package is.
+    pub(crate) struct Head {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// The attempt.
+        2 => attempt: u32,
+        /// The source.
+        3 => source: HospitalId,
+        /// The destination.
+        4 => destination: HospitalId,
+        /// Hash of the consent.
+        5 => consent: Digest,
+        /// Hash of the agreed quote.
+        6 => quote: Digest,
+        /// That quote's body, so that the destination computes the fee from the lines.
+        7 => body: QuoteBody,
+        /// How many records follow.
+        8 => records: u64,
+    }
+}
+
+cbor_map! {
+    /// A large content that travels beside the manifest.
+    pub(crate) struct SealedContent {
+        /// BLAKE3 root of the ciphertext.
+        1 => root: ContentRoot,
+        /// Bytes of the ciphertext.
+        2 => length: u64,
+        /// The key that opens it.
+        3 => key: [u8; 32],
+        /// Bytes of the plaintext.
+        4 => plain_bytes: u64,
+    }
+}
+
+cbor_map! {
+    /// One record version.
+    pub(crate) struct ManifestRecord {
+        /// Makes the record's hash say nothing.
+        1 => salt: [u8; 16],
+        /// The hospital where it was first recorded.
+        2 => origin: HospitalId,
+        /// Its department there.
+        3 => department: Department,
+        /// FHIR resource type.
+        4 => resource_type: String,
+        /// FHIR logical id.
+        5 => resource_id: String,
+        /// Its version at the source.
+        6 => version: u32,
+        /// SHA-256 of the minified JSON.
+        7 => content_hash: Digest,
+        /// Clinical date.
+        8 => date: Option<Timestamp>,
+        /// The JSON as it was received, if small.
+        9 => content: Option<Bytes>,
+        /// Else where it travels.
+        10 => sealed: Option<SealedContent>,
+    }
+}
+
+impl ManifestRecord {
+    /// The record's leaf: SHA-256 over its whole encoding, salt included.
+    #[must_use]
+    pub(crate) fn leaf(&self) -> Digest {
+        Digest::sha256(&[&codec::encode(self)])
+    }
+}
+
+/// The RFC 6962 tree over the records' leaves, in the manifest's order.
+#[derive(Default)]
+pub(crate) struct RecordTree(MemoryBackedTree<Sha256, [u8; 32]>);
+
+impl RecordTree {
+    /// An empty tree.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        Self(MemoryBackedTree::new())
+    }
+
+    /// Adds a leaf.
+    pub(crate) fn push(&mut self, leaf: &Digest) {
+        self.0.push(*leaf.as_bytes());
+    }
+
+    /// Leaves so far.
+    #[must_use]
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The root.
+    #[must_use]
+    pub(crate) fn root(&self) -> Digest {
+        let root = self.0.root();
+        Digest::try_from(root.as_bytes().as_slice()).unwrap_or_else(|_| Digest::from_bytes([0; 32]))
+    }
+}
+
+/// Writes one frame.
+///
+/// # Errors
+/// The writer's; [`Code::TooLarge`].
+pub(crate) fn write_frame<T: CborMap>(to: &mut impl Write, frame: &T) -> Result<(), ExchangeError> {
+    let bytes = codec::encode(frame);
+    let length = u32::try_from(bytes.len()).map_err(|_| Code::TooLarge)?;
+    if bytes.len() > FRAME_MAX_BYTES {
+        return Err(Code::TooLarge.into());
+    }
+    to.write_all(&length.to_be_bytes())?;
+    to.write_all(&bytes)?;
+    Ok(())
+}
+
+/// Reads one frame.
+///
+/// # Errors
+/// [`Code::CannotOpen`] if the stream does not open or ends early; [`Code::PackageDamaged`] if the frame is none.
+pub(crate) fn read_frame<T: CborMap>(from: &mut impl Read) -> Result<T, ExchangeError> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).map_err(|_| Code::CannotOpen)?;
+    let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| Code::PackageDamaged)?;
+    if length > FRAME_MAX_BYTES {
+        return Err(Code::PackageDamaged.into());
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes).map_err(|_| Code::CannotOpen)?;
+    Ok(codec::decode(&bytes, FRAME_MAX_BYTES).map_err(|_| Code::PackageDamaged)?)
+}
+
+/// Checks that nothing follows.
+///
+/// # Errors
+/// [`Code::PackageDamaged`].
+pub(crate) fn expect_end(from: &mut impl Read) -> Result<(), ExchangeError> {
+    match from.read(&mut [0]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(Code::PackageDamaged.into()),
+        Err(_) => Err(Code::CannotOpen.into()),
+    }
+}

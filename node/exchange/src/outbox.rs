@@ -1,0 +1,229 @@
+//! What this node owes to others: artefacts, durable from the transaction that made them until they were taken.
+//!
+//! Each target's parcels go out in order; a target that cannot be reached is tried again, doubling from half a
+//! second to a minute, and at once when it connects. What a target refuses for good becomes a dead letter, which a
+//! person sees and can send again.
+
+use handover_core::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::{Code, HospitalId, Timestamp, TransferId, cbor_enum, cbor_map};
+use handover_store::{KeyMaker, Store, StoreError, Txn};
+
+use crate::{ExchangeError, chunks};
+
+cbor_enum! {
+    /// Which way a parcel goes.
+    pub(crate) enum Via {
+        /// To the index, for the index or for it to pass on; to the hospital itself if the index is away.
+        Index = 1, "index";
+        /// Straight to the hospital.
+        Direct = 2, "direct";
+    }
+}
+
+cbor_map! {
+    /// Where a parcel goes; its content lies beside it.
+    pub(crate) struct Label {
+        /// The hospital that it is for; absent: for the index only.
+        1 => to: Option<HospitalId>,
+        /// Which way.
+        2 => via: Via,
+        /// The transfer that it belongs to.
+        3 => transfer: TransferId,
+        /// Why it was refused, if it is a dead letter.
+        4 => refused: Option<Code>,
+        /// Since when.
+        5 => since: Timestamp,
+    }
+}
+
+/// Who takes a parcel first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// The index.
+    Index,
+    /// A hospital.
+    Hospital(HospitalId),
+}
+
+impl Label {
+    /// A parcel for a hospital, by way of the index.
+    #[must_use]
+    pub(crate) fn via_index(to: HospitalId, transfer: TransferId, now: Timestamp) -> Self {
+        Self::new(Some(to), Via::Index, transfer, now)
+    }
+
+    /// A parcel straight to a hospital.
+    #[must_use]
+    pub(crate) fn direct(to: HospitalId, transfer: TransferId, now: Timestamp) -> Self {
+        Self::new(Some(to), Via::Direct, transfer, now)
+    }
+
+    /// A copy for the index.
+    #[must_use]
+    pub(crate) fn copy(transfer: TransferId, now: Timestamp) -> Self {
+        Self::new(None, Via::Index, transfer, now)
+    }
+
+    fn new(to: Option<HospitalId>, via: Via, transfer: TransferId, since: Timestamp) -> Self {
+        Self { to, via, transfer, refused: None, since, extensions: Extensions::default() }
+    }
+
+    /// Who takes it first.
+    #[must_use]
+    pub(crate) fn target(&self) -> Target {
+        match (&self.to, self.via) {
+            (Some(hospital), Via::Direct) => Target::Hospital(hospital.clone()),
+            _ => Target::Index,
+        }
+    }
+}
+
+/// A parcel as it waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    /// Its number; ascending.
+    pub(crate) number: u64,
+    /// Where it goes.
+    pub(crate) label: Label,
+}
+
+const OUTBOX: &str = "outbox";
+const CONTENT: &str = "outbox-content";
+const NEXT: &str = "outbox-next";
+const DEAD: &str = "dead-letter";
+
+/// Adds a parcel inside the transaction that makes it due.
+///
+/// # Errors
+/// The store's.
+pub(crate) fn push(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    label: &Label,
+    content: &[u8],
+) -> Result<(), StoreError> {
+    let next_key = keys.space(NEXT).build();
+    let number = match txn.get(&next_key)? {
+        None => 0,
+        Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice()).map(u64::from_be_bytes).unwrap_or_default(),
+    };
+    txn.put(&next_key, number.wrapping_add(1).to_be_bytes().to_vec())?;
+    txn.put(&keys.space(OUTBOX).u64(number).build(), codec::encode(label))?;
+    chunks::put(txn, &keys.space(CONTENT).u64(number), content)
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Result<Waiting, DecodeError> {
+    let number = key
+        .last_chunk::<8>()
+        .map(|bytes| u64::from_be_bytes(*bytes))
+        .ok_or_else(|| DecodeError::value("a parcel without a number"))?;
+    Ok(Waiting { number, label: codec::decode(value, MAX_MESSAGE_BYTES)? })
+}
+
+async fn page(
+    store: &Store,
+    space: &'static str,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Waiting>, ExchangeError> {
+    let keys = store.keys();
+    let cells = store
+        .read(move |txn| {
+            let after = after.map(|number| keys.space(space).u64(number).build());
+            txn.scan(&keys.space(space).build(), after.as_deref(), limit)
+        })
+        .await?;
+    Ok(cells.iter().map(|(key, value)| decode(key, value)).collect::<Result<_, _>>()?)
+}
+
+/// The oldest parcels that wait, behind `after`.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn waiting(
+    store: &Store,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Waiting>, ExchangeError> {
+    page(store, OUTBOX, after, limit).await
+}
+
+/// Dead letters: what was refused for good.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn dead(store: &Store, limit: usize) -> Result<Vec<Waiting>, ExchangeError> {
+    page(store, DEAD, None, limit).await
+}
+
+/// The content of a parcel.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn content(store: &Store, number: u64) -> Result<Option<Bytes>, ExchangeError> {
+    let keys = store.keys();
+    Ok(store.read(move |txn| chunks::get(txn, &keys.space(CONTENT).u64(number))).await?.map(Bytes))
+}
+
+/// Takes a parcel out: it was taken.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn done(store: &Store, number: u64) -> Result<(), ExchangeError> {
+    let keys = store.keys();
+    Ok(store
+        .write(move |txn| -> Result<(), StoreError> {
+            txn.remove(&keys.space(OUTBOX).u64(number).build())?;
+            chunks::remove(txn, &keys.space(CONTENT).u64(number))
+        })
+        .await?)
+}
+
+/// Changes where a parcel still has to go: after it reached its hospital without the index, the copy remains.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn relabel(store: &Store, number: u64, label: Label) -> Result<(), ExchangeError> {
+    let keys = store.keys();
+    Ok(store
+        .write(move |txn| txn.put(&keys.space(OUTBOX).u64(number).build(), codec::encode(&label)))
+        .await?)
+}
+
+/// Makes a parcel a dead letter.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn bury(store: &Store, waiting: Waiting, code: Code) -> Result<(), ExchangeError> {
+    let keys = store.keys();
+    let Waiting { number, mut label } = waiting;
+    label.refused = Some(code);
+    Ok(store
+        .write(move |txn| -> Result<(), StoreError> {
+            txn.remove(&keys.space(OUTBOX).u64(number).build())?;
+            txn.put(&keys.space(DEAD).u64(number).build(), codec::encode(&label))
+        })
+        .await?)
+}
+
+/// Puts a transfer's dead letters back into the outbox; says how many.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn revive(store: &Store, transfer: TransferId) -> Result<usize, ExchangeError> {
+    let letters = dead(store, 1_000).await?;
+    let keys = store.keys();
+    let due: Vec<Waiting> = letters.into_iter().filter(|letter| letter.label.transfer == transfer).collect();
+    let count = due.len();
+    store
+        .write(move |txn| -> Result<(), StoreError> {
+            for Waiting { number, label } in &due {
+                let label = Label { refused: None, ..label.clone() };
+                txn.remove(&keys.space(DEAD).u64(*number).build())?;
+                txn.put(&keys.space(OUTBOX).u64(*number).build(), codec::encode(&label))?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(count)
+}

@@ -1,0 +1,129 @@
+//! What patients' wallets want of a node: who it is, who holds their records, what is there for them, and taking in
+//! what they signed.
+
+use handover_core::artefact::patient::{Ask, AskKind};
+use handover_core::artefact::{Payload, Verified, peek_type};
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::message::{Answer, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb};
+use handover_core::rules;
+use handover_core::{Code, PatientRef};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_seal::{Ed25519, OsRandom, hpke_seal};
+
+use crate::context::From;
+use crate::{Exchange, ExchangeError};
+
+/// Transfers in one inbox.
+const INBOX_MAX: usize = 100;
+const PAGE: usize = 500;
+
+impl Exchange {
+    /// Which hospital this is, with the directory that proves it.
+    ///
+    /// # Errors
+    /// [`Code::DirectoryExpired`] before the first directory came.
+    pub fn hospital_info(&self) -> Result<Vec<u8>, ExchangeError> {
+        let federation = self.0.federation()?;
+        Ok(codec::encode(&HospitalInfo {
+            directory: federation.directory().envelope().to_vec().into(),
+            hospital: self.0.own().clone(),
+            extensions: Extensions::default(),
+        }))
+    }
+
+    /// Passes a patient's question on to the index; the answer is sealed to the patient.
+    ///
+    /// # Errors
+    /// Why the question is none; [`Code::Unreachable`] without the index.
+    pub async fn locate(&self, ask: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
+        let checked = rules::ask(&ask, AskKind::Locate, &Ed25519)?;
+        rules::ask_in_time(&checked, self.0.now())?;
+        let net = self.0.net.get().ok_or(Code::Unreachable)?;
+        let answer = net.request(&self.0.route_to_index(), Request::encode(Verb::Locate, vec![ask])).await?;
+        Answer::decode(&answer)?.into_iter().next().ok_or_else(|| Code::Malformed.into())
+    }
+
+    /// A patient's transfers here, sealed to them.
+    ///
+    /// # Errors
+    /// Why the question is none.
+    pub async fn inbox(&self, ask: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
+        let ask = self.inbox_ask(&ask)?;
+        let keys = rules::patient_keys(ask.key_record.as_ref(), &ask.patient, &Ed25519)?;
+        let inbox = Inbox { items: self.items(ask.patient).await?, extensions: Extensions::default() };
+        let plain = codec::encode(&inbox);
+        Ok(hpke_seal(&keys.sealing_key, INBOX_INFO, ask.hash().as_bytes(), &plain, &mut OsRandom)?)
+    }
+
+    fn inbox_ask(&self, ask: &[u8]) -> Result<Verified<Ask>, ExchangeError> {
+        let ask = rules::ask(ask, AskKind::Inbox, &Ed25519)?;
+        rules::ask_in_time(&ask, self.0.now())?;
+        if ask.destination.as_ref() != Some(self.0.own()) {
+            return Err(Code::AskMismatch.into());
+        }
+        Ok(ask)
+    }
+
+    async fn items(&self, patient: PatientRef) -> Result<Vec<InboxItem>, ExchangeError> {
+        let (mut items, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.transfers(after, PAGE).await?;
+            after = page.last().map(|row| row.transfer);
+            let is_last = page.len() < PAGE;
+            for row in page.into_iter().filter(|row| row.patient == patient) {
+                items.push(self.item(row).await?);
+            }
+            if is_last {
+                // The newest are at the end; a patient with more sees those.
+                let surplus = items.len().saturating_sub(INBOX_MAX);
+                items.drain(..surplus);
+                return Ok(items);
+            }
+        }
+    }
+
+    async fn item(&self, row: Row) -> Result<InboxItem, ExchangeError> {
+        let keys = self.0.keys();
+        Ok(self
+            .0
+            .parts
+            .store
+            .read(move |txn| -> Result<_, DossierError> {
+                let mut dossier = Dossier::of(txn, &keys, row.transfer);
+                let mut envelope = |kind| dossier.get(kind).map(|found| found.map(Bytes));
+                Ok(InboxItem {
+                    transfer: row.transfer,
+                    state: row.state.clone(),
+                    source: row.source.clone(),
+                    destination: row.destination.clone(),
+                    request: envelope(Kind::Request)?,
+                    quote: envelope(Kind::Quote)?,
+                    final_quote: envelope(Kind::FinalQuote)?,
+                    consent: envelope(Kind::Consent)?,
+                    confirmations: [
+                        envelope(Kind::ConfirmedBySource)?,
+                        envelope(Kind::ConfirmedByDestination)?,
+                    ]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                    updated: row.updated,
+                    extensions: Extensions::default(),
+                })
+            })
+            .await?)
+    }
+
+    /// Takes in what a patient signed: an ask for a transfer to here, a consent, a release, a refusal, a revocation.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub async fn patient_artefact(&self, content: Vec<u8>) -> Result<(), ExchangeError> {
+        if peek_type(&content).is_ok_and(|label| label == Ask::TYPE) {
+            self.take_ask(content).await?;
+            return Ok(());
+        }
+        self.0.take(content, From::Patient).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! What a hospital keeps secret for one transfer, in its own cells, until the transfer is over: at the destination
+//! the request's secret key. The source keeps shares only sealed.
+
+use handover_core::TransferId;
+use handover_seal::{SealingKey, Secret32};
+use handover_store::{KeyMaker, StoreError, Txn};
+
+const REQUEST_KEY: &str = "request-key";
+const SEALED_SHARES: &str = "sealed-shares";
+
+/// Keeps the request's secret key.
+pub(crate) fn put_request_key(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    key: &SealingKey,
+) -> Result<(), StoreError> {
+    txn.put(&keys.space(REQUEST_KEY).hashed(transfer.as_bytes()).build(), key.secret().expose().to_vec())
+}
+
+/// The request's secret key.
+pub(crate) fn request_key(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<Option<SealingKey>, StoreError> {
+    let kept = txn.get(&keys.space(REQUEST_KEY).hashed(transfer.as_bytes()).build())?;
+    Ok(kept.and_then(|bytes| Secret32::from_slice(&bytes).ok()).map(SealingKey::from_bytes))
+}
+
+/// Keeps the sealed shares of a package until they may be released.
+pub(crate) fn put_sealed_shares(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    shares: &[u8],
+) -> Result<(), StoreError> {
+    txn.put(&keys.space(SEALED_SHARES).hashed(transfer.as_bytes()).build(), shares.to_vec())
+}
+
+/// The sealed shares.
+pub(crate) fn sealed_shares(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    txn.get(&keys.space(SEALED_SHARES).hashed(transfer.as_bytes()).build())
+}
+
+/// Forgets everything: the transfer is over.
+pub(crate) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<(), StoreError> {
+    for space in [REQUEST_KEY, SEALED_SHARES] {
+        txn.remove(&keys.space(space).hashed(transfer.as_bytes()).build())?;
+    }
+    Ok(())
+}

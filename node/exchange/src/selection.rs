@@ -1,0 +1,75 @@
+//! Which record versions a transfer is about: frozen when it is quoted, so that what is consented to is what is sent.
+
+use handover_core::codec::{self, DecodeError, Extensions};
+use handover_core::{Digest, TransferId, cbor_map};
+use handover_records::{RecordId, RecordRef, RecordVersionRef};
+use handover_store::{KeyMaker, Store, StoreError, Txn};
+
+use crate::{ExchangeError, chunks};
+
+/// The most bytes of a stored selection: 24 for each record.
+const SELECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
+const SELECTION: &str = "selection";
+
+cbor_map! {
+    /// A record version.
+    pub(crate) struct Selected {
+        /// The record.
+        1 => record: [u8; 16],
+        /// Its version.
+        2 => version: u32,
+    }
+}
+
+cbor_map! {
+    /// The versions, ascending.
+    pub(crate) struct Selection {
+        /// Each once.
+        1 => records: Vec<Selected>,
+    }
+}
+
+/// Puts the versions of a transfer.
+pub(crate) fn put(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    versions: &[RecordRef],
+) -> Result<(), StoreError> {
+    let records = versions
+        .iter()
+        .map(|it| Selected {
+            record: *it.record.as_bytes(),
+            version: it.version,
+            extensions: Extensions::default(),
+        })
+        .collect();
+    let selection = Selection { records, extensions: Extensions::default() };
+    chunks::put(txn, &keys.space(SELECTION).hashed(transfer.as_bytes()), &codec::encode(&selection))
+}
+
+/// The versions of a transfer.
+pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Vec<RecordRef>, ExchangeError> {
+    let keys = store.keys();
+    let bytes = store
+        .read(move |txn| chunks::get(txn, &keys.space(SELECTION).hashed(transfer.as_bytes())))
+        .await?
+        .ok_or_else(|| DecodeError::value("a quoted transfer without its selection"))?;
+    let selection: Selection = codec::decode(&bytes, SELECTION_MAX_BYTES)?;
+    Ok(selection
+        .records
+        .into_iter()
+        .map(|it| RecordRef { record: RecordId::from_bytes(it.record), version: it.version })
+        .collect())
+}
+
+/// One hash over versions and their contents: what a quote is about.
+pub(crate) fn versions_hash(records: &[RecordVersionRef]) -> Digest {
+    let mut bytes = Vec::with_capacity(records.len().saturating_mul(52));
+    for record in records {
+        bytes.extend_from_slice(record.reference.record.as_bytes());
+        bytes.extend_from_slice(&record.reference.version.to_be_bytes());
+        bytes.extend_from_slice(record.content_hash.as_bytes());
+    }
+    Digest::sha256(&[b"handover/1/versions", &bytes])
+}

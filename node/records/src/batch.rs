@@ -1,0 +1,211 @@
+//! A batch on its way: what was stored of its records before, what filing it will do, and the rows to put.
+//!
+//! Folds [`crate::plan`] over a batch. Sealing is not done here; permits were checked before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use handover_core::codec::Extensions;
+use handover_core::{ContentRoot, Timestamp};
+use handover_store::Txn;
+
+use crate::RecordsError;
+use crate::model::{Filed, LocalPatient, NewContent, NewRecord, RecordId, RecordRef, RecordSummary};
+use crate::plan::{self, Known, Mark};
+use crate::records::register_in;
+use crate::rows::{self, HeadRow, Places, SeenRow, SummaryRow, VersionRow};
+
+/// Records that are sealed and wait to be filed. Cloning is cheap, so that a transaction can be run again.
+#[derive(Clone)]
+pub struct Prepared(pub(crate) Arc<Batch>);
+
+pub(crate) struct Batch {
+    pub(crate) places: Places,
+    pub(crate) now: Timestamp,
+    pub(crate) filed: Vec<Filed>,
+    pub(crate) patients: BTreeSet<LocalPatient>,
+    pub(crate) heads: Vec<Head>,
+    /// Other rows that are to be put, by key.
+    pub(crate) rows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Blobs that were made for it.
+    pub(crate) made: Vec<ContentRoot>,
+}
+
+/// A record's head as it is planned to be.
+pub(crate) struct Head {
+    key: Vec<u8>,
+    /// Newest and current version as planned on; zeros for a new record.
+    expected: (u32, u32),
+    row: Option<HeadRow>,
+}
+
+impl Prepared {
+    /// Files them in a transaction of the caller's, who adds what else has to be true then. All or nothing.
+    ///
+    /// # Errors
+    /// [`RecordsError::Changed`] if the records changed since they were prepared: prepare again. Those of the store.
+    pub fn file_in(&self, txn: &mut dyn Txn) -> Result<Vec<Filed>, RecordsError> {
+        let batch = &*self.0;
+        for head in &batch.heads {
+            let stored: Option<HeadRow> = rows::get(txn, &head.key, "record")?;
+            if stored.map_or((0, 0), |row| (row.last, row.current.version)) != head.expected {
+                return Err(RecordsError::Changed);
+            }
+        }
+        for patient in &batch.patients {
+            register_in(txn, &batch.places, patient, batch.now)?;
+        }
+        for head in &batch.heads {
+            if let Some(row) = &head.row {
+                rows::put(txn, &head.key, row)?;
+            }
+        }
+        for (key, row) in &batch.rows {
+            txn.put(key, row.clone())?;
+        }
+        Ok(batch.filed.clone())
+    }
+
+    /// What filing will answer.
+    #[must_use]
+    pub fn outcome(&self) -> &[Filed] {
+        &self.0.filed
+    }
+
+    pub(crate) fn changes_anything(&self) -> bool {
+        self.0.filed.iter().any(|filed| *filed != Filed::Unchanged)
+    }
+}
+
+/// What was stored of a record before the batch.
+pub(crate) struct Before {
+    known: Known,
+    /// Versions that may become current, by number.
+    summaries: BTreeMap<u32, RecordSummary>,
+}
+
+impl Before {
+    pub(crate) fn read(
+        txn: &mut dyn Txn,
+        places: &Places,
+        patient: &LocalPatient,
+        id: RecordId,
+    ) -> Result<Self, RecordsError> {
+        let mut before = Self { known: Known::default(), summaries: BTreeMap::new() };
+        if let Some(head) = rows::get::<HeadRow>(txn, &places.head(patient, id), "record")? {
+            before.known.last = head.last;
+            before.known.current = head.current.version;
+            before.add(head.current.summary()?);
+        }
+        Ok(before)
+    }
+
+    fn add(&mut self, summary: RecordSummary) {
+        let version = summary.reference.version;
+        self.known.versions.insert((summary.content_hash, summary.department.clone()), version);
+        self.summaries.insert(version, summary);
+    }
+
+    /// Looks whether what the record brings is an earlier version.
+    pub(crate) fn look_for(
+        &mut self,
+        txn: &mut dyn Txn,
+        places: &Places,
+        record: &NewRecord,
+        id: RecordId,
+    ) -> Result<(), RecordsError> {
+        let mark: Mark = (record.content_hash, record.department.clone());
+        if self.known.last == 0 || self.known.versions.contains_key(&mark) {
+            return Ok(());
+        }
+        let key = places.seen(id, &record.content_hash, &record.department);
+        let Some(seen) = rows::get::<SeenRow>(txn, &key, "seen version")? else { return Ok(()) };
+        let at = RecordRef { record: id, version: seen.version };
+        let row: VersionRow = rows::get(txn, &places.version(&record.patient, at), "version")?
+            .ok_or(RecordsError::Damaged { what: "version" })?;
+        self.add(row.summary.summary()?);
+        Ok(())
+    }
+}
+
+/// Folds the batch over what was known.
+pub(crate) struct Planner {
+    records: BTreeMap<RecordId, (Before, (u32, u32))>,
+    /// New versions: index into the batch, and what they are.
+    made: Vec<(usize, RecordSummary)>,
+}
+
+impl Planner {
+    pub(crate) fn new(before: BTreeMap<RecordId, Before>) -> Self {
+        let records = before.into_iter().map(|(id, before)| {
+            let expected = (before.known.last, before.known.current);
+            (id, (before, expected))
+        });
+        Self { records: records.collect(), made: Vec::new() }
+    }
+
+    pub(crate) fn file(
+        &mut self,
+        index: usize,
+        record: &NewRecord,
+        id: RecordId,
+        now: Timestamp,
+    ) -> Result<Filed, RecordsError> {
+        let full = RecordsError::Invalid { what: "record", reason: "too many versions" };
+        let Some((before, _)) = self.records.get_mut(&id) else {
+            return Err(RecordsError::Damaged { what: "record" });
+        };
+        let mark = (record.content_hash, record.department.clone());
+        let filed = plan::file(&mut before.known, &mark).ok_or(full)?;
+        if matches!(filed, Filed::New | Filed::NewVersion(_)) {
+            let summary = RecordSummary {
+                reference: RecordRef { record: id, version: before.known.last },
+                patient: record.patient.clone(),
+                department: record.department.clone(),
+                resource_type: record.resource_type.clone(),
+                resource_id: record.resource_id.clone(),
+                content_hash: record.content_hash,
+                date: record.date,
+                bytes: match &record.content {
+                    NewContent::Bytes(bytes) => bytes.len() as u64,
+                    NewContent::Sealed { plain_bytes, .. } => *plain_bytes,
+                },
+                origin: record.origin.clone(),
+                filed: now,
+            };
+            before.summaries.insert(summary.reference.version, summary.clone());
+            self.made.push((index, summary));
+        }
+        Ok(filed)
+    }
+
+    pub(crate) fn new_versions(&mut self) -> Vec<(usize, RecordSummary)> {
+        std::mem::take(&mut self.made)
+    }
+
+    /// Adds the heads, and the marks of versions that are not current any more.
+    pub(crate) fn finish(self, batch: &mut Batch) -> Result<(), RecordsError> {
+        for (id, (before, expected)) in self.records {
+            let known = before.known;
+            let current = before.summaries.get(&known.current);
+            let current = current.ok_or(RecordsError::Damaged { what: "record" })?;
+            let key = batch.places.head(&current.patient, id);
+            let mut row = None;
+            if (known.last, known.current) != expected {
+                row = Some(HeadRow {
+                    last: known.last,
+                    current: SummaryRow::new(current),
+                    extensions: Extensions::default(),
+                });
+                for ((hash, department), version) in &known.versions {
+                    if *version != known.current {
+                        let seen = SeenRow { version: *version, extensions: Extensions::default() };
+                        batch.rows.push((batch.places.seen(id, hash, department), rows::to_bytes(&seen)));
+                    }
+                }
+            }
+            batch.heads.push(Head { key, expected, row });
+        }
+        Ok(())
+    }
+}

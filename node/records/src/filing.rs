@@ -1,0 +1,247 @@
+//! Filing: the hospital's own records by import, other hospitals' by transfer.
+//!
+//! First it is read what is known and planned ([`crate::plan`]), then sealed (blobs are durable now), then filed in
+//! one transaction, which refuses if the records changed meanwhile. Filing the same again changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use handover_core::codec::Extensions;
+use handover_core::{ContentRoot, Department, Timestamp};
+use handover_seal::Secret32;
+
+use crate::RecordsError;
+use crate::access::Action;
+use crate::batch::{Batch, Before, Planner, Prepared};
+use crate::content::{self, blocking};
+use crate::keys::record_place;
+use crate::model::{Filed, NewContent, NewRecord, Origin, RecordId, RecordSummary};
+use crate::permit::Permit;
+use crate::records::Records;
+use crate::rows::{self, SummaryRow, VersionRow};
+
+/// The most records of one batch, which is one transaction.
+pub const BATCH_MAX_RECORDS: usize = 100;
+/// How often a batch is prepared anew because the records changed meanwhile.
+const ATTEMPTS: usize = 8;
+
+impl Records {
+    /// Files up to 100 of the hospital's own records in one durable transaction. Needs [`Action::Import`].
+    ///
+    /// # Errors
+    /// [`RecordsError::Denied`], [`RecordsError::Invalid`], those of store and blobs. Nothing was filed then.
+    pub async fn import(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        records: Vec<NewRecord>,
+    ) -> Result<Vec<Filed>, RecordsError> {
+        permit.check(now, &[Action::Import])?;
+        if records.iter().any(|record| record.origin != Origin::Local) {
+            return Err(RecordsError::Invalid {
+                what: "record",
+                reason: "an import takes local records only",
+            });
+        }
+        self.file(permit, now, records).await
+    }
+
+    /// Files up to 100 received records in one durable transaction. Needs [`Action::File`] on the patient.
+    ///
+    /// # Errors
+    /// As [`Records::import`]; [`RecordsError::ContentMissing`] if a blob to be adopted is not here.
+    pub async fn file_received(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        records: Vec<NewRecord>,
+    ) -> Result<Vec<Filed>, RecordsError> {
+        check_received(permit, now, &records)?;
+        self.file(permit, now, records).await
+    }
+
+    /// Seals up to 100 received records to be filed by [`Prepared::file_in`]. Needs [`Action::File`] on the patient.
+    ///
+    /// # Errors
+    /// As [`Records::file_received`].
+    pub async fn prepare_received(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        records: Vec<NewRecord>,
+    ) -> Result<Prepared, RecordsError> {
+        check_received(permit, now, &records)?;
+        self.prepare(permit, now, &records.into()).await
+    }
+
+    async fn file(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        records: Vec<NewRecord>,
+    ) -> Result<Vec<Filed>, RecordsError> {
+        let records: Arc<[NewRecord]> = records.into();
+        for _ in 0..ATTEMPTS {
+            let prepared = self.prepare(permit, now, &records).await?;
+            if !prepared.changes_anything() {
+                return Ok(prepared.0.filed.clone());
+            }
+            let batch = prepared.clone();
+            match self.store.write(move |txn| batch.file_in(txn)).await {
+                Err(RecordsError::Changed) => {
+                    for root in &prepared.0.made {
+                        self.blobs.delete(*root).await?;
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(RecordsError::Changed)
+    }
+
+    async fn prepare(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        records: &Arc<[NewRecord]>,
+    ) -> Result<Prepared, RecordsError> {
+        if records.len() > BATCH_MAX_RECORDS {
+            return Err(RecordsError::Invalid { what: "batch", reason: "more than 100 records" });
+        }
+        for record in records.iter() {
+            record.check()?;
+            permit.check_patient(&record.patient)?;
+            permit.check_department(&record.department)?;
+            self.check_adopted(&record.content).await?;
+        }
+        let ids: Arc<[RecordId]> = records.iter().map(|record| self.id_of(record)).collect();
+        let before = self.load(records, &ids).await?;
+        let mut planner = Planner::new(before);
+        let mut filed = Vec::with_capacity(records.len());
+        for (index, (record, id)) in records.iter().zip(ids.iter()).enumerate() {
+            filed.push(planner.file(index, record, *id, now)?);
+        }
+        let (rows, made) = self.seal(records, planner.new_versions()).await?;
+        let patients = records.iter().map(|record| record.patient.clone()).collect();
+        let mut batch =
+            Batch { places: self.places.clone(), now, filed, patients, heads: Vec::new(), rows, made };
+        planner.finish(&mut batch)?;
+        Ok(Prepared(Arc::new(batch)))
+    }
+
+    fn id_of(&self, record: &NewRecord) -> RecordId {
+        let origin = record.origin.hospital().map(handover_core::HospitalId::as_str);
+        self.vault.record_id(&record.patient, origin, &record.resource_type, &record.resource_id)
+    }
+
+    async fn check_adopted(&self, content: &NewContent) -> Result<(), RecordsError> {
+        let NewContent::Sealed { blob, .. } = content else { return Ok(()) };
+        if self.blobs.len(blob.root).await? == Some(blob.length) {
+            return Ok(());
+        }
+        Err(RecordsError::ContentMissing)
+    }
+
+    /// Reads what is known of the batch's records.
+    async fn load(
+        &self,
+        records: &Arc<[NewRecord]>,
+        ids: &Arc<[RecordId]>,
+    ) -> Result<BTreeMap<RecordId, Before>, RecordsError> {
+        let (records, ids, places) = (Arc::clone(records), Arc::clone(ids), self.places.clone());
+        let read = self.store.read(move |txn| {
+            let mut known = BTreeMap::new();
+            for (record, id) in records.iter().zip(ids.iter()) {
+                if !known.contains_key(id) {
+                    known.insert(*id, Before::read(txn, &places, &record.patient, *id)?);
+                }
+                if let Some(before) = known.get_mut(id) {
+                    before.look_for(txn, &places, record, *id)?;
+                }
+            }
+            Ok::<_, RecordsError>(known)
+        });
+        read.await
+    }
+
+    /// Seals the new versions; gives their rows and the blobs that were made.
+    async fn seal(
+        &self,
+        records: &Arc<[NewRecord]>,
+        versions: Vec<(usize, RecordSummary)>,
+    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Vec<ContentRoot>), RecordsError> {
+        let keys =
+            self.department_keys(versions.iter().map(|(_, new)| new.department.clone()).collect()).await?;
+        let (records, blobs, mut random) = (Arc::clone(records), self.blobs.clone(), self.random.clone());
+        let sealed = blocking(move || {
+            let mut sealed = Vec::with_capacity(versions.len());
+            for (index, summary) in versions {
+                let (Some(key), Some(record)) = (keys.get(&summary.department), records.get(index)) else {
+                    return Err(RecordsError::Damaged { what: "department key" });
+                };
+                let aad = record_place(&summary.department, summary.reference);
+                let content = content::seal(&blobs, key, &aad, &record.content, &mut random)?;
+                sealed.push((summary, content));
+            }
+            Ok(sealed)
+        })
+        .await?;
+        let (mut rows, mut made) = (Vec::with_capacity(sealed.len()), Vec::new());
+        for (summary, content) in sealed {
+            let (content, root) = content.store(&self.blobs).await?;
+            made.extend(root);
+            let row =
+                VersionRow { summary: SummaryRow::new(&summary), content, extensions: Extensions::default() };
+            rows.push((self.places.version(&summary.patient, summary.reference), rows::to_bytes(&row)));
+        }
+        Ok((rows, made))
+    }
+
+    /// The keys of departments; made and stored for those that have none.
+    async fn department_keys(
+        &self,
+        wanted: BTreeSet<Department>,
+    ) -> Result<BTreeMap<Department, Secret32>, RecordsError> {
+        let (found, missing) = self.known_keys(wanted).await?;
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let (records, mut random, to_make) = (self.clone(), self.random.clone(), missing.clone());
+        let made = self.store.write(move |txn| {
+            to_make.iter().try_for_each(|department| {
+                records.vault.make_department_key(txn, &records.places, department, &mut random)
+            })
+        });
+        made.await?;
+        let (mut made, _) = self.known_keys(missing).await?;
+        made.extend(found);
+        Ok(made)
+    }
+
+    async fn known_keys(
+        &self,
+        wanted: BTreeSet<Department>,
+    ) -> Result<(BTreeMap<Department, Secret32>, BTreeSet<Department>), RecordsError> {
+        let records = self.clone();
+        let read = self.store.read(move |txn| {
+            let (mut found, mut missing) = (BTreeMap::new(), BTreeSet::new());
+            for department in &wanted {
+                match records.vault.department_key_in(txn, &records.places, department)? {
+                    Some(key) => drop(found.insert(department.clone(), key)),
+                    None => drop(missing.insert(department.clone())),
+                }
+            }
+            Ok::<_, RecordsError>((found, missing))
+        });
+        read.await
+    }
+}
+
+fn check_received(permit: &Permit, now: Timestamp, records: &[NewRecord]) -> Result<(), RecordsError> {
+    permit.check(now, &[Action::File])?;
+    permit.one_patient()?;
+    if records.iter().any(|record| record.origin == Origin::Local) {
+        return Err(RecordsError::Invalid { what: "record", reason: "what is received names its origin" });
+    }
+    Ok(())
+}

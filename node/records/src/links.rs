@@ -1,0 +1,330 @@
+//! Who a patient is in the federation: codes given out at the desk, links, and patients' newest key records.
+//!
+//! A code's first half finds it and only its keyed hash is stored, so guesses at a code count against it: after five
+//! it is dead, like after 24 hours. Key records are whole envelopes that the caller has verified; here only their
+//! number is compared. Looking up a link needs no permit: a permit is asked for with what it answers.
+
+use handover_core::codec::Extensions;
+use handover_core::time::DAY_MS;
+use handover_core::{PatientRef, Random, Timestamp};
+use handover_store::Txn;
+
+use crate::RecordsError;
+use crate::access::Action;
+use crate::model::{Linked, LocalPatient};
+use crate::permit::Permit;
+use crate::records::Records;
+use crate::rows::{self, LinkCodeRow, LinkRow};
+
+/// How long a link code is valid.
+pub const LINK_CODE_LASTS_MS: i64 = DAY_MS;
+/// After how many wrong tries a link code is dead.
+pub const LINK_CODE_TRIES: u8 = 5;
+
+/// Crockford's base 32: no I, L, O, U.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const HALF_CHARS: usize = 4;
+/// How many codes are drawn to find one whose first half is free.
+const DRAWS: usize = 16;
+/// The most bytes of a key record's envelope.
+const KEY_RECORD_MAX_BYTES: usize = 32 * 1024;
+/// The most links of one patient.
+const LINKS_MAX: usize = 1_000;
+
+impl Records {
+    /// A code that a patient is given in person, like `K7QF-29XM`. Needs [`Action::Link`] on the patient, who is
+    /// registered.
+    ///
+    /// # Errors
+    /// [`RecordsError::Denied`], [`RecordsError::UnknownPatient`]; those of the store.
+    pub async fn new_link_code(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        patient: &LocalPatient,
+        random: &mut (dyn Random + Send),
+    ) -> Result<String, RecordsError> {
+        permit.check(now, &[Action::Link])?;
+        permit.check_patient(patient)?;
+        let drawn: Vec<(String, String)> = (0..DRAWS).map(|_| (half(random), half(random))).collect();
+        let (records, patient) = (self.clone(), patient.clone());
+        let write = self.store.write(move |txn| {
+            records.require_registered(txn, &patient)?;
+            for (handle, rest) in &drawn {
+                let key = records.places.link_code(handle);
+                let taken: Option<LinkCodeRow> = rows::get(txn, &key, "link code")?;
+                if taken.is_some_and(|taken| now < taken.expires) {
+                    continue;
+                }
+                let row = LinkCodeRow {
+                    code: records.vault.link_code_hash(&format!("{handle}{rest}")),
+                    patient: patient.as_str().to_owned(),
+                    expires: now.plus_ms(LINK_CODE_LASTS_MS),
+                    wrong_tries: 0,
+                    used_by: None,
+                    extensions: Extensions::default(),
+                };
+                rows::put(txn, &key, &row)?;
+                return Ok(format!("{handle}-{rest}"));
+            }
+            Err(RecordsError::TooManyLinkCodes)
+        });
+        write.await
+    }
+
+    /// Uses a code up for a patient reference. The same reference may repeat it until it expires.
+    ///
+    /// # Errors
+    /// [`RecordsError::LinkCodeWrong`]; those of the store.
+    pub async fn redeem(
+        &self,
+        code: &str,
+        patient_ref: PatientRef,
+        now: Timestamp,
+    ) -> Result<LocalPatient, RecordsError> {
+        let (records, code) = (self.clone(), code.to_owned());
+        let write = self.store.write(move |txn| records.redeem_in(txn, &code, patient_ref, now));
+        write.await?.ok_or(RecordsError::LinkCodeWrong)
+    }
+
+    /// As [`Records::redeem`], in a transaction of the caller's. `None` for a code that is wrong, used or expired:
+    /// the transaction must be kept then, because it counts the try.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn redeem_in(
+        &self,
+        txn: &mut dyn Txn,
+        code: &str,
+        patient_ref: PatientRef,
+        now: Timestamp,
+    ) -> Result<Option<LocalPatient>, RecordsError> {
+        let Some(code) = normal_form(code) else { return Ok(None) };
+        let key = self.places.link_code(code.get(..HALF_CHARS).unwrap_or_default());
+        let Some(mut row) = rows::get::<LinkCodeRow>(txn, &key, "link code")? else { return Ok(None) };
+        if now >= row.expires
+            || row.wrong_tries >= LINK_CODE_TRIES
+            || row.used_by.is_some_and(|used_by| used_by != patient_ref)
+        {
+            return Ok(None);
+        }
+        // Both sides are keyed hashes: what a comparison's time tells of them says nothing about the code.
+        if self.vault.link_code_hash(&code) != row.code {
+            row.wrong_tries = row.wrong_tries.saturating_add(1);
+            rows::put(txn, &key, &row)?;
+            return Ok(None);
+        }
+        row.used_by = Some(patient_ref);
+        rows::put(txn, &key, &row)?;
+        row.patient.parse().map(Some).map_err(|_| RecordsError::Damaged { what: "link code" })
+    }
+
+    /// Links a patient of the federation with one here and keeps their key record if it is the newest. Linking
+    /// again changes nothing. Needs [`Action::Link`] on the patient.
+    ///
+    /// # Errors
+    /// [`RecordsError::Denied`], [`RecordsError::UnknownPatient`]; [`RecordsError::Conflict`] if the reference is
+    /// linked to another patient or the same number has another key record; [`RecordsError::KeyRecordOld`].
+    pub async fn link(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        patient_ref: PatientRef,
+        patient: &LocalPatient,
+        key_number: u64,
+        key_record: &[u8],
+    ) -> Result<(), RecordsError> {
+        let (records, permit, patient) = (self.clone(), permit.clone(), patient.clone());
+        let key_record = key_record.to_vec();
+        let write = self.store.write(move |txn| {
+            records.link_in(txn, &permit, now, patient_ref, &patient, key_number, &key_record)
+        });
+        write.await
+    }
+
+    /// As [`Records::link`], in a transaction of the caller's.
+    ///
+    /// # Errors
+    /// As [`Records::link`].
+    #[expect(clippy::too_many_arguments, reason = "a transaction and the link's parts, each of its own type")]
+    pub fn link_in(
+        &self,
+        txn: &mut dyn Txn,
+        permit: &Permit,
+        now: Timestamp,
+        patient_ref: PatientRef,
+        patient: &LocalPatient,
+        key_number: u64,
+        key_record: &[u8],
+    ) -> Result<(), RecordsError> {
+        permit.check(now, &[Action::Link])?;
+        permit.check_patient(patient)?;
+        self.require_registered(txn, patient)?;
+        let mut row = self.keep_key_record_in(txn, now, patient_ref, key_number, key_record)?;
+        match &row.patient {
+            Some(linked) if linked == patient.as_str() => return Ok(()),
+            Some(_) => return Err(RecordsError::Conflict("a link of this patient reference")),
+            None => {}
+        }
+        row.patient = Some(patient.as_str().to_owned());
+        row.since = now;
+        rows::put(txn, &self.places.link(&patient_ref), &row)?;
+        Ok(txn.put(&self.places.link_of(patient, &patient_ref), patient_ref.as_bytes().to_vec())?)
+    }
+
+    /// Keeps a newer key record of a patient, linked or not. Keeping the same again changes nothing. The caller has
+    /// verified the chain.
+    ///
+    /// # Errors
+    /// [`RecordsError::KeyRecordOld`] if a newer one is held; [`RecordsError::Conflict`] if another one with the
+    /// same number is (a fork); those of the store.
+    pub async fn keep_key_record(
+        &self,
+        now: Timestamp,
+        patient_ref: PatientRef,
+        key_number: u64,
+        key_record: &[u8],
+    ) -> Result<(), RecordsError> {
+        let (records, key_record) = (self.clone(), key_record.to_vec());
+        let write = self.store.write(move |txn| {
+            records.keep_key_record_in(txn, now, patient_ref, key_number, &key_record).map(|_| ())
+        });
+        write.await
+    }
+
+    fn keep_key_record_in(
+        &self,
+        txn: &mut dyn Txn,
+        now: Timestamp,
+        patient_ref: PatientRef,
+        key_number: u64,
+        key_record: &[u8],
+    ) -> Result<LinkRow, RecordsError> {
+        if key_record.len() > KEY_RECORD_MAX_BYTES {
+            return Err(RecordsError::Invalid { what: "key record", reason: "too long" });
+        }
+        let key = self.places.link(&patient_ref);
+        let held: Option<LinkRow> = rows::get(txn, &key, "link")?;
+        let row = match held {
+            Some(held) if held.key_number > key_number => return Err(RecordsError::KeyRecordOld),
+            Some(held) if held.key_number == key_number => {
+                if held.key_record.as_ref() != key_record {
+                    return Err(RecordsError::Conflict("a key record of this number"));
+                }
+                return Ok(held);
+            }
+            Some(held) => LinkRow { key_number, key_record: key_record.to_vec().into(), ..held },
+            None => LinkRow {
+                patient_ref,
+                patient: None,
+                key_record: key_record.to_vec().into(),
+                key_number,
+                since: now,
+                extensions: Extensions::default(),
+            },
+        };
+        rows::put(txn, &key, &row)?;
+        Ok(row)
+    }
+
+    /// The patient here who is linked to a reference.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn by_ref(&self, patient_ref: PatientRef) -> Result<Option<Linked>, RecordsError> {
+        let key = self.places.link(&patient_ref);
+        let row: Option<LinkRow> = self.store.read(move |txn| rows::get(txn, &key, "link")).await?;
+        row.map_or(Ok(None), linked)
+    }
+
+    /// A patient's newest key record that is held, linked or not, and its number.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn key_record(&self, patient_ref: PatientRef) -> Result<Option<(u64, Vec<u8>)>, RecordsError> {
+        let key = self.places.link(&patient_ref);
+        let row: Option<LinkRow> = self.store.read(move |txn| rows::get(txn, &key, "link")).await?;
+        Ok(row.map(|row| (row.key_number, row.key_record.0)))
+    }
+
+    /// The references that a patient here is linked to.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn refs_of(&self, patient: &LocalPatient) -> Result<Vec<Linked>, RecordsError> {
+        let (prefix, places) = (self.places.links_of(patient), self.places.clone());
+        let read = self.store.read(move |txn| {
+            let mut found = Vec::new();
+            for (_, bytes) in txn.scan(&prefix, None, LINKS_MAX)? {
+                let damaged = || RecordsError::Damaged { what: "link" };
+                let patient_ref = PatientRef::try_from(bytes.as_slice()).map_err(|_| damaged())?;
+                let row: LinkRow = rows::get(txn, &places.link(&patient_ref), "link")?.ok_or_else(damaged)?;
+                found.extend(linked(row)?);
+            }
+            Ok::<_, RecordsError>(found)
+        });
+        read.await
+    }
+
+    fn require_registered(&self, txn: &mut dyn Txn, patient: &LocalPatient) -> Result<(), RecordsError> {
+        match txn.get(&self.places.patient(patient))? {
+            Some(_) => Ok(()),
+            None => Err(RecordsError::UnknownPatient),
+        }
+    }
+}
+
+fn linked(row: LinkRow) -> Result<Option<Linked>, RecordsError> {
+    let Some(patient) = row.patient else { return Ok(None) };
+    Ok(Some(Linked {
+        patient_ref: row.patient_ref,
+        patient: patient.parse().map_err(|_| RecordsError::Damaged { what: "link" })?,
+        key_record: row.key_record.0,
+        key_number: row.key_number,
+        since: row.since,
+    }))
+}
+
+/// Half a code: 20 bits.
+fn half(random: &mut dyn Random) -> String {
+    let mut bytes = [0; HALF_CHARS];
+    random.fill(&mut bytes);
+    bytes
+        .iter()
+        .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)))
+        .map(|&char| char::from(char))
+        .collect()
+}
+
+/// The eight characters of a code as people type it: any case, with or without hyphen and spaces, O for 0, I or L
+/// for 1.
+fn normal_form(code: &str) -> Option<String> {
+    let mut normal = String::with_capacity(2 * HALF_CHARS);
+    for char in code.chars().filter(|char| !matches!(char, '-' | ' ')).take(2 * HALF_CHARS + 1) {
+        let char = match char.to_ascii_uppercase() {
+            'O' => '0',
+            'I' | 'L' => '1',
+            other => other,
+        };
+        if !char.is_ascii() || !ALPHABET.contains(&(char as u8)) {
+            return None;
+        }
+        normal.push(char);
+    }
+    (normal.len() == 2 * HALF_CHARS).then_some(normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normal_form;
+
+    #[test]
+    fn codes_are_read_as_people_type_them() {
+        for typed in ["K7QF-29X1", "k7qf29x1", " k7qf 29xl", "K7QF-29Xi"] {
+            assert_eq!(normal_form(typed).as_deref(), Some("K7QF29X1"), "{typed}");
+        }
+        for bad in ["", "K7QF-29X", "K7QF-29X11", "K7QF-29XU", "K7QF-29Xé"] {
+            assert_eq!(normal_form(bad), None, "{bad}");
+        }
+    }
+}

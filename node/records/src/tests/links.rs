@@ -1,0 +1,82 @@
+use handover_core::Code;
+use handover_seal::OsRandom;
+
+use super::*;
+
+async fn with_code() -> (House, LocalPatient, String) {
+    let house = house().await;
+    let anna = patient("anna");
+    let permit = house.records.leave(staff(), Action::Link, Purpose::Administration, Some(&anna)).await;
+    let early = house.records.new_link_code(&permit, NOW, &anna, &mut OsRandom).await.unwrap_err();
+    assert_eq!(early.code(), Code::UnknownPatient);
+    house.records.register(&permit, NOW, &anna).await.unwrap();
+    let code = house.records.new_link_code(&permit, NOW, &anna, &mut OsRandom).await.unwrap();
+    assert_eq!(code.len(), 9);
+    (house, anna, code)
+}
+
+/// The same code with another last character.
+fn wrong(code: &str) -> String {
+    format!("{}{}", &code[..8], if code.ends_with('7') { '8' } else { '7' })
+}
+
+#[tokio::test]
+async fn a_code_is_used_once_and_by_one() {
+    let (house, anna, code) = with_code().await;
+    let records = &house.records;
+    for _ in 1..LINK_CODE_TRIES {
+        assert!(records.redeem(&wrong(&code), a_ref(1), NOW).await.is_err());
+    }
+    assert_eq!(records.redeem(&code.to_lowercase(), a_ref(1), NOW).await.unwrap(), anna);
+    assert_eq!(records.redeem(&code, a_ref(1), NOW).await.unwrap(), anna);
+    let refused = records.redeem(&code, a_ref(2), NOW).await.unwrap_err();
+    assert_eq!(refused.code(), Code::LinkCodeWrong);
+}
+
+#[tokio::test]
+async fn five_wrong_tries_kill_a_code() {
+    let (house, _, code) = with_code().await;
+    for _ in 0..LINK_CODE_TRIES {
+        assert!(house.records.redeem(&wrong(&code), a_ref(1), NOW).await.is_err());
+    }
+    assert!(house.records.redeem(&code, a_ref(1), NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn a_code_expires() {
+    let (house, anna, code) = with_code().await;
+    let expiry = NOW.plus_ms(LINK_CODE_LASTS_MS);
+    assert!(house.records.redeem(&code, a_ref(1), expiry).await.is_err());
+    assert_eq!(house.records.redeem(&code, a_ref(1), expiry.plus_ms(-1)).await.unwrap(), anna);
+}
+
+#[tokio::test]
+async fn links_hold_and_the_newest_key_record_stays() {
+    let (house, anna, _) = with_code().await;
+    let records = &house.records;
+    let permit = records.leave(staff(), Action::Link, Purpose::Administration, Some(&anna)).await;
+    let link = |number, record: &'static [u8]| records.link(&permit, NOW, a_ref(1), &anna, number, record);
+    link(1, b"first").await.unwrap();
+    link(1, b"first").await.unwrap();
+    assert_eq!(link(1, b"forked").await.unwrap_err().code(), Code::Conflict);
+    link(2, b"second").await.unwrap();
+    assert_eq!(link(1, b"first").await.unwrap_err().code(), Code::KeyRecordOld);
+    records.keep_key_record(NOW, a_ref(1), 3, b"third").await.unwrap();
+    let linked = records.by_ref(a_ref(1)).await.unwrap().unwrap();
+    assert_eq!(
+        (&linked.patient, linked.key_number, linked.key_record.as_slice()),
+        (&anna, 3, b"third".as_slice())
+    );
+    assert_eq!(records.refs_of(&anna).await.unwrap(), [linked]);
+    // A key record may be held of someone who is not linked.
+    records.keep_key_record(NOW, a_ref(2), 1, b"other").await.unwrap();
+    assert!(records.by_ref(a_ref(2)).await.unwrap().is_none());
+    assert_eq!(records.key_record(a_ref(2)).await.unwrap(), Some((1, b"other".to_vec())));
+
+    let bert = patient("bert");
+    let permit = records.leave(staff(), Action::Link, Purpose::Administration, Some(&bert)).await;
+    records.register(&permit, NOW, &bert).await.unwrap();
+    let refused = records.link(&permit, NOW, a_ref(1), &bert, 3, b"third").await.unwrap_err();
+    assert_eq!(refused.code(), Code::Conflict);
+    assert!(records.refs_of(&bert).await.unwrap().is_empty());
+}

@@ -1,0 +1,250 @@
+//! A whole transfer, checked offline from its file: every artefact's signature up to the root, and that each belongs
+//! to those before it.
+
+use crate::artefact::patient::{Consent, Revocation};
+use crate::artefact::transfer::{PackageHeader, Quote, Refusal};
+use crate::artefact::{Payload as _, SignatureVerifier, Signed, Verified, peek_type};
+use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
+use crate::id::{Digest, HospitalId, PatientRef, SigningPublic, TransferId};
+use crate::rules::{self, Context, RequestEvidence};
+use crate::trust::Federation;
+use crate::{Amount, Code, Timestamp, cbor_map};
+
+/// The most bytes of a transfer's file.
+pub const TRANSFER_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+cbor_map! {
+    /// A transfer's file.
+    pub struct TransferFile {
+        /// The `Directory` that everything verifies under.
+        1 => directory: Bytes,
+        /// Its artefacts, whole, in any order.
+        2 => artefacts: Vec<Bytes>,
+    }
+}
+
+/// What failed, and in which artefact.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{artefact}: {code}")]
+pub struct VerifyError {
+    /// Why.
+    pub code: Code,
+    /// Which artefact.
+    pub artefact: String,
+}
+
+/// One verified step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepReport {
+    /// The artefact's type.
+    pub artefact: String,
+    /// Its hash, by which others name it.
+    pub hash: Digest,
+    /// When its signer says it was made.
+    pub issued: Option<Timestamp>,
+}
+
+/// What a verified file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// Whose records.
+    pub patient: PatientRef,
+    /// Who held them.
+    pub source: HospitalId,
+    /// Who got them.
+    pub destination: HospitalId,
+    /// The steps, in the order of the protocol.
+    pub steps: Vec<StepReport>,
+    /// The fee, if a package was sealed.
+    pub fee: Option<Amount>,
+    /// Records that the receipt confirms.
+    pub records_filed: Option<u64>,
+}
+
+struct Parts<'a> {
+    file: &'a TransferFile,
+    context: Context<'a>,
+    steps: Vec<StepReport>,
+}
+
+impl Parts<'_> {
+    fn all(&self, label: &str) -> impl Iterator<Item = &[u8]> {
+        self.file
+            .artefacts
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(move |content| peek_type(content).is_ok_and(|found| found == label))
+    }
+
+    fn find(&self, label: &str) -> Option<Vec<u8>> {
+        self.all(label).next().map(<[u8]>::to_vec)
+    }
+
+    /// Verifies the artefact of a type, if the file has it, and notes the step.
+    fn step<T>(
+        &mut self,
+        label: &str,
+        issued: impl Fn(&T) -> Timestamp,
+        check: impl Fn(&[u8], Context<'_>) -> Result<Verified<T>, Code>,
+    ) -> Result<Option<Verified<T>>, VerifyError>
+    where
+        T: crate::artefact::Payload,
+    {
+        let Some(envelope) = self.find(label) else { return Ok(None) };
+        let verified = check(&envelope, self.context).map_err(|code| fault(label, code))?;
+        self.steps.push(StepReport {
+            artefact: label.to_owned(),
+            hash: verified.hash(),
+            issued: Some(issued(&verified)),
+        });
+        Ok(Some(verified))
+    }
+}
+
+fn fault(artefact: &str, code: Code) -> VerifyError {
+    VerifyError { code, artefact: artefact.to_owned() }
+}
+
+/// Verifies a transfer's file under the root's public key.
+///
+/// # Errors
+/// [`VerifyError`] naming the first artefact that does not hold.
+pub fn verify(
+    file: &[u8],
+    root: &SigningPublic,
+    now: Timestamp,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Report, VerifyError> {
+    use crate::artefact::federation::Directory;
+    use crate::artefact::patient::{PatientRefusal, ShareRelease};
+    use crate::artefact::transfer::{Delivered, KeyRelease, Receipt, RevocationConfirmed, TransferRequest};
+
+    let file: TransferFile =
+        codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
+    let federation = Federation::verify(file.directory.as_ref(), root, now, verifier)
+        .map_err(|found| fault(Directory::TYPE, found.code()))?;
+    let context = Context { federation: &federation, verifier };
+    let mut parts = Parts { file: &file, context, steps: Vec::new() };
+    let envelope = parts
+        .find(TransferRequest::TYPE)
+        .ok_or_else(|| fault(TransferRequest::TYPE, Code::EvidenceMissing))?;
+    let on = rules::request(&envelope, context).map_err(|code| fault(TransferRequest::TYPE, code))?;
+    parts.steps.push(StepReport {
+        artefact: TransferRequest::TYPE.to_owned(),
+        hash: on.request.hash(),
+        issued: Some(on.request.issued),
+    });
+    let (first, last) = quotes(&mut parts, &on)?;
+    let consent = match &first {
+        None => None,
+        Some(quote) => parts.step(
+            Consent::TYPE,
+            |it: &Consent| it.issued,
+            |envelope, context| rules::consent(envelope, &on, quote, context),
+        )?,
+    };
+    let mut report = Report {
+        transfer: on.request.transfer,
+        patient: on.ask.patient,
+        source: on.request.source.clone(),
+        destination: on.request.destination.clone(),
+        steps: Vec::new(),
+        fee: None,
+        records_filed: None,
+    };
+    if let (Some(consent), Some(last)) = (&consent, &last) {
+        let header = parts.step(
+            PackageHeader::TYPE,
+            |it: &PackageHeader| it.issued,
+            |envelope, context| {
+                let header = rules::header(envelope, consent, context)?;
+                rules::header_quote(&header, last, consent)?;
+                Ok(header)
+            },
+        )?;
+        if let Some(header) = &header {
+            report.fee = Some(header.fee);
+            parts.step(
+                Delivered::TYPE,
+                |it: &Delivered| it.issued,
+                |envelope, context| rules::delivered(envelope, header, context),
+            )?;
+            parts.step(
+                KeyRelease::TYPE,
+                |it: &KeyRelease| it.issued,
+                |envelope, context| rules::key_release(envelope, header, context),
+            )?;
+            let receipt = parts.step(
+                Receipt::TYPE,
+                |it: &Receipt| it.issued,
+                |envelope, context| rules::receipt(envelope, header, context),
+            )?;
+            report.records_filed = receipt.map(|receipt| receipt.records);
+        }
+        parts.step(
+            ShareRelease::TYPE,
+            |it: &ShareRelease| it.issued,
+            |envelope, context| rules::share_release(envelope, consent, context.verifier),
+        )?;
+        parts.step(
+            RevocationConfirmed::TYPE,
+            |it: &RevocationConfirmed| it.since,
+            |envelope, context| rules::revocation_confirmed(envelope, consent, context),
+        )?;
+        for content in file.artefacts.iter().filter(|content| peek_type(content.as_ref()).is_err()) {
+            let revocation: Revocation = codec::decode(content.as_ref(), MAX_MESSAGE_BYTES)
+                .map_err(|_| fault("revocation", Code::Malformed))?;
+            rules::revocation(&revocation, consent).map_err(|code| fault("revocation", code))?;
+            let hash = Digest::sha256(&[content.as_ref()]);
+            parts.steps.push(StepReport { artefact: "revocation".to_owned(), hash, issued: None });
+        }
+    }
+    parts.step(
+        PatientRefusal::TYPE,
+        |it: &PatientRefusal| it.issued,
+        |envelope, context| rules::patient_refusal(envelope, &on, context.verifier),
+    )?;
+    parts.step(
+        Refusal::TYPE,
+        |it: &Refusal| it.issued,
+        |envelope, context| rules::refusal(envelope, &on, context),
+    )?;
+    if parts.steps.len() != countable(&file) {
+        return Err(fault("file", Code::EvidenceMissing));
+    }
+    report.steps = parts.steps;
+    Ok(report)
+}
+
+/// How many artefacts must have been verified: all, but two hospitals may each confirm a revocation.
+fn countable(file: &TransferFile) -> usize {
+    use crate::artefact::transfer::RevocationConfirmed;
+    let confirmations = file
+        .artefacts
+        .iter()
+        .filter(|content| peek_type(content.as_ref()).is_ok_and(|found| found == RevocationConfirmed::TYPE))
+        .count();
+    file.artefacts.len() - confirmations.saturating_sub(1)
+}
+
+type Quotes = (Option<Verified<Quote>>, Option<Verified<Quote>>);
+
+/// The quote that was consented to, and the one that was sealed after.
+fn quotes(parts: &mut Parts<'_>, on: &RequestEvidence) -> Result<Quotes, VerifyError> {
+    let (mut first, mut last) = (None, None);
+    let envelopes: Vec<Vec<u8>> = parts.all(Quote::TYPE).map(<[u8]>::to_vec).collect();
+    for envelope in envelopes {
+        let narrows = Signed::<Quote>::read(&envelope).is_ok_and(|quote| quote.claim().narrows.is_some());
+        let quote = rules::quote(&envelope, on, parts.context).map_err(|code| fault(Quote::TYPE, code))?;
+        parts.steps.push(StepReport {
+            artefact: Quote::TYPE.to_owned(),
+            hash: quote.hash(),
+            issued: Some(quote.issued),
+        });
+        if narrows { last = Some(quote) } else { first = Some(quote) }
+    }
+    let last = last.or_else(|| first.clone());
+    Ok((first, last))
+}

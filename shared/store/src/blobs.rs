@@ -1,0 +1,339 @@
+//! Blobs: sealed content, named by the BLAKE3 root of its ciphertext, as files in a folder.
+//!
+//! Invariants: what has a blob's name is complete and durable (written elsewhere, synced, renamed, folder synced), so
+//! it may be named in a transaction right after [`Blobs::put`]. Putting the same content again changes nothing.
+//! Memory stays constant whatever the size. This module must not know how content is sealed.
+//!
+//! `content/ab/abcd…` holds the blobs, `spool/` holds files that are being written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use handover_core::ContentRoot;
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
+
+use crate::StoreError;
+use crate::sled_files::{make_private_folder, sync_folder};
+
+/// What is read in one go when a blob is verified.
+const VERIFY_BYTES: usize = 256 * 1024;
+
+/// The blobs of one folder. Clones are the same. One process per folder: whoever holds the store's lock.
+#[derive(Clone)]
+pub struct Blobs {
+    content: Arc<LocalFileSystem>,
+    content_folder: Arc<Path>,
+    spool_folder: Arc<Path>,
+    spooled: Arc<AtomicU64>,
+}
+
+impl Blobs {
+    /// Opens the blobs in `folder`, which is made if it is not there. Files that an earlier process left in the
+    /// spool are removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let content_folder = folder.join("content");
+        let spool_folder = folder.join("spool");
+        make_private_folder(&content_folder)?;
+        make_private_folder(&spool_folder)?;
+        let io = StoreError::io("clean the spool");
+        for entry in fs::read_dir(&spool_folder).map_err(&io)? {
+            fs::remove_file(entry.map_err(&io)?.path()).map_err(&io)?;
+        }
+        sync_folder(folder)?;
+        let content = LocalFileSystem::new_with_prefix(&content_folder)
+            .map_err(|error| unavailable("open the blobs", &error))?
+            .with_fsync(true);
+        Ok(Self {
+            content: Arc::new(content),
+            content_folder: content_folder.into(),
+            spool_folder: spool_folder.into(),
+            spooled: Arc::default(),
+        })
+    }
+
+    /// A fresh file to write sealed content to.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn spool(&self) -> Result<Spool, StoreError> {
+        let number = self.spooled.fetch_add(1, Ordering::Relaxed);
+        let path = self.spool_folder.join(format!("{number:016x}"));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(StoreError::io("make a spool file"))?;
+        Ok(Spool { file, path, is_kept: false })
+    }
+
+    /// The folder of the spool, on the same file system as the blobs.
+    #[must_use]
+    pub fn spool_dir(&self) -> &Path {
+        &self.spool_folder
+    }
+
+    /// Keeps a spooled file as the blob `root`. Durable when it returns. The caller has computed `root` over
+    /// what is in the file.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put(&self, spool: Spool, root: ContentRoot) -> Result<(), StoreError> {
+        let blobs = self.clone();
+        blocking(move || {
+            blobs.keep(&spool.file, &spool.path, root)?;
+            let _ = spool.keep();
+            Ok(())
+        })
+        .await
+    }
+
+    /// As [`Blobs::put`] for a file by its path, which has to be in [`Blobs::spool_dir`] or on its file system.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn put_file(&self, path: PathBuf, root: ContentRoot) -> Result<(), StoreError> {
+        let blobs = self.clone();
+        blocking(move || {
+            let file = File::open(&path).map_err(StoreError::io("open a spool file"))?;
+            blobs.keep(&file, &path, root)
+        })
+        .await
+    }
+
+    /// Renaming over what is there already is as good as leaving it, and repairs it if it was damaged.
+    fn keep(&self, file: &File, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
+        let io = StoreError::io("keep a blob");
+        file.sync_all().map_err(&io)?;
+        let target = self.local_path(root);
+        let Some(fan) = target.parent() else { return Err(StoreError::UnknownBlob) };
+        if !fan.is_dir() {
+            make_private_folder(fan)?;
+            sync_folder(&self.content_folder)?;
+        }
+        fs::rename(path, &target).map_err(&io)?;
+        sync_folder(fan)
+    }
+
+    /// Where a blob lies, whether or not it is there.
+    #[must_use]
+    pub fn local_path(&self, root: ContentRoot) -> PathBuf {
+        let name = root.to_string();
+        self.content_folder.join(fan_of(&name)).join(&name)
+    }
+
+    /// A blob, opened for reading from its beginning.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownBlob`] or [`StoreError::Unavailable`].
+    pub async fn reader(&self, root: ContentRoot) -> Result<File, StoreError> {
+        let path = self.local_path(root);
+        blocking(move || open_blob(&path)).await
+    }
+
+    /// A blob's length in bytes, or `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn len(&self, root: ContentRoot) -> Result<Option<u64>, StoreError> {
+        match self.content.head(&location(root)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(unavailable("look at a blob", &error)),
+        }
+    }
+
+    /// Whether a blob is here.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn exists(&self, root: ContentRoot) -> Result<bool, StoreError> {
+        Ok(self.len(root).await?.is_some())
+    }
+
+    /// Removes a blob; nothing happens if it is not here. Remove the transaction's name for it first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn delete(&self, root: ContentRoot) -> Result<(), StoreError> {
+        match self.content.delete(&location(root)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(unavailable("remove a blob", &error)),
+        }
+    }
+
+    /// Every blob, in no order. Files whose name is no root are passed over.
+    pub fn list(&self) -> BoxStream<'static, Result<ContentRoot, StoreError>> {
+        self.content
+            .list(None)
+            .filter_map(|found| async move {
+                match found {
+                    Ok(meta) => meta.location.filename()?.parse().ok().map(Ok),
+                    Err(error) => Some(Err(unavailable("list the blobs", &error))),
+                }
+            })
+            .boxed()
+    }
+
+    /// Whether a blob's bytes still have its root. Reads all of it, in constant memory.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownBlob`] or [`StoreError::Unavailable`].
+    pub async fn verify(&self, root: ContentRoot) -> Result<bool, StoreError> {
+        let path = self.local_path(root);
+        blocking(move || {
+            let mut file = open_blob(&path)?;
+            let mut hasher = blake3::Hasher::new();
+            let mut buffer = vec![0; VERIFY_BYTES];
+            loop {
+                let read = file.read(&mut buffer).map_err(StoreError::io("read a blob"))?;
+                if read == 0 {
+                    return Ok(hasher.finalize().as_bytes() == root.as_bytes());
+                }
+                hasher.update(buffer.get(..read).unwrap_or_default());
+            }
+        })
+        .await
+    }
+}
+
+/// A file that is being written. It removes itself unless it is kept by [`Blobs::put`].
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl Spool {
+    /// The file, open for reading and writing.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves the file where it is. It stays until it is put as a blob or the blobs are opened again.
+    #[must_use]
+    pub fn keep(mut self) -> PathBuf {
+        self.is_kept = true;
+        self.path.clone()
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // What cannot be removed now is removed when the blobs are opened again.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn fan_of(name: &str) -> &str {
+    name.get(..2).unwrap_or(name)
+}
+
+fn location(root: ContentRoot) -> object_store::path::Path {
+    let name = root.to_string();
+    object_store::path::Path::from(format!("{}/{name}", fan_of(&name)))
+}
+
+fn open_blob(path: &Path) -> Result<File, StoreError> {
+    File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => StoreError::UnknownBlob,
+        _ => StoreError::io("open a blob")(error),
+    })
+}
+
+/// The operating system's words alone: a path with a root in a log would tell which content was touched.
+fn unavailable(doing: &'static str, error: &object_store::Error) -> StoreError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return StoreError::io(doing)(std::io::Error::from(io.kind()));
+        }
+        cause = error.source();
+    }
+    StoreError::Unavailable { doing, reason: "the file system refused".to_owned() }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Panicked))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn root(content: &[u8]) -> ContentRoot {
+        ContentRoot::from_bytes(*blake3::hash(content).as_bytes())
+    }
+
+    fn spooled(blobs: &Blobs, content: &[u8]) -> Spool {
+        let mut spool = blobs.spool().unwrap();
+        spool.file().write_all(content).unwrap();
+        spool
+    }
+
+    fn spool_files(blobs: &Blobs) -> usize {
+        fs::read_dir(blobs.spool_dir()).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_put_read_listed_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let content = vec![7; 200_000];
+        let root = root(&content);
+        assert_eq!(blobs.len(root).await.unwrap(), None);
+        assert!(matches!(blobs.reader(root).await, Err(StoreError::UnknownBlob)));
+        for _ in 0..2 {
+            blobs.put(spooled(&blobs, &content), root).await.unwrap();
+        }
+        blobs.put_file(spooled(&blobs, &content).keep(), root).await.unwrap();
+        assert_eq!(blobs.len(root).await.unwrap(), Some(200_000));
+        let mut read = Vec::new();
+        blobs.reader(root).await.unwrap().read_to_end(&mut read).unwrap();
+        assert_eq!(read, content);
+        let listed: Vec<_> = blobs.list().map(Result::unwrap).collect().await;
+        assert_eq!(listed, [root]);
+        assert!(blobs.verify(root).await.unwrap());
+        fs::write(blobs.local_path(root), b"altered").unwrap();
+        assert!(!blobs.verify(root).await.unwrap());
+        blobs.put(spooled(&blobs, &content), root).await.unwrap();
+        assert!(blobs.verify(root).await.unwrap(), "putting it again repairs it");
+        blobs.delete(root).await.unwrap();
+        blobs.delete(root).await.unwrap();
+        assert!(!blobs.exists(root).await.unwrap());
+        assert_eq!(spool_files(&blobs), 0);
+    }
+
+    #[test]
+    fn spooled_files_go_when_dropped_or_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        drop(spooled(&blobs, b"dropped"));
+        assert_eq!(spool_files(&blobs), 0);
+        let kept = spooled(&blobs, b"kept").keep();
+        assert!(kept.exists());
+        let blobs = Blobs::open(folder.path()).unwrap();
+        assert_eq!(spool_files(&blobs), 0, "left by an earlier process");
+    }
+}

@@ -1,0 +1,115 @@
+//! What can go wrong in a store. No key's or value's content stands in any of these.
+
+use std::path::PathBuf;
+
+use handover_core::Code;
+
+/// Why something was not stored or read. Cloneable, because one failed flush answers a whole batch.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the folder's lock.
+    #[error("the store in {} is in use by another process", folder.display())]
+    InUse {
+        /// The store's folder.
+        folder: PathBuf,
+    },
+    /// The operating system refused to read or write.
+    #[error("cannot {doing}: {reason}")]
+    Unavailable {
+        /// What was being done.
+        doing: &'static str,
+        /// The operating system's or engine's words.
+        reason: String,
+    },
+    /// A write could not be made durable. Nothing is read or written until the store is opened again.
+    #[error(
+        "an earlier write could not be made durable; the store refuses everything until it is opened again"
+    )]
+    Failed,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The queue of writes stayed full for the whole waiting time.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The store was made with another cell key, so most likely the passphrase or key file is another store's.
+    #[error("this key does not open this store; it was made with another one")]
+    WrongKey,
+    /// Written by a version of this software that is not known here.
+    #[error("the store has format {found}, which this version does not know")]
+    UnknownFormat {
+        /// The format's number as found.
+        found: u8,
+    },
+    /// Stored bytes are not what was written.
+    #[error("{what} is damaged: {advice}")]
+    Damaged {
+        /// What is damaged; a key is named by its hexadecimal bytes, which say nothing outside.
+        what: String,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// A key is longer than [`crate::KEY_MAX_BYTES`].
+    #[error("a key of {bytes} bytes is over the limit of {} bytes", crate::KEY_MAX_BYTES)]
+    KeyTooLong {
+        /// The key's length.
+        bytes: usize,
+    },
+    /// A key is empty or starts with a zero byte, which is the store's own.
+    #[error("a key must not be empty or start with a zero byte")]
+    KeyReserved,
+    /// A value is longer than [`crate::VALUE_MAX_BYTES`].
+    #[error(
+        "a value of {bytes} bytes is over the limit of {} bytes; large content goes to blobs",
+        crate::VALUE_MAX_BYTES
+    )]
+    ValueTooLarge {
+        /// The value's length.
+        bytes: usize,
+    },
+    /// A transaction's writes are more than [`crate::TRANSACTION_MAX_BYTES`] together.
+    #[error("a transaction writes more than {} bytes", crate::TRANSACTION_MAX_BYTES)]
+    TransactionTooLarge,
+    /// More cells were asked for in one page than [`crate::SCAN_MAX_CELLS`].
+    #[error("a scan asked for {limit} cells; a page holds at most {}", crate::SCAN_MAX_CELLS)]
+    ScanTooWide {
+        /// What was asked for.
+        limit: usize,
+    },
+    /// A closure given to `read` tried to write.
+    #[error("a read tried to write")]
+    ReadOnly,
+    /// A transaction's closure panicked. It wrote nothing.
+    #[error("a transaction's closure panicked")]
+    Panicked,
+    /// No content with this root is here.
+    #[error("no blob with this root is here")]
+    UnknownBlob,
+}
+
+impl StoreError {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::InUse { .. }
+            | Self::Unavailable { .. }
+            | Self::Failed
+            | Self::Closed
+            | Self::UnknownFormat { .. } => Code::StoreUnavailable,
+            Self::Busy => Code::Busy,
+            Self::WrongKey => Code::KeyUnavailable,
+            Self::Damaged { .. } => Code::StoreDamaged,
+            Self::KeyTooLong { .. } | Self::ValueTooLarge { .. } | Self::TransactionTooLarge => {
+                Code::TooLarge
+            }
+            Self::KeyReserved | Self::ScanTooWide { .. } | Self::ReadOnly | Self::Panicked => Code::Internal,
+            Self::UnknownBlob => Code::UnknownRecord,
+        }
+    }
+
+    /// For `map_err` on input and output.
+    pub(crate) fn io(doing: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::Unavailable { doing, reason: error.to_string() }
+    }
+}

@@ -1,0 +1,141 @@
+//! The handle that everybody holds: typed closures in, typed results out, over any engine.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::cell::{CellTxn, Cells};
+use crate::engine::{Engine, Health, Job, Verdict};
+use crate::memory::{Faults, Memory};
+use crate::meta::Meta;
+use crate::sled_engine::SledEngine;
+use crate::{CellKey, KeyMaker, StoreError, Txn};
+
+/// A store. Clones are cheap and are the same store; the last one that goes closes it.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    cells: Cells,
+    keys: KeyMaker,
+}
+
+impl Store {
+    /// A store in memory.
+    #[must_use]
+    pub fn memory(cell_key: &CellKey) -> Self {
+        Self::memory_with_faults(cell_key).0
+    }
+
+    /// A store in memory and the switch for its faults.
+    #[must_use]
+    pub fn memory_with_faults(cell_key: &CellKey) -> (Self, Faults) {
+        let (engine, faults) = Memory::new();
+        (Self::over(Arc::new(engine), cell_key), faults)
+    }
+
+    /// Opens the store in `folder`, which is made if it is not there. Reads and writes files, so a moment of
+    /// blocking is to be expected, more after a hard stop.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::WrongKey`], [`StoreError::UnknownFormat`], [`StoreError::Damaged`] or
+    /// [`StoreError::Unavailable`].
+    pub fn sled(folder: &Path, cell_key: &CellKey) -> Result<Self, StoreError> {
+        let engine = SledEngine::open(folder, &Meta::new(cell_key))?;
+        Ok(Self::over(Arc::new(engine), cell_key))
+    }
+
+    fn over(engine: Arc<dyn Engine>, cell_key: &CellKey) -> Self {
+        Self { engine, cells: cell_key.cells(), keys: cell_key.key_maker() }
+    }
+
+    /// What makes this store's keys.
+    #[must_use]
+    pub fn keys(&self) -> KeyMaker {
+        self.keys.clone()
+    }
+
+    /// Runs `f` as a transaction: all or nothing, and the answer comes when it is on disk. `f` may be run again
+    /// after a conflict, so it changes nothing outside. Its `Err` writes nothing. Dropping the future does not
+    /// take the transaction back. The closure must not wait for another transaction of this store.
+    ///
+    /// # Errors
+    /// What `f` returns; [`StoreError::Failed`], [`StoreError::Busy`], [`StoreError::Closed`] or
+    /// [`StoreError::Panicked`].
+    pub async fn write<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnMut(&mut dyn Txn) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (job, outcome) = self.job(f);
+        self.engine.write(job).await?;
+        take(&outcome)
+    }
+
+    /// Runs `f` on a consistent state of what is on disk. Writing is refused with [`StoreError::ReadOnly`].
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn read<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnMut(&mut dyn Txn) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (job, outcome) = self.job(f);
+        self.engine.read(job).await?;
+        take(&outcome)
+    }
+
+    /// How the store is; asked by health pages.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.engine.health()
+    }
+
+    /// Finishes what was accepted, then lets go of the folder. Other clones are closed with it.
+    pub async fn close(self) {
+        self.engine.close().await;
+    }
+
+    /// The engine below the cells, for `check`.
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    pub(crate) fn cells(&self) -> Cells {
+        self.cells.clone()
+    }
+
+    fn job<T, E, F>(&self, mut f: F) -> (Job, Outcome<T, E>)
+    where
+        F: FnMut(&mut dyn Txn) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let outcome = Outcome::default();
+        let slot = Arc::clone(&outcome.0);
+        let cells = self.cells.clone();
+        let job = move |below: &mut dyn Txn| {
+            let result = f(&mut CellTxn { cells: &cells, below });
+            let verdict = if result.is_ok() { Verdict::Commit } else { Verdict::Abandon };
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            verdict
+        };
+        (Box::new(job), outcome)
+    }
+}
+
+/// Where a closure leaves its result until the engine says that it counts.
+struct Outcome<T, E>(Arc<Mutex<Option<Result<T, E>>>>);
+
+impl<T, E> Default for Outcome<T, E> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+}
+
+fn take<T, E: From<StoreError>>(outcome: &Outcome<T, E>) -> Result<T, E> {
+    let result = outcome.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // An engine that answers without having run the job has closed in between.
+    result.unwrap_or_else(|| Err(StoreError::Closed.into()))
+}
