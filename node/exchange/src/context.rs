@@ -1,7 +1,8 @@
 //! What every part of the exchange works with, and how an artefact is taken in here.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, Step};
@@ -71,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.
     pub(crate) connected: Notify,
+    /// Transfers whose package is arriving at this moment.
+    pub(crate) receiving: Mutex<BTreeSet<TransferId>>,
     /// Something may be due.
     pub(crate) jobs: Notify,
     /// A transfer changed.

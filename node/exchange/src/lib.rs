@@ -31,7 +31,7 @@ mod provenance;
 mod secrets;
 mod selection;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use handover_net::{Inbound, Net};
 use tokio::sync::{Notify, mpsc, watch};
@@ -58,6 +58,7 @@ impl Exchange {
             net: OnceLock::new(),
             outbox: Notify::new(),
             connected: Notify::new(),
+            receiving: Mutex::default(),
             jobs: Notify::new(),
             links: Notify::new(),
             changed: watch::channel(0).0,

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Seek;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use handover_core::artefact::Verified;
@@ -14,11 +14,11 @@ use handover_core::rules::Context;
 use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind};
 use handover_net::PackageStream;
-use handover_seal::{Ed25519, tree};
+use handover_seal::{Ed25519, SealError, tree};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
-use tokio_util::io::SyncIoBridge;
 
+use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
 use crate::ExchangeError;
 use crate::context::{From, Inner};
@@ -50,10 +50,14 @@ async fn receive_stream(
     stream: &mut PackageStream,
 ) -> Result<Vec<u8>, ExchangeError> {
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
-    let taken = take_offer(inner, from, offer).await;
-    let header = match taken {
-        Ok(header) => header,
+    let begun = async {
+        let header = take_offer(inner, from, offer).await?;
+        Ok((Alone::with(inner, header.transfer)?, header))
+    };
+    let (_alone, header) = match begun.await {
+        Ok(begun) => begun,
         Err(fault) => {
+            let fault: ExchangeError = fault;
             let have =
                 Have { problem: Some(fault.code()), groups: Vec::new(), extensions: Extensions::default() };
             wire::put(stream, &have).await?;
@@ -76,6 +80,29 @@ async fn receive_stream(
     let delivered = deliver(inner, &header).await?;
     std::fs::remove_dir_all(&folder)?;
     Ok(delivered)
+}
+
+/// One stream at a time writes a transfer's parts: a source that opens another before the first has ended waits.
+struct Alone {
+    inner: Arc<Inner>,
+    transfer: TransferId,
+}
+
+impl Alone {
+    fn with(inner: &Arc<Inner>, transfer: TransferId) -> Result<Self, Code> {
+        let mut receiving = inner.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        if receiving.insert(transfer) {
+            Ok(Self { inner: Arc::clone(inner), transfer })
+        } else {
+            Err(Code::Busy)
+        }
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.inner.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.transfer);
+    }
 }
 
 /// Takes in what the offer brings, each as if it had come by itself.
@@ -147,28 +174,28 @@ async fn receive_part(
     if inner.parts.blobs.exists(part.root).await? {
         return Ok(());
     }
-    let (wanted, path) = (part.clone(), place.path.clone());
-    // The stream is lent to a blocking thread; nobody else touches it until that returns.
-    let whole = {
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::block_in_place(|| -> Result<bool, ExchangeError> {
-            let _entered = runtime.enter();
-            let mut file =
-                OpenOptions::new().create(true).write(true).read(true).truncate(false).open(&path)?;
-            let offset = tree::group_offset(place.groups, wanted.length);
-            file.set_len(offset)?;
-            file.seek(std::io::SeekFrom::End(0))?;
-            let bridge = SyncIoBridge::new(&mut *stream);
-            tree::receive(bridge, &wanted.root, wanted.length, place.groups, &mut file)?;
-            // What lay there from before a stop is believed only now.
-            Ok(place.groups == 0 || tree::root(File::open(&path)?)? == (wanted.root, wanted.length))
-        })?
-    };
+    let whole = tokio::task::block_in_place(|| receive_file(stream, part, &place))?;
     if !whole {
-        std::fs::remove_file(&path)?;
+        std::fs::remove_file(&place.path)?;
         return Err(Code::Unreachable.into());
     }
-    Ok(inner.parts.blobs.put_file(path, part.root).await?)
+    Ok(inner.parts.blobs.put_file(place.path, part.root).await?)
+}
+
+/// Receives into the part's file from where it ends; says whether the file is the whole part.
+fn receive_file(stream: &mut PackageStream, part: &ContentRef, place: &Place) -> Result<bool, ExchangeError> {
+    let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&place.path)?;
+    file.set_len(tree::group_offset(place.groups, part.length))?;
+    file.seek(std::io::SeekFrom::End(0))?;
+    tree::receive(Bridge::new(stream), &part.root, part.length, place.groups, &mut file).map_err(
+        |fault| match fault {
+            SealError::Io(fault) => ExchangeError::Io(fault),
+            SealError::Damaged => Code::PackageDamaged.into(),
+            other => other.into(),
+        },
+    )?;
+    // What lay there from before a stop is believed only now.
+    Ok(place.groups == 0 || tree::root(File::open(&place.path)?)? == (part.root, part.length))
 }
 
 /// Signs for what lies here, durably; again gives the first signature.

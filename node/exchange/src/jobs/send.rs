@@ -1,6 +1,7 @@
 //! The source streams a sealed package to the destination, from where the destination has it.
 
 use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +11,18 @@ use handover_core::rules::Context;
 use handover_core::{Code, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::{Net, PackageStream};
-use handover_seal::{Ed25519, tree};
+use handover_seal::{Ed25519, SealError, tree};
 use handover_store::Blobs;
 use tokio::time::timeout;
-use tokio_util::io::SyncIoBridge;
 
+use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
 use crate::ExchangeError;
 use crate::context::{From, Inner};
 
 /// How long the destination may take for a word.
 const WORD_LIMIT: Duration = Duration::from_secs(60);
+const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
     let (offer, parts) = offer(inner, row.transfer).await?;
@@ -33,8 +35,8 @@ pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(),
     if have.groups.len() != parts.len() {
         return Err(Code::Malformed.into());
     }
-    for (part, from_group) in parts.into_iter().zip(have.groups) {
-        stream = send_part(&inner.parts.blobs, stream, part, from_group).await?;
+    for (part, from_group) in parts.iter().zip(have.groups) {
+        tokio::task::block_in_place(|| send_part(&inner.parts.blobs, &mut stream, part, from_group))?;
     }
     let done: Done = word(&mut stream).await?;
     if let Some(code) = done.problem {
@@ -73,25 +75,26 @@ async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(Offer, Vec<C
         .await?)
 }
 
-async fn send_part(
+/// Sends one part. What lies is verified before it leaves, so damage here is named here.
+fn send_part(
     blobs: &Blobs,
-    stream: PackageStream,
-    part: ContentRef,
+    stream: &mut PackageStream,
+    part: &ContentRef,
     from_group: u64,
-) -> Result<PackageStream, ExchangeError> {
+) -> Result<(), ExchangeError> {
     if from_group >= tree::groups(part.length) {
-        return Ok(stream);
+        return Ok(());
     }
     let path = blobs.local_path(part.root);
-    let bridge = SyncIoBridge::new(stream);
-    tokio::task::spawn_blocking(move || {
-        let mut bridge = bridge;
-        let (root, outboard) = tree::outboard(File::open(&path)?, part.length)?;
-        if root != part.root {
-            return Err(Code::StoreDamaged.into());
-        }
-        tree::send(File::open(&path)?, &outboard, from_group, &mut bridge)?;
-        Ok(bridge.into_inner())
-    })
-    .await?
+    let (root, outboard) = tree::outboard(BufReader::new(File::open(&path)?), part.length)?;
+    if root != part.root {
+        return Err(Code::StoreDamaged.into());
+    }
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, Bridge::new(stream));
+    tree::send(File::open(&path)?, &outboard, from_group, &mut out).map_err(|fault| match fault {
+        // The file was read a moment ago: what fails now is the stream.
+        SealError::Io(fault) => ExchangeError::Io(fault),
+        other => other.into(),
+    })?;
+    Ok(out.flush()?)
 }
