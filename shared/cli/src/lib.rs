@@ -11,6 +11,7 @@ mod output;
 mod passphrase;
 mod progress;
 mod run;
+mod verify;
 
 pub use config::{ConfigFaults, Reader};
 pub use error::CliError;
@@ -19,3 +20,4 @@ pub use output::Output;
 pub use passphrase::{PASSPHRASE_OPTION, new_passphrase, passphrase};
 pub use progress::{Progress, Unit};
 pub use run::{exit_code, run};
+pub use verify::{VerifyArgs, verify_file};

@@ -1,0 +1,103 @@
+//! `verify FILE`, the same in all three programs: a transfer's file, checked offline under the root's public key.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use handover_core::artefact::SignatureVerifier;
+use handover_core::id::SigningPublic;
+use handover_core::verify::{Report, TRANSFER_FILE_MAX_BYTES, verify};
+use handover_core::{Code, Timestamp};
+use serde::Serialize;
+
+use crate::{CliError, Output};
+
+/// `verify`'s arguments.
+#[derive(clap::Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// The transfer's file
+    pub file: PathBuf,
+    /// The root's public key, 64 hexadecimal digits
+    #[arg(long, value_name = "HEX")]
+    pub root: SigningPublic,
+}
+
+#[derive(Serialize)]
+struct Verified {
+    transfer: String,
+    patient: String,
+    source: String,
+    destination: String,
+    steps: Vec<VerifiedStep>,
+    fee: Option<String>,
+    currency: Option<String>,
+    records_filed: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct VerifiedStep {
+    artefact: String,
+    hash: String,
+    issued: Option<String>,
+}
+
+impl From<Report> for Verified {
+    fn from(report: Report) -> Self {
+        let step = |step: handover_core::verify::StepReport| VerifiedStep {
+            artefact: step.artefact,
+            hash: step.hash.to_string(),
+            issued: step.issued.map(|at| at.to_string()),
+        };
+        Self {
+            transfer: report.transfer.to_string(),
+            patient: report.patient.to_string(),
+            source: report.source.to_string(),
+            destination: report.destination.to_string(),
+            steps: report.steps.into_iter().map(step).collect(),
+            fee: report.fee.map(|fee| fee.to_decimal_string()),
+            currency: report.fee.map(|fee| fee.currency().to_string()),
+            records_filed: report.records_filed,
+        }
+    }
+}
+
+/// Runs `verify`: every signature up to the root, and that each artefact belongs to those before it.
+///
+/// # Errors
+/// The file cannot be read, or the first artefact that does not hold and why.
+pub fn verify_file(
+    args: &VerifyArgs,
+    output: Output,
+    now: Timestamp,
+    verifier: &dyn SignatureVerifier,
+) -> Result<(), CliError> {
+    let file = read_bounded(&args.file)?;
+    let report = verify(&file, &args.root, now, verifier)
+        .map_err(|fault| CliError::new(fault.code, format!("{}: {}", args.file.display(), fault.artefact)))?;
+    let report = Verified::from(report);
+    output.emit("handover/verified/1", &report, |out| {
+        writeln!(out, "transfer {}: {} → {}", report.transfer, report.source, report.destination)?;
+        for step in &report.steps {
+            let issued = step.issued.as_deref().unwrap_or("-");
+            writeln!(out, "  ok  {:<32} {issued}  {}", step.artefact, step.hash)?;
+        }
+        if let (Some(fee), Some(currency)) = (&report.fee, &report.currency) {
+            writeln!(out, "  fee {fee} {currency}")?;
+        }
+        match report.records_filed {
+            Some(records) => writeln!(out, "  {records} records filed"),
+            None => writeln!(out, "  not filed yet"),
+        }
+    })
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, CliError> {
+    let fault =
+        |error: std::io::Error| CliError::new(Code::UsageInvalid, format!("{}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    let limit = TRANSFER_FILE_MAX_BYTES as u64;
+    std::fs::File::open(path).map_err(fault)?.take(limit + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > limit {
+        return Err(CliError::new(Code::TooLarge, path.display().to_string()));
+    }
+    Ok(bytes)
+}
