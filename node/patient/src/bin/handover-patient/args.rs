@@ -1,0 +1,250 @@
+//! The command line's words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use handover_core::id::SigningPublic;
+use handover_core::transfer::Phase;
+use handover_core::{Amount, Department, HospitalId, Timestamp, TransferId};
+
+/// A patient's wallet: asks for transfers of records, consents to them, takes consents back.
+#[derive(Parser)]
+#[command(name = "handover-patient", version)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+pub(crate) struct Common {
+    /// The wallet's file.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) wallet: Option<PathBuf>,
+    /// File of mode 0600 whose first line is the wallet's passphrase; asked for if absent.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// One JSON object on stdout.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make a wallet with fresh keys; prints the patient's reference.
+    New(New),
+    /// Trust a node's TLS certificate from now on.
+    Trust(Trust),
+    /// Show which hospital answers at a node, with the code of its key; or keep what it says as a file.
+    Hospital(Hospital),
+    /// Link to a hospital with the code given at its desk.
+    Link(Link),
+    /// Ask the index which hospitals hold records.
+    Locate(Locate),
+    /// Ask for a transfer: this hospital may ask that one for a quote.
+    Ask(Ask),
+    /// See what waits for an answer, and how transfers stand.
+    Inbox(Inbox),
+    /// Say yes to a quote, to all of it or less.
+    Consent(Consent),
+    /// Release the patient's share, if it was kept back with the consent.
+    Release(OnTransfer),
+    /// Say no to a quote.
+    Refuse(OnTransfer),
+    /// Take a consent back.
+    Revoke(OnTransfer),
+    /// Show what the wallet knows, offline.
+    Show(Show),
+    /// Check a transfer's file offline, without a wallet.
+    Verify(handover_cli::VerifyArgs),
+}
+
+/// Where a node is.
+#[derive(Args)]
+pub(crate) struct Node {
+    /// The node's URL for patients, `https://…`.
+    #[arg(long, value_name = "URL", required_unless_present = "out")]
+    pub(crate) node: Option<String>,
+    /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
+    #[arg(long, value_name = "FILE", requires = "node")]
+    pub(crate) node_certificate: Option<PathBuf>,
+}
+
+/// To a node, or into a file that somebody carries.
+#[derive(Args)]
+pub(crate) struct Way {
+    #[command(flatten)]
+    pub(crate) node: Node,
+    /// Write what is signed to this file instead of sending it; a second artefact gets `.share-release` at its end.
+    #[arg(long, value_name = "FILE", conflicts_with = "node")]
+    pub(crate) out: Option<PathBuf>,
+    /// With --out: what the hospital's node says of itself (see `hospital --out`).
+    #[arg(long, value_name = "FILE", requires = "out")]
+    pub(crate) hospital_info: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct New {
+    /// The federation's root public key, 64 hexadecimal digits, from a source that you trust.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) root: SigningPublic,
+    /// Where the recovery key goes (mode 0600); printed once if absent. The wallet does not keep it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Trust {
+    /// The node's URL for patients, `https://…`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: String,
+    /// Its TLS certificate (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Hospital {
+    /// The node's URL for patients, `https://…`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: String,
+    /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) node_certificate: Option<PathBuf>,
+    /// Keep what the node says of itself in this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Link {
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// The code that the hospital's desk gave.
+    #[arg(long)]
+    pub(crate) code: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Locate {
+    /// The node's URL for patients, `https://…`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: String,
+    /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) node_certificate: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// The hospital that holds the records. The node asked is the destination's.
+    #[arg(long, value_name = "HOSPITAL")]
+    pub(crate) source: HospitalId,
+    /// The transfer's identifier (UUID version 7), to repeat a question; a fresh one if absent.
+    #[arg(long, value_name = "UUID", alias = "request-id")]
+    pub(crate) transfer_id: Option<TransferId>,
+}
+
+#[derive(Args)]
+pub(crate) struct Inbox {
+    /// The node's URL for patients, `https://…`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: String,
+    /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) node_certificate: Option<PathBuf>,
+    /// Only this transfer.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) transfer: Option<TransferId>,
+    /// Wait this long for something that needs an answer, or for --until.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u32>,
+    /// Wait for this phase, for example `filed`.
+    #[arg(long, value_name = "PHASE", requires = "transfer")]
+    pub(crate) until: Option<Phase>,
+}
+
+#[derive(Args)]
+pub(crate) struct Consent {
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// The transfer.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) transfer: TransferId,
+    /// Only these departments, with commas between.
+    #[arg(long, value_delimiter = ',', value_name = "DEPARTMENT")]
+    pub(crate) departments: Option<Vec<Department>>,
+    /// Only records from this day on (2024-05-01, UTC) or instant.
+    #[arg(long, value_parser = instant, value_name = "DATE")]
+    pub(crate) from: Option<Timestamp>,
+    /// Only records before this day or instant.
+    #[arg(long, value_parser = instant, value_name = "DATE")]
+    pub(crate) until: Option<Timestamp>,
+    /// The most that it may cost, for example "12.50 USD"; the quoted fee if absent.
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) max_fee: Option<Amount>,
+    /// How long the consent holds; 72 hours if absent.
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) expires_hours: Option<u32>,
+    /// Keep the patient's share back; `release` gives it later.
+    #[arg(long)]
+    pub(crate) no_release: bool,
+    /// The code on the destination's screen; refused if its key has another.
+    #[arg(long, value_name = "ABCD-EFGH")]
+    pub(crate) expect_code: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct OnTransfer {
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// The transfer.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) transfer: TransferId,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Only this transfer.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) transfer: Option<TransferId>,
+}
+
+/// A day (its beginning in UTC) or an instant (RFC 3339).
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let day =
+        || text.parse::<jiff::civil::Date>()?.to_zoned(jiff::tz::TimeZone::UTC).map(|at| at.timestamp());
+    text.parse::<jiff::Timestamp>()
+        .or_else(|_| day())
+        .map(|at| Timestamp::from_millis(at.as_millisecond()))
+        .map_err(|_| "needs a day (2024-05-01) or an instant (2024-05-01T12:00:00Z)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_words_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn days_and_instants() {
+        for (text, shown) in [
+            ("2024-05-01", Some("2024-05-01T00:00:00.000Z")),
+            ("2024-05-01T12:30:00+02:00", Some("2024-05-01T10:30:00.000Z")),
+            ("2024-13-01", None),
+            ("yesterday", None),
+        ] {
+            assert_eq!(instant(text).ok().map(|at| at.to_string()).as_deref(), shown, "{text}");
+        }
+    }
+}

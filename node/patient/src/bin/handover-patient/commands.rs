@@ -1,0 +1,241 @@
+//! The commands that sign and send.
+
+use handover_cli::{CliError, Output, new_passphrase};
+use handover_core::artefact::patient::ConsentDetails;
+use handover_core::codec;
+use handover_core::trust::Federation;
+use handover_core::{Code, HospitalId};
+use handover_patient::node::NodeClient;
+use handover_patient::{
+    PatientKeys, Question, Wallet, WalletError, WalletFile, Wish, make_ask, open_holders, short_code,
+};
+use handover_seal::keyfile::KdfParams;
+use handover_seal::{OsRandom, SigningKey, Zeroizing};
+use serde_json::json;
+
+use crate::args::{self, Common, OnTransfer};
+use crate::session::{Channel, Session, now, read_text, wallet_path, write_new};
+use crate::show::{line_of_files, plain, scope_json, scope_text};
+
+/// A hospital's name, fit for a terminal, and the code of its key.
+pub(crate) fn named(federation: &Federation, hospital: &HospitalId) -> Result<(String, String), WalletError> {
+    let member =
+        federation.member(hospital).map_err(|code| WalletError::Rule { what: "the hospital", code })?;
+    Ok((plain(&member.certificate.name), short_code(&member.certificate.key.thumbprint())))
+}
+
+pub(crate) fn new(common: &Common, options: &args::New, output: Output) -> Result<(), CliError> {
+    let path = wallet_path(common)?;
+    if path.exists() {
+        return Err(WalletError::Exists(path.to_owned()).into());
+    }
+    let secret = new_passphrase(common.passphrase_file.as_deref(), "Passphrase for the new wallet: ")?;
+    let recovery = SigningKey::generate(&mut OsRandom);
+    let recovery_hex = Zeroizing::new(hex::encode(recovery.seed().expose()));
+    if let Some(file) = &options.recovery_file {
+        // Before the wallet: keys whose recovery key was lost must not come into use.
+        write_new(file, format!("{}\n", *recovery_hex).as_bytes())?;
+    }
+    let keys = PatientKeys::generate(recovery.public(), now(), &mut OsRandom);
+    let patient = keys.patient();
+    let wallet = Wallet::new(keys, options.root);
+    WalletFile::create(path, &secret, &wallet, KdfParams::default(), &mut OsRandom)?;
+    let printed = options.recovery_file.is_none().then(|| recovery_hex.as_str());
+    let data = json!({ "patient": patient, "recovery_key": printed, "recovery_file": options.recovery_file });
+    output.emit("handover.patient.new/1", &data, |out| {
+        writeln!(out, "Patient: {patient}")?;
+        match printed {
+            Some(key) => writeln!(out, "Recovery key, shown only now (write it down, keep it apart): {key}"),
+            None => Ok(()),
+        }
+    })
+}
+
+pub(crate) fn trust(session: &Session, options: &args::Trust) -> Result<(), CliError> {
+    let pem = read_text(&options.certificate)?;
+    NodeClient::new(&options.node, &pem)?;
+    session.file.update(&mut OsRandom, |wallet, _| {
+        wallet.trust(&options.node, &pem);
+        Ok(())
+    })?;
+    let data = json!({ "node": options.node });
+    session.output.emit("handover.patient.trust/1", &data, |out| writeln!(out, "Trusted: {}", options.node))
+}
+
+pub(crate) fn hospital(session: &Session, options: &args::Hospital) -> Result<(), CliError> {
+    let client = session.client(&options.node, options.node_certificate.as_deref())?;
+    let info = client.hospital()?;
+    let met = session.take(&info)?;
+    if let Some(path) = &options.out {
+        write_new(path, &codec::encode(&info))?;
+    }
+    let (name, code) = named(&met.federation, &met.hospital)?;
+    let directory = met.federation.directory();
+    let data = json!({
+        "hospital": met.hospital, "name": name, "code": code,
+        "directory": directory.version, "directory_expires": directory.expires.to_string(),
+    });
+    session.output.emit("handover.patient.hospital/1", &data, |out| {
+        writeln!(out, "{} ({name}), key {code}", met.hospital)?;
+        writeln!(out, "Directory {}, good until {}", directory.version, directory.expires)
+    })
+}
+
+pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliError> {
+    let (channel, met) = session.way(&options.way)?;
+    let met = met.ok_or_else(|| CliError::new(Code::UsageInvalid, "--hospital-info FILE is needed"))?;
+    let code = options.code.trim();
+    let envelope = session
+        .file
+        .update(&mut OsRandom, |wallet, _| wallet.link(&met.hospital, code, &met.federation, now()))?;
+    let files = match &channel {
+        Channel::Node(client) => {
+            let answer = client.link(&envelope)?;
+            session.file.update(&mut OsRandom, |wallet, _| wallet.linked(&answer, &met.federation))?;
+            Vec::new()
+        }
+        Channel::File(_) => channel.send(&[("", &envelope)])?,
+    };
+    let (name, key_code) = named(&met.federation, &met.hospital)?;
+    let patient = session.file.read()?.keys.patient();
+    let data = json!({
+        "patient": patient, "hospital": met.hospital, "name": name, "code": key_code,
+        "linked": files.is_empty(), "files": files,
+    });
+    session.output.emit("handover.patient.link/1", &data, |out| {
+        if files.is_empty() {
+            writeln!(out, "Linked to {} ({name}), key {key_code}", met.hospital)
+        } else {
+            line_of_files(out, &files)
+        }
+    })
+}
+
+pub(crate) fn locate(session: &Session, options: &args::Locate) -> Result<(), CliError> {
+    let client = session.client(&options.node, options.node_certificate.as_deref())?;
+    session.meet(&client)?;
+    let wallet = session.file.read()?;
+    let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
+    let holders = open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals;
+    let list: Vec<_> = holders
+        .iter()
+        .map(|it| json!({ "hospital": it.hospital, "name": it.name, "linked": it.linked.to_string() }))
+        .collect();
+    session.output.emit("handover.patient.locate/1", &json!({ "hospitals": list }), |out| {
+        if holders.is_empty() {
+            writeln!(out, "No hospital is linked.")?;
+        }
+        holders
+            .iter()
+            .try_for_each(|it| writeln!(out, "{} ({}), linked {}", it.hospital, plain(&it.name), it.linked))
+    })
+}
+
+pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError> {
+    let (channel, met) = session.way(&options.way)?;
+    let met = met.ok_or_else(|| CliError::new(Code::UsageInvalid, "--hospital-info FILE is needed"))?;
+    let (source, destination) = (&options.source, &met.hospital);
+    let (transfer, envelope) = session.file.update(&mut OsRandom, |wallet, random| {
+        wallet.ask(options.transfer_id, (source, destination), &met.federation, now(), random)
+    })?;
+    let files = channel.send(&[("", &envelope)])?;
+    let (source_name, source_code) = named(&met.federation, source)?;
+    let (destination_name, destination_code) = named(&met.federation, destination)?;
+    let data = json!({
+        "transfer": transfer, "files": files,
+        "source": { "hospital": source, "name": source_name, "code": source_code },
+        "destination": { "hospital": destination, "name": destination_name, "code": destination_code },
+    });
+    session.output.emit("handover.patient.ask/1", &data, |out| {
+        writeln!(out, "Transfer: {transfer}")?;
+        writeln!(out, "From: {source} ({source_name}), key {source_code}")?;
+        writeln!(out, "To: {destination} ({destination_name}), key {destination_code}")?;
+        line_of_files(out, &files)
+    })
+}
+
+pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), CliError> {
+    let (channel, met) = session.way(&options.way)?;
+    if let (Channel::Node(client), Some(met)) = (&channel, &met) {
+        let (entries, _) = session.fetch_inbox(client, met)?;
+        let fault = entries.into_iter().find(|entry| entry.transfer == options.transfer);
+        if let Some(Err(fault)) = fault.map(|entry| entry.outcome) {
+            return Err(fault.into());
+        }
+    }
+    let federation = session.federation(met)?;
+    let destination = session.file.read()?.transfer(&options.transfer)?.destination.clone();
+    let (name, code) = named(&federation, &destination)?;
+    if options.expect_code.as_ref().is_some_and(|expected| !expected.trim().eq_ignore_ascii_case(&code)) {
+        return Err(WalletError::ShortCode { found: code }.into());
+    }
+    session
+        .output
+        .note(format!("Destination: {destination} ({name}). Its screen must show the code {code}."));
+    let wish = Wish {
+        departments: options.departments.clone(),
+        from: options.from,
+        until: options.until,
+        fee_cap: options.max_fee,
+        life_hours: options.expires_hours,
+    };
+    let given = session.file.update(&mut OsRandom, |wallet, random| {
+        wallet.consent(&options.transfer, &wish, !options.no_release, &federation, now(), random)
+    })?;
+    let mut contents = vec![("", given.consent.envelope())];
+    if let Some(release) = given.release.as_deref().filter(|_| !options.no_release) {
+        contents.push((".share-release", release));
+    }
+    let files = channel.send(&contents)?;
+    let ConsentDetails { scope, purpose, .. } = &given.details;
+    let consent = &given.consent;
+    let data = json!({
+        "transfer": options.transfer, "consent": consent.hash(), "repeated": given.repeated, "files": files,
+        "destination": { "hospital": destination, "name": name, "code": code },
+        "scope": scope_json(scope), "purpose": purpose.as_str(), "released": given.release.is_some(),
+        "fee_cap": consent.fee_cap.to_decimal_string(), "currency": consent.fee_cap.currency().as_str(),
+        "expires": consent.expires.to_string(),
+    });
+    session.output.emit("handover.patient.consent/1", &data, |out| {
+        writeln!(out, "Consented: {} to {destination} ({name}), key {code}", options.transfer)?;
+        writeln!(out, "Records: {}", scope_text(scope))?;
+        writeln!(out, "At most: {}, until {}", consent.fee_cap, consent.expires)?;
+        let share = if given.release.is_some() { "released" } else { "kept back" };
+        writeln!(out, "Your share: {share}")?;
+        line_of_files(out, &files)
+    })
+}
+
+pub(crate) fn release(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
+    let content = |wallet: &mut Wallet| wallet.release(&options.transfer, now(), &mut OsRandom);
+    send_one(session, options, "handover.patient.release/1", "Your share is released", content)
+}
+
+pub(crate) fn refuse(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
+    let content = |wallet: &mut Wallet| wallet.refuse(&options.transfer, now());
+    send_one(session, options, "handover.patient.refuse/1", "Refused", content)
+}
+
+pub(crate) fn revoke(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
+    let content = |wallet: &mut Wallet| wallet.revoke(&options.transfer, now());
+    send_one(session, options, "handover.patient.revoke/1", "Taken back", content)
+}
+
+/// Puts an artefact into the wallet, then sends it. Nobody's keys are needed for it, so that taking a consent back
+/// works whatever the directory says.
+fn send_one(
+    session: &Session,
+    options: &OnTransfer,
+    schema: &str,
+    done: &str,
+    content: impl FnOnce(&mut Wallet) -> Result<Vec<u8>, WalletError>,
+) -> Result<(), CliError> {
+    let channel = session.channel(&options.way)?;
+    let content = session.file.update(&mut OsRandom, |wallet, _| content(wallet))?;
+    let files = channel.send(&[("", &content)])?;
+    let data = json!({ "transfer": options.transfer, "files": files });
+    session.output.emit(schema, &data, |out| {
+        writeln!(out, "{done}: {}", options.transfer)?;
+        line_of_files(out, &files)
+    })
+}

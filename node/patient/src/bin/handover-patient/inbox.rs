@@ -1,0 +1,128 @@
+//! The inbox, and waiting for it.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use handover_cli::CliError;
+use handover_core::Code;
+use handover_core::transfer::{Phase, State};
+use handover_patient::{InboxEntry, Reviewed, Wallet};
+use serde_json::json;
+
+use crate::args;
+use crate::session::{Session, now};
+use crate::show::{print_reviewed, reviewed_json};
+
+/// Pause after the first look; doubles up to [`MAX_PAUSE_MS`].
+const FIRST_PAUSE_MS: u64 = 200;
+const MAX_PAUSE_MS: u64 = 2_000;
+
+pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliError> {
+    let client = session.client(&options.node, options.node_certificate.as_deref())?;
+    let deadline = Instant::now() + Duration::from_secs(u64::from(options.wait.unwrap_or(0)));
+    let mut pause_ms = FIRST_PAUSE_MS;
+    let mut met = None;
+    loop {
+        // Looked at anew each time: a hospital that is not there yet may come within the wait.
+        let looked = match &met {
+            Some(met) => session.fetch_inbox(&client, met),
+            None => session.meet(&client).and_then(|found| session.fetch_inbox(&client, met.insert(found))),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        match looked {
+            Ok((mut entries, wallet)) => {
+                entries.retain(|entry| options.transfer.is_none_or(|wanted| entry.transfer == wanted));
+                let waits = options.wait.is_some() || options.until.is_some();
+                let done = !waits || entries.iter().any(|entry| is_awaited(entry, &wallet, options.until));
+                if done || left.is_zero() {
+                    let federation = met.as_ref().map(|met| &met.federation);
+                    show(session, &entries, &wallet, federation)?;
+                    return outcome(entries, options.until, done);
+                }
+            }
+            Err(fault) if left.is_zero() || !is_passing(fault.code) => return Err(fault),
+            Err(_) => {}
+        }
+        sleep(Duration::from_millis(pause_ms).min(left));
+        pause_ms = pause_ms.saturating_mul(2).min(MAX_PAUSE_MS);
+    }
+}
+
+const fn is_passing(code: Code) -> bool {
+    matches!(code, Code::Unreachable | Code::Busy | Code::TimedOut)
+}
+
+/// Whether a transfer is where the patient waits for it, or ended, or is not believed.
+fn is_awaited(entry: &InboxEntry, wallet: &Wallet, until: Option<Phase>) -> bool {
+    match (&entry.outcome, until) {
+        (Err(_), _) => true,
+        (Ok(reviewed), Some(until)) => reviewed.state.phase.is_final() || reached(&reviewed.state, until),
+        (Ok(reviewed), None) => needs_answer(reviewed, wallet),
+    }
+}
+
+/// Exits are numbered after `Filed`, and are reached only by themselves.
+fn reached(state: &State, until: Phase) -> bool {
+    state.phase == until || (state.phase <= Phase::Filed && state.phase >= until)
+}
+
+/// A quote without a yes or no, or a consent whose share was kept back.
+pub(crate) fn needs_answer(reviewed: &Reviewed, wallet: &Wallet) -> bool {
+    let Ok(known) = wallet.transfer(&reviewed.transfer) else { return false };
+    let open_quote = reviewed.state.phase == Phase::Quoted
+        && known.consent.is_none()
+        && known.refusal.is_none()
+        && reviewed.quote.as_ref().is_some_and(|view| now() < view.quote.expires);
+    let kept_back = known.consent.is_some()
+        && known.release.is_none()
+        && known.revoked.is_none()
+        && !reviewed.state.phase.is_final();
+    open_quote || kept_back
+}
+
+fn show(
+    session: &Session,
+    entries: &[InboxEntry],
+    wallet: &Wallet,
+    federation: Option<&handover_core::trust::Federation>,
+) -> Result<(), CliError> {
+    let mut transfers = Vec::new();
+    let mut faults = Vec::new();
+    for entry in entries {
+        match &entry.outcome {
+            Ok(reviewed) => {
+                transfers.push(reviewed_json(reviewed, needs_answer(reviewed, wallet), federation))
+            }
+            Err(fault) => faults.push(json!({
+                "transfer": entry.transfer, "code": fault.code().as_str(), "detail": fault.to_string(),
+            })),
+        }
+    }
+    let data = json!({ "transfers": transfers, "faults": faults });
+    session.output.emit("handover.patient.inbox/1", &data, |out| {
+        if entries.is_empty() {
+            writeln!(out, "Nothing is there.")?;
+        }
+        entries.iter().try_for_each(|entry| match &entry.outcome {
+            Ok(reviewed) => print_reviewed(out, reviewed, needs_answer(reviewed, wallet), federation),
+            Err(fault) => writeln!(out, "{}: NOT BELIEVED: {fault}", entry.transfer),
+        })
+    })
+}
+
+/// What the exit code tells: a false item, an end other than the one waited for, or a wait in vain.
+fn outcome(entries: Vec<InboxEntry>, until: Option<Phase>, done: bool) -> Result<(), CliError> {
+    for entry in entries {
+        let reviewed = entry.outcome?;
+        let State { phase, reason, .. } = reviewed.state;
+        if until.is_some_and(|until| phase.is_final() && !reached(&State::of(phase), until)) {
+            let code = reason.unwrap_or(match phase {
+                Phase::Expired => Code::ConsentExpired,
+                Phase::Revoked => Code::ConsentRevoked,
+                _ => Code::OutOfOrder,
+            });
+            return Err(CliError::new(code, format!("{} ended as {phase}", reviewed.transfer)));
+        }
+    }
+    if done { Ok(()) } else { Err(CliError::new(Code::TimedOut, "what was waited for did not come")) }
+}

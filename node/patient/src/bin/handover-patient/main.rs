@@ -1,0 +1,47 @@
+//! `handover-patient`: the wallet on the command line. Selects commands; what they decide is in the library.
+
+use std::process::ExitCode;
+
+use handover_cli::{CliError, Output, run, verify_file};
+use handover_core::time::Clock as _;
+use handover_seal::{Ed25519, SystemClock};
+
+use args::{Arguments, Command};
+use session::Session;
+
+mod args;
+mod commands;
+mod inbox;
+mod session;
+mod show;
+
+fn main() -> ExitCode {
+    run(command)
+}
+
+fn command(arguments: Arguments) -> Result<(), CliError> {
+    let common = &arguments.common;
+    let output = Output { json: common.json };
+    match &arguments.command {
+        Command::New(options) => commands::new(common, options, output),
+        Command::Verify(options) => verify_file(options, output, SystemClock.now(), &Ed25519),
+        other => with_wallet(&Session::open(common)?, other),
+    }
+}
+
+fn with_wallet(session: &Session, command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::New(_) | Command::Verify(_) => Ok(()),
+        Command::Trust(options) => commands::trust(session, options),
+        Command::Hospital(options) => commands::hospital(session, options),
+        Command::Link(options) => commands::link(session, options),
+        Command::Locate(options) => commands::locate(session, options),
+        Command::Ask(options) => commands::ask(session, options),
+        Command::Inbox(options) => inbox::inbox(session, options),
+        Command::Consent(options) => commands::consent(session, options),
+        Command::Release(options) => commands::release(session, options),
+        Command::Refuse(options) => commands::refuse(session, options),
+        Command::Revoke(options) => commands::revoke(session, options),
+        Command::Show(options) => show::show(session, options),
+    }
+}

@@ -1,0 +1,173 @@
+//! A command's wallet, its way to a hospital, and the clock. Network and file system meet here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use handover_cli::{CliError, Output, passphrase};
+use handover_core::codec::{self, MAX_MESSAGE_BYTES};
+use handover_core::message::HospitalInfo;
+use handover_core::trust::Federation;
+use handover_core::{Code, HospitalId, Timestamp};
+use handover_patient::node::NodeClient;
+use handover_patient::{DirectoryNews, InboxEntry, Question, WalletFile, make_ask, open_inbox};
+use handover_seal::OsRandom;
+
+use crate::args::{Common, Way};
+
+/// The most bytes of a hospital's information: a directory and a little more.
+const MAX_INFO_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
+
+/// Now, by the system's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Where what is signed goes.
+pub(crate) enum Channel {
+    /// To a node.
+    Node(NodeClient),
+    /// Into a file.
+    File(PathBuf),
+}
+
+impl Channel {
+    /// Sends artefacts one after another, or writes them; the files written.
+    pub(crate) fn send(&self, contents: &[(&str, &[u8])]) -> Result<Vec<String>, CliError> {
+        let mut files = Vec::new();
+        for (suffix, content) in contents {
+            match self {
+                Self::Node(client) => client.artefact(content)?,
+                Self::File(path) => {
+                    let mut path = path.clone().into_os_string();
+                    path.push(suffix);
+                    write_new(Path::new(&path), content)?;
+                    files.push(path.to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Who answers, and everybody's keys.
+pub(crate) struct Met {
+    pub(crate) federation: Federation,
+    pub(crate) hospital: HospitalId,
+}
+
+/// An opened wallet.
+pub(crate) struct Session {
+    pub(crate) output: Output,
+    pub(crate) file: WalletFile,
+}
+
+/// The wallet's path, which every command needs.
+pub(crate) fn wallet_path(common: &Common) -> Result<&Path, CliError> {
+    common.wallet.as_deref().ok_or_else(|| CliError::new(Code::UsageInvalid, "--wallet FILE is needed"))
+}
+
+impl Session {
+    pub(crate) fn open(common: &Common) -> Result<Self, CliError> {
+        let path = wallet_path(common)?;
+        let secret = passphrase(common.passphrase_file.as_deref(), "Passphrase of the wallet: ")?;
+        let file = WalletFile::open(path, &secret)?;
+        Ok(Self { output: Output { json: common.json }, file })
+    }
+
+    /// A client for a node, with the certificate given or the one trusted before.
+    pub(crate) fn client(&self, url: &str, certificate: Option<&Path>) -> Result<NodeClient, CliError> {
+        let pem = match certificate {
+            Some(path) => read_text(path)?,
+            None => {
+                let wallet = self.file.read()?;
+                wallet.certificate(url).map(str::to_owned).ok_or_else(|| {
+                    CliError::new(Code::UsageInvalid, "no TLS certificate is trusted for this URL")
+                        .with_next("Get it from the hospital, then: trust --node URL --certificate FILE.")
+                })?
+            }
+        };
+        Ok(NodeClient::new(url, &pem)?)
+    }
+
+    /// Where a command's artefacts go, and who is there. By file without the hospital's information, the directory
+    /// held is used and nobody is met.
+    pub(crate) fn way(&self, way: &Way) -> Result<(Channel, Option<Met>), CliError> {
+        let channel = self.channel(way)?;
+        let met = match &channel {
+            Channel::Node(client) => Some(self.meet(client)?),
+            Channel::File(_) => way.hospital_info.as_deref().map(|path| self.meet_file(path)).transpose()?,
+        };
+        Ok((channel, met))
+    }
+
+    /// Where a command's artefacts go; nobody is met.
+    pub(crate) fn channel(&self, way: &Way) -> Result<Channel, CliError> {
+        match (&way.node.node, &way.out) {
+            (Some(url), _) => self.client(url, way.node.node_certificate.as_deref()).map(Channel::Node),
+            (None, Some(out)) => Ok(Channel::File(out.clone())),
+            (None, None) => Err(CliError::new(Code::UsageInvalid, "--node URL or --out FILE is needed")),
+        }
+    }
+
+    pub(crate) fn meet(&self, client: &NodeClient) -> Result<Met, CliError> {
+        self.take(&client.hospital()?)
+    }
+
+    fn meet_file(&self, path: &Path) -> Result<Met, CliError> {
+        let bytes = fs::read(path).map_err(|fault| unreadable(path, &fault))?;
+        let info: HospitalInfo = codec::decode(&bytes, MAX_INFO_BYTES)
+            .map_err(|fault| CliError::new(Code::Malformed, format!("{}: {fault}", path.display())))?;
+        self.take(&info)
+    }
+
+    pub(crate) fn take(&self, info: &HospitalInfo) -> Result<Met, CliError> {
+        let (federation, news) =
+            self.file.update(&mut OsRandom, |wallet, _| wallet.take_directory(info, now()))?;
+        if news == DirectoryNews::Older {
+            self.output.note("This node has an older directory than the wallet; the wallet's is used.");
+        }
+        Ok(Met { federation, hospital: info.hospital.clone() })
+    }
+
+    /// The directory met, else the one held.
+    pub(crate) fn federation(&self, met: Option<Met>) -> Result<Federation, CliError> {
+        match met {
+            Some(met) => Ok(met.federation),
+            None => Ok(self.file.read()?.federation(now())?),
+        }
+    }
+
+    /// Asks for the inbox at a node, verifies it and remembers what it says.
+    pub(crate) fn fetch_inbox(
+        &self,
+        client: &NodeClient,
+        met: &Met,
+    ) -> Result<(Vec<InboxEntry>, handover_patient::Wallet), CliError> {
+        let wallet = self.file.read()?;
+        let ask = make_ask(&wallet.keys, Question::Inbox(met.hospital.clone()), now(), &mut OsRandom);
+        let inbox = open_inbox(&wallet.keys, &ask, &client.inbox(ask.envelope())?)?;
+        let entries = self
+            .file
+            .update(&mut OsRandom, |wallet, _| Ok(wallet.take_inbox(&inbox, &met.federation, now())))?;
+        Ok((entries, self.file.read()?))
+    }
+}
+
+pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
+    fs::read_to_string(path).map_err(|fault| unreadable(path, &fault))
+}
+
+fn unreadable(path: &Path, fault: &std::io::Error) -> CliError {
+    CliError::new(Code::ConfigInvalid, format!("{}: {fault}", path.display()))
+}
+
+/// Writes a file that only its owner reads. One with the same content may lie there already: that is a repetition.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), CliError> {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    handover_seal::keyfile::write_private(path, content)
+        .map_err(|fault| CliError::new(fault.code(), format!("{}: {fault}", path.display())))
+}

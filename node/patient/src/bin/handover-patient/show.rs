@@ -1,0 +1,232 @@
+//! What people and programs see of transfers.
+
+use std::io::{self, Write};
+
+use handover_cli::CliError;
+use handover_core::artefact::patient::Scope;
+use handover_core::trust::Federation;
+use handover_core::{HospitalId, Timestamp};
+use handover_patient::state::KnownTransfer;
+use handover_patient::{QuoteView, Reviewed, Wallet, WalletError};
+use serde_json::{Map, Value, json};
+
+use crate::args;
+use crate::commands::named;
+use crate::session::{Session, now};
+
+pub(crate) fn line_of_files(out: &mut dyn Write, files: &[String]) -> io::Result<()> {
+    files.iter().try_for_each(|file| writeln!(out, "Written: {file}"))
+}
+
+/// A text of somebody else's, for a terminal: without control characters, which could rewrite what stands there.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|each| if each.is_control() { '\u{fffd}' } else { each }).collect()
+}
+
+fn time(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.to_string())
+}
+
+pub(crate) fn scope_json(scope: &Scope) -> Value {
+    json!({ "departments": scope.departments, "from": time(scope.from), "until": time(scope.until) })
+}
+
+pub(crate) fn scope_text(scope: &Scope) -> String {
+    let mut text = match &scope.departments {
+        None => "all departments".to_owned(),
+        Some(departments) => {
+            departments.iter().map(|department| department.as_str()).collect::<Vec<_>>().join(", ")
+        }
+    };
+    for (word, at) in [("from", scope.from), ("before", scope.until)] {
+        if let Some(at) = at {
+            text.push_str(&format!(", {word} {at}"));
+        }
+    }
+    text
+}
+
+fn hospital_json(hospital: &HospitalId, federation: Option<&Federation>) -> Value {
+    let (name, code) = federation.and_then(|all| named(all, hospital).ok()).unzip();
+    json!({ "hospital": hospital, "name": name, "code": code })
+}
+
+fn hospital_text(hospital: &HospitalId, federation: Option<&Federation>) -> String {
+    match federation.and_then(|all| named(all, hospital).ok()) {
+        Some((name, code)) => format!("{hospital} ({name}), key {code}"),
+        None => hospital.to_string(),
+    }
+}
+
+fn quote_json(view: &QuoteView) -> Value {
+    let body = &view.body;
+    let departments: Map<String, Value> =
+        body.departments.iter().map(|it| (it.department.to_string(), json!(it.records))).collect();
+    let tests: Vec<Value> = body
+        .lines
+        .iter()
+        .map(|line| {
+            json!({
+                "record": line.record, "date": line.date, "system": line.system, "code": line.code,
+                "display": line.display, "price": line.price,
+            })
+        })
+        .collect();
+    json!({
+        "hash": view.quote.hash(), "scope": scope_json(&body.scope), "departments": departments,
+        "records": body.records, "bytes": body.bytes, "tests": tests,
+        "tests_priced": body.lines.iter().filter(|line| line.price.is_some()).count(),
+        "tests_unpriced": body.unpriced, "basis": body.basis, "rate_bps": body.rate_bps,
+        "fee": body.fee.to_decimal_string(), "currency": body.fee.currency().as_str(),
+        "payer": body.payer.as_str(), "issued": view.quote.issued.to_string(),
+        "expires": view.quote.expires.to_string(),
+    })
+}
+
+pub(crate) fn reviewed_json(it: &Reviewed, needs_answer: bool, federation: Option<&Federation>) -> Value {
+    let confirmations: Vec<Value> = it
+        .confirmations
+        .iter()
+        .map(|confirmed| json!({ "by": confirmed.by, "since": confirmed.since.to_string() }))
+        .collect();
+    let consent = it.consent.as_ref().map(|consent| {
+        json!({
+            "hash": consent.hash(), "expires": consent.expires.to_string(),
+            "fee_cap": consent.fee_cap.to_decimal_string(), "currency": consent.fee_cap.currency().as_str(),
+        })
+    });
+    json!({
+        "transfer": it.transfer, "phase": it.state.phase.as_str(),
+        "reason": it.state.reason.map(|code| code.as_str()), "needs_answer": needs_answer,
+        "source": hospital_json(&it.source, federation),
+        "destination": hospital_json(&it.destination, federation),
+        "requested": it.request.as_ref().map(|found| found.request.issued.to_string()),
+        "quote": it.quote.as_ref().map(quote_json), "final_quote": it.final_quote.as_ref().map(quote_json),
+        "consent": consent, "confirmations": confirmations, "updated": it.updated.to_string(),
+    })
+}
+
+pub(crate) fn print_reviewed(
+    out: &mut dyn Write,
+    it: &Reviewed,
+    needs_answer: bool,
+    federation: Option<&Federation>,
+) -> io::Result<()> {
+    let mark = if needs_answer { "  <- needs your answer" } else { "" };
+    writeln!(out, "{}: {}{mark}", it.transfer, it.state.phase)?;
+    if let Some(reason) = it.state.reason {
+        writeln!(out, "  why: {} [{reason}]", reason.text())?;
+    }
+    writeln!(out, "  {} asks", hospital_text(&it.destination, federation))?;
+    writeln!(out, "  {} holds the records", hospital_text(&it.source, federation))?;
+    if let Some(view) = &it.quote {
+        print_quote(out, "quote", view)?;
+    }
+    if let Some(view) = &it.final_quote {
+        print_quote(out, "final quote, for what you consented to", view)?;
+    }
+    if let Some(consent) = &it.consent {
+        writeln!(out, "  consent: at most {}, until {}", consent.fee_cap, consent.expires)?;
+    }
+    it.confirmations.iter().try_for_each(|confirmed| {
+        writeln!(out, "  taken back: {} confirms, since {}", confirmed.by, confirmed.since)
+    })
+}
+
+fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result<()> {
+    let body = &view.body;
+    writeln!(out, "  {title}: {} records, {} bytes ({})", body.records, body.bytes, scope_text(&body.scope))?;
+    for count in &body.departments {
+        writeln!(out, "    {:<24} {}", count.department, count.records)?;
+    }
+    for line in &body.lines {
+        let price = line.price.as_deref().unwrap_or("no price");
+        let date = line.date.as_deref().unwrap_or("undated");
+        writeln!(out, "    {:>12}  {} ({})", plain(price), plain(&line.display), plain(date))?;
+    }
+    if body.unpriced > 0 {
+        writeln!(out, "    {} tests have no price and add nothing", body.unpriced)?;
+    }
+    let (whole, part) = (body.rate_bps / 100, body.rate_bps % 100);
+    let (fee, payer) = (body.fee, body.payer);
+    writeln!(out, "    fee {fee}: {whole}.{part:02} % of {}, paid by the {payer}", plain(&body.basis))?;
+    writeln!(out, "    good until {}", view.quote.expires)
+}
+
+pub(crate) fn show(session: &Session, options: &args::Show) -> Result<(), CliError> {
+    let wallet = session.file.read()?;
+    let federation = wallet.federation(now()).ok();
+    let federation = federation.as_ref();
+    let wanted: Vec<&KnownTransfer> = match &options.transfer {
+        Some(transfer) => vec![wallet.transfer(transfer)?],
+        None => wallet.state.transfers.iter().collect(),
+    };
+    let transfers = wanted
+        .iter()
+        .map(|known| known_json(&wallet, known, federation))
+        .collect::<Result<Vec<_>, WalletError>>()?;
+    let nodes: Vec<&str> = wallet.state.nodes.iter().map(|node| node.url.as_str()).collect();
+    let links: Vec<Value> = wallet
+        .state
+        .links
+        .iter()
+        .map(|link| json!({ "hospital": link.hospital, "confirmed": link.countersigned.is_some() }))
+        .collect();
+    let patient = wallet.keys.patient();
+    let data = json!({
+        "patient": patient, "root": wallet.state.root, "nodes": nodes, "links": links,
+        "directory": federation.map(|all| all.directory().version), "transfers": transfers,
+    });
+    session.output.emit("handover.patient.show/1", &data, |out| {
+        writeln!(out, "Patient: {patient}")?;
+        writeln!(out, "Root: {}", wallet.state.root)?;
+        for link in &wallet.state.links {
+            let word = if link.countersigned.is_some() { "Linked" } else { "Link not confirmed yet" };
+            writeln!(out, "{word}: {}", hospital_text(&link.hospital, federation))?;
+        }
+        wanted.iter().try_for_each(|known| print_known(out, known, federation))
+    })
+}
+
+fn known_json(
+    wallet: &Wallet,
+    known: &KnownTransfer,
+    federation: Option<&Federation>,
+) -> Result<Value, WalletError> {
+    let quote = federation.and_then(|all| wallet.quote(&known.transfer, all).ok());
+    let consent = known.consent(&wallet.keys.signing_public())?;
+    Ok(json!({
+        "transfer": known.transfer,
+        "source": hospital_json(&known.source, federation),
+        "destination": hospital_json(&known.destination, federation),
+        "phase": known.state.as_ref().map(|state| state.phase.as_str()),
+        "reason": known.state.as_ref().and_then(|state| state.reason).map(|code| code.as_str()),
+        "seen": time(known.seen), "quote": quote.as_ref().map(quote_json),
+        "scope": known.details()?.map(|details| scope_json(&details.scope)),
+        "consent": consent.as_ref().map(|consent| consent.hash()),
+        "fee_cap": consent.as_ref().map(|consent| consent.fee_cap.to_decimal_string()),
+        "currency": consent.as_ref().map(|consent| consent.fee_cap.currency().to_string()),
+        "expires": consent.as_ref().map(|consent| consent.expires.to_string()),
+        "released": known.release.is_some(), "refused": known.refusal.is_some(),
+        "revoked": time(known.revoked),
+    }))
+}
+
+fn print_known(
+    out: &mut dyn Write,
+    known: &KnownTransfer,
+    federation: Option<&Federation>,
+) -> io::Result<()> {
+    let phase = known.state.as_ref().map_or("asked", |state| state.phase.as_str());
+    writeln!(out, "{}: {phase}", known.transfer)?;
+    writeln!(out, "  from {}", hospital_text(&known.source, federation))?;
+    writeln!(out, "  to {}", hospital_text(&known.destination, federation))?;
+    let signed = [
+        ("consent", known.consent.is_some()),
+        ("share released", known.release.is_some()),
+        ("refusal", known.refusal.is_some()),
+        ("taken back", known.revoked.is_some()),
+    ];
+    let signed: Vec<&str> = signed.into_iter().filter(|(_, is)| *is).map(|(word, _)| word).collect();
+    if signed.is_empty() { Ok(()) } else { writeln!(out, "  signed: {}", signed.join(", ")) }
+}

@@ -1,0 +1,119 @@
+//! What a wallet remembers, as it lies (encrypted) in the file. Secrets are not in here: see [`crate::Wallet`].
+
+use handover_core::artefact::patient::{Consent, ConsentDetails};
+use handover_core::artefact::{Signed, Verified};
+use handover_core::codec::{self, Bytes, MAX_MESSAGE_BYTES};
+use handover_core::id::SigningPublic;
+use handover_core::transfer::State;
+use handover_core::{Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_seal::Ed25519;
+
+use crate::WalletError;
+
+cbor_map! {
+    /// A node that the patient trusts to be reached by a URL.
+    pub struct KnownNode {
+        /// `https://…`, without a slash at the end.
+        1 => url: String,
+        /// The TLS certificate to trust there, PEM.
+        2 => certificate: String,
+    }
+}
+
+cbor_map! {
+    /// A link to a hospital.
+    pub struct KnownLink {
+        /// The hospital.
+        1 => hospital: HospitalId,
+        /// `PatientLink` as the patient signed it.
+        2 => signed: Bytes,
+        /// The same, countersigned.
+        3 => countersigned: Option<Bytes>,
+    }
+}
+
+cbor_map! {
+    /// A transfer.
+    pub struct KnownTransfer {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Who holds the records.
+        2 => source: HospitalId,
+        /// Who gets them.
+        3 => destination: HospitalId,
+        /// Thumbprint of the source's signing key when the patient asked.
+        4 => source_key: Digest,
+        /// Thumbprint of the destination's signing key when the patient asked.
+        5 => destination_key: Digest,
+        /// `Ask`.
+        6 => ask: Bytes,
+        /// `TransferRequest`, verified when it came.
+        7 => request: Option<Bytes>,
+        /// `Quote`, verified when it came.
+        8 => quote: Option<Bytes>,
+        /// `ConsentDetails`.
+        9 => details: Option<Bytes>,
+        /// `Consent`.
+        10 => consent: Option<Bytes>,
+        /// `ShareRelease`.
+        11 => release: Option<Bytes>,
+        /// `PatientRefusal`.
+        12 => refusal: Option<Bytes>,
+        /// When the patient took the consent back.
+        13 => revoked: Option<Timestamp>,
+        /// The state that a hospital told last.
+        14 => state: Option<State>,
+        /// When that was.
+        15 => seen: Option<Timestamp>,
+    }
+}
+
+cbor_map! {
+    /// Everything that is remembered beside secrets.
+    pub struct WalletState {
+        /// The patient's key record.
+        1 => key_record: Bytes,
+        /// The federation's root.
+        2 => root: SigningPublic,
+        /// The newest directory that verified.
+        3 => directory: Option<Bytes>,
+        /// Nodes, by URL.
+        4 => nodes: Vec<KnownNode>,
+        /// Links, by hospital.
+        5 => links: Vec<KnownLink>,
+        /// Transfers, in the order of their identifiers.
+        6 => transfers: Vec<KnownTransfer>,
+    }
+}
+
+cbor_map! {
+    /// A wallet file as it lies.
+    pub struct SealedWallet {
+        /// Format, 1.
+        1 => format: u8,
+        /// Key file that holds the wallet's key.
+        2 => key: Bytes,
+        /// The wallet, sealed under that key and bound to the key file.
+        3 => cell: Bytes,
+    }
+}
+
+impl KnownTransfer {
+    /// The consent, if one was signed.
+    ///
+    /// # Errors
+    /// [`WalletError::Artefact`] if it is not the one that `signer` signed.
+    pub fn consent(&self, signer: &SigningPublic) -> Result<Option<Verified<Consent>>, WalletError> {
+        let Some(envelope) = &self.consent else { return Ok(None) };
+        Ok(Some(Signed::<Consent>::read(envelope.as_ref())?.verify(signer, &Ed25519)?))
+    }
+
+    /// What only the two hospitals read of the consent.
+    ///
+    /// # Errors
+    /// [`WalletError::Decode`].
+    pub fn details(&self) -> Result<Option<ConsentDetails>, WalletError> {
+        let Some(encoded) = &self.details else { return Ok(None) };
+        Ok(Some(codec::decode(encoded.as_ref(), MAX_MESSAGE_BYTES)?))
+    }
+}

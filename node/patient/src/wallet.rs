@@ -1,0 +1,186 @@
+//! A wallet in memory: keys, consent secrets, and what is remembered.
+//!
+//! Its bytes are the two private keys, the consent secrets at fixed places, and then the state as CBOR: secrets do
+//! not pass through the codec, which would leave copies of them.
+
+use std::collections::BTreeMap;
+
+use handover_core::codec;
+use handover_core::id::SigningPublic;
+use handover_core::message::HospitalInfo;
+use handover_core::trust::Federation;
+use handover_core::{Timestamp, TransferId};
+use handover_seal::{Ed25519, SealingKey, Secret32, SigningKey};
+use zeroize::Zeroizing;
+
+use crate::consent::ConsentSecrets;
+use crate::file::MAX_WALLET_BYTES;
+use crate::state::{KnownNode, KnownTransfer, WalletState};
+use crate::{PatientKeys, WalletError};
+
+/// Transfer identifier, grant key, revocation secret.
+const SECRET_ENTRY_BYTES: usize = 16 + 32 + 32;
+
+/// What an offered directory was, beside the one held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryNews {
+    /// Newer; it is held from now on.
+    Newer,
+    /// The one held.
+    Same,
+    /// Older; the one held goes on to be used.
+    Older,
+}
+
+/// A wallet.
+#[derive(Debug)]
+pub struct Wallet {
+    /// The device's keys.
+    pub keys: PatientKeys,
+    /// What is remembered.
+    pub state: WalletState,
+    pub(crate) secrets: BTreeMap<TransferId, ConsentSecrets>,
+}
+
+impl Wallet {
+    /// A wallet that knows nothing but its keys and the federation's root.
+    #[must_use]
+    pub fn new(keys: PatientKeys, root: SigningPublic) -> Self {
+        let state = WalletState {
+            key_record: keys.record_bytes(),
+            root,
+            directory: None,
+            nodes: Vec::new(),
+            links: Vec::new(),
+            transfers: Vec::new(),
+            extensions: codec::Extensions::default(),
+        };
+        Self { keys, state, secrets: BTreeMap::new() }
+    }
+
+    /// Its bytes, to be encrypted.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let state = codec::encode(&self.state);
+        // Room for everything at once: a buffer that grows leaves copies behind.
+        let room = 64 + 4 + self.secrets.len().saturating_mul(SECRET_ENTRY_BYTES) + state.len();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+        bytes.extend_from_slice(self.keys.signing.seed().expose());
+        bytes.extend_from_slice(self.keys.sealing.secret().expose());
+        bytes.extend_from_slice(&u32::try_from(self.secrets.len()).unwrap_or(u32::MAX).to_be_bytes());
+        for (transfer, secrets) in &self.secrets {
+            bytes.extend_from_slice(transfer.as_bytes());
+            bytes.extend_from_slice(secrets.grant.secret().expose());
+            bytes.extend_from_slice(secrets.revocation.expose());
+        }
+        bytes.extend_from_slice(&state);
+        bytes
+    }
+
+    /// From what [`Self::to_bytes`] made; `None` if it is not that.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (signing, rest) = bytes.split_at_checked(32)?;
+        let (sealing, rest) = rest.split_at_checked(32)?;
+        let (count, mut rest) = rest.split_first_chunk::<4>()?;
+        let mut secrets = BTreeMap::new();
+        for _ in 0..u32::from_be_bytes(*count) {
+            let (entry, after) = rest.split_at_checked(SECRET_ENTRY_BYTES)?;
+            let (transfer, pair) = entry.split_at_checked(16)?;
+            let (grant, revocation) = pair.split_at_checked(32)?;
+            let pair = ConsentSecrets {
+                grant: SealingKey::from_bytes(Secret32::from_slice(grant).ok()?),
+                revocation: Secret32::from_slice(revocation).ok()?,
+            };
+            secrets.insert(TransferId::try_from(transfer).ok()?, pair);
+            rest = after;
+        }
+        let state: WalletState = codec::decode(rest, MAX_WALLET_BYTES).ok()?;
+        let signing = SigningKey::from_seed(&Secret32::from_slice(signing).ok()?);
+        let sealing = SealingKey::from_bytes(Secret32::from_slice(sealing).ok()?);
+        let keys = PatientKeys::restore(signing, sealing, state.key_record.as_ref()).ok()?;
+        Some(Self { keys, state, secrets })
+    }
+
+    /// The newest directory held, verified again at this time.
+    ///
+    /// # Errors
+    /// [`WalletError::NoDirectory`], [`WalletError::Directory`].
+    pub fn federation(&self, now: Timestamp) -> Result<Federation, WalletError> {
+        let held = self.state.directory.as_ref().ok_or(WalletError::NoDirectory)?;
+        Ok(Federation::verify(held.as_ref(), &self.state.root, now, &Ed25519)?)
+    }
+
+    /// Takes the directory that a node offers, if it verifies under the pinned root and is newer than the one held.
+    /// An older one is never gone back to: the one held is given instead.
+    ///
+    /// # Errors
+    /// [`WalletError::Directory`]; [`WalletError::DirectoryFork`] for another one with the version held;
+    /// [`WalletError::Rule`] if the node's hospital is not in it.
+    pub fn take_directory(
+        &mut self,
+        info: &HospitalInfo,
+        now: Timestamp,
+    ) -> Result<(Federation, DirectoryNews), WalletError> {
+        let offered = Federation::verify(info.directory.as_ref(), &self.state.root, now, &Ed25519)?;
+        // One that no longer verifies (a certificate in it ran out) still counts as seen.
+        let held = self.state.directory.as_ref().map(|held| version(held.as_ref())).transpose()?;
+        let version = offered.directory().version;
+        let (federation, news) = match held {
+            Some(held) if version < held => (self.federation(now)?, DirectoryNews::Older),
+            Some(held) if version == held => {
+                if self.state.directory.as_ref() != Some(&info.directory) {
+                    return Err(WalletError::DirectoryFork(version));
+                }
+                (offered, DirectoryNews::Same)
+            }
+            _ => {
+                self.state.directory = Some(info.directory.clone());
+                (offered, DirectoryNews::Newer)
+            }
+        };
+        federation.member(&info.hospital).map_err(WalletError::rule("the hospital that answers"))?;
+        Ok((federation, news))
+    }
+
+    /// Trusts a TLS certificate (PEM) for a node's URL, instead of the one before.
+    pub fn trust(&mut self, url: &str, certificate: &str) {
+        let url = url.trim_end_matches('/').to_owned();
+        self.state.nodes.retain(|node| node.url != url);
+        let certificate = certificate.to_owned();
+        self.state.nodes.push(KnownNode { url, certificate, extensions: codec::Extensions::default() });
+        self.state.nodes.sort_by(|one, other| one.url.cmp(&other.url));
+    }
+
+    /// The TLS certificate that is trusted for a URL.
+    #[must_use]
+    pub fn certificate(&self, url: &str) -> Option<&str> {
+        let url = url.trim_end_matches('/');
+        self.state.nodes.iter().find(|node| node.url == url).map(|node| node.certificate.as_str())
+    }
+
+    /// A transfer.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownTransfer`].
+    pub fn transfer(&self, transfer: &TransferId) -> Result<&KnownTransfer, WalletError> {
+        self.state
+            .transfers
+            .iter()
+            .find(|known| known.transfer == *transfer)
+            .ok_or(WalletError::UnknownTransfer)
+    }
+
+    pub(crate) fn transfer_mut(&mut self, transfer: &TransferId) -> Result<&mut KnownTransfer, WalletError> {
+        self.state
+            .transfers
+            .iter_mut()
+            .find(|known| known.transfer == *transfer)
+            .ok_or(WalletError::UnknownTransfer)
+    }
+}
+
+fn version(envelope: &[u8]) -> Result<u64, WalletError> {
+    use handover_core::artefact::{Signed, federation::Directory};
+    Ok(Signed::<Directory>::read(envelope)?.claim().version)
+}

@@ -1,0 +1,72 @@
+//! What a process sets before its network starts.
+
+use zeroize::Zeroizing;
+
+/// The network's configuration.
+pub struct NetConfig {
+    /// The 32-byte seed (RFC 8032, section 5.1.5) of the process's libp2p Ed25519 key.
+    pub key_seed: Zeroizing<[u8; 32]>,
+    /// Multiaddresses to listen on, such as `/ip4/127.0.0.1/tcp/0` and `/ip4/127.0.0.1/udp/0/quic-v1`. May be
+    /// empty: such a process can dial only.
+    pub listen: Vec<String>,
+    /// Times and bounds.
+    pub limits: Limits,
+}
+
+impl std::fmt::Debug for NetConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetConfig")
+            .field("listen", &self.listen)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Times in milliseconds and bounds on what is held at once.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Until a route must have led to an admitted peer: dialling and both hellos. One address gets half of it, so
+    /// that QUIC is still tried when TCP is silently dropped.
+    pub dial_ms: u64,
+    /// Until a sent request must be answered.
+    pub request_ms: u64,
+    /// Until a package stream must be accepted, all attempts together.
+    pub package_open_ms: u64,
+    /// A connection without any stream closes after this; parties given to [`crate::Net::connect`] are kept.
+    pub idle_ms: u64,
+    /// Connections in all.
+    pub connections: u32,
+    /// Connections with one peer.
+    pub connections_per_peer: u32,
+    /// Events that wait for the application. Requests beyond are answered as busy, packages are not accepted.
+    pub inbound_queue: usize,
+    /// Requests under way with one peer, in each direction. All processes of a federation use the same.
+    pub requests_per_peer: usize,
+    /// Requests under way from one peer that was not admitted.
+    pub requests_unadmitted: usize,
+    /// Requests that wait for their turn, for each peer. Beyond, callers get [`crate::NetError::Busy`].
+    pub waiting_per_peer: usize,
+    /// Routes being resolved at once. Beyond, callers get [`crate::NetError::Busy`].
+    pub routes_waiting: usize,
+    /// Inbound package streams that the application holds at once.
+    pub packages_inbound: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            dial_ms: 10_000,
+            request_ms: 30_000,
+            package_open_ms: 15_000,
+            idle_ms: 120_000,
+            connections: 1024,
+            connections_per_peer: 4,
+            inbound_queue: 64,
+            requests_per_peer: 32,
+            requests_unadmitted: 8,
+            waiting_per_peer: 256,
+            routes_waiting: 256,
+            packages_inbound: 16,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Builds the swarm, binds the listen addresses and starts the loop.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use libp2p::core::transport::TransportError;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, Swarm};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::behaviour::{Behaviour, build};
+use crate::client::{Inbound, Net, Visible};
+use crate::package::{Opener, PACKAGE, accept};
+use crate::swarm_loop::{Ends, Event, Loop};
+use crate::{Admission, NetConfig, NetError};
+
+/// Commands that wait for the loop.
+const COMMAND_QUEUE: usize = 256;
+/// Until every listen address must be bound.
+const LISTEN_MS: u64 = 10_000;
+
+/// Starts the process's network on the current tokio runtime. Returns when all listen addresses are bound; the
+/// application then takes the events out of the receiver, without pause: while it is full, requests are answered
+/// as busy.
+///
+/// # Errors
+///
+/// [`NetError::InvalidListen`], [`NetError::Listen`], [`NetError::Setup`].
+pub async fn start(
+    config: NetConfig,
+    admission: Arc<dyn Admission>,
+) -> Result<(Net, mpsc::Receiver<Inbound>), NetError> {
+    let (mut swarm, key) = build(&config)?;
+    let early = listen(&mut swarm, &config.listen).await?;
+
+    let limits = Arc::new(config.limits);
+    let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+    let (inbound, events) = mpsc::channel(limits.inbound_queue.max(1));
+    let (visible, seen) = watch::channel(Visible::default());
+    let mut control = swarm.behaviour().packages.new_control();
+    let incoming = control.accept(PACKAGE).map_err(|_| NetError::Setup("the package protocol"))?;
+    let ended = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(limits.packages_inbound));
+    tokio::spawn(accept(incoming, seen.clone(), inbound.clone(), places, ended.clone()));
+
+    let ends = Ends { commands: command_queue, inbound, visible, _ended: ended.drop_guard() };
+    tokio::spawn(Loop::new(swarm, admission, Arc::clone(&limits), ends).run(early));
+    let net = Net { key, limits, commands, visible: seen, opener: Opener::new(control) };
+    Ok((net, events))
+}
+
+/// Binds all addresses. Gives back what else happened meanwhile: peers may connect to the first address before the
+/// last one is bound.
+async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[String]) -> Result<Vec<Event>, NetError> {
+    let mut unbound = HashSet::new();
+    for text in addresses {
+        let address: Multiaddr = text.parse().map_err(|_| NetError::InvalidListen)?;
+        let listener = swarm.listen_on(address).map_err(|error| match error {
+            TransportError::MultiaddrNotSupported(_) => NetError::InvalidListen,
+            TransportError::Other(error) => NetError::Listen(error),
+        })?;
+        unbound.insert(listener);
+    }
+    let mut early = Vec::new();
+    let bound = async {
+        while !unbound.is_empty() {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, .. } => {
+                    unbound.remove(&listener_id);
+                }
+                SwarmEvent::ListenerClosed { reason: Err(error), .. }
+                | SwarmEvent::ListenerError { error, .. } => return Err(NetError::Listen(error)),
+                other => early.push(other),
+            }
+        }
+        Ok(())
+    };
+    let late = || Err(NetError::Listen(std::io::ErrorKind::TimedOut.into()));
+    tokio::time::timeout(Duration::from_millis(LISTEN_MS), bound).await.unwrap_or_else(|_| late())?;
+    Ok(early)
+}
