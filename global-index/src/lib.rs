@@ -1,2 +1,32 @@
-//! Placeholder.
+//! The global index of a federation: who takes part (registry, directory), which hospitals hold a patient's records
+//! (locator), artefacts on their way (routing), the fee's books (ledger) and their signed log.
+//!
+//! ```text
+//!   ops · http · service          commands, HTTPS, the running process
+//!   registry · locator · routing  the rooms that decide
+//!   directory · log               what the index signs
+//!   ledger                        the books
+//! ```
+//!
+//! Rooms above may use rooms below. What the index may not know: departments, purposes, doctors, tests, content. It
+//! keeps artefacts as they came, and what is sealed in them stays sealed.
+
+pub mod cli;
+pub mod config;
+mod desk;
+mod directory;
+mod http;
+pub mod keys;
 pub mod ledger;
+mod locator;
+mod log;
+mod ops;
+mod registry;
+mod routing;
+mod rows;
+mod service;
+
+pub use config::Config;
+pub use desk::Edge;
+pub use directory::DirectoryError;
+pub use service::{Index, IndexError, Ready};

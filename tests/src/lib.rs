@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What the tests across packages share. Nothing here is shipped.
+//!
+//! [`fixture`] is a whole federation in memory, honest and the same every time; [`golden`] compares formats with the
+//! bytes that were agreed on.
+
+pub mod fixture;
+pub mod golden;

@@ -1,0 +1,119 @@
+//! The index's own keys and certificate, and the operators'.
+
+use std::path::Path;
+
+use handover_cli::CliError;
+use handover_core::artefact::Verified;
+use handover_core::artefact::federation::{Authority, CertificateRequest};
+use handover_core::codec::Extensions;
+use handover_core::id::SigningPublic;
+use handover_core::trust;
+use handover_core::{Code, Timestamp};
+use handover_seal::{Ed25519, SigningKey};
+use serde_json::json;
+
+use super::context::{Context, file_fault, read_file, write_file};
+use crate::keys::{CERTIFICATE_FILE, IndexKeys, KEY_FILE, REQUEST_FILE, write_signing_key};
+use crate::ops::{Command, Hex, views::OperatorView};
+
+fn request(key: &SigningKey, authority: Authority, name: String, now: Timestamp) -> Vec<u8> {
+    let request = CertificateRequest {
+        authority: Some(authority),
+        hospital: None,
+        name,
+        key: key.public(),
+        issued: now,
+        extensions: Extensions::default(),
+    };
+    Verified::sign(request, key).envelope().to_vec()
+}
+
+/// Makes the index's keys.
+pub(super) fn init(context: &Context, name: Option<String>) -> Result<(), CliError> {
+    let data = context.data()?;
+    if data.join(KEY_FILE).exists() {
+        return Err(CliError::new(Code::Conflict, format!("{} has keys already", data.display()))
+            .with_next("Install the root's answer with --certificate, or choose another folder."));
+    }
+    let name = match (name, context.config_if_any()?) {
+        (Some(name), _) => name,
+        (None, Some(config)) => config.name,
+        (None, None) => "index".to_owned(),
+    };
+    make_folder(&data)?;
+    let passphrase = context.new_passphrase("New passphrase of the index's keys: ")?;
+    let mut random = (context.edge.random)();
+    let keys = IndexKeys::generate(&mut *random);
+    // The request first: keys without a request could not be asked for again.
+    let path = data.join(REQUEST_FILE);
+    write_file(&path, &request(&keys.signing, Authority::Index, name, context.edge.clock.now()))?;
+    keys.write(&data, &passphrase, &mut *random)?;
+    let key = keys.signing.public().to_string();
+    context.output.note("Let the root sign this request, then give its answer to `init --certificate`:");
+    context.output.emit("handover.init/1", &json!({ "request": path, "key": key }), |to| {
+        writeln!(to, "{}", path.display())
+    })
+}
+
+fn make_folder(data: &Path) -> Result<(), CliError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|error| CliError::new(Code::StoreUnavailable, format!("{}: {error}", data.display())))
+}
+
+/// Installs the root's certificate for the index's key.
+pub(super) fn install(
+    context: &Context,
+    certificate: &Path,
+    root: Option<SigningPublic>,
+) -> Result<(), CliError> {
+    let (data, root) = (context.data()?, context.root(root)?);
+    let envelope = read_file(certificate)?;
+    let authority = trust::authority(&envelope, Authority::Index, &root, context.edge.clock.now(), &Ed25519)
+        .map_err(|fault| CliError::new(fault.code(), format!("{}: {fault}", certificate.display())))?;
+    let keys = IndexKeys::open(&data, &context.passphrase("Passphrase of the index's keys: ")?)?;
+    if authority.key != keys.signing.public() {
+        return Err(CliError::new(
+            Code::WrongSigner,
+            "the certificate is for another key than this folder's",
+        ));
+    }
+    let path = data.join(CERTIFICATE_FILE);
+    write_file(&path, &envelope)?;
+    let until = authority.not_after.to_string();
+    context.output.emit("handover.init/1", &json!({ "certificate": path, "not_after": until }), |to| {
+        writeln!(to, "certified until {until}")
+    })
+}
+
+/// Makes an operator's key.
+pub(super) fn new_operator(
+    context: &Context,
+    out: &Path,
+    request_out: &Path,
+    name: String,
+) -> Result<(), CliError> {
+    if request_out.exists() {
+        return Err(file_fault(request_out, "is there already"));
+    }
+    let passphrase = context.new_passphrase("New passphrase of the operator's key: ")?;
+    let mut random = (context.edge.random)();
+    let key = SigningKey::generate(&mut *random);
+    write_signing_key(out, &key, &passphrase, &mut *random)?;
+    write_file(request_out, &request(&key, Authority::Operator, name, context.edge.clock.now()))?;
+    let public = key.public().to_string();
+    let document = json!({ "key": public, "request": request_out });
+    context.output.emit("handover.operator/1", &document, |to| writeln!(to, "{public}"))
+}
+
+/// Takes an operator's certificate.
+pub(super) fn add_operator(context: &Context, certificate: &Path) -> Result<(), CliError> {
+    let certificate = Hex(read_file(certificate)?);
+    let operator: OperatorView = context.perform(&Command::OperatorAdd { certificate })?;
+    context.output.emit("handover.operator/1", &operator, |to| {
+        writeln!(to, "{} may sign until {}", operator.name, operator.not_after)
+    })
+}

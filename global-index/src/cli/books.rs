@@ -1,0 +1,121 @@
+//! What the index knows, shown: directory, books, mail, and whether it is all sound.
+
+use handover_cli::CliError;
+use handover_core::Code;
+
+use super::context::{Context, Performer, runtime};
+use crate::ops::Command;
+use crate::ops::views::{BalancesView, CheckView, DirectoryView, EntriesView, MailView};
+
+/// Shows the directory.
+pub(super) fn directory(context: &Context) -> Result<(), CliError> {
+    let view: DirectoryView = context.perform(&Command::DirectoryShow)?;
+    context.output.emit("handover.directory/1", &view, |to| {
+        writeln!(to, "version {}, expires {}, {} bytes", view.version, view.expires, view.bytes)?;
+        writeln!(to, "log of {} entries, root {}", view.log_size, view.log_root)?;
+        for operator in &view.operators {
+            writeln!(to, "operator {} until {}", operator.name, operator.not_after)?;
+        }
+        for it in &view.hospitals {
+            writeln!(
+                to,
+                "{:<20} {:<10} {} ({}, {})",
+                it.hospital, it.status, it.name, it.jurisdiction, it.currency
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Shows every entry, page by page.
+pub(super) fn entries(context: &Context) -> Result<(), CliError> {
+    let runtime = runtime()?;
+    let view = runtime.block_on(async {
+        let performer = Performer::find(context).await?;
+        let mut all = EntriesView { entries: Vec::new(), next: None };
+        loop {
+            let page = performer.perform(&Command::LedgerEntries { after: all.next }).await?;
+            let page: EntriesView =
+                serde_json::from_value(page).map_err(|_| CliError::from(Code::Malformed))?;
+            all.entries.extend(page.entries);
+            all.next = page.next;
+            if all.next.is_none() {
+                break;
+            }
+        }
+        performer.close().await;
+        Ok::<_, CliError>(all)
+    })?;
+    context.output.emit("handover.ledger-entries/1", &view, |to| {
+        for it in &view.entries {
+            writeln!(
+                to,
+                "{:>6} {} {:<11} {:>12} {} {} -> {} for {}",
+                it.sequence, it.at, it.kind, it.amount, it.currency, it.payer, it.source, it.transfer
+            )?;
+            if let Some(hold) = &it.hold {
+                writeln!(to, "       held: {hold}")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Shows every account and the totals. Books that do not balance end with the exit code for integrity.
+pub(super) fn balances(context: &Context) -> Result<(), CliError> {
+    let view: BalancesView = context.perform(&Command::LedgerBalances)?;
+    context.output.emit("handover.ledger-balances/1", &view, |to| {
+        writeln!(
+            to,
+            "{:<76} {:>14} {:>14} {:>14} {:>14}",
+            "", "pending debit", "credit", "posted debit", "credit"
+        )?;
+        let accounts = view.accounts.iter().map(|it| (it.holder.as_str(), &it.amounts));
+        for (name, it) in accounts.chain(view.totals.iter().map(|it| ("total", it))) {
+            writeln!(
+                to,
+                "{name:<72} {} {:>14} {:>14} {:>14} {:>14}",
+                it.currency, it.pending_debits, it.pending_credits, it.posted_debits, it.posted_credits
+            )?;
+        }
+        Ok(())
+    })?;
+    if view.balanced { Ok(()) } else { Err(Code::LedgerUnbalanced.into()) }
+}
+
+/// Shows the mailboxes.
+pub(super) fn mail(context: &Context) -> Result<(), CliError> {
+    let view: MailView = context.perform(&Command::MailShow)?;
+    context.output.emit("handover.mail/1", &view, |to| {
+        for (hospital, letters) in &view.waiting {
+            writeln!(to, "{hospital:<20} {letters} waiting")?;
+        }
+        for it in &view.dead {
+            writeln!(
+                to,
+                "{:<20} refused {} of {} at {}: {}",
+                it.hospital, it.kind, it.transfer, it.at, it.code
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads everything. What is not sound ends with the exit code for integrity.
+pub(super) fn check(context: &Context) -> Result<(), CliError> {
+    let view: CheckView = context.perform(&Command::Check)?;
+    context.output.emit("handover.check/1", &view, |to| {
+        writeln!(to, "{} values read, {} damaged", view.cells, view.damaged)?;
+        writeln!(
+            to,
+            "{} entries of {} transfers, {} reservations open",
+            view.entries, view.transfers, view.open_reservations
+        )?;
+        writeln!(to, "directory version {}", view.directory_version)?;
+        for fault in &view.faults {
+            writeln!(to, "fault: {fault}")?;
+        }
+        Ok(())
+    })?;
+    if view.sound { Ok(()) } else { Err(Code::StoreDamaged.into()) }
+}

@@ -1,0 +1,287 @@
+//! The commands of `handover-index`: arguments, and which function answers them.
+//!
+//! Private keys are opened here and nowhere sent: what is signed goes on as an envelope. Beside a running process,
+//! commands reach it through its control socket; else they open the data folder themselves.
+
+mod authority;
+mod books;
+mod context;
+mod hospitals;
+mod root;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use handover_cli::CliError;
+use handover_core::HospitalId;
+use handover_core::artefact::federation::Status;
+use handover_core::id::SigningPublic;
+
+use self::context::Context;
+
+/// The global index of a federation of hospitals.
+#[derive(Debug, Parser)]
+#[command(name = "handover-index", version)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// One JSON object on stdout instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder, if not the configuration's.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The file (mode 0600) whose first line is the passphrase of the key that the command uses.
+    #[arg(long, global = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The federation's root key, kept offline.
+    Root {
+        #[command(subcommand)]
+        command: RootCommand,
+    },
+    /// Makes the index's keys and its request for the root; with --certificate, installs the root's answer.
+    Init(InitArgs),
+    /// Runs the index.
+    Run,
+    /// The people who admit hospitals, always two of them.
+    Operator {
+        #[command(subcommand)]
+        command: OperatorCommand,
+    },
+    /// Hospitals and their status.
+    Hospital {
+        #[command(subcommand)]
+        command: HospitalCommand,
+    },
+    /// Fee schedules.
+    Schedule {
+        #[command(subcommand)]
+        command: ScheduleCommand,
+    },
+    /// The signed directory.
+    Directory {
+        #[command(subcommand)]
+        command: DirectoryCommand,
+    },
+    /// The books.
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// What waits for hospitals, and what they refused for good.
+    Mail,
+    /// Reads everything that is stored and sees whether it is sound.
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+enum RootCommand {
+    /// Makes the root key and prints its public half.
+    Init {
+        /// Where the key goes, sealed under the passphrase.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Certifies what a request asks for.
+    Sign {
+        /// The root key.
+        #[arg(long, value_name = "FILE")]
+        root_key: PathBuf,
+        /// The request.
+        #[arg(long, value_name = "FILE")]
+        request: PathBuf,
+        /// Where the certificate goes.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// How long it is valid.
+        #[arg(long, default_value_t = 1825, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    /// The index's name in its request, if there is no configuration.
+    #[arg(long)]
+    name: Option<String>,
+    /// The root's certificate for the request that `init` made.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// The root's public key, if there is no configuration.
+    #[arg(long, value_name = "HEX")]
+    root: Option<SigningPublic>,
+}
+
+#[derive(Debug, Subcommand)]
+enum OperatorCommand {
+    /// Makes an operator's key and its request for the root.
+    New {
+        /// Where the key goes, sealed under the passphrase.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Where the request goes.
+        #[arg(long, value_name = "FILE")]
+        request_out: PathBuf,
+        /// The operator's name.
+        #[arg(long, default_value = "operator")]
+        name: String,
+    },
+    /// Takes an operator's certificate.
+    Add {
+        /// The root's certificate.
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct OperatorKey {
+    /// The operator's key.
+    #[arg(long, value_name = "FILE")]
+    operator_key: PathBuf,
+    /// The file (mode 0600) with its passphrase.
+    #[arg(long, value_name = "FILE")]
+    operator_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct OrderArgs {
+    /// The hospital.
+    hospital: HospitalId,
+    #[command(flatten)]
+    key: OperatorKey,
+    /// Why, for people.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum HospitalCommand {
+    /// Every hospital that proved its keys.
+    List,
+    /// Writes a hospital's certificate request for the root.
+    Request {
+        /// The hospital.
+        hospital: HospitalId,
+        /// Where the request goes.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Installs the root's certificate for a hospital.
+    Certify {
+        /// The hospital.
+        hospital: HospitalId,
+        /// The certificate.
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+    },
+    /// Admits it, or takes a suspension back: in force when a second operator says the same.
+    Approve(OrderArgs),
+    /// Shuts it out for now.
+    Suspend(OrderArgs),
+    /// Shuts it out for ever.
+    Revoke(OrderArgs),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Preset {
+    /// 5 % of the priced tests in scope.
+    Percentage,
+}
+
+#[derive(Debug, Subcommand)]
+enum ScheduleCommand {
+    /// The newest and the waiting schedule.
+    Show {
+        /// ISO 3166-1 alpha-2, or `*` for all without their own.
+        #[arg(long, default_value = "*")]
+        jurisdiction: String,
+    },
+    /// Proposes a schedule, or approves the one that another operator proposed.
+    #[command(visible_alias = "propose")]
+    Approve {
+        /// Which.
+        #[arg(long, value_enum, default_value = "percentage")]
+        preset: Preset,
+        /// ISO 3166-1 alpha-2, or `*` for all without their own.
+        #[arg(long, default_value = "*")]
+        jurisdiction: String,
+        #[command(flatten)]
+        key: OperatorKey,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DirectoryCommand {
+    /// The directory in force.
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Every entry.
+    Entries,
+    /// Every account, and the totals.
+    Balances,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Why it was not done, with its exit code.
+pub fn main(cli: Cli) -> Result<(), CliError> {
+    handover_cli::init_logging(cli.common.json)?;
+    let context = Context::new(cli.common);
+    match cli.command {
+        Command::Root { command: RootCommand::Init { out } } => root::init(&context, &out),
+        Command::Root { command: RootCommand::Sign { root_key, request, out, days } } => {
+            root::sign(&context, &root_key, &request, &out, days)
+        }
+        Command::Init(InitArgs { certificate: None, name, .. }) => authority::init(&context, name),
+        Command::Init(InitArgs { certificate: Some(certificate), root, .. }) => {
+            authority::install(&context, &certificate, root)
+        }
+        Command::Run => run::run(&context),
+        Command::Operator { command: OperatorCommand::New { out, request_out, name } } => {
+            authority::new_operator(&context, &out, &request_out, name)
+        }
+        Command::Operator { command: OperatorCommand::Add { certificate } } => {
+            authority::add_operator(&context, &certificate)
+        }
+        Command::Hospital { command } => match command {
+            HospitalCommand::List => hospitals::list(&context),
+            HospitalCommand::Request { hospital, out } => hospitals::request(&context, hospital, &out),
+            HospitalCommand::Certify { hospital, certificate } => {
+                hospitals::certify(&context, &hospital, &certificate)
+            }
+            HospitalCommand::Approve(args) => hospitals::order(&context, args, Status::Active),
+            HospitalCommand::Suspend(args) => hospitals::order(&context, args, Status::Suspended),
+            HospitalCommand::Revoke(args) => hospitals::order(&context, args, Status::Revoked),
+        },
+        Command::Schedule { command: ScheduleCommand::Show { jurisdiction } } => {
+            hospitals::show_schedule(&context, jurisdiction)
+        }
+        Command::Schedule { command: ScheduleCommand::Approve { preset, jurisdiction, key } } => {
+            hospitals::approve_schedule(&context, preset, jurisdiction, &key)
+        }
+        Command::Directory { command: DirectoryCommand::Show } => books::directory(&context),
+        Command::Ledger { command: LedgerCommand::Entries } => books::entries(&context),
+        Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),
+        Command::Mail => books::mail(&context),
+        Command::Check => books::check(&context),
+    }
+}

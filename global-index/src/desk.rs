@@ -1,0 +1,139 @@
+//! What every room works with: the store, the books, the index's signing key, clock and randomness, and the directory
+//! that is in force. One transaction changes rows and directory together; only then the new directory is shown.
+
+use std::sync::Arc;
+
+use handover_core::artefact::federation::AuthorityCertificate;
+use handover_core::id::SigningPublic;
+use handover_core::time::Clock;
+use handover_core::{Random, Timestamp};
+use handover_seal::{OsRandom, SigningKey, SystemClock};
+use handover_store::{KeyMaker, Store, StoreError, Txn};
+use tokio::sync::watch;
+
+use crate::directory::{self, Current, DirectoryError};
+use crate::ledger::Ledger;
+
+/// Where time and randomness come from.
+#[derive(Clone)]
+pub struct Edge {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives a source of randomness.
+    pub random: fn() -> Box<dyn Random>,
+}
+
+impl Edge {
+    /// The operating system's.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { clock: Arc::new(SystemClock), random: || Box::new(OsRandom) }
+    }
+}
+
+/// Whether a transaction changed what stands in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// Something in it: a new version is made in the same transaction.
+    Directory,
+    /// Nothing in it.
+    Nothing,
+}
+
+/// The index's signing key with the root's certificate for it.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub(crate) root: SigningPublic,
+    pub(crate) signer: Arc<SigningKey>,
+    /// The certificate's envelope.
+    pub(crate) certificate: Vec<u8>,
+    /// What it says.
+    pub(crate) authority: AuthorityCertificate,
+}
+
+/// The desk. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) store: Store,
+    pub(crate) keys: KeyMaker,
+    pub(crate) ledger: Ledger,
+    pub(crate) seat: Seat,
+    pub(crate) edge: Edge,
+    current: watch::Sender<Arc<Current>>,
+}
+
+impl Desk {
+    /// Opens what is kept, and makes a first directory if there is none.
+    pub(crate) async fn open(store: Store, seat: Seat, edge: Edge) -> Result<Self, DirectoryError> {
+        let (keys, ledger) = (store.keys(), Ledger::new(store.clone()));
+        let now = edge.clock.now();
+        let current = {
+            let (keys, seat, book) = (keys.clone(), seat.clone(), ledger.book().clone());
+            store
+                .write(move |txn| match directory::load(txn, &keys, &seat, now)? {
+                    Some(current) => Ok::<_, DirectoryError>(current),
+                    None => directory::rebuild(txn, &keys, &seat, &book, now),
+                })
+                .await?
+        };
+        Ok(Self { store, keys, ledger, seat, edge, current: watch::Sender::new(Arc::new(current)) })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.edge.clock.now()
+    }
+
+    pub(crate) fn random_32(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        (self.edge.random)().fill(&mut bytes);
+        bytes
+    }
+
+    /// The directory in force.
+    pub(crate) fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Tells of each new directory.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Current>> {
+        self.current.subscribe()
+    }
+
+    /// Runs a transaction; if it changed what stands in the directory, the new version is made, signed and stored
+    /// with it, and in force when this returns.
+    pub(crate) async fn change<T, E, F>(&self, mut f: F) -> Result<T, E>
+    where
+        F: FnMut(&mut dyn Txn) -> Result<(T, Changed), E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + From<DirectoryError> + Send + 'static,
+    {
+        let (keys, seat, book, now) =
+            (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
+        let (value, current) = self
+            .store
+            .write(move |txn| {
+                let (value, changed) = f(txn)?;
+                let current = match changed {
+                    Changed::Directory => Some(directory::rebuild(txn, &keys, &seat, &book, now)?),
+                    Changed::Nothing => None,
+                };
+                Ok::<_, E>((value, current))
+            })
+            .await?;
+        if let Some(current) = current {
+            self.show(current);
+        }
+        Ok(value)
+    }
+
+    /// Versions never fall, in whatever order transactions are answered.
+    fn show(&self, next: Current) {
+        self.current.send_if_modified(|held| {
+            let is_newer = next.version() > held.version();
+            if is_newer {
+                *held = Arc::new(next.clone());
+            }
+            is_newer
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! The directory: made from the registry's rows, signed by the index, and proved up to the root before it is in
+//! force. Every change or refresh is a new version, stored with what it changed; versions never fall.
+//!
+//! Nothing here knows who asks for it or how it travels.
+
+mod rows;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory};
+use handover_core::codec::{Bytes, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::time::HOUR_MS;
+use handover_core::trust::{Federation, TrustError};
+use handover_core::{Code, Timestamp};
+use handover_seal::Ed25519;
+use handover_store::{KeyMaker, StoreError, Txn};
+
+use self::rows::{Addresses, Head};
+use crate::desk::Seat;
+use crate::ledger::{Book, BooksError};
+use crate::registry;
+use crate::rows as cells;
+
+/// The most bytes of a directory: it travels as one item of one control message.
+pub(crate) const MAX_DIRECTORY_BYTES: usize = MAX_MESSAGE_BYTES - 1024;
+/// A directory older than this is made anew, in milliseconds.
+pub(crate) const REFRESH_AFTER_MS: i64 = HOUR_MS;
+
+/// Why there is no new directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// With this change the directory would be larger than a message.
+    #[error(
+        "the directory would have {bytes} bytes, at most {MAX_DIRECTORY_BYTES} fit: no more hospitals can be admitted"
+    )]
+    Full {
+        /// Its size.
+        bytes: usize,
+    },
+    /// A part does not lead up to the root.
+    #[error("a part of the directory does not lead up to the root: {0}")]
+    Trust(#[from] TrustError),
+    /// The ledger's log could not be read.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DirectoryError {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Full { .. } => Code::TooLarge,
+            Self::Trust(fault) => fault.code(),
+            Self::Books(fault) => fault.code(),
+            Self::Store(fault) => fault.code(),
+        }
+    }
+}
+
+/// A directory in force.
+#[derive(Clone)]
+pub(crate) struct Current {
+    envelope: Vec<u8>,
+    federation: Federation,
+}
+
+impl Current {
+    /// As it is sent.
+    pub(crate) fn envelope(&self) -> &[u8] {
+        &self.envelope
+    }
+
+    /// Verified.
+    pub(crate) const fn federation(&self) -> &Federation {
+        &self.federation
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.federation.directory().version
+    }
+
+    /// Whether it should be made anew, so that it always has most of its life before it.
+    pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
+        now.since_ms(self.federation.directory().issued) >= REFRESH_AFTER_MS
+    }
+}
+
+fn head_key(keys: &KeyMaker) -> Vec<u8> {
+    keys.space("directory").raw("head").build()
+}
+
+fn addresses_key(keys: &KeyMaker) -> Vec<u8> {
+    keys.space("directory").raw("addresses").build()
+}
+
+/// The directory that was in force last, verified again.
+pub(crate) fn load(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    seat: &Seat,
+    now: Timestamp,
+) -> Result<Option<Current>, DirectoryError> {
+    let Some(envelope) = cells::get_pieces(txn, &keys.space("directory-piece"))? else { return Ok(None) };
+    let federation = Federation::verify(&envelope, &seat.root, now, &Ed25519)?;
+    Ok(Some(Current { envelope, federation }))
+}
+
+/// Sets the addresses that the next directories tell; whether they changed.
+pub(crate) fn set_addresses(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    addresses: &[String],
+) -> Result<bool, StoreError> {
+    let key = addresses_key(keys);
+    let row = Addresses { addresses: addresses.to_vec(), extensions: Extensions::default() };
+    if cells::get::<Addresses>(txn, &key)?.as_ref() == Some(&row) {
+        return Ok(false);
+    }
+    cells::put(txn, &key, &row)?;
+    Ok(true)
+}
+
+/// Makes, signs, verifies and stores the next version.
+pub(crate) fn rebuild(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    seat: &Seat,
+    book: &Book,
+    now: Timestamp,
+) -> Result<Current, DirectoryError> {
+    let head: Option<Head> = cells::get(txn, &head_key(keys))?;
+    let version = head.map_or(0, |head| head.version).saturating_add(1);
+    let addresses =
+        cells::get::<Addresses>(txn, &addresses_key(keys))?.map_or_else(Vec::new, |row| row.addresses);
+    let tree = book.tree_head(txn)?;
+    let directory = Directory {
+        version,
+        issued: now,
+        expires: now.plus_ms(DIRECTORY_LIFE_MS),
+        indexes: vec![Bytes(seat.certificate.clone())],
+        operators: registry::operator_certificates(txn, keys)?,
+        hospitals: registry::directory_entries(txn, keys)?,
+        schedules: registry::schedule_envelopes(txn, keys)?,
+        log_size: tree.size,
+        log_root: tree.root,
+        addresses,
+        extensions: Extensions::default(),
+    };
+    let bytes = handover_core::codec::encode(&directory).len();
+    // The envelope around it is far below the room that the limit leaves.
+    if bytes > MAX_DIRECTORY_BYTES - 1024 {
+        return Err(DirectoryError::Full { bytes });
+    }
+    let envelope = Verified::sign(directory, &*seat.signer).envelope().to_vec();
+    // What the nodes will check is checked here first: a directory that they would refuse never comes into force.
+    let federation = Federation::verify(&envelope, &seat.root, now, &Ed25519)?;
+    cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
+    cells::put_pieces(txn, &keys.space("directory-piece"), &envelope)?;
+    Ok(Current { envelope, federation })
+}

@@ -1,0 +1,158 @@
+//! What this room stores: a version byte, then one map. Keys are made here and nowhere else in the room.
+
+use handover_core::codec::{self, Bytes, CborMap};
+use handover_core::ledger::{Account, AccountBalance, Cycle};
+use handover_core::{Digest, Timestamp, TransferId, cbor_map};
+use handover_store::{KeyBuilder, KeyMaker, Txn};
+
+use super::BooksError;
+
+/// The version of every row of this room.
+const ROW_VERSION: u8 = 1;
+/// The most bytes of a row.
+const MAX_ROW_BYTES: usize = 64 * 1024;
+
+cbor_map! {
+    /// How far the books are.
+    pub struct Head {
+        /// Entries, and the next sequence number.
+        1 => size: u64,
+        /// The newest entry's cycle: earlier ones are closed.
+        2 => cycle: Cycle,
+    }
+}
+
+cbor_map! {
+    /// An entry with the salt of its commitment.
+    pub struct StoredEntry {
+        /// Forgotten with the entry, should it have to be.
+        1 => salt: [u8; 32],
+        /// The encoded entry.
+        2 => entry: Bytes,
+    }
+}
+
+cbor_map! {
+    /// A cached balance.
+    pub struct StoredBalance {
+        /// Whose.
+        1 => account: Account,
+        /// As of the entries folded.
+        2 => balance: AccountBalance,
+    }
+}
+
+cbor_map! {
+    /// How many entries the cached balances hold.
+    #[derive(Default)]
+    pub struct Folded {
+        /// The first sequence number that they do not hold.
+        1 => size: u64,
+    }
+}
+
+cbor_map! {
+    /// The tree that the newest checkpoint is about.
+    pub struct StoredTreeHead {
+        /// Leaves.
+        1 => size: u64,
+        /// Root.
+        2 => root: Digest,
+    }
+}
+
+/// Makes this room's keys.
+#[derive(Clone)]
+pub(super) struct Keys(pub(super) KeyMaker);
+
+impl Keys {
+    fn single(&self, name: &'static str) -> Vec<u8> {
+        self.0.space("ledger").raw(name).build()
+    }
+
+    pub(super) fn head(&self) -> Vec<u8> {
+        self.single("head")
+    }
+
+    pub(super) fn folded(&self) -> Vec<u8> {
+        self.single("folded")
+    }
+
+    pub(super) fn checkpoint(&self) -> Vec<u8> {
+        self.single("checkpoint")
+    }
+
+    /// Every entry, by sequence number.
+    pub(super) fn entries(&self) -> KeyBuilder {
+        self.0.space("ledger-entry")
+    }
+
+    pub(super) fn entry(&self, sequence: u64) -> Vec<u8> {
+        self.entries().u64(sequence).build()
+    }
+
+    /// Which entries a transfer has.
+    pub(super) fn transfers(&self) -> KeyBuilder {
+        self.0.space("ledger-transfer")
+    }
+
+    pub(super) fn transfer(&self, transfer: &TransferId) -> KeyBuilder {
+        self.transfers().hashed(transfer.as_bytes())
+    }
+
+    pub(super) fn node(&self, level: u8, index: u64) -> Vec<u8> {
+        self.0.space("ledger-node").u64(u64::from(level)).u64(index).build()
+    }
+
+    pub(super) fn balances(&self) -> KeyBuilder {
+        self.0.space("ledger-balance")
+    }
+
+    pub(super) fn balance(&self, account: &Account) -> Vec<u8> {
+        self.balances().hashed(account.to_string()).build()
+    }
+
+    /// Open reservations, by the time from which they can only be voided.
+    pub(super) fn dues(&self) -> KeyBuilder {
+        self.0.space("ledger-due")
+    }
+
+    pub(super) fn due(&self, expires: Timestamp, transfer: &TransferId) -> Vec<u8> {
+        self.dues().u64(due_order(expires)).hashed(transfer.as_bytes()).build()
+    }
+}
+
+/// A time as an ordered number; nothing expires before 1970.
+pub(super) fn due_order(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(0)
+}
+
+/// The number that a key ends with.
+pub(super) fn sequence_of(key: &[u8]) -> Result<u64, BooksError> {
+    key.last_chunk()
+        .map(|bytes| u64::from_be_bytes(*bytes))
+        .ok_or(BooksError::Damaged("a key without its number"))
+}
+
+pub(super) fn encode<T: CborMap>(row: &T) -> Vec<u8> {
+    let mut bytes = vec![ROW_VERSION];
+    bytes.extend(codec::encode(row));
+    bytes
+}
+
+pub(super) fn decode<T: CborMap>(bytes: &[u8]) -> Result<T, BooksError> {
+    match bytes.split_first() {
+        Some((&ROW_VERSION, map)) => {
+            codec::decode(map, MAX_ROW_BYTES).map_err(|_| BooksError::Damaged("a row cannot be read"))
+        }
+        _ => Err(BooksError::Damaged("a row of a version that is not known")),
+    }
+}
+
+pub(super) fn put<T: CborMap>(txn: &mut dyn Txn, key: &[u8], row: &T) -> Result<(), BooksError> {
+    Ok(txn.put(key, encode(row))?)
+}
+
+pub(super) fn get<T: CborMap>(txn: &mut dyn Txn, key: &[u8]) -> Result<Option<T>, BooksError> {
+    txn.get(key)?.map(|bytes| decode(&bytes)).transpose()
+}

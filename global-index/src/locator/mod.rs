@@ -1,0 +1,152 @@
+//! Which hospitals a patient linked themselves to: told only to a question that the patient signed, and sealed to
+//! the key that it carries.
+//!
+//! Invariants: a link has both signatures, and only the hospital itself brings it; a repeated nonce gets the first
+//! answer. Patients stand in keys as keyed hashes. Nothing here knows transfers.
+
+mod rows;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::{Ask, AskKind, Holder, Holders};
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::message::HOLDERS_INFO;
+use handover_core::rules::{self, Context};
+use handover_core::trust::Federation;
+use handover_core::{Code, HospitalId, Random, Timestamp};
+use handover_seal::{Ed25519, SealError, hpke_seal};
+use handover_store::{KeyMaker, StoreError, Txn};
+
+use self::rows::{Answered, Link};
+use crate::rows as cells;
+
+/// The most hospitals that one patient can be linked to.
+const MAX_LINKS: usize = 500;
+/// Remembered answers that are forgotten with each new one, once their question is no longer good.
+const FORGET_PER_ANSWER: usize = 8;
+
+/// Why a link or a question is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LocatorError {
+    /// A rule says no.
+    #[error("{0}")]
+    Refused(Code),
+    /// The answer cannot be sealed to the patient's key.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Code> for LocatorError {
+    fn from(code: Code) -> Self {
+        Self::Refused(code)
+    }
+}
+
+impl LocatorError {
+    /// The stable code.
+    #[must_use]
+    pub(crate) const fn code(&self) -> Code {
+        match self {
+            Self::Refused(code) => *code,
+            Self::Seal(fault) => fault.code(),
+            Self::Store(fault) => fault.code(),
+        }
+    }
+}
+
+/// Keeps a link that `hospital` brings. The first one stays.
+pub(crate) fn link(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    envelope: &[u8],
+    hospital: &HospitalId,
+    federation: &Federation,
+) -> Result<(), LocatorError> {
+    let link = rules::link(envelope, Context { federation, verifier: &Ed25519 })?;
+    if link.hospital != *hospital {
+        return Err(Code::WrongSigner.into());
+    }
+    let space = keys.space("link").hashed(link.patient.as_bytes());
+    let key = space.clone().hashed(hospital.as_str()).build();
+    if txn.get(&key)?.is_some() {
+        return Ok(());
+    }
+    if txn.scan(&space.build(), None, MAX_LINKS)?.len() >= MAX_LINKS {
+        return Err(Code::Busy.into());
+    }
+    let row = Link {
+        hospital: hospital.clone(),
+        linked: link.issued,
+        envelope: Bytes(envelope.to_vec()),
+        extensions: Extensions::default(),
+    };
+    Ok(cells::put(txn, &key, &row)?)
+}
+
+/// Answers a patient's question: `Holders`, sealed to them.
+pub(crate) fn locate(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    envelope: &[u8],
+    federation: &Federation,
+    now: Timestamp,
+    random: &mut dyn Random,
+) -> Result<Vec<u8>, LocatorError> {
+    let ask = rules::ask(envelope, AskKind::Locate, &Ed25519)?;
+    rules::ask_in_time(&ask, now)?;
+    let answered =
+        keys.space("locate-answer").hashed([ask.patient.as_bytes().as_slice(), &ask.nonce].concat());
+    let answered = answered.build();
+    if let Some(first) = cells::get::<Answered>(txn, &answered)? {
+        return if first.ask == ask.hash() { Ok(first.answer.0) } else { Err(Code::Conflict.into()) };
+    }
+    forget(txn, keys, now)?;
+    let holders = codec::encode(&holders(txn, keys, &ask, federation)?);
+    let record = rules::patient_keys(ask.key_record.as_ref(), &ask.patient, &Ed25519)?;
+    let sealed = hpke_seal(&record.sealing_key, HOLDERS_INFO, ask.hash().as_bytes(), &holders, random)?;
+    let row = Answered { ask: ask.hash(), answer: Bytes(sealed.clone()), extensions: Extensions::default() };
+    cells::put(txn, &answered, &row)?;
+    let until = u64::try_from(ask.expires.as_millis()).unwrap_or(0);
+    let expiry = keys.space("locate-expiry").u64(until).hashed(ask.hash().as_bytes()).build();
+    txn.put(&expiry, answered)?;
+    Ok(sealed)
+}
+
+fn holders(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    ask: &Verified<Ask>,
+    federation: &Federation,
+) -> Result<Holders, StoreError> {
+    let links: Vec<Link> = cells::all(txn, &keys.space("link").hashed(ask.patient.as_bytes()).build())?;
+    let mut hospitals: Vec<Holder> = links
+        .into_iter()
+        .filter_map(|link| {
+            let member = federation.member(&link.hospital).ok()?;
+            Some(Holder {
+                name: member.certificate.name.clone(),
+                hospital: link.hospital,
+                linked: link.linked,
+                extensions: Extensions::default(),
+            })
+        })
+        .collect();
+    hospitals.sort_by(|one, other| one.hospital.cmp(&other.hospital));
+    Ok(Holders { hospitals, extensions: Extensions::default() })
+}
+
+/// Forgets a few answers whose questions are refused by their time anyway.
+fn forget(txn: &mut dyn Txn, keys: &KeyMaker, now: Timestamp) -> Result<(), StoreError> {
+    let space = keys.space("locate-expiry");
+    let end = space.clone().u64(u64::try_from(now.as_millis()).unwrap_or(0)).build();
+    for (key, answered) in txn.scan(&space.build(), None, FORGET_PER_ANSWER)? {
+        if key >= end {
+            break;
+        }
+        txn.remove(&answered)?;
+        txn.remove(&key)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! What this room stores.
+
+use handover_core::codec::Bytes;
+use handover_core::{Digest, HospitalId, Timestamp, cbor_map};
+
+cbor_map! {
+    /// A patient is a patient of a hospital.
+    pub struct Link {
+        /// The hospital.
+        1 => hospital: HospitalId,
+        /// When the patient signed.
+        2 => linked: Timestamp,
+        /// The `PatientLink`, countersigned.
+        3 => envelope: Bytes,
+    }
+}
+
+cbor_map! {
+    /// The first answer to a nonce.
+    pub struct Answered {
+        /// Hash of the question.
+        1 => ask: Digest,
+        /// The sealed answer.
+        2 => answer: Bytes,
+    }
+}

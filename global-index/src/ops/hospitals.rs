@@ -1,0 +1,168 @@
+//! Operations on the registry and the directory.
+
+use handover_core::HospitalId;
+use handover_core::artefact::Signed;
+use handover_core::artefact::federation::{AuthorityCertificate, StatusOrder};
+
+use super::views::{
+    DirectoryView, HospitalContext, HospitalView, Hospitals, MemberView, OperatorView, Ordered, PendingView,
+    ScheduleContext,
+};
+use super::{Hex, Operations, OpsError};
+use crate::desk::Changed;
+use crate::registry::{self, Hospital, Outcome};
+
+fn operator_view(operator: &AuthorityCertificate) -> OperatorView {
+    OperatorView {
+        name: operator.name.clone(),
+        key: operator.key.to_string(),
+        not_after: operator.not_after.to_string(),
+    }
+}
+
+fn view(row: &Hospital) -> Result<HospitalView, OpsError> {
+    let pending = match &row.pending {
+        None => None,
+        Some(envelope) => {
+            let order = Signed::<StatusOrder>::read(envelope.as_ref())?;
+            Some(PendingView {
+                what: order.claim().status.to_string(),
+                reason: order.claim().reason.clone(),
+                by: order.kid().to_string(),
+            })
+        }
+    };
+    Ok(HospitalView {
+        hospital: row.hospital.clone(),
+        name: row.name.clone(),
+        status: registry::standing(row).to_owned(),
+        number: row.number,
+        key: row.key.to_string(),
+        profile_number: row.profile_number,
+        since: row.since.to_string(),
+        pending,
+    })
+}
+
+impl Operations {
+    pub(super) async fn hospitals(&self) -> Result<Hospitals, OpsError> {
+        let keys = self.desk.keys.clone();
+        let rows =
+            self.desk.store.read(move |txn| Ok::<_, OpsError>(registry::hospitals(txn, &keys)?)).await?;
+        Ok(Hospitals { hospitals: rows.iter().map(view).collect::<Result<_, _>>()? })
+    }
+
+    async fn operators(&self) -> Result<Vec<OperatorView>, OpsError> {
+        let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
+        let operators = self.desk.store.read(move |txn| registry::operators(txn, &keys, &root, now)).await?;
+        Ok(operators.iter().map(operator_view).collect())
+    }
+
+    pub(super) async fn hospital(&self, hospital: HospitalId) -> Result<HospitalContext, OpsError> {
+        let keys = self.desk.keys.clone();
+        let row = self.desk.store.read(move |txn| registry::known_hospital(txn, &keys, &hospital)).await?;
+        Ok(HospitalContext {
+            hospital: view(&row)?,
+            certificate_request: Hex(row.certificate_request.0),
+            pending: row.pending.map(|pending| Hex(pending.0)),
+            operators: self.operators().await?,
+        })
+    }
+
+    pub(super) async fn certify(&self, certificate: Hex) -> Result<HospitalView, OpsError> {
+        let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
+        let hospital =
+            self.desk.change(move |txn| registry::certify(txn, &keys, &certificate.0, &root, now)).await?;
+        Ok(self.hospital(hospital).await?.hospital)
+    }
+
+    pub(super) async fn order(&self, envelope: Hex) -> Result<Ordered, OpsError> {
+        let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
+        let outcome = self
+            .desk
+            .change(move |txn| {
+                let operators = registry::operators(txn, &keys, &root, now)?;
+                registry::submit_order(txn, &keys, &envelope.0, &operators, now)
+            })
+            .await?;
+        self.recheck().await;
+        Ok(self.ordered(&outcome))
+    }
+
+    fn ordered(&self, outcome: &Outcome) -> Ordered {
+        let outcome = match outcome {
+            Outcome::Pending => "pending",
+            Outcome::Effective => "effective",
+        };
+        Ordered { outcome: outcome.to_owned(), directory_version: self.desk.current().version() }
+    }
+
+    pub(super) async fn add_operator(&self, certificate: Hex) -> Result<OperatorView, OpsError> {
+        let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
+        let operator = self
+            .desk
+            .change(move |txn| -> Result<(AuthorityCertificate, Changed), registry::RegistryError> {
+                registry::add_operator(txn, &keys, &certificate.0, &root, now)
+            })
+            .await?;
+        Ok(operator_view(&operator))
+    }
+
+    pub(super) async fn schedule(&self, jurisdiction: String) -> Result<ScheduleContext, OpsError> {
+        let (keys, wanted) = (self.desk.keys.clone(), jurisdiction.clone());
+        let (newest, pending) = self
+            .desk
+            .store
+            .read(move |txn| {
+                let newest = registry::newest_schedule(txn, &keys, &wanted)?;
+                Ok::<_, OpsError>((newest, registry::pending_schedule(txn, &keys, &wanted)?))
+            })
+            .await?;
+        Ok(ScheduleContext {
+            jurisdiction,
+            number: newest.as_ref().map_or(0, |schedule| schedule.number),
+            rate_bps: newest.map(|schedule| schedule.rate_bps),
+            pending: pending.map(Hex),
+            operators: self.operators().await?,
+        })
+    }
+
+    pub(super) async fn submit_schedule(&self, envelope: Hex) -> Result<Ordered, OpsError> {
+        let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
+        let outcome = self
+            .desk
+            .change(move |txn| {
+                let operators = registry::operators(txn, &keys, &root, now)?;
+                registry::submit_schedule(txn, &keys, &envelope.0, &operators, now)
+            })
+            .await?;
+        Ok(self.ordered(&outcome))
+    }
+
+    pub(super) fn directory(&self) -> DirectoryView {
+        let current = self.desk.current();
+        let (federation, directory) = (current.federation(), current.federation().directory());
+        let hospitals = federation.members().map(|member| MemberView {
+            hospital: member.certificate.hospital.clone(),
+            name: member.certificate.name.clone(),
+            status: member.order.status.to_string(),
+            key: member.certificate.key.to_string(),
+            addresses: member.profile.addresses.clone(),
+            patient_url: member.profile.patient_url.clone(),
+            currency: member.profile.currency.to_string(),
+            jurisdiction: member.profile.jurisdiction.clone(),
+        });
+        DirectoryView {
+            version: directory.version,
+            issued: directory.issued.to_string(),
+            expires: directory.expires.to_string(),
+            bytes: current.envelope().len(),
+            operators: federation.operators().iter().map(operator_view).collect(),
+            hospitals: hospitals.collect(),
+            schedules: directory.schedules.len(),
+            log_size: directory.log_size,
+            log_root: directory.log_root.to_string(),
+            addresses: directory.addresses.clone(),
+        }
+    }
+}

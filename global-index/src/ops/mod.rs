@@ -1,0 +1,165 @@
+//! What operators ask of the index, in one place for both ways: beside a running process through the control socket,
+//! else on the opened store. Requests and answers are JSON; artefacts in them are hexadecimal envelopes.
+//!
+//! Invariant: no private key ever comes here. Operators sign in their own process and send envelopes.
+
+mod books;
+mod hospitals;
+pub(crate) mod views;
+
+use handover_core::codec::DecodeError;
+use handover_core::{Code, HospitalId};
+use handover_net::Net;
+use handover_store::StoreError;
+use handover_web::control::{Handler, Problem};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::desk::Desk;
+use crate::directory::DirectoryError;
+use crate::ledger::BooksError;
+use crate::registry::RegistryError;
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub(crate) enum Command {
+    /// Every hospital that proved its keys → `Hospitals`.
+    HospitalList,
+    /// One hospital, with what an operator needs to sign → `HospitalContext`.
+    HospitalShow { hospital: HospitalId },
+    /// Installs the root's certificate → `HospitalView`.
+    HospitalCertify { certificate: Hex },
+    /// A status order, signed once or twice → `Ordered`.
+    HospitalOrder { envelope: Hex },
+    /// An operator's certificate → `OperatorView`.
+    OperatorAdd { certificate: Hex },
+    /// The newest and the waiting schedule of a jurisdiction → `ScheduleContext`.
+    ScheduleShow { jurisdiction: String },
+    /// A fee schedule, signed once or twice → `Ordered`.
+    ScheduleSubmit { envelope: Hex },
+    /// The directory in force → `DirectoryView`.
+    DirectoryShow,
+    /// A page of entries → `EntriesView`.
+    LedgerEntries { after: Option<u64> },
+    /// Every account → `BalancesView`.
+    LedgerBalances,
+    /// What hospitals have not taken → `MailView`.
+    MailShow,
+    /// Reads everything → `CheckView`.
+    Check,
+}
+
+/// Bytes as hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hex(pub(crate) Vec<u8>);
+
+impl Serialize for Hex {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(text).map(Self).map_err(|_| serde::de::Error::custom("needs hexadecimal digits"))
+    }
+}
+
+/// Why an operation was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpsError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a stored artefact cannot be read: {0}")]
+    Artefact(#[from] handover_core::artefact::ArtefactError),
+    #[error("a stored row cannot be read: {0}")]
+    Row(#[from] DecodeError),
+    #[error("the request cannot be read: {0}")]
+    Request(serde_json::Error),
+    #[error("the answer cannot be written")]
+    Answer,
+}
+
+impl OpsError {
+    pub(crate) const fn code(&self) -> Code {
+        match self {
+            Self::Registry(fault) => fault.code(),
+            Self::Directory(fault) => fault.code(),
+            Self::Books(fault) => fault.code(),
+            Self::Store(fault) => fault.code(),
+            Self::Artefact(_) | Self::Row(_) => Code::StoreDamaged,
+            Self::Request(_) => Code::UsageInvalid,
+            Self::Answer => Code::Internal,
+        }
+    }
+}
+
+impl From<OpsError> for Problem {
+    fn from(fault: OpsError) -> Self {
+        Self { code: fault.code(), detail: Some(fault.to_string()) }
+    }
+}
+
+/// Performs operations on a desk.
+pub(crate) struct Operations {
+    desk: Desk,
+    net: Option<Net>,
+}
+
+fn value(view: &impl Serialize) -> Result<Value, OpsError> {
+    serde_json::to_value(view).map_err(|_| OpsError::Answer)
+}
+
+impl Operations {
+    /// In a running process.
+    pub(crate) const fn beside(desk: Desk, net: Net) -> Self {
+        Self { desk, net: Some(net) }
+    }
+
+    /// On a store that no process serves.
+    pub(crate) const fn alone(desk: Desk) -> Self {
+        Self { desk, net: None }
+    }
+
+    /// Performs one operation.
+    pub(crate) async fn perform(&self, command: Command) -> Result<Value, OpsError> {
+        match command {
+            Command::HospitalList => value(&self.hospitals().await?),
+            Command::HospitalShow { hospital } => value(&self.hospital(hospital).await?),
+            Command::HospitalCertify { certificate } => value(&self.certify(certificate).await?),
+            Command::HospitalOrder { envelope } => value(&self.order(envelope).await?),
+            Command::OperatorAdd { certificate } => value(&self.add_operator(certificate).await?),
+            Command::ScheduleShow { jurisdiction } => value(&self.schedule(jurisdiction).await?),
+            Command::ScheduleSubmit { envelope } => value(&self.submit_schedule(envelope).await?),
+            Command::DirectoryShow => value(&self.directory()),
+            Command::LedgerEntries { after } => value(&self.entries(after).await?),
+            Command::LedgerBalances => value(&self.balances().await?),
+            Command::MailShow => value(&self.mail().await?),
+            Command::Check => value(&self.check().await?),
+        }
+    }
+
+    /// Connections are judged again by the directory that is in force now.
+    async fn recheck(&self) {
+        if let Some(net) = &self.net {
+            net.recheck().await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Handler for Operations {
+    async fn handle(&self, request: Value, _: mpsc::Sender<Value>) -> Result<Value, Problem> {
+        let command = serde_json::from_value(request).map_err(OpsError::Request)?;
+        Ok(self.perform(command).await?)
+    }
+}

@@ -1,0 +1,198 @@
+//! What operators are shown. Fields are stable: programs read them.
+
+use std::collections::BTreeMap;
+
+use handover_core::HospitalId;
+use serde::{Deserialize, Serialize};
+
+use super::Hex;
+
+/// A status order or schedule that waits for a second operator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PendingView {
+    /// What it would set: a status, or a rate.
+    pub(crate) what: String,
+    /// For people.
+    pub(crate) reason: String,
+    /// The key's thumbprint of who signed it.
+    pub(crate) by: String,
+}
+
+/// A hospital.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HospitalView {
+    pub(crate) hospital: HospitalId,
+    pub(crate) name: String,
+    /// `pending-certificate`, `pending-approval`, `active`, `suspended` or `revoked`.
+    pub(crate) status: String,
+    /// The number of the status order in force.
+    pub(crate) number: u64,
+    /// Its signing key.
+    pub(crate) key: String,
+    pub(crate) profile_number: u64,
+    pub(crate) since: String,
+    pub(crate) pending: Option<PendingView>,
+}
+
+/// Every hospital.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Hospitals {
+    pub(crate) hospitals: Vec<HospitalView>,
+}
+
+/// An operator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OperatorView {
+    pub(crate) name: String,
+    pub(crate) key: String,
+    pub(crate) not_after: String,
+}
+
+/// What an operator needs to sign about a hospital.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HospitalContext {
+    pub(crate) hospital: HospitalView,
+    pub(crate) certificate_request: Hex,
+    /// The order that waits, as one operator signed it.
+    pub(crate) pending: Option<Hex>,
+    pub(crate) operators: Vec<OperatorView>,
+}
+
+/// What an operator needs to sign about a jurisdiction's fee.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ScheduleContext {
+    pub(crate) jurisdiction: String,
+    /// The newest schedule's number; 0 if there is none.
+    pub(crate) number: u64,
+    /// Its rate in basis points.
+    pub(crate) rate_bps: Option<u32>,
+    /// The schedule that waits, as one operator signed it.
+    pub(crate) pending: Option<Hex>,
+    pub(crate) operators: Vec<OperatorView>,
+}
+
+/// What a submitted order or schedule has become.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ordered {
+    /// `pending` or `effective`.
+    pub(crate) outcome: String,
+    /// The directory in force now.
+    pub(crate) directory_version: u64,
+}
+
+/// The directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DirectoryView {
+    pub(crate) version: u64,
+    pub(crate) issued: String,
+    pub(crate) expires: String,
+    pub(crate) bytes: usize,
+    pub(crate) operators: Vec<OperatorView>,
+    pub(crate) hospitals: Vec<MemberView>,
+    pub(crate) schedules: usize,
+    pub(crate) log_size: u64,
+    pub(crate) log_root: String,
+    pub(crate) addresses: Vec<String>,
+}
+
+/// A hospital as the directory has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MemberView {
+    pub(crate) hospital: HospitalId,
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) key: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) patient_url: String,
+    pub(crate) currency: String,
+    pub(crate) jurisdiction: String,
+}
+
+/// An entry of the books. Amounts are decimal texts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EntryView {
+    pub(crate) sequence: u64,
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) transfer: String,
+    pub(crate) source: HospitalId,
+    pub(crate) destination: HospitalId,
+    /// A hospital, or `patient:` and the reference.
+    pub(crate) payer: String,
+    pub(crate) amount: String,
+    pub(crate) currency: String,
+    pub(crate) cap: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) about: Option<String>,
+    pub(crate) at: String,
+    pub(crate) cycle: String,
+    /// Why the fee is not posted although there is a receipt.
+    pub(crate) hold: Option<String>,
+}
+
+/// A page of entries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EntriesView {
+    pub(crate) entries: Vec<EntryView>,
+    pub(crate) next: Option<u64>,
+}
+
+/// Debits and credits, decimal texts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AmountsView {
+    pub(crate) currency: String,
+    pub(crate) pending_debits: String,
+    pub(crate) pending_credits: String,
+    pub(crate) posted_debits: String,
+    pub(crate) posted_credits: String,
+}
+
+/// An account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AccountView {
+    pub(crate) holder: String,
+    #[serde(flatten)]
+    pub(crate) amounts: AmountsView,
+}
+
+/// Every account and the totals.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BalancesView {
+    pub(crate) entries: u64,
+    pub(crate) accounts: Vec<AccountView>,
+    pub(crate) totals: Vec<AmountsView>,
+    /// Whether debits equal credits in every currency.
+    pub(crate) balanced: bool,
+}
+
+/// A letter that a hospital refused for good.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeadView {
+    pub(crate) hospital: HospitalId,
+    pub(crate) transfer: String,
+    pub(crate) kind: String,
+    pub(crate) code: String,
+    pub(crate) at: String,
+}
+
+/// What waits for hospitals, and what they refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MailView {
+    /// Letters per hospital; 1,000 stands for as many or more.
+    pub(crate) waiting: BTreeMap<HospitalId, usize>,
+    pub(crate) dead: Vec<DeadView>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CheckView {
+    pub(crate) sound: bool,
+    pub(crate) cells: u64,
+    pub(crate) damaged: u64,
+    pub(crate) entries: u64,
+    pub(crate) transfers: u64,
+    pub(crate) open_reservations: u64,
+    pub(crate) log_root: Option<String>,
+    pub(crate) directory_version: u64,
+    pub(crate) faults: Vec<String>,
+}

@@ -1,0 +1,305 @@
+//! Carries letters to their hospitals: one worker for each, in order, over a live connection or one it dials.
+//!
+//! A hospital that cannot be reached is tried again with doubling waits, at once when it connects. A letter that is
+//! put off holds back only later letters of the same transfer. A letter that is refused for good is buried.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::{Code, HospitalId, Party};
+use handover_net::{Net, NetError, Route};
+use handover_store::StoreError;
+use handover_web::CancellationToken;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::mailbox;
+use super::rows::Letter;
+use crate::desk::Desk;
+
+/// The first wait after a failure, in milliseconds.
+const FIRST_WAIT_MS: u64 = 500;
+/// The longest wait, in milliseconds.
+const LONGEST_WAIT_MS: u64 = 60_000;
+/// A letter that was put off this often is buried: some three hours.
+const MAX_TRIES: u32 = 200;
+/// Calls that may wait for the courier.
+const CALLS: usize = 1_024;
+
+/// Why the courier is called.
+#[derive(Debug)]
+enum Call {
+    /// There is a new letter.
+    Mail(HospitalId),
+    /// The hospital is connected.
+    Connected(HospitalId),
+}
+
+/// Tells the courier what happened. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Courier {
+    calls: mpsc::Sender<Call>,
+}
+
+/// What wakes a worker.
+#[derive(Default)]
+struct Bell {
+    mail: Notify,
+    connected: Notify,
+}
+
+impl Courier {
+    /// Starts the courier with a worker for each hospital in the directory; it ends with `stop`.
+    pub(crate) fn start(
+        desk: Desk,
+        net: Net,
+        stop: CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (calls, queue) = mpsc::channel(CALLS);
+        let courier = tokio::spawn(run(desk, net, queue, stop));
+        (Self { calls }, courier)
+    }
+
+    /// There is a new letter for this hospital.
+    pub(crate) async fn mail(&self, hospital: HospitalId) {
+        // Fails only when the courier has ended; the letter waits for the next start.
+        let _ = self.calls.send(Call::Mail(hospital)).await;
+    }
+
+    /// This hospital is connected.
+    pub(crate) async fn connected(&self, hospital: HospitalId) {
+        let _ = self.calls.send(Call::Connected(hospital)).await;
+    }
+}
+
+async fn run(desk: Desk, net: Net, mut calls: mpsc::Receiver<Call>, stop: CancellationToken) {
+    let mut bells: HashMap<HospitalId, Arc<Bell>> = HashMap::new();
+    let mut workers = JoinSet::new();
+    let mut bell_of = |hospital: &HospitalId, workers: &mut JoinSet<()>| {
+        let bell = bells.entry(hospital.clone()).or_insert_with(|| {
+            let bell = Arc::<Bell>::default();
+            let worker = Worker::new(desk.clone(), net.clone(), hospital.clone(), Arc::clone(&bell));
+            let stop = stop.clone();
+            workers.spawn(async move { worker.run(stop).await });
+            bell
+        });
+        Arc::clone(bell)
+    };
+    for member in desk.current().federation().members() {
+        bell_of(&member.certificate.hospital, &mut workers);
+    }
+    loop {
+        let call = tokio::select! {
+            () = stop.cancelled() => break,
+            call = calls.recv() => call,
+        };
+        match call {
+            None => break,
+            Some(Call::Mail(hospital)) => bell_of(&hospital, &mut workers).mail.notify_one(),
+            Some(Call::Connected(hospital)) => {
+                let bell = bell_of(&hospital, &mut workers);
+                bell.connected.notify_one();
+                bell.mail.notify_one();
+            }
+        }
+    }
+    while workers.join_next().await.is_some() {}
+}
+
+/// Why a letter was not delivered.
+enum Undelivered {
+    /// The hospital cannot be reached.
+    Away,
+    /// It may take this letter later.
+    Later(Code),
+    /// It will never take it.
+    Never(Code),
+}
+
+struct Worker {
+    desk: Desk,
+    net: Net,
+    hospital: HospitalId,
+    bell: Arc<Bell>,
+    /// Letters that were put off: how often, and until when.
+    put_off: HashMap<u64, (u32, Instant)>,
+    redial_ms: u64,
+}
+
+impl Worker {
+    fn new(desk: Desk, net: Net, hospital: HospitalId, bell: Arc<Bell>) -> Self {
+        Self { desk, net, hospital, bell, put_off: HashMap::new(), redial_ms: FIRST_WAIT_MS }
+    }
+
+    async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let wait = tokio::select! {
+                () = stop.cancelled() => return,
+                wait = self.round() => wait,
+            };
+            let bell = Arc::clone(&self.bell);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = rest(&bell, wait) => {}
+            }
+        }
+    }
+
+    /// Tries every letter once; tells what to wait for.
+    async fn round(&mut self) -> Wait {
+        let letters = match self.letters().await {
+            Ok(letters) => letters,
+            Err(fault) => {
+                tracing::error!(code = %fault.code(), "a mailbox cannot be read");
+                return Wait::Until(Instant::now() + Duration::from_millis(LONGEST_WAIT_MS));
+            }
+        };
+        if letters.is_empty() {
+            self.put_off.clear();
+            return Wait::Mail;
+        }
+        let mut held = HashSet::new();
+        let mut next: Option<Instant> = None;
+        let mut has_moved = false;
+        for letter in letters {
+            if held.contains(&letter.transfer) {
+                continue;
+            }
+            if let Some((_, until)) = self.put_off.get(&letter.number)
+                && *until > Instant::now()
+            {
+                next = Some(next.map_or(*until, |next| next.min(*until)));
+                held.insert(letter.transfer);
+                continue;
+            }
+            let outcome = self.deliver(&letter).await;
+            let outcome = match outcome {
+                Err(Undelivered::Later(code)) => match self.put_off(&letter, code) {
+                    Ok(until) => {
+                        next = Some(next.map_or(until, |next| next.min(until)));
+                        held.insert(letter.transfer);
+                        continue;
+                    }
+                    Err(code) => Err(Undelivered::Never(code)),
+                },
+                other => other,
+            };
+            let done = match outcome {
+                Ok(()) => self.remove(&letter, None).await,
+                Err(Undelivered::Never(code)) => self.remove(&letter, Some(code)).await,
+                Err(Undelivered::Away | Undelivered::Later(_)) => {
+                    let wait = Duration::from_millis(self.redial_ms);
+                    self.redial_ms = self.redial_ms.saturating_mul(2).min(LONGEST_WAIT_MS);
+                    return Wait::Connected(Instant::now() + wait);
+                }
+            };
+            self.redial_ms = FIRST_WAIT_MS;
+            has_moved = true;
+            self.put_off.remove(&letter.number);
+            if let Err(fault) = done {
+                tracing::error!(code = %fault.code(), "a mailbox cannot be written");
+                return Wait::Until(Instant::now() + Duration::from_millis(LONGEST_WAIT_MS));
+            }
+        }
+        match next {
+            // More may have come meanwhile, or lie behind the first page.
+            _ if has_moved => Wait::Nothing,
+            Some(until) => Wait::Until(until),
+            None => Wait::Mail,
+        }
+    }
+
+    /// Puts a letter off; its code once it was put off too often.
+    fn put_off(&mut self, letter: &Letter, code: Code) -> Result<Instant, Code> {
+        let tries = self.put_off.get(&letter.number).map_or(0, |(tries, _)| *tries).saturating_add(1);
+        if tries > MAX_TRIES {
+            return Err(code);
+        }
+        let doubled = FIRST_WAIT_MS.saturating_mul(1_u64 << tries.saturating_sub(1).min(16));
+        let until = Instant::now() + Duration::from_millis(doubled.min(LONGEST_WAIT_MS));
+        self.put_off.insert(letter.number, (tries, until));
+        Ok(until)
+    }
+
+    async fn letters(&self) -> Result<Vec<Letter>, StoreError> {
+        let (keys, hospital) = (self.desk.keys.clone(), self.hospital.clone());
+        self.desk.store.read(move |txn| mailbox::waiting(txn, &keys, &hospital)).await
+    }
+
+    async fn deliver(&self, letter: &Letter) -> Result<(), Undelivered> {
+        let (keys, wanted) = (self.desk.keys.clone(), letter.clone());
+        let content = self.desk.store.read(move |txn| mailbox::content(txn, &keys, &wanted)).await;
+        let content = match content {
+            Ok(Some(content)) => content,
+            Ok(None) => return Err(Undelivered::Never(Code::StoreDamaged)),
+            Err(fault) => return Err(Undelivered::Later(fault.code())),
+        };
+        let addresses = match self.desk.current().federation().member(&self.hospital) {
+            Ok(member) => member.profile.addresses.clone(),
+            Err(_) => return Err(Undelivered::Away),
+        };
+        let parcel = Parcel { to: None, content: Bytes(content), extensions: Extensions::default() };
+        let body = Request::encode(Verb::Deliver, vec![codec::encode(&parcel)]);
+        let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
+        match self.net.request(&route, body).await {
+            Ok(answer) => match Answer::decode(&answer) {
+                Ok(_) => Ok(()),
+                Err(code) if is_for_now(code) => Err(Undelivered::Later(code)),
+                Err(code) => Err(Undelivered::Never(code)),
+            },
+            Err(NetError::TooLarge) => Err(Undelivered::Never(Code::TooLarge)),
+            Err(fault @ (NetError::TimedOut | NetError::Refused(_) | NetError::Protocol)) => {
+                Err(Undelivered::Later(fault.code()))
+            }
+            Err(_) => Err(Undelivered::Away),
+        }
+    }
+
+    async fn remove(&self, letter: &Letter, refused: Option<Code>) -> Result<(), StoreError> {
+        let (keys, hospital, letter, now) =
+            (self.desk.keys.clone(), self.hospital.clone(), letter.clone(), self.desk.now());
+        if let Some(code) = refused {
+            tracing::warn!(hospital = %hospital, kind = %letter.kind, %code, "a letter was refused for good");
+        }
+        self.desk
+            .store
+            .write(move |txn| match refused {
+                None => mailbox::remove(txn, &keys, &hospital, letter.number),
+                Some(code) => mailbox::bury(txn, &keys, &hospital, &letter, code, now),
+            })
+            .await
+    }
+}
+
+/// Whether a hospital that refuses with this code may take the same letter later. Faults of its own may be mended.
+fn is_for_now(code: Code) -> bool {
+    code.is_transient()
+        || matches!(code, Code::Internal | Code::ClockOff | Code::KeyUnavailable | Code::StoreDamaged)
+}
+
+/// What a worker waits for.
+enum Wait {
+    Nothing,
+    Mail,
+    Connected(Instant),
+    Until(Instant),
+}
+
+async fn rest(bell: &Bell, wait: Wait) {
+    match wait {
+        Wait::Nothing => {}
+        Wait::Mail => bell.mail.notified().await,
+        Wait::Until(until) => tokio::select! {
+            () = sleep_until(until) => {}
+            () = bell.mail.notified() => {}
+        },
+        Wait::Connected(until) => tokio::select! {
+            () = sleep_until(until) => {}
+            () = bell.connected.notified() => {}
+        },
+    }
+}

@@ -1,0 +1,95 @@
+//! Mailboxes: what waits for each hospital, in the order in which it came.
+
+use handover_core::codec::Extensions;
+use handover_core::{Code, HospitalId, Timestamp, TransferId};
+use handover_dossier::{Dossier, Kind};
+use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn};
+
+pub(crate) use super::rows::Dead as DeadLetter;
+use super::rows::{Head, Letter};
+use crate::rows as cells;
+
+fn letter_key(keys: &KeyMaker, hospital: &HospitalId, number: u64) -> Vec<u8> {
+    keys.space("mailbox").hashed(hospital.as_str()).u64(number).build()
+}
+
+/// Puts an artefact into a mailbox, once ever. Whether it was put there now.
+pub(super) fn post(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    hospital: &HospitalId,
+    transfer: TransferId,
+    kind: Kind,
+) -> Result<bool, StoreError> {
+    let mark =
+        keys.space("routed").hashed(hospital.as_str()).raw(transfer.as_bytes()).u64(kind as u64).build();
+    if txn.get(&mark)?.is_some() {
+        return Ok(false);
+    }
+    txn.put(&mark, Vec::new())?;
+    let head = keys.space("mailbox-head").hashed(hospital.as_str()).build();
+    let number = cells::get::<Head>(txn, &head)?.map_or(0, |head| head.next);
+    let letter = Letter { transfer, kind, number, extensions: Extensions::default() };
+    cells::put(txn, &letter_key(keys, hospital, number), &letter)?;
+    let next = Head { next: number.saturating_add(1), extensions: Extensions::default() };
+    cells::put(txn, &head, &next)?;
+    Ok(true)
+}
+
+/// The oldest letters of a hospital.
+pub(crate) fn waiting(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    hospital: &HospitalId,
+) -> Result<Vec<Letter>, StoreError> {
+    let space = keys.space("mailbox").hashed(hospital.as_str()).build();
+    let found = txn.scan(&space, None, SCAN_MAX_CELLS)?;
+    found.iter().map(|(_, bytes)| cells::read(bytes)).collect()
+}
+
+/// What a letter holds.
+pub(super) fn content(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    letter: &Letter,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    Dossier::of(txn, keys, letter.transfer).get(letter.kind)
+}
+
+/// The hospital has it.
+pub(super) fn remove(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    hospital: &HospitalId,
+    number: u64,
+) -> Result<(), StoreError> {
+    txn.remove(&letter_key(keys, hospital, number))
+}
+
+/// The hospital will not take it: kept apart for a person to see.
+pub(super) fn bury(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    hospital: &HospitalId,
+    letter: &Letter,
+    code: Code,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    remove(txn, keys, hospital, letter.number)?;
+    let dead = DeadLetter {
+        hospital: hospital.clone(),
+        transfer: letter.transfer,
+        kind: letter.kind,
+        code,
+        at,
+        extensions: Extensions::default(),
+    };
+    let key = keys.space("dead-letter").hashed(hospital.as_str()).u64(letter.number).build();
+    cells::put(txn, &key, &dead)
+}
+
+/// Dead letters, at most one page of them.
+pub(crate) fn dead_letters(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<DeadLetter>, StoreError> {
+    let found = txn.scan(&keys.space("dead-letter").build(), None, SCAN_MAX_CELLS)?;
+    found.iter().map(|(_, bytes)| cells::read(bytes)).collect()
+}

@@ -1,0 +1,115 @@
+//! Artefacts of transfers on their way: taken in by the one path that verifies them, booked, and put into the
+//! mailbox of the hospital that they are for, all in one transaction.
+//!
+//! Invariants: a parcel is answered only when it is durable; each artefact is put into a mailbox once, however often
+//! it comes; what the books do not take is not kept either. Nothing here reads what is sealed.
+
+mod booking;
+mod courier;
+mod mailbox;
+mod rows;
+
+use handover_core::message::Parcel;
+use handover_core::rules::Context;
+use handover_core::transfer::Role;
+use handover_core::{Code, HospitalId, Timestamp};
+use handover_dossier::{Dossier, DossierError, transfer_of};
+use handover_seal::Ed25519;
+use handover_store::{KeyMaker, StoreError, Txn};
+
+pub(crate) use self::booking::{hold_of, void_expired};
+pub(crate) use self::courier::Courier;
+pub(crate) use self::mailbox::{dead_letters, waiting};
+use crate::directory::Current;
+use crate::ledger::{Book, Booking, BooksError};
+
+/// Why a parcel is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoutingError {
+    /// A rule says no.
+    #[error("{0}")]
+    Refused(Code),
+    /// The artefact does not fit those before it.
+    #[error(transparent)]
+    Dossier(#[from] DossierError),
+    /// The books do not take what follows from it.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Code> for RoutingError {
+    fn from(code: Code) -> Self {
+        Self::Refused(code)
+    }
+}
+
+impl RoutingError {
+    /// The stable code.
+    #[must_use]
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Refused(code) => *code,
+            Self::Dossier(fault) => fault.code(),
+            Self::Books(fault) => fault.code(),
+            Self::Store(fault) => fault.code(),
+        }
+    }
+}
+
+/// What every parcel of a message is taken in with.
+#[derive(Clone)]
+pub(crate) struct Intake {
+    pub(crate) keys: KeyMaker,
+    pub(crate) book: Book,
+    pub(crate) current: std::sync::Arc<Current>,
+    pub(crate) sender: HospitalId,
+    pub(crate) now: Timestamp,
+}
+
+/// What taking a parcel in did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// The hospital in whose mailbox it is new.
+    pub(crate) to: Option<HospitalId>,
+    /// Whether the artefact was new.
+    pub(crate) is_new: bool,
+}
+
+impl Intake {
+    /// Takes one parcel in. Sender and receiver are the transfer's two hospitals; the sender takes part now.
+    pub(crate) fn take(
+        &self,
+        txn: &mut dyn Txn,
+        parcel: &Parcel,
+        salt_seed: [u8; 32],
+    ) -> Result<Passed, RoutingError> {
+        let federation = self.current.federation();
+        federation.active(&self.sender, self.now)?;
+        let content = parcel.content.as_ref();
+        let transfer = transfer_of(content)?;
+        let context = Context { federation, verifier: &Ed25519 };
+        let mut dossier = Dossier::of(txn, &self.keys, transfer);
+        let taken = dossier.take_in(Role::Index, content, context, self.now)?;
+        let both = [&taken.row.source, &taken.row.destination];
+        if !both.contains(&&self.sender) {
+            return Err(Code::AccessDenied.into());
+        }
+        if taken.is_new {
+            let booking = Booking { now: self.now, salt_seed };
+            booking::consequence(txn, &self.keys, &self.book, &booking, &taken, context)?;
+        }
+        let mut to = None;
+        if let Some(receiver) = parcel.to.as_ref().filter(|receiver| **receiver != self.sender) {
+            if !both.contains(&receiver) {
+                return Err(Code::AccessDenied.into());
+            }
+            if mailbox::post(txn, &self.keys, receiver, transfer, taken.kind)? {
+                to = Some(receiver.clone());
+            }
+        }
+        Ok(Passed { to, is_new: taken.is_new })
+    }
+}

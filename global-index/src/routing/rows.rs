@@ -1,0 +1,54 @@
+//! What this room stores.
+
+use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_dossier::Kind;
+
+cbor_map! {
+    /// An artefact that waits for a hospital; its content lies in the transfer's dossier.
+    pub struct Letter {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Which of its artefacts.
+        2 => kind: Kind,
+        /// Its number in the mailbox.
+        3 => number: u64,
+    }
+}
+
+cbor_map! {
+    /// A mailbox's counter.
+    pub struct Head {
+        /// The next letter's number.
+        1 => next: u64,
+    }
+}
+
+cbor_map! {
+    /// An artefact that a hospital will not take.
+    pub struct Dead {
+        /// The hospital.
+        1 => hospital: HospitalId,
+        /// The transfer.
+        2 => transfer: TransferId,
+        /// Which of its artefacts.
+        3 => kind: Kind,
+        /// Why.
+        4 => code: Code,
+        /// When.
+        5 => at: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// A receipt states another fee than the one reserved: nothing is posted until people have looked.
+    pub struct Hold {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// As reserved.
+        2 => reserved: Amount,
+        /// As the destination states it.
+        3 => stated: Amount,
+        /// When.
+        4 => at: Timestamp,
+    }
+}

@@ -1,0 +1,160 @@
+//! Answers control messages: reads the verb, asks the room, gives its answer or its code.
+
+use handover_core::codec::{self, MAX_MESSAGE_BYTES};
+use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::{Code, HospitalId, Party};
+use handover_net::Net;
+
+use super::instruments::Instruments;
+use crate::desk::Desk;
+use crate::locator::{self, LocatorError};
+use crate::registry::{self, Claim, RegistryError};
+use crate::routing::{Courier, Intake, RoutingError};
+
+/// Parcels of one message.
+const MAX_PARCELS: usize = 64;
+
+/// What answering needs.
+#[derive(Clone)]
+pub(super) struct Desks {
+    pub(super) desk: Desk,
+    pub(super) courier: Courier,
+    pub(super) net: Net,
+    pub(super) instruments: Instruments,
+}
+
+type Items = Result<Vec<Vec<u8>>, Code>;
+
+/// Only hospitals that were admitted on their connection.
+fn hospital(party: Option<Party>) -> Result<HospitalId, Code> {
+    match party {
+        Some(Party::Hospital(hospital)) => Ok(hospital),
+        _ => Err(Code::NotAdmitted),
+    }
+}
+
+impl Desks {
+    /// Answers one message.
+    pub(super) async fn answer(&self, party: Option<Party>, body: &[u8]) -> Vec<u8> {
+        let (verb, outcome) = match Request::decode(body) {
+            Err(_) => ("none", Err(Code::Malformed)),
+            Ok(request) => (request.verb.as_str(), self.perform(party, request).await),
+        };
+        let word = outcome.as_ref().map_or_else(|code| code.as_str(), |_| "ok");
+        self.instruments.requests.inc([verb, word]);
+        tracing::debug!(verb, outcome = word, "answered");
+        Answer::encode(outcome)
+    }
+
+    async fn perform(&self, party: Option<Party>, request: Request) -> Items {
+        match request.verb {
+            Verb::Enrol => self.enrol(request).await,
+            Verb::Prove => self.prove(request).await,
+            // The directory is public: a hospital that is not admitted yet, or no longer, sees by it where it stands.
+            Verb::Directory => self.directory(&request),
+            Verb::Deliver => self.deliver(hospital(party)?, request).await,
+            Verb::Locate => self.locate(&hospital(party)?, request).await,
+            Verb::Link => self.link(hospital(party)?, request).await,
+        }
+    }
+
+    async fn enrol(&self, request: Request) -> Items {
+        let now = self.desk.now();
+        let claim = Claim::read(&request.items, now).map_err(refused)?;
+        let secret = self.desk.random_32();
+        let wrapped =
+            claim.rsa_key().wrap(&secret, &mut *(self.desk.edge.random)()).map_err(|fault| fault.code())?;
+        let keys = self.desk.keys.clone();
+        let answer = self
+            .desk
+            .change(move |txn| registry::enrol(txn, &keys, &claim, &secret, &wrapped, now))
+            .await
+            .map_err(refused)?;
+        Ok(vec![answer])
+    }
+
+    async fn prove(&self, request: Request) -> Items {
+        let (keys, now) = (self.desk.keys.clone(), self.desk.now());
+        let proof = request.only_item()?.to_vec();
+        self.desk
+            .change(move |txn| Ok(((), registry::prove(txn, &keys, &proof, now)?)))
+            .await
+            .map_err(refused)?;
+        Ok(Vec::new())
+    }
+
+    fn directory(&self, request: &Request) -> Items {
+        let held = <[u8; 8]>::try_from(request.only_item()?).map_err(|_| Code::Malformed)?;
+        let current = self.desk.current();
+        if current.version() <= u64::from_be_bytes(held) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![current.envelope().to_vec()])
+    }
+
+    async fn deliver(&self, sender: HospitalId, request: Request) -> Items {
+        if request.items.len() > MAX_PARCELS {
+            return Err(Code::TooLarge);
+        }
+        let intake = Intake {
+            keys: self.desk.keys.clone(),
+            book: self.desk.ledger.book().clone(),
+            current: self.desk.current(),
+            sender,
+            now: self.desk.now(),
+        };
+        for item in &request.items {
+            let parcel: Parcel =
+                codec::decode(item.as_ref(), MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+            let (intake, seed) = (intake.clone(), self.desk.random_32());
+            // Each by itself: what was taken stays taken, and the sender repeats the rest.
+            let passed = self
+                .desk
+                .store
+                .write(move |txn| intake.take(txn, &parcel, seed))
+                .await
+                .map_err(|fault: RoutingError| logged(fault.code(), &fault))?;
+            self.instruments.parcels.inc([if passed.is_new { "new" } else { "repeated" }]);
+            if let Some(receiver) = passed.to {
+                self.courier.mail(receiver).await;
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn locate(&self, sender: &HospitalId, request: Request) -> Items {
+        let (current, keys, now) = (self.desk.current(), self.desk.keys.clone(), self.desk.now());
+        current.federation().active(sender, now)?;
+        let ask = request.only_item()?.to_vec();
+        let random = self.desk.edge.random;
+        let answer = self
+            .desk
+            .store
+            .write(move |txn| locator::locate(txn, &keys, &ask, current.federation(), now, &mut *random()))
+            .await
+            .map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
+        Ok(vec![answer])
+    }
+
+    async fn link(&self, sender: HospitalId, request: Request) -> Items {
+        let (current, keys) = (self.desk.current(), self.desk.keys.clone());
+        current.federation().active(&sender, self.desk.now())?;
+        let link = request.only_item()?.to_vec();
+        self.desk
+            .store
+            .write(move |txn| locator::link(txn, &keys, &link, &sender, current.federation()))
+            .await
+            .map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
+        Ok(Vec::new())
+    }
+}
+
+fn refused(fault: RegistryError) -> Code {
+    logged(fault.code(), &fault)
+}
+
+/// The detail goes to the log only; these errors hold no artefact's content.
+fn logged(code: Code, fault: &dyn std::error::Error) -> Code {
+    tracing::info!(%code, %fault, "refused");
+    code
+}

@@ -1,0 +1,276 @@
+//! The running index: network, mailboxes, HTTPS, control socket and the chores between them, wired together.
+//!
+//! [`Index::start`] is what the program and the tests call, with port 0 where they like. Stopping drains: nothing new
+//! is taken, what is under way is answered.
+
+mod answer;
+mod gate;
+mod instruments;
+mod rounds;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::artefact::federation::Authority;
+use handover_core::{Code, Party, trust};
+use handover_net::{Inbound, Limits, Net, NetConfig, NetError};
+use handover_seal::Ed25519;
+use handover_store::Store;
+use handover_web::control::ControlError;
+use handover_web::{
+    CancellationToken, Health, Metrics, ServeConfig, Serving, TlsIdentity, WebError, control,
+};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+use self::answer::Desks;
+use self::gate::Gate;
+use self::instruments::Instruments;
+use crate::config::Config;
+use crate::desk::{Changed, Desk, Edge, Seat};
+use crate::directory::{self, DirectoryError};
+use crate::keys::{CERTIFICATE_FILE, IndexKeys};
+use crate::log::Log;
+use crate::ops::Operations;
+use crate::routing::Courier;
+
+/// The store's folder in the data folder.
+pub(crate) const STORE_FOLDER: &str = "store";
+/// The control socket in the data folder.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+/// Requests that are answered at one time.
+const MAX_REQUESTS: usize = 256;
+/// For requests under way to be answered after the stop, in milliseconds.
+const DRAIN_MS: u64 = 10_000;
+
+/// Why the index cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The root has not certified this index yet, or its certificate is not usable.
+    #[error("the index's certificate {}: {why}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// The code.
+        code: Code,
+    },
+    /// The store or the directory in it.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] handover_store::StoreError),
+    /// The network cannot start.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// HTTPS cannot start.
+    #[error(transparent)]
+    Web(#[from] WebError),
+    /// The control socket cannot be served.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl IndexError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Certificate { code, .. } => *code,
+            Self::Directory(fault) => fault.code(),
+            Self::Store(fault) => fault.code(),
+            Self::Net(fault) => fault.code(),
+            Self::Web(fault) => fault.code(),
+            Self::Control(fault) => fault.code(),
+        }
+    }
+}
+
+/// Where a running index really is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// libp2p addresses with `/p2p/…`.
+    pub net: Vec<String>,
+    /// `https://…`.
+    pub web: String,
+    /// The control socket.
+    pub control: PathBuf,
+}
+
+/// A running index.
+pub struct Index {
+    ready: Ready,
+    net: Net,
+    desk: Desk,
+    web: Serving,
+    socket: JoinHandle<()>,
+    chores: JoinSet<()>,
+    courier: JoinHandle<()>,
+    /// Nothing new is taken.
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+/// The index's seat: its key with the root's certificate, checked.
+pub(crate) fn seat(
+    config_data: &std::path::Path,
+    root: handover_core::id::SigningPublic,
+    keys: &IndexKeys,
+    edge: &Edge,
+) -> Result<Seat, IndexError> {
+    let path = config_data.join(CERTIFICATE_FILE);
+    let fault = |code: Code, why: String| IndexError::Certificate { path: path.clone(), why, code };
+    let certificate = std::fs::read(&path).map_err(|error| {
+        let next = "let the root sign the request, then `init --certificate FILE`";
+        fault(Code::ConfigInvalid, format!("{error}; {next}"))
+    })?;
+    let authority = trust::authority(&certificate, Authority::Index, &root, edge.clock.now(), &Ed25519)
+        .map_err(|error| fault(error.code(), error.to_string()))?;
+    if authority.key != keys.signing.public() {
+        return Err(fault(
+            Code::WrongSigner,
+            "is for another key than the one in the data folder".to_owned(),
+        ));
+    }
+    let signer = Arc::new(handover_seal::SigningKey::from_seed(&keys.signing.seed()));
+    Ok(Seat { root, signer, certificate, authority })
+}
+
+impl Index {
+    /// Starts everything; returns when all ports are bound.
+    ///
+    /// # Errors
+    /// [`IndexError`]; nothing runs then.
+    pub async fn start(config: Config, keys: IndexKeys, edge: Edge) -> Result<Self, IndexError> {
+        let seat = seat(&config.data, config.root, &keys, &edge)?;
+        let store = Store::sled(&config.data.join(STORE_FOLDER), &keys.cell_key())?;
+        let desk = Desk::open(store, seat, edge).await?;
+
+        let (net, inbound) = handover_net::start(
+            NetConfig {
+                key_seed: (*keys.net.expose()).into(),
+                listen: config.listen.clone(),
+                limits: Limits { inbound_queue: MAX_REQUESTS, ..Limits::default() },
+            },
+            Arc::new(Gate::new(desk.clone(), &keys)),
+        )
+        .await?;
+        tell_addresses(&desk, &config, &net, &keys).await?;
+
+        let (health, metrics) = (Health::new(), Metrics::new("handover_index"));
+        let instruments = Instruments::new(&metrics);
+        let log = Log::new(desk.clone(), config.name.clone());
+        let stop = CancellationToken::new();
+        let tls = TlsIdentity::load_or_create(&config.data, &config.web_names, desk.now())?;
+        let web = handover_web::serve(
+            ServeConfig { listen: config.web_listen, tls, limits: handover_web::Limits::default() },
+            crate::http::routes(desk.clone(), log.clone(), &health, &metrics),
+            stop.child_token(),
+        )
+        .await?;
+        let control = config.data.join(CONTROL_SOCKET);
+        // Told to others, who may have another working folder.
+        let control = std::path::absolute(&control).unwrap_or(control);
+        let operations = Arc::new(Operations::beside(desk.clone(), net.clone()));
+        let socket = control::serve(control.clone(), operations, stop.child_token()).await?;
+
+        let (courier, carrying) = Courier::start(desk.clone(), net.clone(), stop.child_token());
+        let mut chores = JoinSet::new();
+        chores.spawn(rounds::push(desk.clone(), net.clone(), stop.child_token()));
+        chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), stop.child_token()));
+        let desks = Desks { desk: desk.clone(), courier, net: net.clone(), instruments };
+        chores.spawn(serve_net(desks, inbound, stop.child_token()));
+
+        let ready = Ready { net: net.addresses(), web: format!("https://{}", web.address), control };
+        tracing::info!(version = desk.current().version(), "the index is ready");
+        Ok(Self { ready, net, desk, web, socket, chores, courier: carrying, stop })
+    }
+
+    /// Where it really is.
+    #[must_use]
+    pub const fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Takes nothing new, answers what is under way, then lets go of everything.
+    pub async fn stop(self) {
+        let Self { net, desk, web, socket, mut chores, courier, stop, .. } = self;
+        stop.cancel();
+        while chores.join_next().await.is_some() {}
+        for ended in [courier.await, web.join.await, socket.await] {
+            if let Err(fault) = ended {
+                tracing::error!(%fault, "a part of the index ended badly");
+            }
+        }
+        net.shutdown().await;
+        desk.store.close().await;
+    }
+}
+
+/// The directory tells where the index is now; with other addresses, or an old directory, it is made anew.
+async fn tell_addresses(desk: &Desk, config: &Config, net: &Net, keys: &IndexKeys) -> Result<(), IndexError> {
+    let addresses = if config.advertise.is_empty() {
+        net.addresses()
+    } else {
+        let key = handover_seal::SigningKey::from_seed(&keys.net).public();
+        let peer = handover_net::peer_id(&key)?;
+        config.advertise.iter().map(|address| format!("{address}/p2p/{peer}")).collect()
+    };
+    let is_stale = desk.current().is_stale(desk.now())
+        || desk.current().federation().directory().indexes
+            != [handover_core::codec::Bytes(desk.seat.certificate.clone())];
+    let maker = desk.keys.clone();
+    desk.change::<(), DirectoryError, _>(move |txn| {
+        let moved = directory::set_addresses(txn, &maker, &addresses)?;
+        Ok(((), if moved || is_stale { Changed::Directory } else { Changed::Nothing }))
+    })
+    .await?;
+    Ok(())
+}
+
+/// Takes what comes over the network, without pause; each request has a task of its own.
+async fn serve_net(desks: Desks, mut inbound: mpsc::Receiver<Inbound>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let mut tasks = JoinSet::new();
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tasks.join_next(), if !tasks.is_empty() => continue,
+            event = inbound.recv() => event,
+        };
+        match event {
+            None => break,
+            Some(Inbound::Request { party, body, reply, .. }) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    reply.refuse(Code::Busy);
+                    continue;
+                };
+                let desks = desks.clone();
+                tasks.spawn(async move {
+                    reply.send(desks.answer(party, &body).await);
+                    drop(place);
+                });
+            }
+            Some(Inbound::Connected(Party::Hospital(hospital))) => {
+                tracing::debug!(%hospital, "connected");
+                desks.courier.connected(hospital.clone()).await;
+                let (desk, net) = (desks.desk.clone(), desks.net.clone());
+                tasks.spawn(async move { rounds::push_to(&desk, &net, hospital).await });
+            }
+            // Packages go from hospital to hospital: the index takes none.
+            Some(Inbound::Package { .. } | Inbound::Connected(Party::Index) | Inbound::Disconnected(_)) => {}
+        }
+    }
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(DRAIN_MS), drained).await.is_err() {
+        tracing::warn!("requests did not end within the limit and were cut");
+    }
+}

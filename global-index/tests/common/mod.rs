@@ -1,0 +1,350 @@
+//! A federation in one process: a real index, and hospitals that are real nodes on the network but decide nothing.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod transfer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use handover_core::artefact::federation::{
+    Authority, AuthorityCertificate, CertificateRequest, EndpointCertificate, EnrolmentProof, EnrolmentRequest,
+    HospitalCertificate, HospitalProfile, Status, StatusOrder,
+};
+use handover_core::artefact::{Countersigned, Signed, Verified};
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::id::SigningPublic;
+use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::time::{Clock as _, DAY_MS};
+use handover_core::trust::{Federation, Hello, admit};
+use handover_core::{Code, Digest, HospitalId, Party, Random, Timestamp};
+use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
+use handover_index::{Config, Edge, Index};
+use handover_net::{Admission, Inbound, Net, NetConfig, Route};
+use handover_seal::{Ed25519, OsRandom, RsaPrivateKey, Secret32, SigningKey, SystemClock};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+/// No test waits longer for an event.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+pub fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// One RSA key for every hospital of a test process: making one takes seconds.
+pub fn rsa() -> &'static RsaPrivateKey {
+    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
+    KEY.get_or_init(|| RsaPrivateKey::generate(&mut OsRandom).unwrap())
+}
+
+pub fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret32::from_bytes([seed; 32]))
+}
+
+/// The same bytes every time, so that an index finds its keys again.
+struct Counting(u8);
+
+impl Random for Counting {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0 += 1;
+        bytes.fill(self.0);
+    }
+}
+
+pub struct Realm {
+    pub root: SigningKey,
+    pub operators: [SigningKey; 2],
+    pub config: Config,
+    index: Option<Index>,
+    _folder: tempfile::TempDir,
+}
+
+impl Realm {
+    /// An index with two operators.
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = key(200);
+        let config = Config {
+            name: "index.test".to_owned(),
+            data: folder.path().to_owned(),
+            root: root.public(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
+            advertise: vec![],
+            web_listen: "127.0.0.1:0".parse().unwrap(),
+            web_names: vec!["localhost".to_owned()],
+        };
+        let realm =
+            Self { operators: [key(201), key(202)], root, config, index: None, _folder: folder };
+        let certificate = realm.authority(Authority::Index, Self::keys().signing.public());
+        std::fs::write(realm.config.data.join(CERTIFICATE_FILE), certificate).unwrap();
+        let mut realm = realm;
+        realm.start().await;
+        for operator in &realm.operators {
+            let certificate = realm.authority(Authority::Operator, operator.public());
+            realm.op(json!({"op": "operator-add", "certificate": hex::encode(certificate)})).await.unwrap();
+        }
+        realm
+    }
+
+    fn keys() -> IndexKeys {
+        IndexKeys::generate(&mut Counting(10))
+    }
+
+    pub fn authority(&self, authority: Authority, key: SigningPublic) -> Vec<u8> {
+        let certificate = AuthorityCertificate {
+            authority,
+            name: "test".to_owned(),
+            key,
+            not_before: now(),
+            not_after: now().plus_ms(DAY_MS),
+            extensions: Extensions::default(),
+        };
+        Verified::sign(certificate, &self.root).envelope().to_vec()
+    }
+
+    pub async fn start(&mut self) {
+        self.index = Some(Index::start(self.config.clone(), Self::keys(), Edge::system()).await.unwrap());
+    }
+
+    pub async fn stop(&mut self) {
+        self.index.take().unwrap().stop().await;
+    }
+
+    pub fn index(&self) -> &Index {
+        self.index.as_ref().unwrap()
+    }
+
+    pub fn route(&self) -> Route {
+        Route { party: Party::Index, addresses: self.index().ready().net.clone() }
+    }
+
+    /// An operation through the control socket.
+    pub async fn op(&self, request: Value) -> Result<Value, Code> {
+        let control: PathBuf = self.index().ready().control.clone();
+        handover_web::control::call(&control, &request, |_| {}).await.map_err(|fault| fault.code())
+    }
+
+    pub async fn certify(&self, node: &Node) -> Result<Value, Code> {
+        let context = self.op(json!({"op": "hospital-show", "hospital": node.id})).await?;
+        let request = hex::decode(context["certificate_request"].as_str().unwrap()).unwrap();
+        let request = Signed::<CertificateRequest>::read(&request).unwrap();
+        let certificate = HospitalCertificate {
+            hospital: request.claim().hospital.clone().unwrap(),
+            name: "A hospital".to_owned(),
+            key: request.claim().key,
+            not_before: now(),
+            not_after: now().plus_ms(DAY_MS),
+            extensions: Extensions::default(),
+        };
+        let certificate = Verified::sign(certificate, &self.root).envelope().to_vec();
+        self.op(json!({"op": "hospital-certify", "certificate": hex::encode(certificate)})).await
+    }
+
+    pub fn status_order(&self, node: &Node, status: Status, number: u64) -> StatusOrder {
+        StatusOrder {
+            hospital: node.id.clone(),
+            key: node.signing.public().thumbprint(),
+            status,
+            number,
+            reason: "test".to_owned(),
+            issued: now(),
+            extensions: Extensions::default(),
+        }
+    }
+
+    pub async fn submit(&self, envelope: &[u8]) -> Result<Value, Code> {
+        self.op(json!({"op": "hospital-order", "envelope": hex::encode(envelope)})).await
+    }
+
+    /// Both operators, one after the other.
+    pub async fn order(&self, node: &Node, status: Status, number: u64) -> Result<Value, Code> {
+        let first = Verified::sign(self.status_order(node, status, number), &self.operators[0]);
+        self.submit(first.envelope()).await?;
+        self.submit(&Countersigned::sign(&first, &self.operators[1])).await
+    }
+
+    /// A hospital that takes part.
+    pub async fn hospital(&self, name: &str, seed: u8) -> Node {
+        let node = Node::start(name, seed, self).await;
+        node.enrol(self).await.unwrap();
+        self.certify(&node).await.unwrap();
+        self.order(&node, Status::Active, 1).await.unwrap();
+        node.net.renew_hello().await;
+        node.net.connect(&self.route()).await.unwrap();
+        node
+    }
+
+    pub fn verify(&self, directory: &[u8]) -> Federation {
+        Federation::verify(directory, &self.root.public(), now(), &Ed25519).unwrap()
+    }
+}
+
+struct NodeGate {
+    hello: Vec<u8>,
+    root: SigningPublic,
+}
+
+impl Admission for NodeGate {
+    fn hello(&self) -> Vec<u8> {
+        self.hello.clone()
+    }
+
+    fn admit(&self, peer: &SigningPublic, hello: &[u8]) -> Result<Party, Code> {
+        admit(hello, peer, &self.root, None, now(), &Ed25519)
+    }
+}
+
+/// How a node answers the next parcels; `None` is yes.
+pub type Script = Arc<Mutex<Vec<Option<Code>>>>;
+
+pub struct Node {
+    pub id: HospitalId,
+    pub signing: SigningKey,
+    pub net: Net,
+    /// The newest directory that was pushed.
+    pub directory: watch::Receiver<Vec<u8>>,
+    /// Parcels' contents as they come, taken or not.
+    pub mail: mpsc::UnboundedReceiver<Vec<u8>>,
+    pub script: Script,
+}
+
+impl Node {
+    pub async fn start(name: &str, seed: u8, realm: &Realm) -> Self {
+        let (id, signing, net_key): (HospitalId, _, _) = (name.parse().unwrap(), key(seed), key(seed + 100));
+        let endpoint = EndpointCertificate {
+            party: Party::Hospital(id.clone()),
+            key: net_key.public(),
+            not_before: now(),
+            not_after: now().plus_ms(DAY_MS),
+            extensions: Extensions::default(),
+        };
+        let endpoint = Verified::sign(endpoint, &signing);
+        let hello = Hello {
+            endpoint: Bytes(endpoint.envelope().to_vec()),
+            authority: None,
+            extensions: Extensions::default(),
+        };
+        let gate = NodeGate { hello: codec::encode(&hello), root: realm.root.public() };
+        let config = NetConfig {
+            key_seed: (*net_key.seed().expose()).into(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            limits: handover_net::Limits::default(),
+        };
+        let (net, inbound) = handover_net::start(config, Arc::new(gate)).await.unwrap();
+        let (directories, directory) = watch::channel(Vec::new());
+        let (letters, mail) = mpsc::unbounded_channel();
+        let script = Script::default();
+        tokio::spawn(listen(inbound, directories, letters, Arc::clone(&script)));
+        Self { id, signing, net, directory, mail, script }
+    }
+
+    pub fn profile(&self, number: u64) -> HospitalProfile {
+        HospitalProfile {
+            hospital: self.id.clone(),
+            number,
+            name: "A hospital".to_owned(),
+            rsa_key: Bytes(rsa().public().spki_der().to_vec()),
+            addresses: self.net.addresses(),
+            patient_url: "https://localhost:1".to_owned(),
+            currency: "USD".parse().unwrap(),
+            jurisdiction: "US".to_owned(),
+            issued: now(),
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// `[EnrolmentRequest, CertificateRequest]`, and the request's hash.
+    pub fn enrolment(&self, profile: HospitalProfile) -> (Vec<Vec<u8>>, Digest) {
+        let request = EnrolmentRequest {
+            hospital: self.id.clone(),
+            name: "A hospital".to_owned(),
+            key: self.signing.public(),
+            profile: Bytes(Verified::sign(profile, &self.signing).envelope().to_vec()),
+            issued: now(),
+            extensions: Extensions::default(),
+        };
+        let certificate = CertificateRequest {
+            authority: None,
+            hospital: Some(self.id.clone()),
+            name: "A hospital".to_owned(),
+            key: self.signing.public(),
+            issued: now(),
+            extensions: Extensions::default(),
+        };
+        let request = Verified::sign(request, &self.signing);
+        let certificate = Verified::sign(certificate, &self.signing);
+        (vec![request.envelope().to_vec(), certificate.envelope().to_vec()], request.hash())
+    }
+
+    pub fn proof(&self, request: Digest, answer: Digest) -> Vec<u8> {
+        let proof = EnrolmentProof {
+            hospital: self.id.clone(),
+            request,
+            answer,
+            extensions: Extensions::default(),
+        };
+        Verified::sign(proof, &self.signing).envelope().to_vec()
+    }
+
+    pub async fn ask(&self, realm: &Realm, verb: Verb, items: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Code> {
+        let answer = self.net.request(&realm.route(), Request::encode(verb, items)).await.unwrap();
+        Answer::decode(&answer)
+    }
+
+    pub async fn enrol(&self, realm: &Realm) -> Result<(), Code> {
+        let (items, request) = self.enrolment(self.profile(1));
+        let challenge = self.ask(realm, Verb::Enrol, items).await?;
+        let secret = rsa().unwrap(&challenge[0]).unwrap();
+        let proof = self.proof(request, Digest::sha256(&[&secret]));
+        self.ask(realm, Verb::Prove, vec![proof]).await.map(drop)
+    }
+
+    pub async fn send(&self, realm: &Realm, to: Option<&HospitalId>, content: &[u8]) -> Result<(), Code> {
+        let parcel =
+            Parcel { to: to.cloned(), content: Bytes(content.to_vec()), extensions: Extensions::default() };
+        self.ask(realm, Verb::Deliver, vec![codec::encode(&parcel)]).await.map(drop)
+    }
+
+    /// The next parcel's content.
+    pub async fn letter(&mut self) -> Vec<u8> {
+        tokio::time::timeout(LIMIT, self.mail.recv()).await.expect("a letter in time").unwrap()
+    }
+
+    /// Waits for a pushed directory in which something holds.
+    pub async fn directory_where(&mut self, realm: &Realm, holds: impl Fn(&Federation) -> bool) -> Federation {
+        let wait = self.directory.wait_for(|bytes| !bytes.is_empty() && holds(&realm.verify(bytes)));
+        let bytes = tokio::time::timeout(LIMIT, wait).await.expect("a directory in time").unwrap().clone();
+        realm.verify(&bytes)
+    }
+}
+
+async fn listen(
+    mut inbound: mpsc::Receiver<Inbound>,
+    directories: watch::Sender<Vec<u8>>,
+    letters: mpsc::UnboundedSender<Vec<u8>>,
+    script: Script,
+) {
+    while let Some(event) = inbound.recv().await {
+        let Inbound::Request { party, body, reply, .. } = event else { continue };
+        assert_eq!(party, Some(Party::Index));
+        let request = Request::decode(&body).unwrap();
+        let mut outcome = Ok(Vec::new());
+        match request.verb {
+            Verb::Directory => drop(directories.send(request.items[0].0.clone())),
+            Verb::Deliver => {
+                let parcel: Parcel = codec::decode(&request.items[0].0, 1 << 20).unwrap();
+                assert_eq!(parcel.to, None);
+                let mut script = script.lock().unwrap();
+                if !script.is_empty()
+                    && let Some(code) = script.remove(0)
+                {
+                    outcome = Err(code);
+                }
+                let _ = letters.send(parcel.content.0);
+            }
+            _ => outcome = Err(Code::Malformed),
+        }
+        reply.send(Answer::encode(outcome));
+    }
+}

@@ -1,0 +1,236 @@
+//! A patient, and every artefact of a transfer between two hospitals. What is sealed is nonsense: the index cannot
+//! tell.
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::{
+    ASK_LIFE_MS, Ask, AskKind, Consent, ConsentMode, PatientKeyRecord, PatientLink, Revocation, ShareRelease,
+    TRANSFER_ASK_LIFE_MS, link_code_proof,
+};
+use handover_core::artefact::transfer::{
+    ContentRef, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, TransferRequest,
+};
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::id::SealingPublic;
+use handover_core::time::DAY_MS;
+use handover_core::{Amount, ContentRoot, Digest, HospitalId, PatientRef, Random as _, TransferId, rules};
+use handover_seal::{OsRandom, SealingKey, SigningKey};
+
+use super::{Node, now};
+
+pub struct Patient {
+    pub signing: SigningKey,
+    pub sealing: SealingKey,
+    pub record: Verified<PatientKeyRecord>,
+}
+
+fn extensions() -> Extensions {
+    Extensions::default()
+}
+
+impl Patient {
+    pub fn new() -> Self {
+        let signing = SigningKey::generate(&mut OsRandom);
+        let sealing = SealingKey::generate(&mut OsRandom);
+        let record = PatientKeyRecord {
+            number: 1,
+            previous: None,
+            signing_key: signing.public(),
+            sealing_key: sealing.public(),
+            recovery_key: None,
+            issued: now(),
+            extensions: extensions(),
+        };
+        Self { record: Verified::sign(record, &signing), signing, sealing }
+    }
+
+    pub fn id(&self) -> PatientRef {
+        PatientRef::from_bytes(*self.record.hash().as_bytes())
+    }
+
+    fn record_bytes(&self) -> Bytes {
+        Bytes(self.record.envelope().to_vec())
+    }
+
+    pub fn link(&self, hospital: &HospitalId) -> Verified<PatientLink> {
+        let link = PatientLink {
+            patient: self.id(),
+            hospital: hospital.clone(),
+            key_record: self.record_bytes(),
+            code_proof: link_code_proof("1234", &self.id(), hospital),
+            issued: now(),
+            extensions: extensions(),
+        };
+        Verified::sign(link, &self.signing)
+    }
+
+    pub fn ask(&self, kind: AskKind) -> Ask {
+        Ask {
+            kind,
+            patient: self.id(),
+            key_record: self.record_bytes(),
+            nonce: OsRandom.array(),
+            transfer: None,
+            source: None,
+            destination: None,
+            issued: now(),
+            expires: now().plus_ms(ASK_LIFE_MS),
+            extensions: extensions(),
+        }
+    }
+
+    pub fn sign_ask(&self, ask: Ask) -> Verified<Ask> {
+        Verified::sign(ask, &self.signing)
+    }
+}
+
+/// Every artefact of one transfer, in order.
+pub struct Story {
+    pub transfer: TransferId,
+    pub request: Vec<u8>,
+    pub quote: Vec<u8>,
+    pub consent: Vec<u8>,
+    pub header: Vec<u8>,
+    pub delivered: Vec<u8>,
+    pub key_release: Vec<u8>,
+    pub share_release: Vec<u8>,
+    pub receipt: Vec<u8>,
+    pub revocation: Vec<u8>,
+}
+
+pub fn dollars(minor: i64) -> Amount {
+    Amount::from_minor(minor, "USD".parse().unwrap())
+}
+
+impl Story {
+    /// A story in which the header's fee and the receipt's can differ.
+    pub fn new(patient: &Patient, source: &Node, destination: &Node, fee: i64, stated: i64) -> Self {
+        let transfer = TransferId::new(now(), OsRandom.array());
+        let request_key = SealingPublic::from_bytes([9; 32]);
+        let ask = patient.sign_ask(Ask {
+            transfer: Some(transfer),
+            source: Some(source.id.clone()),
+            destination: Some(destination.id.clone()),
+            expires: now().plus_ms(TRANSFER_ASK_LIFE_MS),
+            ..patient.ask(AskKind::Transfer)
+        });
+        let request = TransferRequest {
+            transfer,
+            source: source.id.clone(),
+            destination: destination.id.clone(),
+            ask: Bytes(ask.envelope().to_vec()),
+            request_key,
+            sealed: Bytes(vec![1; 100]),
+            issued: now(),
+            extensions: extensions(),
+        };
+        let request = Verified::sign(request, &destination.signing);
+        let quote = Quote {
+            transfer,
+            patient: patient.id(),
+            source: source.id.clone(),
+            destination: destination.id.clone(),
+            request: request.hash(),
+            commitment: Digest::sha256(&[b"body"]),
+            sealed: Bytes(vec![2; 100]),
+            narrows: None,
+            request_key,
+            issued: now(),
+            expires: now().plus_ms(DAY_MS),
+            extensions: extensions(),
+        };
+        let quote = Verified::sign(quote, &source.signing);
+        let secret = [7; 32];
+        let consent = Consent {
+            transfer,
+            patient: patient.id(),
+            key_record: patient.record.hash(),
+            quote: quote.hash(),
+            source: source.id.clone(),
+            destination: destination.id.clone(),
+            destination_key: destination.signing.public().thumbprint(),
+            details: Digest::sha256(&[b"details"]),
+            sealed_to_source: Bytes(vec![3; 500]),
+            sealed_to_destination: Bytes(vec![4; 500]),
+            not_before: now(),
+            expires: now().plus_ms(DAY_MS),
+            mode: ConsentMode::OneTime,
+            fee_cap: dollars(10_000),
+            grant_key: SealingPublic::from_bytes([8; 32]),
+            revocation: Digest::sha256(&[&secret]),
+            issued: now(),
+            extensions: extensions(),
+        };
+        let consent = Verified::sign(consent, &patient.signing);
+        let shares = vec![5; 600];
+        let header = PackageHeader {
+            transfer,
+            attempt: 1,
+            source: source.id.clone(),
+            destination: destination.id.clone(),
+            consent: consent.hash(),
+            quote: quote.hash(),
+            suite: 1,
+            shares: rules::shares_hash(&shares),
+            manifest: ContentRef { root: ContentRoot::from_bytes([1; 32]), length: 1, extensions: extensions() },
+            contents: vec![],
+            records: 3,
+            record_root: Digest::sha256(&[b"records"]),
+            fee: dollars(fee),
+            payer: Payer::Patient,
+            commitment: Digest::sha256(&[b"key"]),
+            issued: now(),
+            extensions: extensions(),
+        };
+        let header = Verified::sign(header, &source.signing);
+        let delivered = Delivered {
+            transfer,
+            attempt: 1,
+            header: header.hash(),
+            destination: destination.id.clone(),
+            issued: now(),
+            extensions: extensions(),
+        };
+        let key_release = KeyRelease {
+            transfer,
+            attempt: 1,
+            header: header.hash(),
+            shares: Bytes(shares),
+            issued: now(),
+            extensions: extensions(),
+        };
+        let share_release = ShareRelease {
+            transfer,
+            consent: consent.hash(),
+            patient: patient.id(),
+            destination: destination.id.clone(),
+            sealed: Bytes(vec![6; 80]),
+            issued: now(),
+            extensions: extensions(),
+        };
+        let receipt = Receipt {
+            transfer,
+            attempt: 1,
+            header: header.hash(),
+            consent: consent.hash(),
+            records: 3,
+            record_root: header.record_root,
+            fee: dollars(stated),
+            issued: now(),
+            extensions: extensions(),
+        };
+        let revocation =
+            Revocation { transfer, consent: consent.hash(), preimage: secret, extensions: extensions() };
+        Self {
+            transfer,
+            request: request.envelope().to_vec(),
+            quote: quote.envelope().to_vec(),
+            consent: consent.envelope().to_vec(),
+            header: header.envelope().to_vec(),
+            delivered: Verified::sign(delivered, &destination.signing).envelope().to_vec(),
+            key_release: Verified::sign(key_release, &source.signing).envelope().to_vec(),
+            share_release: Verified::sign(share_release, &patient.signing).envelope().to_vec(),
+            receipt: Verified::sign(receipt, &destination.signing).envelope().to_vec(),
+            revocation: codec::encode(&revocation),
+        }
+    }
+}

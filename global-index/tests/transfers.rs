@@ -1,0 +1,219 @@
+//! Artefacts are verified, booked and carried; patients find their hospitals; a restart changes nothing.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests and their helpers")]
+
+mod common;
+
+use common::transfer::{Patient, Story};
+use common::{Node, Realm, now};
+use handover_core::artefact::patient::{Ask, AskKind, Holders};
+use handover_core::artefact::{Countersigned, Verified};
+use handover_core::codec;
+use handover_core::message::{HOLDERS_INFO, Verb};
+use handover_core::{Code, Random as _};
+use handover_seal::{OsRandom, SealingKey, hpke_open};
+use serde_json::{Value, json};
+
+async fn entries(realm: &Realm) -> Vec<(String, String)> {
+    let page = realm.op(json!({"op": "ledger-entries", "after": null})).await.unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    page["entries"].as_array().unwrap().iter().map(|it| (text(&it["kind"]), text(&it["amount"]))).collect()
+}
+
+fn booked(kinds: &[(&str, &str)]) -> Vec<(String, String)> {
+    kinds.iter().map(|(kind, amount)| ((*kind).to_owned(), (*amount).to_owned())).collect()
+}
+
+/// Sends everything in order; each artefact reaches the other hospital.
+async fn tell(realm: &Realm, story: &Story, source: &mut Node, destination: &mut Node) {
+    let steps: [(&Vec<u8>, bool); 8] = [
+        (&story.request, false),
+        (&story.quote, true),
+        (&story.consent, false),
+        (&story.header, true),
+        (&story.delivered, false),
+        (&story.key_release, true),
+        (&story.share_release, false),
+        (&story.receipt, false),
+    ];
+    for (content, from_source) in steps {
+        let (from, to) = if from_source { (&mut *source, &mut *destination) } else { (&mut *destination, &mut *source) };
+        from.send(realm, Some(&to.id), content).await.unwrap();
+        assert_eq!(to.letter().await, *content);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_is_carried_and_paid_once_whatever_is_repeated() {
+    let mut realm = Realm::new().await;
+    let mut source = realm.hospital("source", 1).await;
+    let mut destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let story = Story::new(&patient, &source, &destination, 1_234, 1_234);
+    tell(&realm, &story, &mut source, &mut destination).await;
+    let paid = booked(&[("reserve", "12.34"), ("post", "12.34")]);
+    assert_eq!(entries(&realm).await, paid);
+
+    // Anything again, from either side, in any order: the first answer, no second letter, one fee.
+    let all = [
+        &story.request, &story.quote, &story.consent, &story.header, &story.delivered, &story.key_release,
+        &story.share_release, &story.receipt,
+    ];
+    for _ in 0..60 {
+        let [pick, side, ..] = OsRandom.array::<2>();
+        let content = all[usize::from(pick) % all.len()];
+        let (from, to) =
+            if side % 2 == 0 { (&source, &destination) } else { (&destination, &source) };
+        from.send(&realm, Some(&to.id), content).await.unwrap();
+    }
+    assert_eq!(entries(&realm).await, paid);
+    // Too late to take it back: kept as evidence, the fee stands.
+    destination.send(&realm, None, &story.revocation).await.unwrap();
+    assert_eq!(entries(&realm).await, paid);
+
+    let balances = realm.op(json!({"op": "ledger-balances"})).await.unwrap();
+    assert_eq!(balances["balanced"], true);
+    assert_eq!(balances["totals"][0]["posted_debits"], "12.34");
+    assert_eq!(balances["totals"][0]["pending_credits"], "0.00");
+
+    // A restart keeps books, directory and mailboxes; what was sent again for the other side comes now.
+    let version = realm.op(json!({"op": "directory-show"})).await.unwrap()["version"].as_u64().unwrap();
+    realm.stop().await;
+    realm.start().await;
+    assert_eq!(entries(&realm).await, paid);
+    let after = realm.op(json!({"op": "directory-show"})).await.unwrap();
+    assert!(after["version"].as_u64().unwrap() >= version);
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!(check["sound"], true, "{check}");
+    assert_eq!(check["entries"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_wait_and_one_that_is_put_off_holds_up_no_other_transfer() {
+    let mut realm = Realm::new().await;
+    let mut source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let first = Story::new(&patient, &source, &destination, 0, 0);
+    let second = Story::new(&patient, &source, &destination, 0, 0);
+    source.script.lock().unwrap().extend([Some(Code::EvidenceMissing), None, None, Some(Code::Conflict)]);
+    destination.send(&realm, Some(&source.id), &first.request).await.unwrap();
+    assert_eq!(source.letter().await, first.request);
+    destination.send(&realm, Some(&source.id), &second.request).await.unwrap();
+    // The second transfer's goes past while the first one waits.
+    let mut both = [source.letter().await, source.letter().await];
+    both.sort();
+    let mut expected = [first.request.clone(), second.request.clone()];
+    expected.sort();
+    assert_eq!(both, expected);
+
+    // What is refused for good is buried, and a person sees it.
+    let third = Story::new(&patient, &source, &destination, 0, 0);
+    destination.send(&realm, Some(&source.id), &third.request).await.unwrap();
+    source.letter().await;
+    let dead = loop {
+        let mail = realm.op(json!({"op": "mail-show"})).await.unwrap();
+        if let Some(dead) = mail["dead"].get(0) {
+            break dead.clone();
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((&dead["code"], &dead["kind"]), (&json!("conflict"), &json!("request")));
+
+    // Away: the letter outlives a restart of the index and comes when the hospital is back.
+    source.net.clone().shutdown().await;
+    let fourth = Story::new(&patient, &source, &destination, 0, 0);
+    destination.send(&realm, Some(&source.id), &fourth.request).await.unwrap();
+    realm.stop().await;
+    realm.start().await;
+    let mut back = Node::start("source", 1, &realm).await;
+    back.net.connect(&realm.route()).await.unwrap();
+    assert_eq!(back.letter().await, fourth.request);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_so_is_refused_by_name() {
+    let realm = Realm::new().await;
+    let mut source = realm.hospital("source", 1).await;
+    let mut destination = realm.hospital("destination", 2).await;
+    let third = realm.hospital("third", 3).await;
+    let patient = Patient::new();
+    let story = Story::new(&patient, &source, &destination, 500, 700);
+
+    assert_eq!(destination.send(&realm, None, &story.quote).await, Err(Code::EvidenceMissing));
+    assert_eq!(third.send(&realm, None, &story.request).await, Err(Code::AccessDenied));
+    let to_stranger = destination.send(&realm, Some(&third.id), &story.request).await;
+    assert_eq!(to_stranger, Err(Code::AccessDenied));
+    let mut forged = story.request.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(destination.send(&realm, None, &forged).await, Err(Code::BadSignature));
+    let unknown = Node { id: "nowhere".parse().unwrap(), ..Node::start("nowhere", 4, &realm).await };
+    let strange = Story::new(&patient, &source, &unknown, 0, 0);
+    assert_eq!(source.send(&realm, None, &strange.request).await, Err(Code::UnknownHospital));
+    // Above what the patient signed for.
+    let dear = Story::new(&patient, &source, &destination, 10_001, 10_001);
+    for content in [&dear.request, &dear.quote, &dear.consent] {
+        destination.send(&realm, None, content).await.unwrap();
+    }
+    assert_eq!(source.send(&realm, None, &dear.header).await, Err(Code::CapExceeded));
+    // Another patient's consent in its place.
+    let other = Story::new(&Patient::new(), &source, &destination, 0, 0);
+    destination.send(&realm, None, &story.request).await.unwrap();
+    source.send(&realm, None, &story.quote).await.unwrap();
+    assert_eq!(destination.send(&realm, None, &other.consent).await, Err(Code::EvidenceMissing));
+
+    // A receipt that states another fee: nothing is posted, and the books say why.
+    tell(&realm, &story, &mut source, &mut destination).await;
+    let page = realm.op(json!({"op": "ledger-entries", "after": null})).await.unwrap();
+    assert_eq!(page["entries"].as_array().unwrap().len(), 1);
+    assert_eq!(page["entries"][0]["hold"], "the receipt states 7.00 USD, reserved is 5.00 USD");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_taken_back_lets_the_fee_go() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let mut destination = realm.hospital("destination", 2).await;
+    let story = Story::new(&Patient::new(), &source, &destination, 500, 500);
+    for content in [&story.request, &story.quote, &story.consent, &story.header] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    source.send(&realm, Some(&destination.id), &story.revocation).await.unwrap();
+    assert_eq!(destination.letter().await, story.revocation);
+    assert_eq!(entries(&realm).await, booked(&[("reserve", "5.00"), ("void", "5.00")]));
+    assert_eq!(destination.send(&realm, None, &story.delivered).await, Err(Code::ConsentRevoked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patients_find_their_hospitals_and_nobody_else_does() {
+    let realm = Realm::new().await;
+    let lakeside = realm.hospital("lakeside", 1).await;
+    let hilltop = realm.hospital("hilltop", 2).await;
+    let (patient, other) = (Patient::new(), Patient::new());
+    let link = Countersigned::sign(&patient.link(&lakeside.id), &lakeside.signing);
+    assert_eq!(hilltop.ask(&realm, Verb::Link, vec![link.clone()]).await, Err(Code::WrongSigner));
+    let by_patient_alone = patient.link(&lakeside.id).envelope().to_vec();
+    assert_eq!(lakeside.ask(&realm, Verb::Link, vec![by_patient_alone]).await, Err(Code::Malformed));
+    for _ in 0..2 {
+        assert_eq!(lakeside.ask(&realm, Verb::Link, vec![link.clone()]).await, Ok(vec![]));
+    }
+
+    let ask = patient.sign_ask(patient.ask(AskKind::Locate));
+    let locate = async |ask: &Verified<Ask>| hilltop.ask(&realm, Verb::Locate, vec![ask.envelope().to_vec()]).await;
+    let answer = locate(&ask).await.unwrap();
+    let open = |key: &SealingKey| hpke_open(key, HOLDERS_INFO, ask.hash().as_bytes(), &answer[0]);
+    let holders: Holders = codec::decode(&open(&patient.sealing).unwrap(), 1 << 20).unwrap();
+    assert_eq!(holders.hospitals.len(), 1);
+    assert_eq!(holders.hospitals[0].hospital, lakeside.id);
+    assert!(open(&other.sealing).is_err());
+    // The first answer again for the same question; another one under its nonce is none.
+    assert_eq!(locate(&ask).await.unwrap(), answer);
+    let again = Ask { issued: now().plus_ms(1), ..(*ask).clone() };
+    assert_eq!(locate(&patient.sign_ask(again)).await, Err(Code::Conflict));
+
+    let old = Ask { issued: now().plus_ms(-700_000), expires: now().plus_ms(-100_000), ..patient.ask(AskKind::Locate) };
+    assert_eq!(locate(&patient.sign_ask(old)).await, Err(Code::AskExpired));
+    let inbox = patient.sign_ask(patient.ask(AskKind::Inbox));
+    assert_eq!(locate(&inbox).await, Err(Code::AskMismatch));
+    let forged = other.sign_ask(patient.ask(AskKind::Locate));
+    assert_eq!(locate(&forged).await, Err(Code::WrongSigner));
+}

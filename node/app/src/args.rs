@@ -1,0 +1,165 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use handover_core::id::{Department, TransferId};
+
+/// One hospital's node: keeps its records by department, and exchanges them with other hospitals under the
+/// patients' consent.
+#[derive(Debug, Parser)]
+#[command(name = "handover-node", version, max_term_width = 100)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(long, short, global = true, default_value = "handover-node.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The passphrase's file (mode 0600); without it, it is asked for on the terminal.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Who gives the command, for the audit log; the login name if left out.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub staff: Option<String>,
+    /// One JSON object on stdout, with its schema's name.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Makes this node's keys and certificate, once.
+    Init,
+    /// Runs the node until SIGTERM; prints one JSON line once everything listens.
+    Run,
+    /// Asks the federation to admit this hospital. The node has to run.
+    Enrol {
+        /// Waits until the hospital is active.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// Imports FHIR R4: Bundles, single resources, NDJSON.
+    Import {
+        /// The files.
+        #[arg(required_unless_present = "retry")]
+        files: Vec<PathBuf>,
+        /// Also tries again what was kept aside.
+        #[arg(long)]
+        retry: bool,
+    },
+    /// Patients at the desk.
+    #[command(subcommand)]
+    Patient(PatientTask),
+    /// A patient's records.
+    #[command(subcommand)]
+    Records(RecordsTask),
+    /// Transfers.
+    #[command(subcommand)]
+    Transfer(TransferTask),
+    /// Reads everything stored and verifies that it is whole.
+    Check,
+    /// Verifies a transfer's file offline; needs nothing but the configured root.
+    Verify {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Patients at the desk.
+#[derive(Debug, Subcommand)]
+pub enum PatientTask {
+    /// Registers a patient; prints the code with which they link themselves, once.
+    Register {
+        /// The hospital's own identifier.
+        id: String,
+    },
+    /// Takes a patient's link from a file.
+    Link(Carried),
+    /// Takes anything else that a patient carries: an ask, a consent, a release, a refusal, a revocation.
+    Take(Carried),
+    /// Writes what a wallet needs to know of this hospital.
+    Info {
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// A file that a patient carries, and what they take back.
+#[derive(Debug, Args)]
+pub struct Carried {
+    /// What the patient brings.
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the answer goes, if there is one.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// A patient's records.
+#[derive(Debug, Subcommand)]
+pub enum RecordsTask {
+    /// Lists them.
+    List {
+        /// The hospital's own identifier.
+        #[arg(long, value_name = "ID")]
+        patient: String,
+        /// Only these.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        departments: Vec<Department>,
+    },
+    /// Prints a record's content.
+    Show {
+        /// The hospital's own identifier.
+        #[arg(long, value_name = "ID")]
+        patient: String,
+        /// The record as `list` names it, or `record.version`.
+        record: String,
+    },
+}
+
+/// Transfers.
+#[derive(Debug, Subcommand)]
+pub enum TransferTask {
+    /// Asks the old hospital for the records, on the patient's ask. Asking again changes nothing.
+    Request {
+        /// The transfer that the patient asked for.
+        #[arg(required_unless_present = "ask")]
+        id: Option<TransferId>,
+        /// The patient's ask, from a file.
+        #[arg(long, value_name = "FILE", conflicts_with = "id")]
+        ask: Option<PathBuf>,
+        /// Only these departments.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        departments: Vec<Department>,
+        /// Only records from this day on (YYYY-MM-DD).
+        #[arg(long, value_name = "DAY")]
+        from: Option<String>,
+        /// Only records before this day (YYYY-MM-DD).
+        #[arg(long, value_name = "DAY")]
+        until: Option<String>,
+    },
+    /// Lists transfers, and the asks that wait for the desk.
+    List,
+    /// Shows a transfer.
+    Show {
+        /// The transfer.
+        id: TransferId,
+        /// Waits for a phase.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+        /// The phase to wait for, such as `quoted`; `filed` if left out. A transfer that is over is waited for no more.
+        #[arg(long, value_name = "PHASE", requires = "wait")]
+        until: Option<String>,
+        /// Writes the file that anybody can verify offline.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Sends again what was refused for good.
+    Resend {
+        /// The transfer.
+        id: TransferId,
+    },
+}

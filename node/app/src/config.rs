@@ -1,0 +1,324 @@
+//! The node's configuration: one TOML file, all of its faults told at once, before anything is opened or bound.
+//!
+//! The hospital's own files that it names (departments, catalogue, prices) are read here too, so that their faults
+//! stand in the same list. Relative paths are relative to the configuration file's folder.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use handover_cli::{CliError, Reader};
+use handover_core::id::SigningPublic;
+use handover_core::{Code, Currency, HospitalId};
+use handover_ingest::FileFaults;
+use handover_ingest::charges::{Catalogue, PriceList};
+use handover_ingest::department::Mapping;
+
+/// The most bytes of one of the hospital's own files.
+const OWN_FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// The most bytes of the hospital's name.
+const NAME_MAX_BYTES: usize = 200;
+
+/// Everything that the file says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The federation's root.
+    pub root: SigningPublic,
+    /// Who this is.
+    pub hospital: Hospital,
+    /// The index's addresses, until a directory says others.
+    pub index_addresses: Vec<String>,
+    /// Multiaddresses to listen on.
+    pub net_listen: Vec<String>,
+    /// Multiaddresses that others are told; empty: the ones that are really listened on.
+    pub net_advertise: Vec<String>,
+    /// Where HTTPS is served.
+    pub web_listen: SocketAddr,
+    /// Names in the self-signed certificate.
+    pub web_names: Vec<String>,
+    /// Where wallets reach it; absent: where it listens.
+    pub web_url: Option<String>,
+    /// Rules for departments.
+    pub mapping: Mapping,
+    /// Which codes are tests.
+    pub catalogue: Catalogue,
+    /// What they cost.
+    pub prices: PriceList,
+}
+
+/// Who the node speaks for.
+#[derive(Clone, Debug)]
+pub struct Hospital {
+    /// Its identifier in the federation.
+    pub id: HospitalId,
+    /// Its name for people.
+    pub name: String,
+    /// ISO 3166-1 alpha-2.
+    pub jurisdiction: String,
+    /// The currency of its prices.
+    pub currency: Currency,
+}
+
+impl Config {
+    /// Reads a file and those that it names.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] with every fault.
+    pub fn load(path: &Path) -> Result<Self, CliError> {
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        Self::read(Reader::from_file(path)?, &folder)
+    }
+
+    /// Reads TOML text; relative paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_text(text: &str, folder: &Path) -> Result<Self, CliError> {
+        Self::read(Reader::from_text(text)?, folder)
+    }
+
+    fn read(mut reader: Reader, folder: &Path) -> Result<Self, CliError> {
+        let data = data_folder(&mut reader, folder);
+        let root = reader.required("root");
+        let id = reader.required("hospital.id");
+        let name = name(&mut reader);
+        let jurisdiction = jurisdiction(&mut reader);
+        let currency: Option<Currency> = reader.required("hospital.currency");
+        let index_addresses = addresses(&mut reader, "index.addresses", true);
+        let net_listen = addresses(&mut reader, "net.listen", true);
+        let net_advertise = addresses(&mut reader, "net.advertise", false);
+        let web_listen = reader.required("web.listen");
+        let web_names = reader.list("web.names");
+        if web_names.is_empty() {
+            reader.fault("web.names", "needs at least one name or address");
+        }
+        let web_url = url(&mut reader);
+        let mapping = mapping(&mut reader, folder);
+        let catalogue = own_file(&mut reader, folder, "records.catalogue", Catalogue::from_csv);
+        // Without a currency there is a fault already; the prices' own faults are told all the same.
+        let known = currency.or_else(|| "USD".parse().ok());
+        let prices = known.and_then(|currency| {
+            match own_file(&mut reader, folder, "records.prices", |csv| PriceList::from_csv(csv, currency)) {
+                Read::Absent => Some(PriceList::empty(currency)),
+                Read::Faulty => None,
+                Read::Given(prices) => Some(prices),
+            }
+        });
+        let built = || {
+            Some(Self {
+                data: data?,
+                root: root?,
+                hospital: Hospital { id: id?, name: name?, jurisdiction: jurisdiction?, currency: currency? },
+                index_addresses,
+                net_listen,
+                net_advertise,
+                web_listen: web_listen?,
+                web_names,
+                web_url,
+                mapping: mapping?,
+                catalogue: catalogue.or_default()?,
+                prices: prices?,
+            })
+        };
+        Ok(reader.finish_with(built)?)
+    }
+
+    /// Where the sealed keys lie.
+    #[must_use]
+    pub fn keys_file(&self) -> PathBuf {
+        self.data.join("keys").join("keys.sealed")
+    }
+
+    /// The control socket.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.data.join("control.sock")
+    }
+}
+
+/// Absolute, because what is printed of it is read by processes that work in other folders.
+fn data_folder(reader: &mut Reader, folder: &Path) -> Option<PathBuf> {
+    let path = folder.join(reader.required::<PathBuf>("data")?);
+    match std::path::absolute(&path) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            reader.fault("data", error.to_string());
+            None
+        }
+    }
+}
+
+fn name(reader: &mut Reader) -> Option<String> {
+    let name: String = reader.required("hospital.name")?;
+    if name.is_empty() || name.len() > NAME_MAX_BYTES || name.chars().any(char::is_control) {
+        reader.fault("hospital.name", "needs 1 to 200 bytes without control characters");
+        return None;
+    }
+    Some(name)
+}
+
+fn jurisdiction(reader: &mut Reader) -> Option<String> {
+    let text: String = reader.required("hospital.jurisdiction")?;
+    if text.len() != 2 || !text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        reader.fault("hospital.jurisdiction", "needs two capital letters (ISO 3166-1)");
+        return None;
+    }
+    Some(text)
+}
+
+/// Multiaddresses; their form beyond the first character is the network's to judge.
+fn addresses(reader: &mut Reader, key: &str, is_needed: bool) -> Vec<String> {
+    let all: Vec<String> = reader.list(key);
+    if all.is_empty() && is_needed {
+        reader.fault(key, "needs at least one address");
+    }
+    for (at, address) in all.iter().enumerate() {
+        if !address.starts_with('/') {
+            reader.fault(&format!("{key}.{at}"), "is no multiaddress, such as /ip4/127.0.0.1/tcp/4611");
+        }
+    }
+    all
+}
+
+fn url(reader: &mut Reader) -> Option<String> {
+    let url: String = reader.optional("web.url")?;
+    if !url.starts_with("https://") {
+        reader.fault("web.url", "has to begin with https://");
+        return None;
+    }
+    Some(url.trim_end_matches('/').to_owned())
+}
+
+/// One of the hospital's own files.
+enum Read<T> {
+    Absent,
+    Faulty,
+    Given(T),
+}
+
+impl<T: Default> Read<T> {
+    fn or_default(self) -> Option<T> {
+        match self {
+            Self::Absent => Some(T::default()),
+            Self::Faulty => None,
+            Self::Given(value) => Some(value),
+        }
+    }
+}
+
+fn mapping(reader: &mut Reader, folder: &Path) -> Option<Mapping> {
+    let parse = |bytes: &[u8]| Mapping::with_own(&String::from_utf8_lossy(bytes));
+    match own_file(reader, folder, "records.departments", parse) {
+        Read::Given(mapping) => Some(mapping),
+        Read::Faulty => None,
+        Read::Absent => match Mapping::shipped() {
+            Ok(mapping) => Some(mapping),
+            Err(faults) => {
+                reader.fault("records.departments", format!("the shipped mapping is faulty: {faults}"));
+                None
+            }
+        },
+    }
+}
+
+fn own_file<T>(
+    reader: &mut Reader,
+    folder: &Path,
+    key: &str,
+    parse: impl FnOnce(&[u8]) -> Result<T, FileFaults>,
+) -> Read<T> {
+    let Some(path) = reader.optional::<PathBuf>(key) else { return Read::Absent };
+    let path = folder.join(path);
+    let bytes = fs::metadata(&path).and_then(|metadata| {
+        if metadata.len() > OWN_FILE_MAX_BYTES {
+            Err(std::io::ErrorKind::FileTooLarge.into())
+        } else {
+            fs::read(&path)
+        }
+    });
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            reader.fault(key, format!("{} cannot be read: {error}", path.display()));
+            return Read::Faulty;
+        }
+    };
+    match parse(&bytes) {
+        Ok(value) => Read::Given(value),
+        Err(faults) => {
+            reader.fault(key, format!("{}:\n{faults}", path.display()));
+            Read::Faulty
+        }
+    }
+}
+
+/// A usage fault.
+pub(crate) fn usage(detail: impl Into<String>) -> CliError {
+    CliError::new(Code::UsageInvalid, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../handover-node.sample.toml");
+
+    #[test]
+    fn the_shipped_sample_loads() {
+        let config = Config::from_text(SAMPLE, Path::new("/etc/handover")).unwrap();
+        assert_eq!(config.hospital.id.as_str(), "lakeside");
+        assert_eq!(config.data, Path::new("/etc/handover/data"));
+        assert_eq!(config.net_listen.len(), 2);
+    }
+
+    #[test]
+    fn the_samples_comments_are_settings_too() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("departments.toml"),
+            "[[rule]]\ndepartment = \"x-ray\"\nclass = [\"A\"]\n",
+        )
+        .unwrap();
+        fs::write(folder.path().join("test-catalogue.csv"), "system,code,display,class,is_test\n").unwrap();
+        fs::write(folder.path().join("price-list.csv"), "Code_Source,Code,Price,Price_Date\n").unwrap();
+        let uncommented = |line: &str| match line.strip_prefix("# ") {
+            Some(rest) if rest.split(" = ").next().is_some_and(|key| !key.contains(' ')) => rest.to_owned(),
+            _ => line.to_owned(),
+        };
+        let text: Vec<String> = SAMPLE.lines().map(uncommented).collect();
+        let config = Config::from_text(&text.join("\n"), folder.path()).unwrap();
+        assert_eq!(config.web_url.as_deref(), Some("https://patients.lakeside.example"));
+        assert_eq!(config.net_advertise.len(), 1);
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("prices.csv"), "Code\n1\n").unwrap();
+        let text = "root = \"12\"\nsurplus = 1\n[hospital]\nid = \"X\"\nname = \"\"\njurisdiction = \"usa\"\n\
+            currency = \"QQQ\"\n[net]\nlisten = [\"tcp\"]\n[web]\nlisten = \"nowhere\"\nurl = \"http://x\"\n\
+            [records]\ncatalogue = \"absent.csv\"\nprices = \"prices.csv\"\n";
+        let error = Config::from_text(text, folder.path()).unwrap_err();
+        assert_eq!(error.code, Code::ConfigInvalid);
+        for key in [
+            "data: is missing",
+            "root:",
+            "surplus: is not known",
+            "hospital.id:",
+            "hospital.name:",
+            "hospital.jurisdiction:",
+            "hospital.currency:",
+            "index.addresses:",
+            "net.listen.0:",
+            "web.listen:",
+            "web.names:",
+            "web.url:",
+            "records.catalogue:",
+            "records.prices:",
+        ] {
+            assert!(error.detail.contains(key), "{key} in {}", error.detail);
+        }
+    }
+}

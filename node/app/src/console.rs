@@ -1,0 +1,362 @@
+//! From a parsed command line to its outcome. Beside a running node, commands go through its control socket; else the
+//! data folder is opened here and the same operation is carried out.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use handover_cli::{CliError, Output, Progress, Unit, init_logging, new_passphrase, passphrase};
+use handover_core::time::Clock as _;
+use handover_core::{Code, Timestamp};
+use handover_seal::{Ed25519, OsRandom, SystemClock};
+use handover_web::TlsIdentity;
+use handover_web::control::{self, ControlError, MAX_REQUEST_BYTES};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::args::{Arguments, PatientTask, RecordsTask, Task, TransferTask};
+use crate::config::{Config, usage};
+use crate::enrol::Enrolled;
+use crate::import::Imported;
+use crate::keys::{Secrets, already, make_private_folder};
+use crate::node::Node;
+use crate::operations::{
+    Carried, Checked, Command, Event, Events, Operation, PatientRegistered, RecordLine, RecordsListed,
+    Resent, TransferShown, TransfersListed, perform,
+};
+use crate::running::Running;
+use crate::show;
+
+/// What a person types a passphrase at.
+const PROMPT: &str = "Passphrase of this node's keys: ";
+/// Events that may wait to be shown.
+const EVENTS_WAITING: usize = 64;
+/// The most bytes of a file that a patient carries: as hexadecimal digits it fits a control request.
+const CARRIED_MAX_BYTES: u64 = (MAX_REQUEST_BYTES / 2 - 4096) as u64;
+
+/// Carries a command line out.
+///
+/// # Errors
+/// What the process ends with.
+pub fn main(arguments: Arguments) -> Result<(), CliError> {
+    let output = Output { json: arguments.json };
+    init_logging(arguments.json)?;
+    let config = Config::load(&arguments.config)?;
+    let staff = arguments.staff.unwrap_or_else(login);
+    let console = Console { config, passphrase_file: arguments.passphrase_file, staff, output };
+    match arguments.command {
+        Task::Init => return console.init(),
+        Task::Verify { file } => return console.verify(&file),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::new(Code::Internal, error.to_string()))?;
+    runtime.block_on(console.command(arguments.command))
+}
+
+/// The login name; who can command here could take any other, so it is a note and no proof.
+fn login() -> String {
+    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "console".to_owned())
+}
+
+struct Console {
+    config: Config,
+    passphrase_file: Option<PathBuf>,
+    staff: String,
+    output: Output,
+}
+
+impl Console {
+    async fn command(&self, task: Task) -> Result<(), CliError> {
+        match task {
+            Task::Init | Task::Verify { .. } => Ok(()),
+            Task::Run => self.run().await,
+            Task::Enrol { wait } => {
+                let operation = Operation::Enrol { wait_ms: wait.map(ms) };
+                let enrolled: Enrolled = self.call(operation, "").await?;
+                self.output.emit("handover/enrolled/1", &enrolled, |out| show::enrolled(out, &enrolled))
+            }
+            Task::Import { files, retry } => self.import(files, retry).await,
+            Task::Patient(task) => self.patient(task).await,
+            Task::Records(task) => self.records(task).await,
+            Task::Transfer(task) => self.transfer(task).await,
+            Task::Check => self.check().await,
+        }
+    }
+
+    fn init(&self) -> Result<(), CliError> {
+        let (config, now) = (&self.config, SystemClock.now());
+        let file = config.keys_file();
+        if file.exists() {
+            return Err(already(&file));
+        }
+        let passphrase = new_passphrase(self.passphrase_file.as_deref(), PROMPT)?;
+        make_private_folder(&config.data)?;
+        TlsIdentity::load_or_create(&config.data, &config.web_names, now)
+            .map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
+        let made = |fault: handover_seal::SealError| CliError::new(fault.code(), fault.to_string());
+        let secrets = Secrets::generate(&mut OsRandom).map_err(made)?;
+        // The keys last: with them the node is initialised.
+        secrets.save(&file, &passphrase, &mut OsRandom)?;
+        let made = show::Initialised::of(config, &secrets)?;
+        self.output.emit("handover/node-initialised/1", &made, |out| show::initialised(out, &made))
+    }
+
+    async fn run(&self) -> Result<(), CliError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+        let running = Running::start(self.open().await?).await?;
+        let ready = serde_json::to_string(running.ready())
+            .map_err(|error| CliError::new(Code::Internal, error.to_string()))?;
+        let mut stdout = std::io::stdout().lock();
+        let written = writeln!(stdout, "{ready}").and_then(|()| stdout.flush());
+        drop(stdout);
+        if let Err(error) = written {
+            tracing::warn!(%error, "the ready line could not be written");
+        }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        running.stop().await;
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<std::sync::Arc<Node>, CliError> {
+        let secret = passphrase(self.passphrase_file.as_deref(), PROMPT)?;
+        Node::unlock(self.config.clone(), &secret).await
+    }
+
+    async fn import(&self, files: Vec<PathBuf>, retry: bool) -> Result<(), CliError> {
+        let files = files.iter().map(|file| absolute(file)).collect::<Result<_, _>>()?;
+        let imported: Imported = self.call(Operation::Import { files, retry }, "Import").await?;
+        self.output.emit("handover/import/1", &imported, |out| show::imported(out, &imported))?;
+        if imported.unreadable_files.is_empty() {
+            return Ok(());
+        }
+        let files = imported.unreadable_files.join("\n");
+        Err(CliError::new(Code::NothingInScope, format!("nothing could be read of:\n{files}")))
+    }
+
+    async fn patient(&self, task: PatientTask) -> Result<(), CliError> {
+        match task {
+            PatientTask::Register { id } => {
+                let registered: PatientRegistered =
+                    self.call(Operation::PatientRegister { patient: id }, "").await?;
+                self.output.emit("handover/patient-registered/1", &registered, |out| {
+                    show::registered(out, &registered)
+                })
+            }
+            PatientTask::Link(carried) => self.take(&carried.file, carried.out.as_deref(), true).await,
+            PatientTask::Take(carried) => self.take(&carried.file, carried.out.as_deref(), false).await,
+            PatientTask::Info { out } => {
+                let info: Carried = self.call(Operation::PatientInfo, "").await?;
+                self.carried(info, Some(&out))
+            }
+        }
+    }
+
+    async fn take(&self, file: &Path, out: Option<&Path>, only_link: bool) -> Result<(), CliError> {
+        let content = carried_file(file)?;
+        let taken: Carried = self.call(Operation::PatientTake { content, only_link }, "").await?;
+        self.carried(taken, out)
+    }
+
+    /// Shows what was taken, and writes what goes back.
+    fn carried(&self, mut taken: Carried, out: Option<&Path>) -> Result<(), CliError> {
+        if let (Some(answer), Some(out)) = (taken.answer.take(), out) {
+            write_file(out, &answer)?;
+        }
+        self.output.emit("handover/patient-taken/1", &taken, |out| show::taken(out, &taken))
+    }
+
+    async fn records(&self, task: RecordsTask) -> Result<(), CliError> {
+        match task {
+            RecordsTask::List { patient, departments } => {
+                let listed: RecordsListed =
+                    self.call(Operation::RecordsList { patient, departments }, "").await?;
+                self.output.emit("handover/records/1", &listed, |out| show::records(out, &listed))
+            }
+            RecordsTask::Show { patient, record } => {
+                let _: RecordLine = self.call(Operation::RecordsShow { patient, record }, "").await?;
+                // The content came as events and was written as it came.
+                writeln!(std::io::stdout().lock()).or_else(|error| match error.kind() {
+                    std::io::ErrorKind::BrokenPipe => Ok(()),
+                    _ => Err(CliError::new(Code::Internal, format!("stdout: {error}"))),
+                })
+            }
+        }
+    }
+
+    async fn transfer(&self, task: TransferTask) -> Result<(), CliError> {
+        let operation = match task {
+            TransferTask::Request { id, ask, departments, from, until } => {
+                let transfer = match (id, ask) {
+                    (Some(id), _) => id,
+                    (None, Some(file)) => self.take_ask(&file).await?,
+                    (None, None) => return Err(usage("a transfer or --ask FILE is needed")),
+                };
+                let (from_ms, until_ms) = (day("--from", from)?, day("--until", until)?);
+                Operation::TransferRequest { transfer, departments, from_ms, until_ms }
+            }
+            TransferTask::List => {
+                let listed: TransfersListed = self.call(Operation::TransferList, "").await?;
+                return self
+                    .output
+                    .emit("handover/transfers/1", &listed, |out| show::transfers(out, &listed));
+            }
+            TransferTask::Show { id, wait, until, out } => {
+                let file = out.is_some();
+                let operation = Operation::TransferShow { transfer: id, wait_ms: wait.map(ms), until, file };
+                let mut shown: TransferShown = self.call(operation, "").await?;
+                if let (Some(content), Some(out)) = (shown.file.take(), out) {
+                    write_file(&out, &content)?;
+                }
+                return self.output.emit("handover/transfer/1", &shown, |out| show::transfer(out, &shown));
+            }
+            TransferTask::Resend { id } => {
+                let resent: Resent = self.call(Operation::TransferResend { transfer: id }, "").await?;
+                return self.output.emit("handover/resent/1", &resent, |out| show::resent(out, &resent));
+            }
+        };
+        let shown: TransferShown = self.call(operation, "").await?;
+        self.output.emit("handover/transfer/1", &shown, |out| show::transfer(out, &shown))
+    }
+
+    async fn take_ask(&self, file: &Path) -> Result<handover_core::TransferId, CliError> {
+        let content = carried_file(file)?;
+        let taken: Carried = self.call(Operation::PatientTake { content, only_link: false }, "").await?;
+        let transfer = taken.transfer.as_deref().and_then(|transfer| transfer.parse().ok());
+        transfer.ok_or_else(|| usage(format!("{} holds no ask for a transfer", file.display())))
+    }
+
+    async fn check(&self) -> Result<(), CliError> {
+        let checked: Checked = self.call(Operation::Check, "Check").await?;
+        self.output.emit("handover/check/1", &checked, |out| show::checked(out, &checked))?;
+        if checked.whole { Ok(()) } else { Err(CliError::new(Code::StoreDamaged, "see the report")) }
+    }
+
+    fn verify(&self, file: &Path) -> Result<(), CliError> {
+        let unreadable = |error: std::io::Error| usage(format!("{}: {error}", file.display()));
+        let bytes = fs::read(file).map_err(unreadable)?;
+        let report = handover_core::verify::verify(&bytes, &self.config.root, SystemClock.now(), &Ed25519)
+            .map_err(|fault| CliError::new(fault.code, format!("{}: {fault}", file.display())))?;
+        let verified = show::Verified::of(&report);
+        self.output.emit("handover/verified/1", &verified, |out| show::verified(out, &verified))
+    }
+
+    /// Has an operation carried out, by the running node if there is one.
+    async fn call<T: DeserializeOwned>(&self, operation: Operation, label: &str) -> Result<T, CliError> {
+        let command = Command { staff: self.staff.clone(), operation };
+        let request = serde_json::to_value(&command).map_err(|error| usage(error.to_string()))?;
+        let mut shown = Shown { output: self.output, label, progress: None, done: 0 };
+        let called = control::call(&self.config.control_socket(), &request, |event| shown.event(event)).await;
+        let value = match called {
+            Ok(value) => Ok(value),
+            Err(ControlError::NotRunning { .. }) => self.carry_out(command, &mut shown).await,
+            Err(ControlError::Refused(problem)) => {
+                Err(CliError::new(problem.code, problem.detail.unwrap_or_default()))
+            }
+            Err(fault) => Err(CliError::new(fault.code(), fault.to_string())),
+        };
+        shown.finish();
+        let other = |_| CliError::new(Code::Internal, "the running node is of another version");
+        serde_json::from_value(value?).map_err(other)
+    }
+
+    /// Opens the data folder and does it here.
+    async fn carry_out(&self, command: Command, shown: &mut Shown<'_>) -> Result<Value, CliError> {
+        let node = self.open().await?;
+        let (sender, mut events) = mpsc::channel(EVENTS_WAITING);
+        let work = async {
+            let events = Events::to(sender);
+            perform(&node, command, &events).await
+        };
+        let show = async {
+            while let Some(event) = events.recv().await {
+                shown.event(event);
+            }
+        };
+        let (done, ()) = tokio::join!(work, show);
+        node.close().await;
+        done.map_err(|error| {
+            let problem = error.problem();
+            CliError::new(problem.code, problem.detail.unwrap_or_default())
+        })
+    }
+}
+
+/// Events as they are shown: progress and what was kept aside on stderr, content on stdout.
+struct Shown<'a> {
+    output: Output,
+    label: &'a str,
+    progress: Option<Progress>,
+    done: u64,
+}
+
+impl Shown<'_> {
+    fn event(&mut self, event: Value) {
+        match serde_json::from_value(event) {
+            Ok(Event::Progress { done, total }) => {
+                let unit = if total.is_some() { Unit::Bytes } else { Unit::Items };
+                let progress =
+                    self.progress.get_or_insert_with(|| self.output.progress(self.label, unit, total));
+                progress.inc(done.saturating_sub(self.done));
+                self.done = done;
+            }
+            Ok(Event::KeptAside { file, entry, reason, kept }) => {
+                show::kept_aside(self.output.json, &file, &entry, &reason, kept);
+            }
+            Ok(Event::Content { text }) => {
+                // A reader that left is told by the line that ends the content.
+                let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            }
+            Err(_) => tracing::debug!("an event of another version was passed over"),
+        }
+    }
+
+    fn finish(self) {
+        if let Some(progress) = self.progress {
+            progress.finish();
+        }
+    }
+}
+
+const fn ms(seconds: u64) -> u64 {
+    seconds.saturating_mul(1000)
+}
+
+fn signals(error: std::io::Error) -> CliError {
+    CliError::new(Code::Internal, format!("signals: {error}"))
+}
+
+/// The running node may have another working folder.
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|error| usage(format!("{}: {error}", path.display())))
+}
+
+fn day(option: &str, text: Option<String>) -> Result<Option<i64>, CliError> {
+    let Some(text) = text else { return Ok(None) };
+    let instant = crate::import::timestamp(&text).map(Timestamp::as_millis);
+    instant.map(Some).ok_or_else(|| usage(format!("{option}: a day is written YYYY-MM-DD")))
+}
+
+/// A patient's file as hexadecimal digits.
+fn carried_file(file: &Path) -> Result<String, CliError> {
+    let fault = |reason: String| usage(format!("{}: {reason}", file.display()));
+    let length = fs::metadata(file).map_err(|error| fault(error.to_string()))?.len();
+    if length > CARRIED_MAX_BYTES {
+        return Err(CliError::new(Code::TooLarge, file.display().to_string()));
+    }
+    Ok(hex::encode(fs::read(file).map_err(|error| fault(error.to_string()))?))
+}
+
+/// Writes what came as hexadecimal digits.
+fn write_file(path: &Path, digits: &str) -> Result<(), CliError> {
+    let bytes = hex::decode(digits).map_err(|_| CliError::new(Code::Internal, "the answer was cut"))?;
+    fs::write(path, bytes)
+        .map_err(|error| CliError::new(Code::UsageInvalid, format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,90 @@
+//! Which department an encounter belongs to, kept across imports: so a record that comes in another file than its
+//! encounter still finds its department.
+//!
+//! Keys hold patient and encounter as one keyed hash.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use handover_core::Department;
+use handover_store::{Store, StoreError};
+
+use super::reading::Pending;
+use crate::error::NodeError;
+
+const SPACE: &str = "encounter-department";
+const SEPARATOR: &str = "\n";
+
+/// Looks up the records that nothing in their file placed.
+pub(super) async fn place(store: &Store, batch: &mut [Pending]) -> Result<(), NodeError> {
+    let wanted: Arc<[(usize, String)]> = batch
+        .iter()
+        .enumerate()
+        .flat_map(|(at, pending)| {
+            let patient = pending.record.patient.as_str();
+            pending.elsewhere.iter().map(move |encounter| (at, name(patient, encounter)))
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let keys = store.keys();
+    let read = store.read(move |txn| {
+        let mut found: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        for (at, name) in wanted.iter() {
+            if found.contains_key(at) {
+                continue;
+            }
+            if let Some(department) = txn.get(&keys.space(SPACE).hashed(name).build())? {
+                found.insert(*at, department);
+            }
+        }
+        Ok::<_, StoreError>(found)
+    });
+    for (at, department) in read.await? {
+        let department = String::from_utf8(department).ok().and_then(|text| text.parse::<Department>().ok());
+        if let (Some(pending), Some(department)) = (batch.get_mut(at), department) {
+            pending.record.department = department;
+        }
+    }
+    Ok(())
+}
+
+/// The encounters of a batch that have a department.
+pub(super) fn of(batch: &[Pending]) -> Vec<(String, Department)> {
+    let unassigned = Department::unassigned();
+    batch
+        .iter()
+        .filter(|pending| {
+            pending.record.resource_type == "Encounter" && pending.record.department != unassigned
+        })
+        .map(|pending| {
+            let record = &pending.record;
+            let encounter = format!("Encounter/{}", record.resource_id);
+            (name(record.patient.as_str(), &encounter), record.department.clone())
+        })
+        .collect()
+}
+
+/// Keeps them for other files.
+pub(super) async fn keep(store: &Store, encounters: Vec<(String, Department)>) -> Result<(), NodeError> {
+    if encounters.is_empty() {
+        return Ok(());
+    }
+    let keys = store.keys();
+    let write = store.write(move |txn| {
+        for (name, department) in &encounters {
+            let key = keys.space(SPACE).hashed(name).build();
+            if txn.get(&key)?.as_deref() != Some(department.as_str().as_bytes()) {
+                txn.put(&key, department.as_str().as_bytes().to_vec())?;
+            }
+        }
+        Ok::<_, StoreError>(())
+    });
+    Ok(write.await?)
+}
+
+/// Neither part has a line break.
+fn name(patient: &str, encounter: &str) -> String {
+    [patient, encounter].join(SEPARATOR)
+}

@@ -1,0 +1,166 @@
+//! `import`: FHIR files into records, in constant memory, file by file.
+//!
+//! A file is read twice on a thread of its own ([`reading`]): once for what its references lead to, once for its
+//! resources, which come over a bounded channel in batches and are filed here, each batch in one durable
+//! transaction. So an import that was killed is simply given again: what is here already is unchanged. What cannot
+//! be read is named, kept aside, and stops nothing else.
+
+mod counts;
+mod date;
+mod encounters;
+mod owners;
+mod reading;
+mod retry;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use handover_core::Code;
+use handover_core::time::MINUTE_MS;
+use handover_records::{Action, Permit, Purpose};
+use tokio::sync::mpsc;
+
+pub use counts::{Imported, RecordCounts};
+pub(crate) use date::timestamp;
+
+use crate::Node;
+use crate::error::NodeError;
+use crate::operations::{Event, Events};
+use reading::{Aside, Pending, Step};
+
+/// Steps that may wait between reading and filing; a batch is bounded in bytes.
+const STEPS_WAITING: usize = 2;
+/// A permit that ends within this is renewed.
+const PERMIT_SPARE_MS: i64 = 10 * MINUTE_MS;
+
+/// Under whom resources are filed that no patient can be found for. Not a FHIR id, so no patient has it.
+pub const HOSPITAL_WIDE: &str = "_hospital";
+
+/// Imports files, and with `retry` what was kept aside before.
+///
+/// # Errors
+/// A file that cannot be opened (nothing was read then), the store's faults, and that the node stops.
+pub(crate) async fn import(
+    node: &Node,
+    staff: &str,
+    mut files: Vec<PathBuf>,
+    retry: bool,
+    events: &Events,
+) -> Result<Imported, NodeError> {
+    let total_bytes = readable(&files)?;
+    // Of a bulk export's files by type, encounters come first: what refers to them finds its department at once.
+    files.sort_by_key(|file| !reading::label(file).to_ascii_lowercase().contains("encounter"));
+    let _turn = node.importing.acquire().await.map_err(|_| NodeError::Stopping)?;
+    let permit = node.permit(staff, Action::Import, Purpose::Import, None).await?;
+    let progress = Progress { done: 0, total: total_bytes.saturating_mul(2) };
+    let mut filing = Filing { node, staff, permit, events, imported: Imported::default(), progress };
+    if retry {
+        retry::run(&mut filing).await?;
+    }
+    for file in files {
+        filing.file(&file).await?;
+    }
+    Ok(filing.imported)
+}
+
+/// All files open; gives their bytes.
+fn readable(files: &[PathBuf]) -> Result<u64, NodeError> {
+    let mut faults = Vec::new();
+    let mut total: u64 = 0;
+    for file in files {
+        match fs::File::open(file).and_then(|opened| opened.metadata()) {
+            Ok(metadata) if metadata.is_file() => total = total.saturating_add(metadata.len()),
+            Ok(_) => faults.push(format!("{}: not a file", file.display())),
+            Err(error) => faults.push(format!("{}: {error}", file.display())),
+        }
+    }
+    if faults.is_empty() { Ok(total) } else { Err(NodeError::refused(Code::UsageInvalid, faults.join("\n"))) }
+}
+
+struct Progress {
+    done: u64,
+    total: u64,
+}
+
+/// An import under way.
+struct Filing<'a> {
+    node: &'a Node,
+    staff: &'a str,
+    permit: Permit,
+    events: &'a Events,
+    imported: Imported,
+    progress: Progress,
+}
+
+impl Filing<'_> {
+    async fn file(&mut self, file: &Path) -> Result<(), NodeError> {
+        let (sender, mut steps) = mpsc::channel(STEPS_WAITING);
+        let (path, mapping) = (file.to_owned(), Arc::clone(&self.node.mapping));
+        let reading = tokio::task::spawn_blocking(move || reading::run(&path, &mapping, &sender));
+        let label = reading::label(file);
+        let before = self.imported.records.all();
+        let aside_before = self.imported.kept_aside;
+        while let Some(step) = steps.recv().await {
+            self.step(&label, step).await?;
+            if self.node.stopping.is_cancelled() {
+                return Err(NodeError::Stopping);
+            }
+        }
+        if let Err(error) = reading.await? {
+            self.aside(&label, Aside::lost(error.to_string())).await?;
+        }
+        self.imported.files += 1;
+        if self.imported.records.all() == before && self.imported.kept_aside > aside_before {
+            self.imported.unreadable_files.push(label);
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, label: &str, step: Step) -> Result<(), NodeError> {
+        match step {
+            Step::Read(bytes) => {
+                self.progress.done = self.progress.done.saturating_add(bytes);
+                let Progress { done, total } = self.progress;
+                self.events.mention(Event::Progress { done: done.min(total), total: Some(total) });
+                Ok(())
+            }
+            Step::Batch(batch) => self.batch(batch).await,
+            Step::Aside(aside) => self.aside(label, aside).await,
+        }
+    }
+
+    /// Files a batch in one durable transaction.
+    async fn batch(&mut self, mut batch: Vec<Pending>) -> Result<(), NodeError> {
+        encounters::place(&self.node.store, &mut batch).await?;
+        self.renew().await?;
+        let encounters = encounters::of(&batch);
+        let records: Vec<_> = batch.into_iter().map(|pending| pending.record).collect();
+        self.imported.count(&records);
+        let filed = self.node.records.import(&self.permit, self.node.now(), records).await?;
+        self.imported.count_filed(&filed);
+        encounters::keep(&self.node.store, encounters).await
+    }
+
+    /// Keeps input aside and tells of it.
+    async fn aside(&mut self, file: &str, aside: Aside) -> Result<(), NodeError> {
+        self.renew().await?;
+        let Aside { entry, reason, bytes } = aside;
+        let kept = bytes.is_some();
+        if let Some(bytes) = bytes {
+            let now = self.node.now();
+            self.node.records.quarantine(&self.permit, now, file, &entry, &reason, bytes).await?;
+        }
+        self.imported.kept_aside += 1;
+        self.events.tell(Event::KeptAside { file: file.to_owned(), entry, reason, kept }).await;
+        Ok(())
+    }
+
+    /// An import may last longer than a permit.
+    async fn renew(&mut self) -> Result<(), NodeError> {
+        if self.permit.expires().since_ms(self.node.now()) < PERMIT_SPARE_MS {
+            self.permit = self.node.permit(self.staff, Action::Import, Purpose::Import, None).await?;
+        }
+        Ok(())
+    }
+}

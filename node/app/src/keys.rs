@@ -1,0 +1,193 @@
+//! The hospital's secrets: made once by `init`, sealed together in one file under the passphrase, so that opening
+//! them stretches it once.
+//!
+//! Layout of the sealed plaintext: format (1 byte), then the seeds and keys of 32 bytes each in the order of
+//! [`Secrets`], then the RSA key as PKCS#8 DER to the end. Nothing is ever overwritten.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use handover_cli::CliError;
+use handover_core::{Code, Random};
+use handover_seal::keyfile::{KdfParams, Unlock, open_keyfile, read_private, seal_keyfile, write_private};
+use handover_seal::{RsaPrivateKey, SealError, Secret32, SigningKey};
+use handover_store::CellKey;
+use zeroize::Zeroizing;
+
+const FORMAT: u8 = 1;
+const SEED_BYTES: usize = 32;
+
+/// Everything that only this node may know.
+pub struct Secrets {
+    /// Seed of the hospital's Ed25519 signing key.
+    signing_seed: Secret32,
+    /// Seed of this process' libp2p key.
+    net_seed: Secret32,
+    /// What encrypts the store's values.
+    cell_key: Secret32,
+    /// What wraps the departments' keys.
+    hospital_key: Secret32,
+    /// The RSA key, PKCS#8 DER.
+    rsa_pkcs8: Zeroizing<Vec<u8>>,
+}
+
+impl Secrets {
+    /// New keys. Making the RSA key takes from a tenth of a second to several.
+    ///
+    /// # Errors
+    /// [`SealError::InvalidKey`] if no RSA key could be made.
+    pub fn generate(random: &mut dyn Random) -> Result<Self, SealError> {
+        Ok(Self {
+            signing_seed: Secret32::generate(random),
+            net_seed: Secret32::generate(random),
+            cell_key: Secret32::generate(random),
+            hospital_key: Secret32::generate(random),
+            rsa_pkcs8: RsaPrivateKey::generate(random)?.pkcs8_der().clone(),
+        })
+    }
+
+    /// The hospital's signing key.
+    #[must_use]
+    pub fn signing(&self) -> SigningKey {
+        SigningKey::from_seed(&self.signing_seed)
+    }
+
+    /// The key that proves this process on connections.
+    #[must_use]
+    pub fn net(&self) -> SigningKey {
+        SigningKey::from_seed(&self.net_seed)
+    }
+
+    /// Its seed.
+    #[must_use]
+    pub fn net_seed(&self) -> Zeroizing<[u8; SEED_BYTES]> {
+        Zeroizing::new(*self.net_seed.expose())
+    }
+
+    /// The store's key.
+    #[must_use]
+    pub fn cell_key(&self) -> CellKey {
+        CellKey::from_bytes(*self.cell_key.expose())
+    }
+
+    /// The records' key.
+    #[must_use]
+    pub fn hospital_key(&self) -> Secret32 {
+        self.hospital_key.clone()
+    }
+
+    /// The RSA key.
+    ///
+    /// # Errors
+    /// [`SealError::InvalidKey`] if what was kept is none.
+    pub fn rsa(&self) -> Result<RsaPrivateKey, SealError> {
+        RsaPrivateKey::from_pkcs8_der(&self.rsa_pkcs8)
+    }
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let seeds = [&self.signing_seed, &self.net_seed, &self.cell_key, &self.hospital_key];
+        // Room for everything at once: a buffer that grows leaves copies behind.
+        let mut bytes =
+            Zeroizing::new(Vec::with_capacity(1 + seeds.len() * SEED_BYTES + self.rsa_pkcs8.len()));
+        bytes.push(FORMAT);
+        for seed in seeds {
+            bytes.extend_from_slice(seed.expose());
+        }
+        bytes.extend_from_slice(&self.rsa_pkcs8);
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, SealError> {
+        let (&FORMAT, mut rest) = bytes.split_first().ok_or(SealError::KeyFile)? else {
+            return Err(SealError::KeyFileParameters);
+        };
+        let mut next = || {
+            let (seed, after) = rest.split_at_checked(SEED_BYTES).ok_or(SealError::KeyFile)?;
+            rest = after;
+            Secret32::from_slice(seed)
+        };
+        Ok(Self {
+            signing_seed: next()?,
+            net_seed: next()?,
+            cell_key: next()?,
+            hospital_key: next()?,
+            rsa_pkcs8: Zeroizing::new(rest.to_vec()),
+        })
+    }
+
+    /// Seals them into a new file.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] if there is one already; what could not be written.
+    pub fn save(&self, path: &Path, passphrase: &str, random: &mut dyn Random) -> Result<(), CliError> {
+        if let Some(folder) = path.parent() {
+            make_private_folder(folder)?;
+        }
+        let sealed =
+            seal_keyfile(&Unlock::Passphrase(passphrase), &self.to_bytes(), KdfParams::default(), random)
+                .map_err(|fault| key_fault(path, &fault))?;
+        write_private(path, &sealed).map_err(|fault| match &fault {
+            SealError::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => already(path),
+            _ => key_fault(path, &fault),
+        })
+    }
+
+    /// Opens what [`Secrets::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Code::KeyUnavailable`]: no such file, a wrong passphrase, a file that others can read.
+    pub fn load(path: &Path, passphrase: &str) -> Result<Self, CliError> {
+        let sealed = read_private(path).map_err(|fault| key_fault(path, &fault))?;
+        open_keyfile(&Unlock::Passphrase(passphrase), &sealed)
+            .and_then(|bytes| Self::from_bytes(&bytes))
+            .map_err(|fault| key_fault(path, &fault))
+    }
+}
+
+/// Makes a folder, and those above it, for this user only.
+///
+/// # Errors
+/// [`Code::StoreUnavailable`].
+pub fn make_private_folder(folder: &Path) -> Result<(), CliError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| CliError::new(Code::StoreUnavailable, format!("{}: {error}", folder.display())))
+}
+
+/// There are keys already.
+pub(crate) fn already(path: &Path) -> CliError {
+    CliError::new(Code::Conflict, format!("{} exists: this node has its keys already", path.display()))
+        .with_next("Nothing was changed. To begin anew, use another data folder.")
+}
+
+fn key_fault(path: &Path, fault: &SealError) -> CliError {
+    let missing = matches!(fault, SealError::Io(error) if error.kind() == std::io::ErrorKind::NotFound);
+    let error = CliError::new(Code::KeyUnavailable, format!("{}: {fault}", path.display()));
+    if missing { error.with_next("Run init first.") } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_seal::OsRandom;
+
+    use super::*;
+
+    #[test]
+    fn keys_come_back_and_are_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys").join("keys.sealed");
+        let made = Secrets::generate(&mut OsRandom).unwrap();
+        made.save(&path, "correct horse", &mut OsRandom).unwrap();
+        let read = Secrets::load(&path, "correct horse").unwrap();
+        assert_eq!(read.to_bytes(), made.to_bytes());
+        assert_eq!(read.rsa().unwrap().public(), made.rsa().unwrap().public());
+        assert_eq!(made.save(&path, "other", &mut OsRandom).unwrap_err().code, Code::Conflict);
+        for (path, passphrase) in [(path.as_path(), "wrong"), (Path::new("/nonexistent/keys"), "x")] {
+            let error = Secrets::load(path, passphrase).err().unwrap();
+            assert_eq!(error.code, Code::KeyUnavailable);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the node does on command. A command is an [`Operation`] whether it comes over the control socket of the
+//! running node or from a process that opened the data folder itself: the code that carries it out is the same.
+
+mod check;
+mod patients;
+mod records;
+mod transfers;
+
+use std::path::PathBuf;
+
+use handover_core::Timestamp;
+use handover_core::id::{Department, TransferId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+pub use check::Checked;
+pub use patients::{Carried, PatientRegistered};
+pub use records::{RecordLine, RecordsListed};
+pub use transfers::{Resent, TransferShown, TransfersListed};
+
+use crate::Node;
+use crate::error::NodeError;
+use crate::{enrol, import};
+
+/// Who commands, and what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Command {
+    /// The account's name, for the audit log.
+    pub staff: String,
+    /// What is to be done.
+    pub operation: Operation,
+}
+
+/// Everything that can be commanded. Artefacts are carried as hexadecimal digits, paths are absolute.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Operation {
+    /// Asks the federation to admit the hospital, or tells it of a changed profile.
+    Enrol {
+        /// Until the directory has this hospital as active, or this has passed.
+        wait_ms: Option<u64>,
+    },
+    /// Brings records in.
+    Import {
+        /// FHIR files.
+        files: Vec<PathBuf>,
+        /// Also what was kept aside earlier.
+        retry: bool,
+    },
+    /// Registers a patient; gives the link code.
+    PatientRegister {
+        /// The hospital's own identifier.
+        patient: String,
+    },
+    /// Takes what a patient carries: a link, an ask, a consent, a release, a refusal, a revocation.
+    PatientTake {
+        /// The envelope.
+        content: String,
+        /// Nothing but a link is wanted.
+        only_link: bool,
+    },
+    /// What a wallet needs to know of this hospital.
+    PatientInfo,
+    /// Lists a patient's records.
+    RecordsList {
+        /// The hospital's own identifier.
+        patient: String,
+        /// Only these; empty: all.
+        departments: Vec<Department>,
+    },
+    /// Shows a record's content, as [`Event::Content`].
+    RecordsShow {
+        /// The hospital's own identifier.
+        patient: String,
+        /// The record, or one of its versions.
+        record: String,
+    },
+    /// Asks the source for what a patient's ask is about.
+    TransferRequest {
+        /// The transfer.
+        transfer: TransferId,
+        /// Only these departments; empty: all.
+        departments: Vec<Department>,
+        /// Only records dated at or after this, in milliseconds since the epoch.
+        from_ms: Option<i64>,
+        /// Only records dated before this.
+        until_ms: Option<i64>,
+    },
+    /// Lists transfers and the asks that wait for the desk.
+    TransferList,
+    /// Shows a transfer.
+    TransferShow {
+        /// The transfer.
+        transfer: TransferId,
+        /// Waits for `until` at most this long.
+        wait_ms: Option<u64>,
+        /// A phase's word; absent: until it is over.
+        until: Option<String>,
+        /// With the file that anybody can verify offline.
+        file: bool,
+    },
+    /// Sends a transfer's dead letters again.
+    TransferResend {
+        /// The transfer.
+        transfer: TransferId,
+    },
+    /// Checks that everything stored is whole.
+    Check,
+}
+
+/// What happens while an operation runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// How far it is.
+    Progress {
+        /// Bytes or items done.
+        done: u64,
+        /// Of how many, if that is known.
+        total: Option<u64>,
+    },
+    /// Input that could not be read.
+    KeptAside {
+        /// The file.
+        file: String,
+        /// Which entry.
+        entry: String,
+        /// Why.
+        reason: String,
+        /// Whether it was kept for a second try; if not, it is in the file only.
+        kept: bool,
+    },
+    /// A piece of content.
+    Content {
+        /// Text.
+        text: String,
+    },
+}
+
+/// Where events go. Whoever does not listen any more misses them, no more.
+#[derive(Clone)]
+pub struct Events(Option<mpsc::Sender<Value>>);
+
+impl Events {
+    /// To a channel.
+    #[must_use]
+    pub const fn to(sender: mpsc::Sender<Value>) -> Self {
+        Self(Some(sender))
+    }
+
+    /// Nowhere.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Tells, waiting for a slow listener.
+    pub async fn tell(&self, event: Event) {
+        if let (Some(sender), Ok(value)) = (&self.0, serde_json::to_value(event)) {
+            // A listener that left is no reason to stop.
+            let _ = sender.send(value).await;
+        }
+    }
+
+    /// Tells unless the listener is slow: for progress, of which the next is as good.
+    pub fn mention(&self, event: Event) {
+        if let (Some(sender), Ok(value)) = (&self.0, serde_json::to_value(event)) {
+            let _ = sender.try_send(value);
+        }
+    }
+}
+
+/// Carries a command out.
+///
+/// # Errors
+/// [`NodeError`], whose code decides the command's exit code.
+pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<Value, NodeError> {
+    let Command { staff, operation } = command;
+    match operation {
+        Operation::Enrol { wait_ms } => answer(&enrol::enrol(node, wait_ms).await?),
+        Operation::Import { files, retry } => {
+            answer(&import::import(node, &staff, files, retry, events).await?)
+        }
+        Operation::PatientRegister { patient } => answer(&patients::register(node, &staff, &patient).await?),
+        Operation::PatientTake { content, only_link } => {
+            answer(&patients::take(node, &content, only_link).await?)
+        }
+        Operation::PatientInfo => answer(&patients::info(node)?),
+        Operation::RecordsList { patient, departments } => {
+            answer(&records::list(node, &staff, &patient, departments).await?)
+        }
+        Operation::RecordsShow { patient, record } => {
+            answer(&records::show(node, &staff, &patient, &record, events).await?)
+        }
+        Operation::TransferRequest { transfer, departments, from_ms, until_ms } => {
+            let period = (from_ms.map(Timestamp::from_millis), until_ms.map(Timestamp::from_millis));
+            answer(&transfers::request(node, transfer, departments, period).await?)
+        }
+        Operation::TransferList => answer(&transfers::list(node).await?),
+        Operation::TransferShow { transfer, wait_ms, until, file } => {
+            answer(&transfers::show(node, transfer, wait_ms, until.as_deref(), file).await?)
+        }
+        Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),
+        Operation::Check => answer(&check::check(node, &staff, events).await?),
+    }
+}
+
+fn answer(value: &impl Serialize) -> Result<Value, NodeError> {
+    serde_json::to_value(value).map_err(|_| NodeError::TaskEnded)
+}

@@ -1,0 +1,81 @@
+//! The desk: registering patients, and taking in what they carry on files instead of sending it.
+
+use handover_core::Code;
+use handover_core::artefact::patient::{Ask, AskKind, PatientLink};
+use handover_core::artefact::{Payload as _, Signed, peek_type};
+use handover_records::LocalPatient;
+use serde::{Deserialize, Serialize};
+
+use crate::Node;
+use crate::error::NodeError;
+
+/// A patient was registered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PatientRegistered {
+    /// The hospital's own identifier.
+    pub patient: String,
+    /// What the patient links themselves with; shown once.
+    pub link_code: String,
+}
+
+/// What became of what a patient carried.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Carried {
+    /// The artefact's type, for example `handover/consent/1`.
+    pub kind: String,
+    /// The transfer that an ask is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<String>,
+    /// What the patient takes back, as hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
+/// The hospital's own identifier of a patient.
+pub(super) fn local(patient: &str) -> Result<LocalPatient, NodeError> {
+    patient.parse().map_err(|_| {
+        NodeError::refused(Code::UsageInvalid, "a patient identifier has 1 to 128 printable characters")
+    })
+}
+
+pub(super) async fn register(
+    node: &Node,
+    staff: &str,
+    patient: &str,
+) -> Result<PatientRegistered, NodeError> {
+    let link_code = node.exchange.register_patient(staff, &local(patient)?).await?;
+    Ok(PatientRegistered { patient: patient.to_owned(), link_code })
+}
+
+pub(super) async fn take(node: &Node, content: &str, only_link: bool) -> Result<Carried, NodeError> {
+    let content = hex::decode(content)
+        .map_err(|_| NodeError::refused(Code::Malformed, "the file's content was cut"))?;
+    // What is no envelope can only be a revocation, which the exchange reads itself.
+    let kind = peek_type(&content).unwrap_or_else(|_| "handover/revocation/1".to_owned());
+    let carried = |transfer: Option<String>, answer: Option<Vec<u8>>| Carried {
+        kind: kind.clone(),
+        transfer,
+        answer: answer.map(hex::encode),
+    };
+    if kind == PatientLink::TYPE {
+        return Ok(carried(None, Some(node.exchange.link(content).await?)));
+    }
+    if only_link {
+        return Err(NodeError::refused(Code::UsageInvalid, format!("the file holds a {kind}, not a link")));
+    }
+    if kind == Ask::TYPE {
+        let claimed = Signed::<Ask>::read(&content).map_err(|fault| NodeError::from(fault.code()))?;
+        return Ok(match claimed.claim().kind {
+            AskKind::Locate => carried(None, Some(node.exchange.locate(content).await?)),
+            AskKind::Inbox => carried(None, Some(node.exchange.inbox(content).await?)),
+            AskKind::Transfer => carried(Some(node.exchange.take_ask(content).await?.to_string()), None),
+        });
+    }
+    node.exchange.patient_artefact(content).await?;
+    Ok(carried(None, None))
+}
+
+pub(super) fn info(node: &Node) -> Result<Carried, NodeError> {
+    let info = node.exchange.hospital_info()?;
+    Ok(Carried { kind: "hospital-info".to_owned(), transfer: None, answer: Some(hex::encode(info)) })
+}

@@ -1,0 +1,193 @@
+//! Transfers at the desk: requesting, listing, waiting for and showing them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handover_core::artefact::patient::Scope;
+use handover_core::codec::Extensions;
+use handover_core::id::{Department, TransferId};
+use handover_core::transfer::{Phase, Role};
+use handover_core::{Code, Timestamp};
+use handover_dossier::Row;
+use handover_exchange::{Asked, TransferView};
+use serde::{Deserialize, Serialize};
+
+use crate::Node;
+use crate::error::NodeError;
+
+/// The state of an ask that waits for the desk.
+const ASKED: &str = "asked";
+const PAGE: usize = 500;
+
+/// A transfer as far as it is known here.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TransferShown {
+    /// The transfer.
+    pub transfer: String,
+    /// `asked` or a phase.
+    pub state: String,
+    /// Why it ended, if for a reason.
+    pub reason: Option<String>,
+    /// `source` or `destination`.
+    pub role: String,
+    /// The patient in the federation.
+    pub patient: String,
+    /// Who holds the records.
+    pub source: String,
+    /// Who gets them.
+    pub destination: String,
+    /// When it began here (RFC 3339).
+    pub created: Option<String>,
+    /// When its state last changed here.
+    pub updated: Option<String>,
+    /// Parcels that wait to go out.
+    pub waiting: usize,
+    /// Parcels that were refused for good.
+    pub dead_letters: usize,
+    /// Records by department.
+    pub departments: Option<BTreeMap<String, u64>>,
+    /// All records.
+    pub records: Option<u64>,
+    /// Tests with a price.
+    pub tests_priced: Option<u64>,
+    /// Tests without.
+    pub tests_unpriced: Option<u64>,
+    /// Sum of the prices.
+    pub basis: Option<String>,
+    /// The fee.
+    pub fee: Option<String>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    /// `patient` or `hospital`.
+    pub payer: Option<String>,
+    /// Bytes of the package as it travels.
+    pub package_bytes: Option<u64>,
+    /// What anybody can verify offline, as hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// Transfers and asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransfersListed {
+    /// Asks first, then transfers, oldest first.
+    pub transfers: Vec<TransferShown>,
+}
+
+/// Dead letters are on their way again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Resent {
+    /// The transfer.
+    pub transfer: String,
+    /// How many.
+    pub resent: usize,
+}
+
+impl TransferShown {
+    fn of_row(row: &Row) -> Self {
+        Self {
+            transfer: row.transfer.to_string(),
+            state: row.state.phase.to_string(),
+            reason: row.state.reason.map(|code| code.to_string()),
+            role: row.role.to_string(),
+            patient: row.patient.to_string(),
+            source: row.source.to_string(),
+            destination: row.destination.to_string(),
+            created: Some(row.created.to_string()),
+            updated: Some(row.updated.to_string()),
+            ..Self::default()
+        }
+    }
+
+    fn of_view(view: TransferView) -> Self {
+        let mut shown =
+            Self { waiting: view.waiting, dead_letters: view.dead_letters, ..Self::of_row(&view.row) };
+        if let Some(details) = view.details {
+            let departments = details.departments.into_iter().map(|(name, count)| (name.to_string(), count));
+            shown.departments = Some(departments.collect());
+            shown.records = Some(details.records);
+            shown.tests_priced = Some(details.tests_priced);
+            shown.tests_unpriced = Some(details.tests_unpriced);
+            shown.basis = Some(details.basis);
+            shown.fee = Some(details.fee.to_decimal_string());
+            shown.currency = Some(details.fee.currency().to_string());
+            shown.payer = Some(details.payer.to_string());
+            shown.package_bytes = details.package_bytes;
+        }
+        shown
+    }
+
+    fn of_ask(ask: &Asked, here: &str) -> Self {
+        Self {
+            transfer: ask.transfer.to_string(),
+            state: ASKED.to_owned(),
+            role: Role::Destination.to_string(),
+            patient: ask.patient.to_string(),
+            source: ask.source.to_string(),
+            destination: here.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+pub(super) async fn request(
+    node: &Node,
+    transfer: TransferId,
+    departments: Vec<Department>,
+    (from, until): (Option<Timestamp>, Option<Timestamp>),
+) -> Result<TransferShown, NodeError> {
+    let departments = (!departments.is_empty()).then_some(departments);
+    let scope = Scope { departments, from, until, extensions: Extensions::default() };
+    node.exchange.request(transfer, scope).await?;
+    Ok(TransferShown::of_view(node.exchange.transfer(transfer).await?))
+}
+
+pub(super) async fn list(node: &Node) -> Result<TransfersListed, NodeError> {
+    let asks = node.exchange.asks().await?;
+    let here = node.hospital().as_str();
+    let mut transfers: Vec<TransferShown> = asks.iter().map(|ask| TransferShown::of_ask(ask, here)).collect();
+    let mut after = None;
+    loop {
+        let page = node.exchange.transfers(after, PAGE).await?;
+        after = page.last().map(|row| row.transfer);
+        transfers.extend(page.iter().map(TransferShown::of_row));
+        if page.len() < PAGE {
+            return Ok(TransfersListed { transfers });
+        }
+    }
+}
+
+pub(super) async fn show(
+    node: &Node,
+    transfer: TransferId,
+    wait_ms: Option<u64>,
+    until: Option<&str>,
+    file: bool,
+) -> Result<TransferShown, NodeError> {
+    let phase = until.map_or(Ok(Phase::Filed), str::parse);
+    let phase =
+        phase.map_err(|_| NodeError::refused(Code::UsageInvalid, "--until names no phase of a transfer"))?;
+    if let Some(wait_ms) = wait_ms {
+        node.exchange.wait_for(transfer, phase, Duration::from_millis(wait_ms)).await?;
+    }
+    match node.exchange.transfer(transfer).await {
+        Ok(view) => {
+            let mut shown = TransferShown::of_view(view);
+            if file {
+                shown.file = Some(hex::encode(node.exchange.transfer_file(transfer).await?));
+            }
+            Ok(shown)
+        }
+        Err(fault) if fault.code() == Code::UnknownTransfer => {
+            let asks = node.exchange.asks().await?;
+            let ask = asks.iter().find(|ask| ask.transfer == transfer).ok_or(fault)?;
+            Ok(TransferShown::of_ask(ask, node.hospital().as_str()))
+        }
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+pub(super) async fn resend(node: &Node, transfer: TransferId) -> Result<Resent, NodeError> {
+    let resent = node.exchange.resend(transfer).await?;
+    Ok(Resent { transfer: transfer.to_string(), resent })
+}

@@ -1,0 +1,89 @@
+//! What the hospital says of itself in the directory, kept with its number, so that the same profile is sent as the
+//! same artefact and a changed one counts up.
+
+use handover_core::artefact::federation::HospitalProfile;
+use handover_core::artefact::{Payload as _, Signed, Verified};
+use handover_core::codec::Extensions;
+use handover_core::{Code, artefact::peek_type};
+use handover_net::peer_id;
+use handover_seal::Ed25519;
+use handover_store::StoreError;
+
+use crate::Node;
+use crate::error::NodeError;
+
+const SPACE: &str = "own-profile";
+
+/// Whether two profiles say the same, numbers and times apart.
+pub(crate) fn says_the_same(one: &HospitalProfile, other: &HospitalProfile) -> bool {
+    let plain = |profile: &HospitalProfile| HospitalProfile {
+        number: 0,
+        issued: handover_core::Timestamp::from_millis(0),
+        ..profile.clone()
+    };
+    plain(one) == plain(other)
+}
+
+/// What holds now: needs the running node's addresses.
+pub(crate) fn wanted(node: &Node) -> Result<HospitalProfile, NodeError> {
+    let live = node.live()?;
+    let mut addresses = node.config.net_advertise.clone();
+    if addresses.is_empty() {
+        addresses = live.net.addresses();
+    }
+    let own = peer_id(&live.net.peer_key())?;
+    for address in &mut addresses {
+        if !address.contains("/p2p/") {
+            address.push_str("/p2p/");
+            address.push_str(&own);
+        }
+    }
+    addresses.sort();
+    let hospital = &node.config.hospital;
+    Ok(HospitalProfile {
+        hospital: hospital.id.clone(),
+        number: 0,
+        name: hospital.name.clone(),
+        rsa_key: node.secrets.rsa()?.public().spki_der().to_vec().into(),
+        addresses,
+        patient_url: live.patient_url.clone(),
+        currency: hospital.currency,
+        jurisdiction: hospital.jurisdiction.clone(),
+        issued: node.now(),
+        extensions: Extensions::default(),
+    })
+}
+
+/// The signed profile that holds now: the one that was sent last if it still says the same, else a new one with a
+/// higher number than any before. Durable before it is given.
+pub(crate) async fn signed(node: &Node) -> Result<Verified<HospitalProfile>, NodeError> {
+    let profile = wanted(node)?;
+    let key = node.store.keys().space(SPACE).build();
+    let probe = key.clone();
+    let kept = node.store.read(move |txn| txn.get(&probe));
+    let kept: Result<Option<Vec<u8>>, StoreError> = kept.await;
+    let last = kept?.map(|envelope| read_own(node, &envelope)).transpose()?;
+    let listed =
+        node.directories.held().ok().and_then(|held| Some(held.member(node.hospital()).ok()?.profile.number));
+    let sent = last.as_ref().map_or(0, |last| last.number);
+    if let Some(last) =
+        last.filter(|last| says_the_same(last, &profile) && listed.is_none_or(|listed| listed <= last.number))
+    {
+        return Ok(last);
+    }
+    let number = sent.max(listed.unwrap_or(0)).saturating_add(1);
+    let signed = Verified::sign(HospitalProfile { number, ..profile }, &node.secrets.signing());
+    let envelope = signed.envelope().to_vec();
+    let write = node.store.write(move |txn| txn.put(&key, envelope.clone()));
+    let written: Result<(), StoreError> = write.await;
+    written?;
+    Ok(signed)
+}
+
+fn read_own(node: &Node, envelope: &[u8]) -> Result<Verified<HospitalProfile>, NodeError> {
+    debug_assert!(peek_type(envelope).is_ok_and(|kind| kind == HospitalProfile::TYPE));
+    let damaged = |_| NodeError::from(Code::StoreDamaged);
+    Signed::<HospitalProfile>::read(envelope)
+        .and_then(|signed| signed.verify(&node.secrets.signing().public(), &Ed25519))
+        .map_err(damaged)
+}

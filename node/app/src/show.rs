@@ -1,0 +1,228 @@
+//! Answers as people read them.
+
+use std::io::{self, Write};
+
+use handover_cli::CliError;
+use handover_core::verify::Report;
+use handover_net::peer_id;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::enrol::Enrolled;
+use crate::import::Imported;
+use crate::keys::Secrets;
+use crate::operations::{
+    Carried, Checked, PatientRegistered, RecordsListed, Resent, TransferShown, TransfersListed,
+};
+
+type Out<'a> = &'a mut dyn Write;
+
+/// What `init` made; public halves only.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Initialised {
+    hospital: String,
+    data: String,
+    /// Thumbprint of the signing key, to be compared by another way before the root signs.
+    key: String,
+    rsa_key: String,
+    peer: String,
+}
+
+impl Initialised {
+    pub(crate) fn of(config: &Config, secrets: &Secrets) -> Result<Self, CliError> {
+        let rsa = secrets.rsa().map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
+        let peer = peer_id(&secrets.net().public());
+        Ok(Self {
+            hospital: config.hospital.id.to_string(),
+            data: config.data.display().to_string(),
+            key: secrets.signing().public().thumbprint().to_string(),
+            rsa_key: rsa.public().thumbprint().to_string(),
+            peer: peer.map_err(|fault| CliError::new(fault.code(), fault.to_string()))?,
+        })
+    }
+}
+
+pub(crate) fn initialised(out: Out<'_>, made: &Initialised) -> io::Result<()> {
+    writeln!(out, "{} is initialised in {}.", made.hospital, made.data)?;
+    writeln!(out, "Signing key: {}", made.key)?;
+    writeln!(out, "Next: run, then enrol. Compare the signing key with the operators before the root signs.")
+}
+
+pub(crate) fn enrolled(out: Out<'_>, enrolled: &Enrolled) -> io::Result<()> {
+    let Enrolled { hospital, key, profile, status } = enrolled;
+    writeln!(out, "{hospital}: {status} (profile {profile}, signing key {key})")
+}
+
+pub(crate) fn registered(out: Out<'_>, registered: &PatientRegistered) -> io::Result<()> {
+    writeln!(out, "{} is registered. Link code, for 24 hours: {}", registered.patient, registered.link_code)
+}
+
+pub(crate) fn taken(out: Out<'_>, taken: &Carried) -> io::Result<()> {
+    match &taken.transfer {
+        Some(transfer) => writeln!(out, "Taken: {} for transfer {transfer}", taken.kind)?,
+        None => writeln!(out, "Taken: {}", taken.kind)?,
+    }
+    taken
+        .answer
+        .as_ref()
+        .map_or(Ok(()), |_| writeln!(out, "There is an answer for the patient: give --out FILE."))
+}
+
+pub(crate) fn imported(out: Out<'_>, imported: &Imported) -> io::Result<()> {
+    let counts = imported.records;
+    writeln!(
+        out,
+        "{} files: {} records new, {} unchanged, {} with a new version",
+        imported.files,
+        counts.new,
+        counts.unchanged,
+        counts.new_versions + counts.current_again
+    )?;
+    for (department, count) in &imported.departments {
+        writeln!(out, "  {department:<24} {count:>9}")?;
+    }
+    if imported.kept_aside > 0 {
+        writeln!(out, "{} entries could not be read and are named above", imported.kept_aside)?;
+    }
+    Ok(())
+}
+
+/// On stderr: a line for people, or a JSON object.
+pub(crate) fn kept_aside(json: bool, file: &str, entry: &str, reason: &str, kept: bool) {
+    let mut stderr = io::stderr().lock();
+    // What cannot be written to stderr cannot be told there either; the counts still tell.
+    let _ = if json {
+        let document = serde_json::json!({
+            "schema": "handover/kept-aside/1", "file": file, "entry": entry, "reason": reason, "kept": kept,
+        });
+        writeln!(stderr, "{document}")
+    } else {
+        let kept = if kept { "kept aside" } else { "not kept: it is in the file only" };
+        writeln!(stderr, "{file}: {entry}: {reason} ({kept})")
+    };
+}
+
+pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
+    for line in &listed.records {
+        let date = line.date.as_deref().and_then(|date| date.get(..10)).unwrap_or("-");
+        writeln!(
+            out,
+            "{} {:<16} {:<24} {:<10} {:>9} v{} {} {}",
+            line.record,
+            line.department,
+            line.resource_type,
+            date,
+            line.bytes,
+            line.version,
+            line.origin,
+            line.id
+        )?;
+    }
+    for (department, count) in &listed.departments {
+        writeln!(out, "  {department:<24} {count:>9}")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn transfers(out: Out<'_>, listed: &TransfersListed) -> io::Result<()> {
+    listed.transfers.iter().try_for_each(|transfer| line(out, transfer))
+}
+
+fn line(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
+    let reason = shown.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let TransferShown { transfer, state, source, destination, patient, .. } = shown;
+    let patient = patient.get(..12).unwrap_or(patient);
+    writeln!(out, "{transfer} {state}{reason} {source} -> {destination} patient {patient}")
+}
+
+pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
+    line(out, shown)?;
+    for (department, count) in shown.departments.iter().flatten() {
+        writeln!(out, "  {department:<24} {count:>9}")?;
+    }
+    if let (Some(fee), Some(currency), Some(basis), Some(payer)) =
+        (&shown.fee, &shown.currency, &shown.basis, &shown.payer)
+    {
+        let (priced, unpriced) = (shown.tests_priced.unwrap_or(0), shown.tests_unpriced.unwrap_or(0));
+        writeln!(out, "  tests: {priced} priced, {unpriced} without a price; {basis} {currency} in all")?;
+        writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?;
+    }
+    if shown.waiting > 0 || shown.dead_letters > 0 {
+        writeln!(out, "  {} parcels wait, {} were refused for good", shown.waiting, shown.dead_letters)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn resent(out: Out<'_>, resent: &Resent) -> io::Result<()> {
+    writeln!(out, "{}: {} parcels are on their way again", resent.transfer, resent.resent)
+}
+
+pub(crate) fn checked(out: Out<'_>, checked: &Checked) -> io::Result<()> {
+    writeln!(
+        out,
+        "{} cells, {} patients, {} records in {} versions, {} blobs, {} audit lines: {}",
+        checked.cells,
+        checked.patients,
+        checked.records,
+        checked.versions,
+        checked.blobs,
+        checked.audit_lines,
+        if checked.whole { "whole" } else { "DAMAGED" }
+    )?;
+    for key in &checked.damaged_keys {
+        writeln!(out, "  damaged cell {key}")?;
+    }
+    for fault in &checked.faulty {
+        writeln!(out, "  {fault}")?;
+    }
+    checked.audit_broken_at.map_or(Ok(()), |line| writeln!(out, "  the audit log is broken at line {line}"))
+}
+
+/// A transfer's file that verified.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Verified {
+    transfer: String,
+    patient: String,
+    source: String,
+    destination: String,
+    steps: Vec<VerifiedStep>,
+    fee: Option<String>,
+    currency: Option<String>,
+    records_filed: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct VerifiedStep {
+    artefact: String,
+    hash: String,
+    issued: Option<String>,
+}
+
+impl Verified {
+    pub(crate) fn of(report: &Report) -> Self {
+        let step = |step: &handover_core::verify::StepReport| VerifiedStep {
+            artefact: step.artefact.clone(),
+            hash: step.hash.to_string(),
+            issued: step.issued.map(|issued| issued.to_string()),
+        };
+        Self {
+            transfer: report.transfer.to_string(),
+            patient: report.patient.to_string(),
+            source: report.source.to_string(),
+            destination: report.destination.to_string(),
+            steps: report.steps.iter().map(step).collect(),
+            fee: report.fee.map(|fee| fee.to_decimal_string()),
+            currency: report.fee.map(|fee| fee.currency().to_string()),
+            records_filed: report.records_filed,
+        }
+    }
+}
+
+pub(crate) fn verified(out: Out<'_>, verified: &Verified) -> io::Result<()> {
+    let Verified { transfer, source, destination, .. } = verified;
+    writeln!(out, "Transfer {transfer}, {source} -> {destination}: every artefact verifies.")?;
+    for VerifiedStep { artefact, hash, issued } in &verified.steps {
+        writeln!(out, "  {artefact:<36} {} {hash}", issued.as_deref().unwrap_or("-"))?;
+    }
+    Ok(())
+}

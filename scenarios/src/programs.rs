@@ -1,0 +1,105 @@
+//! The three programs that a world is made of: built first, found where cargo says that they are.
+//!
+//! Must not know what the programs do.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+
+/// The packages; each has one binary of the same name.
+const PACKAGES: [&str; 3] = ["handover-index", "handover-node", "handover-patient"];
+/// The workspace's manifest, as it lay when this package was built.
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+
+/// Where the programs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// `handover-index`.
+    pub index: PathBuf,
+    /// `handover-node`.
+    pub node: PathBuf,
+    /// `handover-patient`.
+    pub patient: PathBuf,
+}
+
+impl Programs {
+    /// Builds the programs in the profile that this program was built in. Cargo's own words go to stderr.
+    ///
+    /// Where the sources are no longer there, the programs beside this one are taken.
+    ///
+    /// # Errors
+    /// They do not build, or there are neither sources nor programs.
+    pub fn build() -> Result<Self> {
+        let beside = folder_of_this()?;
+        if !Path::new(MANIFEST).exists() {
+            return Self::found(|name| Some(beside.join(name)).filter(|path| path.exists()))
+                .with_context(|| format!("neither {MANIFEST} nor programs in {}", beside.display()));
+        }
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut command = Command::new(cargo);
+        command.args(["build", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path", MANIFEST]);
+        command.args(["--profile", profile(&beside)]);
+        for package in PACKAGES {
+            command.args(["--package", package]);
+        }
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo cannot be run")?;
+        if !output.status.success() {
+            bail!("the programs do not build; cargo said why above");
+        }
+        let built = String::from_utf8_lossy(&output.stdout);
+        let artefacts: Vec<Value> = built.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Self::found(|name| {
+            let artefact = artefacts.iter().rev().find(|it| it["target"]["name"] == name && it["executable"].is_string())?;
+            artefact["executable"].as_str().map(PathBuf::from)
+        })
+    }
+
+    /// [`Programs::build`], once for this process: for tests, which all need them.
+    ///
+    /// # Errors
+    /// As [`Programs::build`].
+    pub fn shared() -> Result<&'static Self> {
+        static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
+        let built = BUILT.get_or_init(|| Self::build().map_err(|error| format!("{error:#}")));
+        built.as_ref().map_err(|error| anyhow!("{error}"))
+    }
+
+    fn found(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Self> {
+        let program = |name: &str| find(name).with_context(|| format!("{name} was not built"));
+        let [index, node, patient] = PACKAGES;
+        Ok(Self { index: program(index)?, node: program(node)?, patient: program(patient)? })
+    }
+}
+
+/// The folder of cargo's profile in which this program lies; tests lie one folder deeper.
+fn folder_of_this() -> Result<PathBuf> {
+    let this = env::current_exe().context("where is this program?")?;
+    let deeper = |folder: &&Path| folder.file_name().is_some_and(|name| name == "deps" || name == "examples");
+    let folder = this.parent().context("this program lies in no folder")?;
+    Ok(if deeper(&folder) { folder.parent().unwrap_or(folder) } else { folder }.to_owned())
+}
+
+fn profile(folder: &Path) -> &str {
+    match folder.file_name().and_then(|name| name.to_str()) {
+        None | Some("debug") => "dev",
+        Some(name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_is_this_programs_own() {
+        for (folder, expected) in [("/t/debug", "dev"), ("/t/release", "release"), ("/t/x86/bench", "bench")] {
+            assert_eq!(profile(Path::new(folder)), expected);
+        }
+        assert!(!folder_of_this().unwrap().ends_with("deps"));
+    }
+}

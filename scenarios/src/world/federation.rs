@@ -1,0 +1,223 @@
+//! Root, index and operators, and how they admit a hospital.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::files::Folder;
+use super::hospital::{Hospital, listening};
+use crate::process::{Answer, Daemon, call};
+use crate::programs::Programs;
+
+const OPERATORS: [&str; 2] = ["ana", "ben"];
+/// Seconds until a hospital that was approved knows it.
+const ACTIVE_WAIT_SECONDS: &str = "60";
+
+/// The root's key and public half.
+#[derive(Debug)]
+pub(super) struct Root {
+    key: PathBuf,
+    secret: PathBuf,
+    /// Hexadecimal digits.
+    pub(super) public: String,
+}
+
+/// Who runs the federation.
+#[derive(Debug)]
+pub(super) struct Federation {
+    root: Root,
+    config: PathBuf,
+    secret: PathBuf,
+    logs: PathBuf,
+    folder: PathBuf,
+    operators: Vec<[PathBuf; 2]>,
+    ready: Value,
+    apart: bool,
+    daemon: Option<Daemon>,
+}
+
+/// `handover-index` with `--json`.
+fn index(programs: &Programs) -> Command {
+    let mut command = Command::new(&programs.index);
+    command.arg("--json");
+    command
+}
+
+pub(super) fn make_root(programs: &Programs, folder: &Folder) -> Result<Root> {
+    let (key, secret) = (folder.federation("root.key"), folder.secret("root")?);
+    let mut command = index(programs);
+    command.args(["root", "init", "--out"]).arg(&key).arg("--passphrase-file").arg(&secret);
+    let made = call(command)?.json()?;
+    let public = made["root"].as_str().context("root init says no root")?.to_owned();
+    Ok(Root { key, secret, public })
+}
+
+impl Root {
+    /// Certifies a request; where the certificate is.
+    fn sign(&self, programs: &Programs, request: &Path) -> Result<PathBuf> {
+        let certificate = request.with_extension("certificate");
+        let mut command = index(programs);
+        command.args(["root", "sign", "--root-key"]).arg(&self.key).arg("--passphrase-file").arg(&self.secret);
+        command.arg("--request").arg(request).arg("--out").arg(&certificate);
+        call(command)?.done()?;
+        Ok(certificate)
+    }
+}
+
+fn config(root: &str, net: &[String], web: &str) -> String {
+    format!(
+        "[index]\nname = \"index.handover.example\"\ndata = \"index\"\nroot = \"{root}\"\n\n\
+         [net]\nlisten = {net:?}\n\n[web]\nlisten = \"{web}\"\n"
+    )
+}
+
+impl Federation {
+    /// Makes keys, runs the index, adds two operators, who sign the fee schedule.
+    pub(super) fn start(programs: &Programs, folder: &Folder, root: &Root, apart: bool) -> Result<Self> {
+        let any = ["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()];
+        let text = config(&root.public, &any, "127.0.0.1:0");
+        let root = Root { key: root.key.clone(), secret: root.secret.clone(), public: root.public.clone() };
+        let mut federation = Self {
+            root,
+            config: folder.write("federation/index.toml", &text)?,
+            secret: folder.secret("index")?,
+            logs: folder.logs(),
+            folder: folder.path().to_owned(),
+            operators: Vec::new(),
+            ready: Value::Null,
+            apart,
+            daemon: None,
+        };
+        let made = federation.run(programs, &["init"])?.json()?;
+        let request = made["request"].as_str().context("init says no request")?;
+        let certificate = federation.root.sign(programs, Path::new(request))?;
+        federation.run_with(programs, &["init", "--certificate"], &certificate)?.done()?;
+        federation.run_daemon(programs)?;
+        for name in OPERATORS {
+            federation.add_operator(programs, folder, name)?;
+        }
+        let mut ordered = Value::Null;
+        for [key, secret] in &federation.operators {
+            let mut command = federation.command(programs);
+            command.args(["schedule", "approve", "--operator-key"]).arg(key);
+            command.arg("--operator-passphrase-file").arg(secret);
+            ordered = call(command)?.json()?;
+        }
+        effective("the fee schedule", &ordered)?;
+        Ok(federation)
+    }
+
+    fn run_daemon(&mut self, programs: &Programs) -> Result<()> {
+        let mut command = self.command(programs);
+        command.arg("run");
+        let daemon = Daemon::start("the index", command, &self.logs.join("index.log"), self.apart)?;
+        self.ready = daemon.ready.clone();
+        self.daemon = Some(daemon);
+        // From now on where it listens is fixed: hospitals know it.
+        let (net, web) = listening(&self.ready)?;
+        std::fs::write(&self.config, config(&self.root.public, &net, &web))?;
+        Ok(())
+    }
+
+    fn add_operator(&mut self, programs: &Programs, folder: &Folder, name: &str) -> Result<()> {
+        let (key, request) = (folder.federation(&format!("{name}.key")), folder.federation(&format!("{name}.request")));
+        let secret = folder.secret(name)?;
+        let mut command = index(programs);
+        command.args(["operator", "new", "--name", name, "--out"]).arg(&key).arg("--request-out").arg(&request);
+        command.arg("--passphrase-file").arg(&secret);
+        call(command)?.done()?;
+        let certificate = self.root.sign(programs, &request)?;
+        self.run_with(programs, &["operator", "add", "--certificate"], &certificate)?.done()?;
+        self.operators.push([key, secret]);
+        Ok(())
+    }
+
+    /// Runs a hospital's node, enrols, certifies and approves it, and waits until it knows.
+    pub(super) fn admit(&self, programs: &Programs, hospital: &mut Hospital, apart: bool) -> Result<()> {
+        let addresses: Vec<String> = serde_json::from_value(self.ready["net"].clone())
+            .context("the index's ready line has no addresses")?;
+        hospital.start(programs, addresses, apart)?;
+        hospital.run(programs, &["enrol"])?.done()?;
+        let id = hospital.place.id.clone();
+        let request = self.folder.join("federation").join(format!("{id}.request"));
+        self.run_with(programs, &["hospital", "request", &id, "--out"], &request)?.done()?;
+        let certificate = self.root.sign(programs, &request)?;
+        self.run_with(programs, &["hospital", "certify", &id, "--certificate"], &certificate)?.done()?;
+        self.order(programs, &id, "approve")?;
+        hospital.run(programs, &["enrol", "--wait", ACTIVE_WAIT_SECONDS])?.done()
+    }
+
+    /// Both operators order the same; the directory version that carries it.
+    pub(super) fn order(&self, programs: &Programs, hospital: &str, word: &str) -> Result<u64> {
+        let mut ordered = Value::Null;
+        for [key, secret] in &self.operators {
+            let mut command = self.command(programs);
+            command.args(["hospital", word, hospital, "--reason", "the world's order", "--operator-key"]).arg(key);
+            command.arg("--operator-passphrase-file").arg(secret);
+            ordered = call(command)?.json()?;
+        }
+        effective(&format!("hospital {word} {hospital}"), &ordered)?;
+        Ok(ordered["directory_version"].as_u64().unwrap_or_default())
+    }
+
+    fn command(&self, programs: &Programs) -> Command {
+        let mut command = index(programs);
+        command.arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
+        command
+    }
+
+    pub(super) fn run(&self, programs: &Programs, args: &[&str]) -> Result<Answer> {
+        let mut command = self.command(programs);
+        command.args(args);
+        call(command)
+    }
+
+    fn run_with(&self, programs: &Programs, args: &[&str], path: &Path) -> Result<Answer> {
+        let mut command = self.command(programs);
+        command.args(args).arg(path);
+        call(command)
+    }
+
+    pub(super) fn restart(&mut self, programs: &Programs, kill: bool) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            if kill { daemon.kill()? } else { daemon.stop()? }
+        }
+        self.run_daemon(programs)
+    }
+
+    pub(super) fn root(&self) -> &str {
+        &self.root.public
+    }
+
+    pub(super) const fn ready(&self) -> &Value {
+        &self.ready
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().and_then(Daemon::pid)
+    }
+
+    pub(super) fn hint(&self, programs: &Programs) -> String {
+        format!(
+            "{} --config {} --passphrase-file {} ledger entries",
+            programs.index.display(),
+            self.config.display(),
+            self.secret.display()
+        )
+    }
+
+    pub(super) fn let_go(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.let_go();
+        }
+    }
+}
+
+fn effective(what: &str, ordered: &Value) -> Result<()> {
+    if ordered["outcome"] == "effective" {
+        return Ok(());
+    }
+    bail!("{what}\n  expected: in force after two operators\n  came: {ordered}")
+}

@@ -1,0 +1,107 @@
+//! The world's folder: configurations, passphrases, logs, data.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+/// Random bytes of a passphrase.
+const PASSPHRASE_BYTES: usize = 16;
+/// The longest folder name: the control sockets below have to fit into 107 bytes.
+const MAX_FOLDER_BYTES: usize = 60;
+
+/// The folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Folder {
+    /// Makes it: at `wanted`, or a temporary one.
+    pub(super) fn make(wanted: Option<&Path>) -> Result<Self> {
+        let (path, temporary) = match wanted {
+            Some(wanted) => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(wanted)?;
+                let path = fs::canonicalize(wanted).with_context(|| wanted.display().to_string())?;
+                ensure!(fs::read_dir(&path)?.next().is_none(), "{} is not empty", path.display());
+                (path, None)
+            }
+            None => {
+                let made = tempfile::Builder::new().prefix("handover-").tempdir().context("no temporary folder")?;
+                (made.path().to_owned(), Some(made))
+            }
+        };
+        let bytes = path.as_os_str().len();
+        ensure!(bytes <= MAX_FOLDER_BYTES, "{} is too long a name: sockets have to fit below it", path.display());
+        let folder = Self { path, temporary };
+        for name in ["federation", "hospitals", "logs", "records", "secrets", "wallets"] {
+            fs::DirBuilder::new().mode(0o700).create(folder.path.join(name))?;
+        }
+        Ok(folder)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
+    pub(super) fn records(&self) -> PathBuf {
+        self.path.join("records")
+    }
+
+    pub(super) fn federation(&self, name: &str) -> PathBuf {
+        self.path.join("federation").join(name)
+    }
+
+    /// Writes a text; its path.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    /// The file with somebody's passphrase, made with fresh randomness when it is first asked for.
+    pub(super) fn secret(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join("secrets").join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        let mut bytes = [0; PASSPHRASE_BYTES];
+        fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+        writeln!(file, "{}", hex::encode(bytes))?;
+        Ok(path)
+    }
+
+    /// A temporary folder stays.
+    pub(super) fn keep(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            let _ = temporary.keep();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn passphrases_are_private_fresh_and_stay() {
+        let folder = Folder::make(None).unwrap();
+        let one = folder.secret("one").unwrap();
+        assert_eq!(fs::metadata(&one).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(&one).unwrap();
+        assert_eq!(text, fs::read_to_string(folder.secret("one").unwrap()).unwrap());
+        assert_ne!(text, fs::read_to_string(folder.secret("two").unwrap()).unwrap());
+        assert!(Folder::make(Some(folder.path())).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! A hospital of a world: its folder, its configuration, its node.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::files::Folder;
+use super::federation::Root;
+use super::{CURRENCY, JURISDICTION, Place};
+use crate::process::{Answer, Daemon, call};
+use crate::programs::Programs;
+
+/// Stands in the configuration until the index has said where it is; nothing listens there.
+const NO_INDEX: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5";
+
+/// A hospital.
+#[derive(Debug)]
+pub(super) struct Hospital {
+    pub(super) place: Place,
+    /// The last process, also when it was let go.
+    pub(super) pid: Option<u32>,
+    settings: Settings,
+    config: PathBuf,
+    secret: PathBuf,
+    log: PathBuf,
+    apart: bool,
+    daemon: Option<Daemon>,
+}
+
+/// What stands in the configuration file.
+#[derive(Debug)]
+struct Settings {
+    root: String,
+    index: Vec<String>,
+    net: Vec<String>,
+    web: String,
+    catalogue: PathBuf,
+    prices: PathBuf,
+}
+
+impl Settings {
+    fn text(&self, place: &Place) -> String {
+        let Self { root, index, net, web, catalogue, prices } = self;
+        format!(
+            "data = \"data\"\nroot = \"{root}\"\n\n\
+             [hospital]\nid = {:?}\nname = {:?}\njurisdiction = \"{JURISDICTION}\"\ncurrency = \"{CURRENCY}\"\n\n\
+             [index]\naddresses = {index:?}\n\n[net]\nlisten = {net:?}\n\n\
+             [web]\nlisten = \"{web}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
+             [records]\ncatalogue = {catalogue:?}\nprices = {prices:?}\n",
+            place.id, place.name,
+        )
+    }
+}
+
+impl Hospital {
+    /// Makes its keys.
+    pub(super) fn init(
+        programs: &Programs,
+        folder: &Folder,
+        place: &Place,
+        root: &Root,
+        catalogue: &Path,
+        prices: &Path,
+    ) -> Result<Self> {
+        let id = &place.id;
+        std::fs::create_dir(folder.path().join("hospitals").join(id))?;
+        let settings = Settings {
+            root: root.public.clone(),
+            index: vec![NO_INDEX.to_owned()],
+            net: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
+            web: "127.0.0.1:0".to_owned(),
+            catalogue: catalogue.to_owned(),
+            prices: prices.to_owned(),
+        };
+        let hospital = Self {
+            config: folder.write(&format!("hospitals/{id}/node.toml"), &settings.text(place))?,
+            secret: folder.secret(id)?,
+            log: folder.logs().join(format!("{id}.log")),
+            place: place.clone(),
+            pid: None,
+            settings,
+            apart: false,
+            daemon: None,
+        };
+        hospital.run(programs, &["init"])?.done()?;
+        Ok(hospital)
+    }
+
+    /// Runs its node, which meets the index at `index`.
+    pub(super) fn start(&mut self, programs: &Programs, index: Vec<String>, apart: bool) -> Result<()> {
+        self.settings.index = index;
+        self.apart = apart;
+        self.write_config()?;
+        self.run_daemon(programs)
+    }
+
+    fn write_config(&self) -> Result<()> {
+        let text = self.settings.text(&self.place);
+        std::fs::write(&self.config, text).with_context(|| self.config.display().to_string())
+    }
+
+    fn run_daemon(&mut self, programs: &Programs) -> Result<()> {
+        let mut command = self.command(programs);
+        command.arg("run");
+        let daemon = Daemon::start(&self.place.name, command, &self.log, self.apart)?;
+        // From now on where it listens is fixed: others know it.
+        (self.settings.net, self.settings.web) = listening(&daemon.ready)?;
+        self.pid = daemon.pid();
+        self.daemon = Some(daemon);
+        self.write_config()
+    }
+
+    fn command(&self, programs: &Programs) -> Command {
+        let mut command = Command::new(&programs.node);
+        command.arg("--json").arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
+        command
+    }
+
+    /// Runs a command of its node.
+    pub(super) fn run(&self, programs: &Programs, args: &[&str]) -> Result<Answer> {
+        let mut command = self.command(programs);
+        command.args(args);
+        call(command)
+    }
+
+    pub(super) fn ready(&self) -> Result<&Value> {
+        let daemon = self.daemon.as_ref().with_context(|| format!("{} does not run", self.place.name))?;
+        Ok(&daemon.ready)
+    }
+
+    pub(super) fn config_path(&self) -> &Path {
+        &self.config
+    }
+
+    pub(super) fn stop(&mut self) -> Result<()> {
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop())
+    }
+
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.kill())
+    }
+
+    pub(super) fn restart(&mut self, programs: &Programs) -> Result<()> {
+        self.stop()?;
+        self.run_daemon(programs)
+    }
+
+    pub(super) fn hint(&self, programs: &Programs) -> String {
+        format!(
+            "{} --config {} --passphrase-file {} transfer list",
+            programs.node.display(),
+            self.config.display(),
+            self.secret.display()
+        )
+    }
+
+    pub(super) fn let_go(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.let_go();
+        }
+    }
+}
+
+/// Where a process really listens, as its configuration says it: libp2p addresses without the peer, and HTTPS.
+pub(super) fn listening(ready: &Value) -> Result<(Vec<String>, String)> {
+    let net = ready["net"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let net: Vec<String> =
+        net.map(|address| address.split("/p2p/").next().unwrap_or(address).to_owned()).collect();
+    let web = ready["web"].as_str().context("the ready line has no web")?;
+    Ok((net, web.trim_start_matches("https://").trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_is_turned_into_configuration() {
+        let ready = serde_json::json!({
+            "net": ["/ip4/127.0.0.1/tcp/4611/p2p/12D3"], "web": "https://127.0.0.1:8443",
+        });
+        let (net, web) = listening(&ready).unwrap();
+        assert_eq!((net, web.as_str()), (vec!["/ip4/127.0.0.1/tcp/4611".to_owned()], "127.0.0.1:8443"));
+    }
+}

@@ -1,0 +1,364 @@
+//! A world: real processes on fresh keys in a fresh folder. One index, its root and two operators; hospitals that are
+//! enrolled, certified and approved; patients' wallets.
+//!
+//! Invariants: everything listens on a port that the system chose; nothing is waited for by time; no process and no
+//! folder is left behind, unless it was asked for. Must not know stories.
+
+mod federation;
+mod files;
+mod hospital;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+
+use crate::generator::{PRICE_LIST_CSV, TEST_CATALOGUE_CSV};
+use crate::process::{Answer, call};
+use crate::programs::Programs;
+use crate::story::Order;
+use federation::Federation;
+use files::Folder;
+use hospital::Hospital;
+
+/// ISO 4217 of every hospital here.
+const CURRENCY: &str = "USD";
+/// ISO 3166-1 of every hospital here.
+const JURISDICTION: &str = "US";
+/// Pause between two looks at what no command waits for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The kinds of entries that make a fee due.
+const POSTED: [&str; 2] = ["post", "post-direct"];
+
+/// Who a hospital is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its identifier.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+}
+
+impl Place {
+    /// A hospital whose name follows from its identifier: `lakeside` is Lakeside Hospital.
+    #[must_use]
+    pub fn named(id: &str) -> Self {
+        let mut letters = id.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        Self { id: id.to_owned(), name: format!("{first}{} Hospital", letters.as_str()) }
+    }
+}
+
+/// What a world is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The hospitals; at least one.
+    pub hospitals: Vec<Place>,
+    /// Where it lies; must not exist or be empty. A temporary folder, gone with the world, if absent.
+    pub folder: Option<PathBuf>,
+    /// The hospitals' test catalogue; the generator's if absent.
+    pub catalogue: Option<PathBuf>,
+    /// The hospitals' price list; the generator's if absent.
+    pub prices: Option<PathBuf>,
+    /// Whether the processes may outlive this one ([`World::let_go`]).
+    pub apart: bool,
+}
+
+impl Options {
+    /// A world of these hospitals.
+    #[must_use]
+    pub fn of(hospitals: &[&str]) -> Self {
+        Self { hospitals: hospitals.iter().map(|id| Place::named(id)).collect(), ..Self::default() }
+    }
+}
+
+/// A world. Dropping it kills its processes and removes a temporary folder.
+#[derive(Debug)]
+pub struct World {
+    // Processes first: they go before the folder they work in.
+    hospitals: BTreeMap<String, Hospital>,
+    federation: Federation,
+    programs: Programs,
+    folder: Folder,
+    names: u32,
+}
+
+impl World {
+    /// Starts a world: when this returns, every hospital is active and knows it.
+    ///
+    /// # Errors
+    /// A process that does not do what it has to; what it said, and where its log is.
+    pub fn start(programs: &Programs, options: &Options) -> Result<Self> {
+        ensure!(!options.hospitals.is_empty(), "a world needs a hospital");
+        let folder = Folder::make(options.folder.as_deref())?;
+        let own = |given: &Option<PathBuf>, name: &str, csv: &str| match given {
+            Some(path) => std::fs::canonicalize(path).with_context(|| path.display().to_string()),
+            None => folder.write(name, csv),
+        };
+        let catalogue = own(&options.catalogue, "test-catalogue.csv", TEST_CATALOGUE_CSV)?;
+        let prices = own(&options.prices, "price-list.csv", PRICE_LIST_CSV)?;
+        let root = federation::make_root(programs, &folder)?;
+        let made = |place: &Place| Hospital::init(programs, &folder, place, &root, &catalogue, &prices);
+        // Keys take long to make: everybody makes theirs at once.
+        let (federation, hospitals) = thread::scope(|scope| {
+            let hospitals: Vec<_> = options.hospitals.iter().map(|place| scope.spawn(move || made(place))).collect();
+            let federation = Federation::start(programs, &folder, &root, options.apart);
+            (federation, hospitals.into_iter().map(joined).collect::<Result<Vec<_>>>())
+        });
+        let (federation, mut hospitals) = (federation?, hospitals?);
+        let admitted: Result<Vec<()>> = thread::scope(|scope| {
+            let federation = &federation;
+            let admit = |hospital| scope.spawn(move || federation.admit(programs, hospital, options.apart));
+            let admissions: Vec<_> = hospitals.iter_mut().map(admit).collect();
+            admissions.into_iter().map(joined).collect()
+        });
+        admitted?;
+        let hospitals = hospitals.into_iter().map(|hospital| (hospital.place.id.clone(), hospital)).collect();
+        Ok(Self { hospitals, federation, programs: programs.clone(), folder, names: 0 })
+    }
+
+    /// The folder with everything in it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder of the processes' logs.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.folder.logs()
+    }
+
+    /// The folder for generated records.
+    #[must_use]
+    pub fn records_folder(&self) -> PathBuf {
+        self.folder.records()
+    }
+
+    /// The federation's root key, hexadecimal digits.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        self.federation.root()
+    }
+
+    /// The currency of every hospital.
+    #[must_use]
+    pub const fn currency(&self) -> &'static str {
+        CURRENCY
+    }
+
+    /// The hospitals' identifiers.
+    pub fn hospitals(&self) -> impl Iterator<Item = &str> {
+        self.hospitals.keys().map(String::as_str)
+    }
+
+    /// A hospital's name for people.
+    ///
+    /// # Errors
+    /// There is no such hospital.
+    pub fn name(&self, hospital: &str) -> Result<&str> {
+        Ok(&self.hospital(hospital)?.place.name)
+    }
+
+    /// Where a hospital's node said that it listens, and its control socket: its ready line.
+    ///
+    /// # Errors
+    /// There is no such hospital, or it does not run.
+    pub fn ready(&self, hospital: &str) -> Result<&Value> {
+        self.hospital(hospital)?.ready()
+    }
+
+    /// What the index said when it was ready.
+    #[must_use]
+    pub const fn index_ready(&self) -> &Value {
+        self.federation.ready()
+    }
+
+    fn hospital(&self, id: &str) -> Result<&Hospital> {
+        self.hospitals.get(id).with_context(|| format!("this world has no hospital \"{id}\""))
+    }
+
+    fn hospital_mut(&mut self, id: &str) -> Result<&mut Hospital> {
+        self.hospitals.get_mut(id).with_context(|| format!("this world has no hospital \"{id}\""))
+    }
+
+    /// Runs `handover-node` for a hospital, with `--json`.
+    ///
+    /// # Errors
+    /// There is no such hospital, or the command cannot be run to its end. Its own refusal is in the answer.
+    pub fn node(&self, hospital: &str, args: &[&str]) -> Result<Answer> {
+        self.hospital(hospital)?.run(&self.programs, args)
+    }
+
+    /// Runs `handover-index`, with `--json`.
+    ///
+    /// # Errors
+    /// The command cannot be run to its end.
+    pub fn index(&self, args: &[&str]) -> Result<Answer> {
+        self.federation.run(&self.programs, args)
+    }
+
+    /// Runs `handover-patient` with the wallet of that name, with `--json`.
+    ///
+    /// # Errors
+    /// The command cannot be run to its end.
+    pub fn wallet(&self, name: &str, args: &[&str]) -> Result<Answer> {
+        let mut command = Command::new(&self.programs.patient);
+        command.args(["--json", "--wallet"]).arg(self.wallet_path(name));
+        command.arg("--passphrase-file").arg(self.folder.secret(name)?).args(args);
+        call(command)
+    }
+
+    /// The same at a hospital's node: its address and certificate are added.
+    ///
+    /// # Errors
+    /// As [`World::wallet`]; there is no such hospital, or it does not run.
+    pub fn wallet_at(&self, name: &str, hospital: &str, args: &[&str]) -> Result<Answer> {
+        let ready = self.ready(hospital)?;
+        let value = |key: &str| ready[key].as_str().with_context(|| format!("no {key} in the ready line of {hospital}"));
+        let mut all = args.to_vec();
+        all.extend(["--node", value("web")?, "--node-certificate", value("certificate")?]);
+        self.wallet(name, &all)
+    }
+
+    /// Makes a wallet; what it says.
+    ///
+    /// # Errors
+    /// There is one of that name, or it cannot be made.
+    pub fn new_wallet(&self, name: &str) -> Result<Value> {
+        let recovery = self.folder.path().join("wallets").join(format!("{name}.recovery"));
+        let recovery = recovery.to_str().context("the world's folder is no UTF-8")?;
+        self.wallet(name, &["new", "--root", self.root(), "--recovery-file", recovery])?.json()
+    }
+
+    /// A wallet's file.
+    #[must_use]
+    pub fn wallet_path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("wallets").join(format!("{name}.wallet"))
+    }
+
+    /// `name` with a number that nobody else in this world has.
+    pub fn unique(&mut self, name: &str) -> String {
+        self.names = self.names.saturating_add(1);
+        format!("{}-{name}", self.names)
+    }
+
+    /// Verifies a transfer's file offline: no process, no key, only the root.
+    ///
+    /// # Errors
+    /// The command cannot be run to its end.
+    pub fn verify(&self, file: &Path) -> Result<Answer> {
+        let any = self.hospitals.values().next().context("a world has a hospital")?;
+        let mut command = Command::new(&self.programs.node);
+        command.arg("--json").arg("--config").arg(any.config_path()).arg("verify").arg(file);
+        call(command)
+    }
+
+    /// Two operators sign an order about a hospital; the directory version that carries it.
+    ///
+    /// # Errors
+    /// It is not in force afterwards.
+    pub fn order(&self, hospital: &str, order: Order) -> Result<u64> {
+        let word = match order {
+            Order::Suspend => "suspend",
+            Order::Revoke => "revoke",
+        };
+        self.federation.order(&self.programs, hospital, word)
+    }
+
+    /// The ledger's entries of a transfer.
+    ///
+    /// # Errors
+    /// The index does not answer.
+    pub fn entries(&self, transfer: &str) -> Result<Vec<Value>> {
+        let listed = self.index(&["ledger", "entries"])?.json()?;
+        let entries = listed["entries"].as_array().into_iter().flatten();
+        Ok(entries.filter(|entry| entry["transfer"] == transfer).cloned().collect())
+    }
+
+    /// The entry that makes a transfer's fee due, as soon as the evidence has reached the ledger.
+    ///
+    /// # Errors
+    /// It does not come within `limit`.
+    pub fn posted(&self, transfer: &str, limit: Duration) -> Result<Value> {
+        let end = Instant::now().checked_add(limit);
+        loop {
+            let entries = self.entries(transfer)?;
+            let is_posted = |entry: &&Value| entry["kind"].as_str().is_some_and(|kind| POSTED.contains(&kind));
+            if let Some(entry) = entries.iter().find(is_posted) {
+                return Ok(entry.clone());
+            }
+            if end.is_none_or(|end| Instant::now() >= end) {
+                bail!("transfer {transfer}\n  expected: its fee is posted within {} s\n  came: {entries:?}", limit.as_secs());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Stops a hospital's process: it drains.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub fn stop(&mut self, hospital: &str) -> Result<()> {
+        self.hospital_mut(hospital)?.stop()
+    }
+
+    /// Kills a hospital's process.
+    ///
+    /// # Errors
+    /// It had ended by itself.
+    pub fn kill(&mut self, hospital: &str) -> Result<()> {
+        self.hospital_mut(hospital)?.kill()
+    }
+
+    /// Starts a hospital's process on its data folder, where it listened before; stops it first if it runs.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart(&mut self, hospital: &str) -> Result<()> {
+        let programs = self.programs.clone();
+        self.hospital_mut(hospital)?.restart(&programs)
+    }
+
+    /// Stops the index, or kills it, and starts it on its data folder, where it listened before.
+    ///
+    /// # Errors
+    /// It does not stop or start.
+    pub fn restart_index(&mut self, kill: bool) -> Result<()> {
+        let programs = self.programs.clone();
+        self.federation.restart(&programs, kill)
+    }
+
+    /// Leaves processes and folder as they are, for people to look at; how to.
+    #[must_use]
+    pub fn let_go(mut self) -> Vec<String> {
+        let mut hints = vec![self.federation.hint(&self.programs)];
+        for hospital in self.hospitals.values_mut() {
+            hints.push(hospital.hint(&self.programs));
+            hospital.let_go();
+        }
+        let pids: Vec<String> = self.federation.pid().into_iter().chain(self.hospitals.values().filter_map(|it| it.pid)).map(|pid| pid.to_string()).collect();
+        self.federation.let_go();
+        self.folder.keep();
+        hints.push(format!("kill {}", pids.join(" ")));
+        hints
+    }
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a thread that prepared the world panicked"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_from_identifiers() {
+        assert_eq!(Place::named("lakeside").name, "Lakeside Hospital");
+    }
+}
