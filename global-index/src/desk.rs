@@ -70,9 +70,13 @@ impl Desk {
         let current = {
             let (keys, seat, book) = (keys.clone(), seat.clone(), ledger.book().clone());
             store
-                .write(move |txn| match directory::load(txn, &keys, &seat, now)? {
-                    Some(current) => Ok::<_, DirectoryError>(current),
-                    None => directory::rebuild(txn, &keys, &seat, &book, now),
+                .write(move |txn| match directory::load(txn, &keys, &seat, now) {
+                    Ok(Some(current)) => Ok::<_, DirectoryError>(current),
+                    // A certificate in the last one has run out meanwhile: a new one has today's.
+                    Ok(None) | Err(DirectoryError::Trust(_)) => {
+                        directory::rebuild(txn, &keys, &seat, &book, now)
+                    }
+                    Err(fault) => Err(fault),
                 })
                 .await?
         };

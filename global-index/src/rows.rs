@@ -80,3 +80,26 @@ pub(crate) fn get_pieces(txn: &mut dyn Txn, space: &KeyBuilder) -> Result<Option
     }
     Ok(whole)
 }
+
+#[cfg(test)]
+mod tests {
+    use handover_store::{CellKey, Store};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_content_is_replaced_whole() {
+        let store = Store::memory(&CellKey::from_bytes([1; 32]));
+        let space = store.keys().space("content");
+        let read = store
+            .write::<_, StoreError, _>(move |txn| {
+                assert_eq!(get_pieces(txn, &space)?, None);
+                put_pieces(txn, &space, &[1; 3 * PIECE_BYTES])?;
+                assert_eq!(get_pieces(txn, &space)?, Some(vec![1; 3 * PIECE_BYTES]));
+                put_pieces(txn, &space, &[2; PIECE_BYTES + 1])?;
+                get_pieces(txn, &space)
+            })
+            .await;
+        assert_eq!(read.unwrap(), Some(vec![2; PIECE_BYTES + 1]));
+    }
+}

@@ -1,5 +1,10 @@
 //! Hospitals come, are admitted by root and operators, and are shut out again.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests and their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers"
+)]
 
 mod common;
 

@@ -1,5 +1,10 @@
 //! Artefacts are verified, booked and carried; patients find their hospitals; a restart changes nothing.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests and their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers"
+)]
 
 mod common;
 
@@ -36,7 +41,8 @@ async fn tell(realm: &Realm, story: &Story, source: &mut Node, destination: &mut
         (&story.receipt, false),
     ];
     for (content, from_source) in steps {
-        let (from, to) = if from_source { (&mut *source, &mut *destination) } else { (&mut *destination, &mut *source) };
+        let (from, to) =
+            if from_source { (&mut *source, &mut *destination) } else { (&mut *destination, &mut *source) };
         from.send(realm, Some(&to.id), content).await.unwrap();
         assert_eq!(to.letter().await, *content);
     }
@@ -55,17 +61,25 @@ async fn a_transfer_is_carried_and_paid_once_whatever_is_repeated() {
 
     // Anything again, from either side, in any order: the first answer, no second letter, one fee.
     let all = [
-        &story.request, &story.quote, &story.consent, &story.header, &story.delivered, &story.key_release,
-        &story.share_release, &story.receipt,
+        &story.request,
+        &story.quote,
+        &story.consent,
+        &story.header,
+        &story.delivered,
+        &story.key_release,
+        &story.share_release,
+        &story.receipt,
     ];
     for _ in 0..60 {
         let [pick, side, ..] = OsRandom.array::<2>();
         let content = all[usize::from(pick) % all.len()];
-        let (from, to) =
-            if side % 2 == 0 { (&source, &destination) } else { (&destination, &source) };
+        let (from, to) = if side % 2 == 0 { (&source, &destination) } else { (&destination, &source) };
         from.send(&realm, Some(&to.id), content).await.unwrap();
     }
     assert_eq!(entries(&realm).await, paid);
+    let mail = realm.op(json!({"op": "mail-show"})).await.unwrap();
+    assert_eq!(mail["waiting"], json!({"destination": 0, "source": 0}));
+    assert!(source.mail.try_recv().is_err() && destination.mail.try_recv().is_err());
     // Too late to take it back: kept as evidence, the fee stands.
     destination.send(&realm, None, &story.revocation).await.unwrap();
     assert_eq!(entries(&realm).await, paid);
@@ -75,7 +89,7 @@ async fn a_transfer_is_carried_and_paid_once_whatever_is_repeated() {
     assert_eq!(balances["totals"][0]["posted_debits"], "12.34");
     assert_eq!(balances["totals"][0]["pending_credits"], "0.00");
 
-    // A restart keeps books, directory and mailboxes; what was sent again for the other side comes now.
+    // A restart keeps books and directory.
     let version = realm.op(json!({"op": "directory-show"})).await.unwrap()["version"].as_u64().unwrap();
     realm.stop().await;
     realm.start().await;
@@ -198,7 +212,8 @@ async fn patients_find_their_hospitals_and_nobody_else_does() {
     }
 
     let ask = patient.sign_ask(patient.ask(AskKind::Locate));
-    let locate = async |ask: &Verified<Ask>| hilltop.ask(&realm, Verb::Locate, vec![ask.envelope().to_vec()]).await;
+    let locate =
+        async |ask: &Verified<Ask>| hilltop.ask(&realm, Verb::Locate, vec![ask.envelope().to_vec()]).await;
     let answer = locate(&ask).await.unwrap();
     let open = |key: &SealingKey| hpke_open(key, HOLDERS_INFO, ask.hash().as_bytes(), &answer[0]);
     let holders: Holders = codec::decode(&open(&patient.sealing).unwrap(), 1 << 20).unwrap();
@@ -210,7 +225,11 @@ async fn patients_find_their_hospitals_and_nobody_else_does() {
     let again = Ask { issued: now().plus_ms(1), ..(*ask).clone() };
     assert_eq!(locate(&patient.sign_ask(again)).await, Err(Code::Conflict));
 
-    let old = Ask { issued: now().plus_ms(-700_000), expires: now().plus_ms(-100_000), ..patient.ask(AskKind::Locate) };
+    let old = Ask {
+        issued: now().plus_ms(-700_000),
+        expires: now().plus_ms(-100_000),
+        ..patient.ask(AskKind::Locate)
+    };
     assert_eq!(locate(&patient.sign_ask(old)).await, Err(Code::AskExpired));
     let inbox = patient.sign_ask(patient.ask(AskKind::Inbox));
     assert_eq!(locate(&inbox).await, Err(Code::AskMismatch));

@@ -90,7 +90,8 @@ impl Answer {
     /// How it ended, for people.
     #[must_use]
     pub fn ended(&self) -> String {
-        let code = self.exit.map_or_else(|| "ended by a signal".to_owned(), |code| format!("exit code {code}"));
+        let code =
+            self.exit.map_or_else(|| "ended by a signal".to_owned(), |code| format!("exit code {code}"));
         let lines: Vec<&str> = self.stderr.lines().rev().take(LOG_LINES).collect();
         let said: Vec<&str> = lines.into_iter().rev().collect();
         if said.is_empty() { code } else { format!("{code}: {}", said.join("\n    ")) }
@@ -124,7 +125,8 @@ pub fn call(mut command: Command) -> Result<Answer> {
 }
 
 fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let program =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let quoted = command.get_args().map(|argument| {
         let text = argument.to_string_lossy();
         if text.contains([' ', '"']) { format!("'{text}'") } else { text.into_owned() }
@@ -157,7 +159,8 @@ impl Daemon {
         let mut child = command.spawn().with_context(|| format!("cannot be started: {}", shown(&command)))?;
         running().push(child.id());
         let stdout = child.stdout.take();
-        let mut daemon = Self { name: name.to_owned(), log: log.to_owned(), child: Some(child), ready: Value::Null };
+        let mut daemon =
+            Self { name: name.to_owned(), log: log.to_owned(), child: Some(child), ready: Value::Null };
         let stdout = stdout.context("no pipe from its stdout")?;
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
@@ -169,14 +172,18 @@ impl Daemon {
                 let _ = stdout.read_to_end(&mut Vec::new());
             }
         });
-        let line = receiver
-            .recv_timeout(READY_LIMIT)
-            .map_err(|_| anyhow!("{name} was not ready within {} s; its log: {}", READY_LIMIT.as_secs(), log.display()))??;
+        let line = receiver.recv_timeout(READY_LIMIT).map_err(|_| {
+            anyhow!("{name} was not ready within {} s; its log: {}", READY_LIMIT.as_secs(), log.display())
+        })??;
         daemon.ready = serde_json::from_str(&line)
             .ok()
             .filter(|ready: &Value| ready["ready"] == true)
             .with_context(|| {
-                format!("expected: the ready line of {name}\n  came: {line:?}\n  its log {}:\n{}", log.display(), tail(log))
+                format!(
+                    "expected: the ready line of {name}\n  came: {line:?}\n  its log {}:\n{}",
+                    log.display(),
+                    tail(log)
+                )
             })?;
         Ok(daemon)
     }
@@ -204,8 +211,15 @@ impl Daemon {
         let status = waited(child)?;
         match status {
             Some(status) if status.success() => Ok(()),
-            Some(status) => bail!("{} ended with {status} when told to stop; its log: {}", self.name, self.log.display()),
-            None => bail!("{} did not stop within {} s; its log: {}", self.name, STOP_LIMIT.as_secs(), self.log.display()),
+            Some(status) => {
+                bail!("{} ended with {status} when told to stop; its log: {}", self.name, self.log.display())
+            }
+            None => bail!(
+                "{} did not stop within {} s; its log: {}",
+                self.name,
+                STOP_LIMIT.as_secs(),
+                self.log.display()
+            ),
         }
     }
 
@@ -219,7 +233,12 @@ impl Daemon {
         let status = waited(child)?;
         match status.and_then(|status| status.signal()) {
             Some(9) => Ok(()),
-            _ => bail!("{} had ended by itself; its log {}:\n{}", self.name, self.log.display(), tail(&self.log)),
+            _ => bail!(
+                "{} had ended by itself; its log {}:\n{}",
+                self.name,
+                self.log.display(),
+                tail(&self.log)
+            ),
         }
     }
 

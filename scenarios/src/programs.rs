@@ -42,19 +42,24 @@ impl Programs {
         }
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(cargo);
-        command.args(["build", "--quiet", "--message-format=json-render-diagnostics", "--manifest-path", MANIFEST]);
+        command.args(["build", "--message-format=json-render-diagnostics", "--manifest-path", MANIFEST]);
         command.args(["--profile", profile(&beside)]);
         for package in PACKAGES {
             command.args(["--package", package]);
         }
-        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo cannot be run")?;
+        let output =
+            command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo cannot be run")?;
         if !output.status.success() {
             bail!("the programs do not build; cargo said why above");
         }
         let built = String::from_utf8_lossy(&output.stdout);
-        let artefacts: Vec<Value> = built.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let artefacts: Vec<Value> =
+            built.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Self::found(|name| {
-            let artefact = artefacts.iter().rev().find(|it| it["target"]["name"] == name && it["executable"].is_string())?;
+            let artefact = artefacts
+                .iter()
+                .rev()
+                .find(|it| it["target"]["name"] == name && it["executable"].is_string())?;
             artefact["executable"].as_str().map(PathBuf::from)
         })
     }
@@ -97,7 +102,8 @@ mod tests {
 
     #[test]
     fn the_profile_is_this_programs_own() {
-        for (folder, expected) in [("/t/debug", "dev"), ("/t/release", "release"), ("/t/x86/bench", "bench")] {
+        for (folder, expected) in [("/t/debug", "dev"), ("/t/release", "release"), ("/t/x86/bench", "bench")]
+        {
             assert_eq!(profile(Path::new(folder)), expected);
         }
         assert!(!folder_of_this().unwrap().ends_with("deps"));

@@ -39,7 +39,7 @@ def check_payload(payload):
 
 
 def verified_payload(envelope, public, key_id):
-    key = COSEKey.new({1: 1, 3: EDDSA, -1: 6, -2: public, KEY_ID: key_id})
+    key = COSEKey.new({1: 1, 2: key_id, 3: EDDSA, -1: 6, -2: public})
     return COSE.new().decode(envelope, key)
 
 

@@ -24,18 +24,25 @@ pub fn read(name: &str) -> anyhow::Result<Vec<u8>> {
     Ok(hex::decode(text.split_whitespace().collect::<String>())?)
 }
 
+/// Writes the golden file of a format if there is none and [`WRITE_VARIABLE`] is set.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_if_asked(name: &str, now: &[u8]) -> anyhow::Result<()> {
+    let file = path(name);
+    if std::env::var_os(WRITE_VARIABLE).is_some() && !file.exists() {
+        let digits = hex::encode(now);
+        let lines = digits.as_bytes().chunks(LINE_DIGITS).map(String::from_utf8_lossy);
+        fs::write(&file, lines.collect::<Vec<_>>().join("\n") + "\n")?;
+    }
+    Ok(())
+}
+
 /// Compares what a format looks like now with its golden file.
 ///
 /// # Errors
 /// Where the first difference is and what to do.
 pub fn compare(name: &str, now: &[u8]) -> anyhow::Result<()> {
-    let file = path(name);
-    if std::env::var_os(WRITE_VARIABLE).is_some() && !file.exists() {
-        let digits = hex::encode(now);
-        let lines = digits.as_bytes().chunks(LINE_DIGITS).map(String::from_utf8_lossy);
-        let text = lines.collect::<Vec<_>>().join("\n");
-        fs::write(&file, text + "\n")?;
-    }
     let golden = read(name)?;
     if golden == now {
         return Ok(());

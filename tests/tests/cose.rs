@@ -11,6 +11,7 @@ use coset::{CborSerializable as _, TaggedCborSerializable as _};
 use handover_core::artefact::{SignatureVerifier as _, Signer as _, peek_type};
 use handover_core::id::SigningPublic;
 use handover_seal::{Ed25519, Secret32, SigningKey};
+use handover_tests::fixture::World;
 use handover_tests::fixture::catalogue::{Envelope, envelopes};
 use serde_json::{Value, json};
 
@@ -21,7 +22,8 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn run(command: &mut Command) {
+/// Runs a command that must succeed; gives what it said.
+fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|fault| panic!("{command:?}: {fault}"));
     assert!(
         output.status.success(),
@@ -29,6 +31,7 @@ fn run(command: &mut Command) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// The Python of the environment that was prepared, else of one that is made beside the build.
@@ -82,13 +85,15 @@ fn an_independent_implementation_verifies_every_artefact() {
             cases.push(case(&envelope, &name, &bytes, false, temporary.path()));
         }
         // Another's key: the outermost signature is not that key's.
-        let keys = vec![SigningPublic::from_bytes(*b"a public key of thirty-two bytes"); envelope.keys.len()];
+        let keys = vec![World::shared().stranger.public(); envelope.keys.len()];
         let stranger = Envelope { keys, ..envelope };
         cases.push(case(&stranger, "stranger", &stranger.bytes, false, temporary.path()));
     }
     let list = temporary.path().join("cases.json");
     fs::write(&list, serde_json::to_vec(&cases).unwrap()).unwrap();
-    run(Command::new(python()).arg(folder().join("cose/verify.py")).arg(&list));
+    let said = run(Command::new(python()).arg(folder().join("cose/verify.py")).arg(&list));
+    let honest = envelopes().len();
+    assert_eq!(said, format!("{honest} accepted, {} refused", cases.len() - honest));
 }
 
 fn example(name: &str) -> Value {

@@ -161,3 +161,6 @@ pub(crate) fn rebuild(
     cells::put_pieces(txn, &keys.space("directory-piece"), &envelope)?;
     Ok(Current { envelope, federation })
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,12 @@ impl Claim {
         &self.rsa_key
     }
 
+    /// The enrolment request's hash.
+    #[cfg(test)]
+    pub(super) fn hash(&self) -> Digest {
+        self.request.hash()
+    }
+
     fn key(&self) -> &SigningPublic {
         &self.request.key
     }

@@ -227,3 +227,6 @@ fn may_change(row: &Hospital) -> Result<(), RegistryError> {
         Some(Status::Active) | None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ fn letter_key(keys: &KeyMaker, hospital: &HospitalId, number: u64) -> Vec<u8> {
     keys.space("mailbox").hashed(hospital.as_str()).u64(number).build()
 }
 
-/// Puts an artefact into a mailbox, once ever. Whether it was put there now.
-pub(super) fn post(
+/// Notes that a hospital has an artefact, because it sent it or is sent it. Whether that is new.
+pub(super) fn mark(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     hospital: &HospitalId,
@@ -27,6 +27,21 @@ pub(super) fn post(
         return Ok(false);
     }
     txn.put(&mark, Vec::new())?;
+    Ok(true)
+}
+
+/// Puts an artefact into a mailbox, once ever, and never if that hospital has sent it itself. Whether it was put
+/// there now.
+pub(super) fn post(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    hospital: &HospitalId,
+    transfer: TransferId,
+    kind: Kind,
+) -> Result<bool, StoreError> {
+    if !mark(txn, keys, hospital, transfer, kind)? {
+        return Ok(false);
+    }
     let head = keys.space("mailbox-head").hashed(hospital.as_str()).build();
     let number = cells::get::<Head>(txn, &head)?.map_or(0, |head| head.next);
     let letter = Letter { transfer, kind, number, extensions: Extensions::default() };

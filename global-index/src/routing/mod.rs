@@ -101,6 +101,7 @@ impl Intake {
             let booking = Booking { now: self.now, salt_seed };
             booking::consequence(txn, &self.keys, &self.book, &booking, &taken, context)?;
         }
+        mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.kind)?;
         let mut to = None;
         if let Some(receiver) = parcel.to.as_ref().filter(|receiver| **receiver != self.sender) {
             if !both.contains(&receiver) {

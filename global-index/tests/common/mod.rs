@@ -1,5 +1,5 @@
 //! A federation in one process: a real index, and hospitals that are real nodes on the network but decide nothing.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod transfer;
 
@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use handover_core::artefact::federation::{
-    Authority, AuthorityCertificate, CertificateRequest, EndpointCertificate, EnrolmentProof, EnrolmentRequest,
-    HospitalCertificate, HospitalProfile, Status, StatusOrder,
+    Authority, AuthorityCertificate, CertificateRequest, EndpointCertificate, EnrolmentProof,
+    EnrolmentRequest, HospitalCertificate, HospitalProfile, Status, StatusOrder,
 };
 use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
@@ -74,8 +74,7 @@ impl Realm {
             web_listen: "127.0.0.1:0".parse().unwrap(),
             web_names: vec!["localhost".to_owned()],
         };
-        let realm =
-            Self { operators: [key(201), key(202)], root, config, index: None, _folder: folder };
+        let realm = Self { operators: [key(201), key(202)], root, config, index: None, _folder: folder };
         let certificate = realm.authority(Authority::Index, Self::keys().signing.public());
         std::fs::write(realm.config.data.join(CERTIFICATE_FILE), certificate).unwrap();
         let mut realm = realm;
@@ -211,6 +210,10 @@ pub struct Node {
 
 impl Node {
     pub async fn start(name: &str, seed: u8, realm: &Realm) -> Self {
+        Self::start_under(name, seed, realm.root.public()).await
+    }
+
+    pub async fn start_under(name: &str, seed: u8, root: SigningPublic) -> Self {
         let (id, signing, net_key): (HospitalId, _, _) = (name.parse().unwrap(), key(seed), key(seed + 100));
         let endpoint = EndpointCertificate {
             party: Party::Hospital(id.clone()),
@@ -225,7 +228,7 @@ impl Node {
             authority: None,
             extensions: Extensions::default(),
         };
-        let gate = NodeGate { hello: codec::encode(&hello), root: realm.root.public() };
+        let gate = NodeGate { hello: codec::encode(&hello), root };
         let config = NetConfig {
             key_seed: (*net_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
@@ -278,26 +281,30 @@ impl Node {
     }
 
     pub fn proof(&self, request: Digest, answer: Digest) -> Vec<u8> {
-        let proof = EnrolmentProof {
-            hospital: self.id.clone(),
-            request,
-            answer,
-            extensions: Extensions::default(),
-        };
+        let proof =
+            EnrolmentProof { hospital: self.id.clone(), request, answer, extensions: Extensions::default() };
         Verified::sign(proof, &self.signing).envelope().to_vec()
     }
 
     pub async fn ask(&self, realm: &Realm, verb: Verb, items: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Code> {
-        let answer = self.net.request(&realm.route(), Request::encode(verb, items)).await.unwrap();
+        self.ask_at(&realm.route(), verb, items).await
+    }
+
+    pub async fn ask_at(&self, route: &Route, verb: Verb, items: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Code> {
+        let answer = self.net.request(route, Request::encode(verb, items)).await.unwrap();
         Answer::decode(&answer)
     }
 
     pub async fn enrol(&self, realm: &Realm) -> Result<(), Code> {
+        self.enrol_at(&realm.route()).await
+    }
+
+    pub async fn enrol_at(&self, route: &Route) -> Result<(), Code> {
         let (items, request) = self.enrolment(self.profile(1));
-        let challenge = self.ask(realm, Verb::Enrol, items).await?;
+        let challenge = self.ask_at(route, Verb::Enrol, items).await?;
         let secret = rsa().unwrap(&challenge[0]).unwrap();
         let proof = self.proof(request, Digest::sha256(&[&secret]));
-        self.ask(realm, Verb::Prove, vec![proof]).await.map(drop)
+        self.ask_at(route, Verb::Prove, vec![proof]).await.map(drop)
     }
 
     pub async fn send(&self, realm: &Realm, to: Option<&HospitalId>, content: &[u8]) -> Result<(), Code> {
@@ -312,7 +319,11 @@ impl Node {
     }
 
     /// Waits for a pushed directory in which something holds.
-    pub async fn directory_where(&mut self, realm: &Realm, holds: impl Fn(&Federation) -> bool) -> Federation {
+    pub async fn directory_where(
+        &mut self,
+        realm: &Realm,
+        holds: impl Fn(&Federation) -> bool,
+    ) -> Federation {
         let wait = self.directory.wait_for(|bytes| !bytes.is_empty() && holds(&realm.verify(bytes)));
         let bytes = tokio::time::timeout(LIMIT, wait).await.expect("a directory in time").unwrap().clone();
         realm.verify(&bytes)

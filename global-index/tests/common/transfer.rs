@@ -171,7 +171,11 @@ impl Story {
             quote: quote.hash(),
             suite: 1,
             shares: rules::shares_hash(&shares),
-            manifest: ContentRef { root: ContentRoot::from_bytes([1; 32]), length: 1, extensions: extensions() },
+            manifest: ContentRef {
+                root: ContentRoot::from_bytes([1; 32]),
+                length: 1,
+                extensions: extensions(),
+            },
             contents: vec![],
             records: 3,
             record_root: Digest::sha256(&[b"records"]),

@@ -1,20 +1,19 @@
 //! From a parsed command line to its outcome. Beside a running node, commands go through its control socket; else the
 //! data folder is opened here and the same operation is carried out.
 
+mod calling;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use handover_cli::{CliError, Output, Progress, Unit, init_logging, new_passphrase, passphrase};
+use handover_cli::{CliError, Output, init_logging, new_passphrase, passphrase};
 use handover_core::time::Clock as _;
 use handover_core::{Code, Timestamp};
 use handover_seal::{Ed25519, OsRandom, SystemClock};
 use handover_web::TlsIdentity;
-use handover_web::control::{self, ControlError, MAX_REQUEST_BYTES};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use handover_web::control::MAX_REQUEST_BYTES;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
 use crate::args::{Arguments, PatientTask, RecordsTask, Task, TransferTask};
 use crate::config::{Config, usage};
@@ -23,16 +22,14 @@ use crate::import::Imported;
 use crate::keys::{Secrets, already, make_private_folder};
 use crate::node::Node;
 use crate::operations::{
-    Carried, Checked, Command, Event, Events, Operation, PatientRegistered, RecordLine, RecordsListed,
-    Resent, TransferShown, TransfersListed, perform,
+    Carried, Checked, Operation, PatientRegistered, RecordLine, RecordsListed, Resent, TransferShown,
+    TransfersListed,
 };
 use crate::running::Running;
 use crate::show;
 
 /// What a person types a passphrase at.
 const PROMPT: &str = "Passphrase of this node's keys: ";
-/// Events that may wait to be shown.
-const EVENTS_WAITING: usize = 64;
 /// The most bytes of a file that a patient carries: as hexadecimal digits it fits a control request.
 const CARRIED_MAX_BYTES: u64 = (MAX_REQUEST_BYTES / 2 - 4096) as u64;
 
@@ -138,7 +135,7 @@ impl Console {
             return Ok(());
         }
         let files = imported.unreadable_files.join("\n");
-        Err(CliError::new(Code::NothingInScope, format!("nothing could be read of:\n{files}")))
+        Err(CliError::new(Code::NothingRead, files))
     }
 
     async fn patient(&self, task: PatientTask) -> Result<(), CliError> {
@@ -246,82 +243,6 @@ impl Console {
             .map_err(|fault| CliError::new(fault.code, format!("{}: {fault}", file.display())))?;
         let verified = show::Verified::of(&report);
         self.output.emit("handover/verified/1", &verified, |out| show::verified(out, &verified))
-    }
-
-    /// Has an operation carried out, by the running node if there is one.
-    async fn call<T: DeserializeOwned>(&self, operation: Operation, label: &str) -> Result<T, CliError> {
-        let command = Command { staff: self.staff.clone(), operation };
-        let request = serde_json::to_value(&command).map_err(|error| usage(error.to_string()))?;
-        let mut shown = Shown { output: self.output, label, progress: None, done: 0 };
-        let called = control::call(&self.config.control_socket(), &request, |event| shown.event(event)).await;
-        let value = match called {
-            Ok(value) => Ok(value),
-            Err(ControlError::NotRunning { .. }) => self.carry_out(command, &mut shown).await,
-            Err(ControlError::Refused(problem)) => {
-                Err(CliError::new(problem.code, problem.detail.unwrap_or_default()))
-            }
-            Err(fault) => Err(CliError::new(fault.code(), fault.to_string())),
-        };
-        shown.finish();
-        let other = |_| CliError::new(Code::Internal, "the running node is of another version");
-        serde_json::from_value(value?).map_err(other)
-    }
-
-    /// Opens the data folder and does it here.
-    async fn carry_out(&self, command: Command, shown: &mut Shown<'_>) -> Result<Value, CliError> {
-        let node = self.open().await?;
-        let (sender, mut events) = mpsc::channel(EVENTS_WAITING);
-        let work = async {
-            let events = Events::to(sender);
-            perform(&node, command, &events).await
-        };
-        let show = async {
-            while let Some(event) = events.recv().await {
-                shown.event(event);
-            }
-        };
-        let (done, ()) = tokio::join!(work, show);
-        node.close().await;
-        done.map_err(|error| {
-            let problem = error.problem();
-            CliError::new(problem.code, problem.detail.unwrap_or_default())
-        })
-    }
-}
-
-/// Events as they are shown: progress and what was kept aside on stderr, content on stdout.
-struct Shown<'a> {
-    output: Output,
-    label: &'a str,
-    progress: Option<Progress>,
-    done: u64,
-}
-
-impl Shown<'_> {
-    fn event(&mut self, event: Value) {
-        match serde_json::from_value(event) {
-            Ok(Event::Progress { done, total }) => {
-                let unit = if total.is_some() { Unit::Bytes } else { Unit::Items };
-                let progress =
-                    self.progress.get_or_insert_with(|| self.output.progress(self.label, unit, total));
-                progress.inc(done.saturating_sub(self.done));
-                self.done = done;
-            }
-            Ok(Event::KeptAside { file, entry, reason, kept }) => {
-                show::kept_aside(self.output.json, &file, &entry, &reason, kept);
-            }
-            Ok(Event::Content { text }) => {
-                // A reader that left is told by the line that ends the content.
-                let _ = std::io::stdout().lock().write_all(text.as_bytes());
-            }
-            Err(_) => tracing::debug!("an event of another version was passed over"),
-        }
-    }
-
-    fn finish(self) {
-        if let Some(progress) = self.progress {
-            progress.finish();
-        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the hospital says of itself in the directory, kept with its number, so that the same profile is sent as the
 //! same artefact and a changed one counts up.
 
+use handover_core::Code;
 use handover_core::artefact::federation::HospitalProfile;
-use handover_core::artefact::{Payload as _, Signed, Verified};
+use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
-use handover_core::{Code, artefact::peek_type};
 use handover_net::peer_id;
 use handover_seal::Ed25519;
 use handover_store::StoreError;
@@ -13,6 +13,8 @@ use crate::Node;
 use crate::error::NodeError;
 
 const SPACE: &str = "own-profile";
+/// The most addresses of a profile.
+const ADDRESSES_MAX: usize = 16;
 
 /// Whether two profiles say the same, numbers and times apart.
 pub(crate) fn says_the_same(one: &HospitalProfile, other: &HospitalProfile) -> bool {
@@ -39,6 +41,8 @@ pub(crate) fn wanted(node: &Node) -> Result<HospitalProfile, NodeError> {
         }
     }
     addresses.sort();
+    // A host with many interfaces has more than others look at.
+    addresses.truncate(ADDRESSES_MAX);
     let hospital = &node.config.hospital;
     Ok(HospitalProfile {
         hospital: hospital.id.clone(),
@@ -81,7 +85,6 @@ pub(crate) async fn signed(node: &Node) -> Result<Verified<HospitalProfile>, Nod
 }
 
 fn read_own(node: &Node, envelope: &[u8]) -> Result<Verified<HospitalProfile>, NodeError> {
-    debug_assert!(peek_type(envelope).is_ok_and(|kind| kind == HospitalProfile::TYPE));
     let damaged = |_| NodeError::from(Code::StoreDamaged);
     Signed::<HospitalProfile>::read(envelope)
         .and_then(|signed| signed.verify(&node.secrets.signing().public(), &Ed25519))

@@ -54,7 +54,8 @@ pub(crate) fn enrolled(out: Out<'_>, enrolled: &Enrolled) -> io::Result<()> {
 }
 
 pub(crate) fn registered(out: Out<'_>, registered: &PatientRegistered) -> io::Result<()> {
-    writeln!(out, "{} is registered. Link code, for 24 hours: {}", registered.patient, registered.link_code)
+    writeln!(out, "{} is registered. Link code, for 24 hours: {}", registered.patient, registered.link_code)?;
+    writeln!(out, "The wallet must show {} for this hospital.", registered.hospital_code)
 }
 
 pub(crate) fn taken(out: Out<'_>, taken: &Carried) -> io::Result<()> {

@@ -1,4 +1,5 @@
 //! The program itself, as a person uses it: `init`, `import`, `records`, `check`, with and without a running node.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "the helpers of tests")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

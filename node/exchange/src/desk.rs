@@ -6,6 +6,7 @@ use handover_core::artefact::patient::{Ask, AskKind, PatientLink, Scope};
 use handover_core::artefact::transfer::{Payer, QuoteBody, TransferRequest};
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::id::SigningPublic;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{self, Context};
 use handover_core::transfer::Phase;
@@ -86,6 +87,12 @@ cbor_map! {
 impl Exchange {
     fn inner(&self) -> &std::sync::Arc<Inner> {
         &self.0
+    }
+
+    /// The hospital's signing key, whose short code patients compare.
+    #[must_use]
+    pub fn signing_key(&self) -> SigningPublic {
+        self.0.parts.identity.signing.public()
     }
 
     /// Registers a patient at the desk; gives the code with which they link themselves.

@@ -12,7 +12,6 @@ mod file;
 mod keys;
 pub mod node;
 mod review;
-mod short_code;
 pub mod state;
 mod steps;
 #[cfg(test)]
@@ -28,6 +27,5 @@ pub use error::WalletError;
 pub use file::{MAX_WALLET_BYTES, WalletFile};
 pub use keys::PatientKeys;
 pub use review::{QuoteView, Reviewed, open_quote, review};
-pub use short_code::short_code;
 pub use steps::{Given, InboxEntry};
 pub use wallet::{DirectoryNews, Wallet};

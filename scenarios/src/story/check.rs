@@ -29,8 +29,15 @@ pub(super) fn answered(answer: &Answer, expect: Option<&Expect>) -> Result<Optio
     if code_fits && exit_fits && answer.exit != Some(0) {
         return Ok(None);
     }
-    let (code, exit) = (expect.code.as_deref().unwrap_or("any"), expect.exit.map_or("not 0".to_owned(), |it| it.to_string()));
-    bail!("expected: refused with code {code}, exit code {exit}\n  came: {}\n  from: {}", answer.ended(), answer.command)
+    let (code, exit) = (
+        expect.code.as_deref().unwrap_or("any"),
+        expect.exit.map_or("not 0".to_owned(), |it| it.to_string()),
+    );
+    bail!(
+        "expected: refused with code {code}, exit code {exit}\n  came: {}\n  from: {}",
+        answer.ended(),
+        answer.command
+    )
 }
 
 /// # Errors

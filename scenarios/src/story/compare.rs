@@ -44,7 +44,8 @@ fn reached(stage: &Stage<'_>, id: &str, at: &str, phase: &str, seconds: u64) -> 
     let state = text(&shown, "state");
     let order = |word: &str| word.parse::<handover_core::transfer::Phase>().ok();
     let (wanted, is) = (order(phase), order(state));
-    let is_there = is == wanted || is.zip(wanted).is_some_and(|(is, wanted)| is <= FILED_PHASE && is >= wanted);
+    let is_there =
+        is == wanted || is.zip(wanted).is_some_and(|(is, wanted)| is <= FILED_PHASE && is >= wanted);
     if is_there {
         return Ok(shown);
     }
@@ -114,7 +115,12 @@ pub(super) fn compare(
         cast.summary = Some(summary.clone());
     }
     stage.fact(format!("sent by {}:  {} records: {}", summary.source, summary.records_sent, listed(&sent)));
-    stage.fact(format!("filed by {}: {} records: {}", summary.destination, summary.records_filed, listed(&summary.departments)));
+    stage.fact(format!(
+        "filed by {}: {} records: {}",
+        summary.destination,
+        summary.records_filed,
+        listed(&summary.departments)
+    ));
     stage.fact(format!(
         "Package {} bytes; {} s from the patient's question to the receipt; fee {} {}",
         summary.package_bytes,
@@ -126,8 +132,14 @@ pub(super) fn compare(
     if !is_same {
         let difference = format!(
             "transfer {id}\n  expected: what {} sent: {} records, {}, fee {}\n  came at {}: {} records, {}, fee {}",
-            summary.source, summary.records_sent, listed(&sent), summary.fee,
-            summary.destination, summary.records_filed, listed(&summary.departments), text(&destination, "fee"),
+            summary.source,
+            summary.records_sent,
+            listed(&sent),
+            summary.fee,
+            summary.destination,
+            summary.records_filed,
+            listed(&summary.departments),
+            text(&destination, "fee"),
         );
         return Err(Difference(difference).into());
     }
@@ -169,7 +181,11 @@ fn check_fee(summary: &TransferSummary, fee: &Fee, expected: Option<&Expected>) 
             let whole = generated()?.fee_minor();
             match minor(&summary.fee) {
                 Some(fee) if fee > 0 && fee < whole => Ok(()),
-                _ => bail!("the fee\n  expected: more than nothing, less than {}\n  came: {}", generated()?.fee(), summary.fee),
+                _ => bail!(
+                    "the fee\n  expected: more than nothing, less than {}\n  came: {}",
+                    generated()?.fee(),
+                    summary.fee
+                ),
             }
         }
     }
@@ -191,7 +207,11 @@ pub(super) fn holds(
     if let Some(records) = records {
         equal(&format!("records of {id} at {at}"), &records, &all)?;
     }
-    stage.fact(if held.is_empty() { format!("{at} holds 0 records") } else { format!("{at} holds {all} records: {}", listed(&held)) });
+    stage.fact(if held.is_empty() {
+        format!("{at} holds 0 records")
+    } else {
+        format!("{at} holds {all} records: {}", listed(&held))
+    });
     Ok(())
 }
 
@@ -202,7 +222,8 @@ pub(super) fn verify(stage: &mut Stage<'_>, transfer: &str, at: &str) -> Result<
     stage.world.node(at, &["transfer", "show", &id, "--out", path])?.done()?;
     let report = stage.world.verify(&file)?.json()?;
     let steps = report["steps"].as_array().map_or(0, Vec::len);
-    stage.fact(format!("{steps} signed artefacts verify offline, with nothing but the federation's root key"));
+    stage
+        .fact(format!("{steps} signed artefacts verify offline, with nothing but the federation's root key"));
     Ok(())
 }
 
@@ -214,7 +235,14 @@ pub(super) fn books(stage: &mut Stage<'_>, transfer: Option<&str>, is_charged: b
             let fee = fee.context("compare the transfer before its fee is looked for")?;
             let entry = stage.world.posted(&id, LEDGER_LIMIT)?;
             equal("the fee in the ledger", &fee.as_str(), &text(&entry, "amount"))?;
-            stage.fact(format!("Entry {}: {} owes {} {} {}", number(&entry, "sequence"), payer(&entry), text(&entry, "source"), text(&entry, "amount"), text(&entry, "currency")));
+            stage.fact(format!(
+                "Entry {}: {} owes {} {} {}",
+                number(&entry, "sequence"),
+                payer(&entry),
+                text(&entry, "source"),
+                text(&entry, "amount"),
+                text(&entry, "currency")
+            ));
         } else {
             let entries = stage.world.entries(&id)?;
             equal(&format!("ledger entries of transfer {id}"), &0, &entries.len())?;

@@ -35,7 +35,12 @@ impl<'a> Fields<'a> {
         self.table.get(field)
     }
 
-    fn read<T>(&mut self, field: &'static str, kind: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
+    fn read<T>(
+        &mut self,
+        field: &'static str,
+        kind: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Option<T> {
         let found = read(self.get(field)?);
         if found.is_none() {
             self.fault(field, format!("has to be {kind}"));
@@ -59,7 +64,9 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn number(&mut self, field: &'static str) -> Option<u64> {
-        self.read(field, "a whole number", |value| value.as_integer().and_then(|number| number.try_into().ok()))
+        self.read(field, "a whole number", |value| {
+            value.as_integer().and_then(|number| number.try_into().ok())
+        })
     }
 
     pub(super) fn size(&mut self, field: &'static str, default: usize) -> usize {
@@ -78,7 +85,8 @@ impl<'a> Fields<'a> {
 
     pub(super) fn counts(&mut self, field: &'static str) -> Option<BTreeMap<String, u64>> {
         self.read(field, "a table of whole numbers", |value| {
-            let entry = |(name, count): (&String, &Value)| Some((name.clone(), count.as_integer()?.try_into().ok()?));
+            let entry =
+                |(name, count): (&String, &Value)| Some((name.clone(), count.as_integer()?.try_into().ok()?));
             value.as_table()?.iter().map(entry).collect()
         })
     }

@@ -30,9 +30,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use check::Difference;
 pub use outcome::{FILED, Ledger, Outcome, TransferSummary};
 pub use parse::{StoryFault, StoryFaults, load, parse};
-pub use check::Difference;
 pub use play::{ledger, play};
 
 /// A story.
@@ -88,7 +88,10 @@ pub enum Records {
 
 /// What a step does. Hospitals by their identifiers; patients and transfers by their names in the story.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "fields are the words of the story's file; what they mean stands at their action")]
+#[expect(
+    missing_docs,
+    reason = "fields are the words of the story's file; what they mean stands at their action"
+)]
 pub enum Action {
     /// A hospital imports a patient's records.
     Import { patient: String, at: String, records: Records },

@@ -57,7 +57,8 @@ impl std::error::Error for StoryFaults {}
 /// # Errors
 /// Every fault.
 pub fn load(path: &Path) -> Result<Story, StoryFaults> {
-    let text = std::fs::read_to_string(path).map_err(|error| whole(path, format!("it cannot be read: {error}")))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| whole(path, format!("it cannot be read: {error}")))?;
     parse(&text, path)
 }
 
@@ -88,7 +89,11 @@ pub fn parse(text: &str, path: &Path) -> Result<Story, StoryFaults> {
     for (at, table) in tables.iter().enumerate() {
         let number = Some(at.saturating_add(1));
         let Some(table) = table.as_table() else {
-            faults.push(StoryFault { step: number, field: "step".to_owned(), reason: "has to be a table".to_owned() });
+            faults.push(StoryFault {
+                step: number,
+                field: "step".to_owned(),
+                reason: "has to be a table".to_owned(),
+            });
             continue;
         };
         let mut fields = Fields::new(table);
@@ -117,7 +122,9 @@ fn read_step(f: &mut Fields<'_>, path: &Path) -> Option<Step> {
     let expect = read_expect(f);
     let (patient, transfer, at, hospital) = ("patient", "transfer", "at", "hospital");
     let action = match f.text("do").as_str() {
-        "import" => Action::Import { patient: f.text(patient), at: f.text(at), records: read_records(f, path) },
+        "import" => {
+            Action::Import { patient: f.text(patient), at: f.text(at), records: read_records(f, path) }
+        }
         "link" => Action::Link { patient: f.text(patient), at: f.text(at) },
         "locate" => Action::Locate {
             patient: f.text(patient),
@@ -241,7 +248,9 @@ impl Names {
                 hospital(f, "from", from);
                 hospital(f, "to", to);
             }
-            Action::Order { hospital: id, .. } | Action::Process { hospital: id, .. } => hospital(f, "hospital", id),
+            Action::Order { hospital: id, .. } | Action::Process { hospital: id, .. } => {
+                hospital(f, "hospital", id)
+            }
             _ => {}
         }
         if let Action::Wait { phase, reason, .. } = action {
@@ -274,7 +283,9 @@ impl Names {
             | Action::Wait { transfer, .. }
             | Action::Compare { transfer, .. }
             | Action::Verify { transfer, .. }
-            | Action::Ledger { transfer: Some(transfer), .. } => known(f, "transfer", transfer, &self.transfers),
+            | Action::Ledger { transfer: Some(transfer), .. } => {
+                known(f, "transfer", transfer, &self.transfers)
+            }
             Action::Ledger { .. } | Action::Order { .. } | Action::Process { .. } => {}
         }
     }

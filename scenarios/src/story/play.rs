@@ -115,9 +115,7 @@ impl Stage<'_> {
                 compare::holds(self, patient, at, *records, departments.as_ref())
             }
             Action::Verify { transfer, at } => compare::verify(self, transfer, at),
-            Action::Ledger { transfer, is_charged } => {
-                compare::books(self, transfer.as_deref(), *is_charged)
-            }
+            Action::Ledger { transfer, is_charged } => compare::books(self, transfer.as_deref(), *is_charged),
         }
     }
 

@@ -64,14 +64,23 @@ pub(super) fn import(
         return Ok(());
     };
     let kept_aside = number(&imported, "kept_aside");
-    let patients: Vec<&str> = imported["patients"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let patients: Vec<&str> =
+        imported["patients"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     match (patients.as_slice(), cast.id.as_str()) {
         ([only], "") => cast.id = (*only).to_owned(),
         ([only], known) if *only == known => {}
-        _ => bail!("import of {}\n  expected: the records of one patient {}\n  came: {patients:?}", path.display(), cast.id),
+        _ => bail!(
+            "import of {}\n  expected: the records of one patient {}\n  came: {patients:?}",
+            path.display(),
+            cast.id
+        ),
     }
     if kept_aside > 0 {
-        bail!("import of {}\n  expected: nothing kept aside\n  came: {kept_aside} entries\n  {}", path.display(), answer.stderr.trim());
+        bail!(
+            "import of {}\n  expected: nothing kept aside\n  came: {kept_aside} entries\n  {}",
+            path.display(),
+            answer.stderr.trim()
+        );
     }
     let departments = counts(&imported, "departments");
     let all: u64 = departments.values().sum();
@@ -99,12 +108,16 @@ fn path_text(path: &Path) -> Result<&str> {
 }
 
 pub(super) fn link(stage: &mut Stage<'_>, patient: &str, at: &str, expect: Option<&Expect>) -> Result<()> {
-    let cast = stage.patients.get_mut(patient).with_context(|| format!("no patient \"{patient}\" until now"))?;
+    let cast =
+        stage.patients.get_mut(patient).with_context(|| format!("no patient \"{patient}\" until now"))?;
     let is_new = !std::mem::replace(&mut cast.has_wallet, true);
     let (wallet, id) = (cast.wallet.clone(), cast.id.clone());
     if is_new {
         let made = stage.world.new_wallet(&wallet)?;
-        stage.fact(format!("The patient's key is made on their own device; the federation knows them as {}", short(text(&made, "patient"))));
+        stage.fact(format!(
+            "The patient's key is made on their own device; the federation knows them as {}",
+            short(text(&made, "patient"))
+        ));
     }
     let answer = stage.world.node(at, &["patient", "register", &id])?;
     let Some(registered) = answered(&answer, expect.filter(|_| answer.exit != Some(0)))? else {
@@ -213,7 +226,11 @@ pub(super) fn quote(stage: &mut Stage<'_>, transfer: &str, expect: Option<&Expec
 
 /// What a quote says, for people.
 pub(super) fn tell_quote(stage: &mut Stage<'_>, from: &str, quote: &Value) {
-    stage.fact(format!("{from} would send {} records: {}", number(quote, "records"), listed(&counts(quote, "departments"))));
+    stage.fact(format!(
+        "{from} would send {} records: {}",
+        number(quote, "records"),
+        listed(&counts(quote, "departments"))
+    ));
     let tests = quote["tests"].as_array().into_iter().flatten();
     let mut priced: Vec<&Value> = tests.filter(|test| test["price"].is_string()).collect();
     priced.sort_by_key(|test| std::cmp::Reverse(text(test, "price").len()));
@@ -263,13 +280,23 @@ pub(super) fn consent(
         return Ok(());
     };
     let scope = chosen.unwrap_or_else(|| "all departments".to_owned());
-    let share = if release { "the patient's share is released with it" } else { "the patient keeps their share" };
-    stage.fact(format!("Signed: {scope}, at most {} {}; {share}", text(&given, "fee_cap"), text(&given, "currency")));
+    let share =
+        if release { "the patient's share is released with it" } else { "the patient keeps their share" };
+    stage.fact(format!(
+        "Signed: {scope}, at most {} {}; {share}",
+        text(&given, "fee_cap"),
+        text(&given, "currency")
+    ));
     Ok(())
 }
 
 /// The wallet's short answers: `release`, `refuse`, `revoke`.
-pub(super) fn answer(stage: &mut Stage<'_>, transfer: &str, word: &str, expect: Option<&Expect>) -> Result<()> {
+pub(super) fn answer(
+    stage: &mut Stage<'_>,
+    transfer: &str,
+    word: &str,
+    expect: Option<&Expect>,
+) -> Result<()> {
     let cast = stage.transfer(transfer)?;
     let (id, to) = (cast.id.clone(), cast.to.clone());
     let wallet = stage.patient(&cast.patient)?.wallet.clone();

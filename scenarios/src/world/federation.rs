@@ -59,7 +59,11 @@ impl Root {
     fn sign(&self, programs: &Programs, request: &Path) -> Result<PathBuf> {
         let certificate = request.with_extension("certificate");
         let mut command = index(programs);
-        command.args(["root", "sign", "--root-key"]).arg(&self.key).arg("--passphrase-file").arg(&self.secret);
+        command
+            .args(["root", "sign", "--root-key"])
+            .arg(&self.key)
+            .arg("--passphrase-file")
+            .arg(&self.secret);
         command.arg("--request").arg(request).arg("--out").arg(&certificate);
         call(command)?.done()?;
         Ok(certificate)
@@ -122,10 +126,15 @@ impl Federation {
     }
 
     fn add_operator(&mut self, programs: &Programs, folder: &Folder, name: &str) -> Result<()> {
-        let (key, request) = (folder.federation(&format!("{name}.key")), folder.federation(&format!("{name}.request")));
+        let (key, request) =
+            (folder.federation(&format!("{name}.key")), folder.federation(&format!("{name}.request")));
         let secret = folder.secret(name)?;
         let mut command = index(programs);
-        command.args(["operator", "new", "--name", name, "--out"]).arg(&key).arg("--request-out").arg(&request);
+        command
+            .args(["operator", "new", "--name", name, "--out"])
+            .arg(&key)
+            .arg("--request-out")
+            .arg(&request);
         command.arg("--passphrase-file").arg(&secret);
         call(command)?.done()?;
         let certificate = self.root.sign(programs, &request)?;
@@ -154,7 +163,9 @@ impl Federation {
         let mut ordered = Value::Null;
         for [key, secret] in &self.operators {
             let mut command = self.command(programs);
-            command.args(["hospital", word, hospital, "--reason", "the world's order", "--operator-key"]).arg(key);
+            command
+                .args(["hospital", word, hospital, "--reason", "the world's order", "--operator-key"])
+                .arg(key);
             command.arg("--operator-passphrase-file").arg(secret);
             ordered = call(command)?.json()?;
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -12,6 +13,20 @@ use tempfile::TempDir;
 const PASSPHRASE_BYTES: usize = 16;
 /// The longest folder name: the control sockets below have to fit into 107 bytes.
 const MAX_FOLDER_BYTES: usize = 60;
+
+/// Temporary folders that are in use.
+static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn temporary() -> MutexGuard<'static, Vec<PathBuf>> {
+    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the temporary folders of all worlds, once their processes are gone: for a handler of Ctrl-C.
+pub fn remove_temporary_folders() {
+    for path in std::mem::take(&mut *temporary()) {
+        let _ = fs::remove_dir_all(path);
+    }
+}
 
 /// The folder.
 #[derive(Debug)]
@@ -31,12 +46,18 @@ impl Folder {
                 (path, None)
             }
             None => {
-                let made = tempfile::Builder::new().prefix("handover-").tempdir().context("no temporary folder")?;
+                let made =
+                    tempfile::Builder::new().prefix("handover-").tempdir().context("no temporary folder")?;
+                temporary().push(made.path().to_owned());
                 (made.path().to_owned(), Some(made))
             }
         };
         let bytes = path.as_os_str().len();
-        ensure!(bytes <= MAX_FOLDER_BYTES, "{} is too long a name: sockets have to fit below it", path.display());
+        ensure!(
+            bytes <= MAX_FOLDER_BYTES,
+            "{} is too long a name: sockets have to fit below it",
+            path.display()
+        );
         let folder = Self { path, temporary };
         for name in ["federation", "hospitals", "logs", "records", "secrets", "wallets"] {
             fs::DirBuilder::new().mode(0o700).create(folder.path.join(name))?;
@@ -82,9 +103,16 @@ impl Folder {
 
     /// A temporary folder stays.
     pub(super) fn keep(&mut self) {
-        if let Some(temporary) = self.temporary.take() {
-            let _ = temporary.keep();
+        if let Some(made) = self.temporary.take() {
+            let kept = made.keep();
+            temporary().retain(|path| *path != kept);
         }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        temporary().retain(|path| *path != self.path);
     }
 }
 

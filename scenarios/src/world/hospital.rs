@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::files::Folder;
 use super::federation::Root;
+use super::files::Folder;
 use super::{CURRENCY, JURISDICTION, Place};
 use crate::process::{Answer, Daemon, call};
 use crate::programs::Programs;

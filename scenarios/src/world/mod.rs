@@ -23,6 +23,7 @@ use crate::programs::Programs;
 use crate::story::Order;
 use federation::Federation;
 use files::Folder;
+pub use files::remove_temporary_folders;
 use hospital::Hospital;
 
 /// ISO 4217 of every hospital here.
@@ -105,7 +106,8 @@ impl World {
         let made = |place: &Place| Hospital::init(programs, &folder, place, &root, &catalogue, &prices);
         // Keys take long to make: everybody makes theirs at once.
         let (federation, hospitals) = thread::scope(|scope| {
-            let hospitals: Vec<_> = options.hospitals.iter().map(|place| scope.spawn(move || made(place))).collect();
+            let hospitals: Vec<_> =
+                options.hospitals.iter().map(|place| scope.spawn(move || made(place))).collect();
             let federation = Federation::start(programs, &folder, &root, options.apart);
             (federation, hospitals.into_iter().map(joined).collect::<Result<Vec<_>>>())
         });
@@ -219,7 +221,9 @@ impl World {
     /// As [`World::wallet`]; there is no such hospital, or it does not run.
     pub fn wallet_at(&self, name: &str, hospital: &str, args: &[&str]) -> Result<Answer> {
         let ready = self.ready(hospital)?;
-        let value = |key: &str| ready[key].as_str().with_context(|| format!("no {key} in the ready line of {hospital}"));
+        let value = |key: &str| {
+            ready[key].as_str().with_context(|| format!("no {key} in the ready line of {hospital}"))
+        };
         let mut all = args.to_vec();
         all.extend(["--node", value("web")?, "--node-certificate", value("certificate")?]);
         self.wallet(name, &all)
@@ -288,12 +292,16 @@ impl World {
         let end = Instant::now().checked_add(limit);
         loop {
             let entries = self.entries(transfer)?;
-            let is_posted = |entry: &&Value| entry["kind"].as_str().is_some_and(|kind| POSTED.contains(&kind));
+            let is_posted =
+                |entry: &&Value| entry["kind"].as_str().is_some_and(|kind| POSTED.contains(&kind));
             if let Some(entry) = entries.iter().find(is_posted) {
                 return Ok(entry.clone());
             }
             if end.is_none_or(|end| Instant::now() >= end) {
-                bail!("transfer {transfer}\n  expected: its fee is posted within {} s\n  came: {entries:?}", limit.as_secs());
+                bail!(
+                    "transfer {transfer}\n  expected: its fee is posted within {} s\n  came: {entries:?}",
+                    limit.as_secs()
+                );
             }
             thread::sleep(LOOK_AGAIN);
         }
@@ -333,6 +341,11 @@ impl World {
         self.federation.restart(&programs, kill)
     }
 
+    /// Ends the processes; a temporary folder stays, for people to look at.
+    pub fn leave_folder(mut self) {
+        self.folder.keep();
+    }
+
     /// Leaves processes and folder as they are, for people to look at; how to.
     #[must_use]
     pub fn let_go(mut self) -> Vec<String> {
@@ -341,7 +354,13 @@ impl World {
             hints.push(hospital.hint(&self.programs));
             hospital.let_go();
         }
-        let pids: Vec<String> = self.federation.pid().into_iter().chain(self.hospitals.values().filter_map(|it| it.pid)).map(|pid| pid.to_string()).collect();
+        let pids: Vec<String> = self
+            .federation
+            .pid()
+            .into_iter()
+            .chain(self.hospitals.values().filter_map(|it| it.pid))
+            .map(|pid| pid.to_string())
+            .collect();
         self.federation.let_go();
         self.folder.keep();
         hints.push(format!("kill {}", pids.join(" ")));

@@ -14,6 +14,7 @@ pub mod money;
 pub mod problem;
 pub mod random;
 pub mod rules;
+mod short_code;
 pub mod time;
 pub mod transfer;
 pub mod trust;
@@ -23,4 +24,5 @@ pub use id::{ContentRoot, Department, Digest, HospitalId, Party, PatientRef, Tra
 pub use money::{Amount, Currency};
 pub use problem::Code;
 pub use random::Random;
+pub use short_code::short_code;
 pub use time::Timestamp;

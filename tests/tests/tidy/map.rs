@@ -8,7 +8,8 @@ use crate::tree;
 
 /// The rows of a table, cell by cell, without its head.
 fn table(name: &str) -> Result<Vec<Vec<String>>> {
-    let text = fs::read_to_string(tree::top().join("ARCHITECTURE.md")).context("there is no ARCHITECTURE.md")?;
+    let text =
+        fs::read_to_string(tree::top().join("ARCHITECTURE.md")).context("there is no ARCHITECTURE.md")?;
     let mark = format!("<!-- tidy: {name} -->");
     let (_, after) = text.split_once(&mark).with_context(|| format!("ARCHITECTURE.md has no {mark}"))?;
     let lines = after.lines().skip_while(|line| line.trim().is_empty());

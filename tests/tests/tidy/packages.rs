@@ -10,10 +10,30 @@ use crate::tree::{self, Package};
 
 /// What no pure package may have below it, by name or by how a name ends.
 const IMPURE: &[&str] = &[
-    "async-std", "futures-executor", "mio", "smol", "tokio", // runtimes
-    "hyper", "libp2p", "quinn", "reqwest", "rustls", "ureq", "warp", // networks
-    "fjall", "object_store", "redb", "rusqlite", "sled", "tokio-postgres", // databases
-    "aws-lc-rs", "bindgen", "cc", "cmake", "pkg-config", "ring", // C libraries
+    "async-std",
+    "futures-executor",
+    "mio",
+    "smol",
+    "tokio", // runtimes
+    "hyper",
+    "libp2p",
+    "quinn",
+    "reqwest",
+    "rustls",
+    "ureq",
+    "warp", // networks
+    "fjall",
+    "object_store",
+    "redb",
+    "rusqlite",
+    "sled",
+    "tokio-postgres", // databases
+    "aws-lc-rs",
+    "bindgen",
+    "cc",
+    "cmake",
+    "pkg-config",
+    "ring", // C libraries
 ];
 const IMPURE_ENDING: &str = "-sys";
 
@@ -43,7 +63,8 @@ pub(crate) fn imports() -> Result<Vec<String>> {
         for import in packages.iter().filter(|import| named.contains(&import.name)) {
             let is_allowed = row.may_all
                 || row.may.iter().any(|may| {
-                    import.folder == *may || import.folder.strip_prefix(may).is_some_and(|it| it.starts_with('/'))
+                    import.folder == *may
+                        || import.folder.strip_prefix(may).is_some_and(|it| it.starts_with('/'))
                 });
             if !is_allowed {
                 faults.push(format!(
@@ -61,7 +82,10 @@ pub(crate) fn impure() -> Result<Vec<String>> {
     let (map, packages) = (map::imports()?, tree::packages()?);
     let pure: Vec<&Package> =
         packages.iter().filter(|package| row(&map, package).is_some_and(|row| row.is_pure)).collect();
-    ensure!(pure.iter().any(|package| package.folder == "shared/core"), "ARCHITECTURE.md: shared/core is pure");
+    ensure!(
+        pure.iter().any(|package| package.folder == "shared/core"),
+        "ARCHITECTURE.md: shared/core is pure"
+    );
     let mut faults = Vec::new();
     for package in pure {
         for below in below(&package.name)? {

@@ -16,15 +16,20 @@ pub(crate) fn fences() -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for fence in map::fences()? {
         for place in &fence.places {
-            let is_there = tree::top().join(place).exists() || tree::top().join(format!("{place}.rs")).exists();
+            let is_there =
+                tree::top().join(place).exists() || tree::top().join(format!("{place}.rs")).exists();
             if !is_there {
-                faults.push(format!("ARCHITECTURE.md fences {} into {place}, which is not there", fence.crates.join(", ")));
+                faults.push(format!(
+                    "ARCHITECTURE.md fences {} into {place}, which is not there",
+                    fence.crates.join(", ")
+                ));
             }
         }
         for name in &fence.crates {
             for package in packages.iter().filter(|package| package.names("dependencies").contains(name)) {
-                let has_place =
-                    fence.places.iter().any(|place| place.split('/').zip(package.folder.split('/')).all(|(one, other)| one == other));
+                let has_place = fence.places.iter().any(|place| {
+                    place.split('/').zip(package.folder.split('/')).all(|(one, other)| one == other)
+                });
                 if !has_place {
                     faults.push(format!(
                         "{}/Cargo.toml names {name}, which belongs in {} only",
@@ -55,7 +60,9 @@ fn outside<'f>(
         .flat_map(move |file| {
             let path = path.clone();
             let lines = file.code().filter(move |(_, code)| names_path(code, &path));
-            lines.map(move |(line, _)| format!("{}:{line} names {name}, which belongs in {} only", file.path, places.join(", ")))
+            lines.map(move |(line, _)| {
+                format!("{}:{line} names {name}, which belongs in {} only", file.path, places.join(", "))
+            })
         })
 }
 
@@ -94,7 +101,10 @@ pub(crate) fn tiers() -> Result<Vec<String>> {
             for (line, below) in imported(file) {
                 let is_up = level(&map, above).zip(level(&map, &below)).is_some_and(|(from, to)| to < from);
                 if is_up {
-                    faults.push(format!("{}:{line} imports {below}, a room above {above}: turn it around", file.path));
+                    faults.push(format!(
+                        "{}:{line} imports {below}, a room above {above}: turn it around",
+                        file.path
+                    ));
                 }
             }
         }
@@ -117,11 +127,15 @@ fn room<'f>(file: &'f File, sources: &str) -> Option<&'f str> {
 
 /// The modules that a file takes from its own crate, with the line.
 fn imported(file: &File) -> Vec<(usize, String)> {
-    let code: Vec<(usize, char)> =
-        file.code().flat_map(|(line, code)| code.chars().chain(['\n']).map(move |letter| (line, letter))).collect();
+    let code: Vec<(usize, char)> = file
+        .code()
+        .flat_map(|(line, code)| code.chars().chain(['\n']).map(move |letter| (line, letter)))
+        .collect();
     let text: String = code.iter().map(|(_, letter)| letter).collect();
     let starts = text.match_indices("crate::").filter(|(at, _)| {
-        !text.get(..*at).is_some_and(|before| before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '$'))
+        !text
+            .get(..*at)
+            .is_some_and(|before| before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '$'))
     });
     starts
         .flat_map(|(at, path)| {
@@ -135,21 +149,17 @@ fn imported(file: &File) -> Vec<(usize, String)> {
 /// The first names of `a::b` or of each in `{a::b, c::{d, e}}`.
 fn firsts(path: &str) -> Vec<String> {
     let Some(group) = path.strip_prefix('{') else { return vec![first(path)] };
-    let (mut names, mut depth, mut begins) = (vec![first(group)], 1_usize, false);
+    let (mut names, mut depth) = (vec![first(group)], 1_usize);
     for (at, letter) in group.char_indices() {
         match letter {
             '{' => depth += 1,
+            '}' if depth == 1 => break,
             '}' => depth -= 1,
-            ',' => begins = true,
+            ',' if depth == 1 => names.push(first(group.get(at + 1..).unwrap_or_default())),
             _ => {}
         }
-        if depth == 0 {
-            break;
-        }
-        if begins && depth == 1 && letter == ',' {
-            names.push(first(group.get(at + 1..).unwrap_or_default()));
-        }
     }
+    names.retain(|name| !name.is_empty());
     names
 }
 

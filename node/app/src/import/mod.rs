@@ -52,6 +52,9 @@ pub(crate) async fn import(
     // Of a bulk export's files by type, encounters come first: what refers to them finds its department at once.
     files.sort_by_key(|file| !reading::label(file).to_ascii_lowercase().contains("encounter"));
     let _turn = node.importing.acquire().await.map_err(|_| NodeError::Stopping)?;
+    if node.stopping.is_cancelled() {
+        return Err(NodeError::Stopping);
+    }
     let permit = node.permit(staff, Action::Import, Purpose::Import, None).await?;
     let progress = Progress { done: 0, total: total_bytes.saturating_mul(2) };
     let mut filing = Filing { node, staff, permit, events, imported: Imported::default(), progress };

@@ -85,3 +85,24 @@ fn whole(bytes: &[u8], mapping: &handover_ingest::department::Mapping) -> Option
     .ok()?;
     (is_whole && !found.is_empty()).then_some(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use handover_ingest::department::Mapping;
+
+    use super::*;
+
+    #[test]
+    fn resources_and_entries_are_read_whole_or_not_at_all() {
+        let mapping = Mapping::shipped().unwrap();
+        let patient = r#"{"resourceType":"Patient","id":"a"}"#;
+        let entry = format!(r#"{{"fullUrl":"urn:uuid:a","resource":{patient}}}"#);
+        let half =
+            r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"a"}},{}]}"#;
+        for (text, count) in
+            [(patient, Some(1)), (&entry, Some(1)), (half, None), ("<xml/>", None), ("", None)]
+        {
+            assert_eq!(again(text.as_bytes(), &mapping).map(|found| found.len()), count, "{text}");
+        }
+    }
+}

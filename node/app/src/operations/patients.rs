@@ -3,6 +3,7 @@
 use handover_core::Code;
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink};
 use handover_core::artefact::{Payload as _, Signed, peek_type};
+use handover_core::short_code;
 use handover_records::LocalPatient;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ pub struct PatientRegistered {
     pub patient: String,
     /// What the patient links themselves with; shown once.
     pub link_code: String,
+    /// The code of this hospital's key, for the patient to compare on their own screen.
+    pub hospital_code: String,
 }
 
 /// What became of what a patient carried.
@@ -44,7 +47,11 @@ pub(super) async fn register(
     patient: &str,
 ) -> Result<PatientRegistered, NodeError> {
     let link_code = node.exchange.register_patient(staff, &local(patient)?).await?;
-    Ok(PatientRegistered { patient: patient.to_owned(), link_code })
+    Ok(PatientRegistered {
+        patient: patient.to_owned(),
+        link_code,
+        hospital_code: short_code(&node.exchange.signing_key().thumbprint()),
+    })
 }
 
 pub(super) async fn take(node: &Node, content: &str, only_link: bool) -> Result<Carried, NodeError> {

@@ -168,7 +168,11 @@ pub(super) async fn show(
     let phase =
         phase.map_err(|_| NodeError::refused(Code::UsageInvalid, "--until names no phase of a transfer"))?;
     if let Some(wait_ms) = wait_ms {
-        node.exchange.wait_for(transfer, phase, Duration::from_millis(wait_ms)).await?;
+        let reached = node.exchange.wait_for(transfer, phase, Duration::from_millis(wait_ms));
+        tokio::select! {
+            reached = reached => drop(reached?),
+            () = node.stopping.cancelled() => return Err(NodeError::Stopping),
+        }
     }
     match node.exchange.transfer(transfer).await {
         Ok(view) => {

@@ -4,10 +4,10 @@ use handover_cli::{CliError, Output, new_passphrase};
 use handover_core::artefact::patient::ConsentDetails;
 use handover_core::codec;
 use handover_core::trust::Federation;
-use handover_core::{Code, HospitalId};
+use handover_core::{Code, HospitalId, short_code};
 use handover_patient::node::NodeClient;
 use handover_patient::{
-    PatientKeys, Question, Wallet, WalletError, WalletFile, Wish, make_ask, open_holders, short_code,
+    PatientKeys, Question, Wallet, WalletError, WalletFile, Wish, make_ask, open_holders,
 };
 use handover_seal::keyfile::KdfParams;
 use handover_seal::{OsRandom, SigningKey, Zeroizing};

@@ -1,6 +1,6 @@
 //! The code that two people compare on two screens.
 
-use handover_core::Digest;
+use crate::Digest;
 
 /// RFC 4648, section 6.
 const BASE_32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";

@@ -1,0 +1,78 @@
+use std::sync::Arc;
+
+use handover_core::artefact::federation::{Authority, AuthorityCertificate};
+use handover_core::id::SigningPublic;
+use handover_core::time::DAY_MS;
+use handover_seal::{Secret32, SigningKey};
+use handover_store::{CellKey, Store};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_250_096_789);
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret32::from_bytes([seed; 32]))
+}
+
+fn certificate(authority: Authority, name: String, key: SigningPublic) -> Verified<AuthorityCertificate> {
+    let certificate = AuthorityCertificate {
+        authority,
+        name,
+        key,
+        not_before: NOW,
+        not_after: NOW.plus_ms(DAY_MS),
+        extensions: Extensions::default(),
+    };
+    Verified::sign(certificate, &self::key(1))
+}
+
+fn seat() -> Seat {
+    let authority = certificate(Authority::Index, "index".to_owned(), key(2).public());
+    Seat {
+        root: key(1).public(),
+        signer: Arc::new(key(2)),
+        certificate: authority.envelope().to_vec(),
+        authority: (*authority).clone(),
+    }
+}
+
+#[tokio::test]
+async fn versions_count_up_and_the_newest_is_found_again() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let (keys, book) = (store.keys(), Book::new(store.keys()));
+    let made = store
+        .write(move |txn| {
+            for version in 1..=3 {
+                assert_eq!(rebuild(txn, &keys, &seat(), &book, NOW)?.version(), version);
+            }
+            load(txn, &keys, &seat(), NOW)
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(made.version(), 3);
+    assert!(!made.is_stale(NOW) && made.is_stale(NOW.plus_ms(REFRESH_AFTER_MS)));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_a_message_is_refused_and_changes_nothing() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let (keys, book) = (store.keys(), Book::new(store.keys()));
+    let outcome = store
+        .write::<(), registry::RegistryError, _>(move |txn| {
+            for number in 0..70_u8 {
+                let name = "x".repeat(16 * 1024);
+                let operator = certificate(Authority::Operator, name, key(number).public());
+                registry::add_operator(txn, &keys, operator.envelope(), &key(1).public(), NOW)?;
+            }
+            rebuild(txn, &keys, &seat(), &book, NOW)?;
+            Ok(())
+        })
+        .await;
+    let fault = outcome.unwrap_err();
+    assert_eq!(fault.code(), Code::TooLarge);
+    assert!(fault.to_string().contains("no more hospitals"));
+    let keys = store.keys();
+    let held = store.read(move |txn| load(txn, &keys, &seat(), NOW)).await.unwrap();
+    assert!(held.is_none());
+}

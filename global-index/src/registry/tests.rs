@@ -1,0 +1,107 @@
+use std::sync::OnceLock;
+
+use handover_core::Digest;
+use handover_core::artefact::federation::{EnrolmentProof, EnrolmentRequest, HospitalProfile};
+use handover_core::time::HOUR_MS;
+use handover_seal::{OsRandom, RsaPrivateKey, Secret32, SigningKey};
+use handover_store::{CellKey, Store};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_250_096_789);
+
+fn rsa() -> &'static RsaPrivateKey {
+    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
+    KEY.get_or_init(|| RsaPrivateKey::generate(&mut OsRandom).unwrap())
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Secret32::from_bytes([seed; 32]))
+}
+
+fn claim(hospital: &str, key: &SigningKey, issued: Timestamp) -> Claim {
+    let hospital: HospitalId = hospital.parse().unwrap();
+    let profile = HospitalProfile {
+        hospital: hospital.clone(),
+        number: 1,
+        name: "A hospital".to_owned(),
+        rsa_key: Bytes(rsa().public().spki_der().to_vec()),
+        addresses: vec![],
+        patient_url: "https://localhost".to_owned(),
+        currency: "USD".parse().unwrap(),
+        jurisdiction: "US".to_owned(),
+        issued,
+        extensions: Extensions::default(),
+    };
+    let request = EnrolmentRequest {
+        hospital: hospital.clone(),
+        name: "A hospital".to_owned(),
+        key: key.public(),
+        profile: Bytes(Verified::sign(profile, key).envelope().to_vec()),
+        issued,
+        extensions: Extensions::default(),
+    };
+    let certificate = CertificateRequest {
+        authority: None,
+        hospital: Some(hospital),
+        name: "A hospital".to_owned(),
+        key: key.public(),
+        issued,
+        extensions: Extensions::default(),
+    };
+    let items = [
+        Verified::sign(request, key).envelope().to_vec(),
+        Verified::sign(certificate, key).envelope().to_vec(),
+    ];
+    Claim::read(&items.map(Bytes), NOW).unwrap()
+}
+
+fn proof(hospital: &str, key: &SigningKey, claim: &Claim, secret: &[u8; 32]) -> Vec<u8> {
+    let proof = EnrolmentProof {
+        hospital: hospital.parse().unwrap(),
+        request: claim.hash(),
+        answer: Digest::sha256(&[secret]),
+        extensions: Extensions::default(),
+    };
+    Verified::sign(proof, key).envelope().to_vec()
+}
+
+#[tokio::test]
+async fn challenges_are_bounded_and_old_ones_make_room() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let keys = store.keys();
+    let outcome = store
+        .write::<_, RegistryError, _>(move |txn| {
+            for number in 0..1_000 {
+                let claim = claim("flood", &key(1), NOW.plus_ms(-number));
+                enrol(txn, &keys, &claim, &[1; 32], b"wrapped", NOW)?;
+            }
+            let late = claim("late", &key(2), NOW);
+            let full = enrol(txn, &keys, &late, &[1; 32], b"wrapped", NOW).unwrap_err();
+            let then = NOW.plus_ms(HOUR_MS + 1);
+            Ok((full.code(), enrol(txn, &keys, &late, &[1; 32], b"wrapped", then)?.0))
+        })
+        .await;
+    assert_eq!(outcome.unwrap(), (Code::Busy, b"wrapped".to_vec()));
+}
+
+#[tokio::test]
+async fn asking_for_an_identifier_pushes_nobody_aside() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let keys = store.keys();
+    store
+        .write::<_, RegistryError, _>(move |txn| {
+            let (honest, thief) = (claim("lakeside", &key(1), NOW), claim("lakeside", &key(2), NOW));
+            enrol(txn, &keys, &honest, &[1; 32], b"one", NOW)?;
+            enrol(txn, &keys, &thief, &[2; 32], b"two", NOW)?;
+            prove(txn, &keys, &proof("lakeside", &key(1), &honest, &[1; 32]), NOW)?;
+            let late = prove(txn, &keys, &proof("lakeside", &key(2), &thief, &[2; 32]), NOW);
+            assert_eq!(late.unwrap_err().code(), Code::Conflict);
+            let stranger = prove(txn, &keys, &proof("lakeside", &key(2), &honest, &[1; 32]), NOW);
+            assert_eq!(stranger.unwrap_err().code(), Code::WrongSigner);
+            assert_eq!(known_hospital(txn, &keys, &"lakeside".parse().unwrap())?.key, key(1).public());
+            Ok(())
+        })
+        .await
+        .unwrap();
+}

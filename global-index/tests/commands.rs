@@ -1,0 +1,166 @@
+//! The program itself: every command as a person gives it, beside a running process and without one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers"
+)]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use common::Node;
+use handover_core::Party;
+use handover_core::id::SigningPublic;
+use handover_net::Route;
+use serde_json::Value;
+
+struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let passphrase = folder.path().join("passphrase");
+        std::fs::write(&passphrase, "correct horse\n").unwrap();
+        std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Self { folder }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handover-index"));
+        command.current_dir(self.folder.path()).args(line.split_whitespace());
+        command.args(["--json", "--passphrase-file", "passphrase"]).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// The data of a command that succeeds.
+    fn data(&self, line: &str) -> Value {
+        let output = self.run(line);
+        let problem = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {problem}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Exit code and problem code of a command that does not.
+    fn refusal(&self, line: &str) -> (i32, String) {
+        let output = self.run(line);
+        let problem: Value = serde_json::from_slice(&output.stderr).unwrap();
+        (output.status.code().unwrap(), problem["code"].as_str().unwrap().to_owned())
+    }
+}
+
+/// A running process, killed if the test ends early.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn start(desk: &Desk) -> (Self, Value) {
+        let mut child = desk.command("run --config index.toml").stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (Self(child), serde_json::from_str(&line).unwrap())
+    }
+
+    /// Asks it to end, and waits until it has.
+    fn end(mut self) -> i32 {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.0.wait().unwrap().code().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_federation_is_founded_from_the_command_line() {
+    let desk = Desk::new();
+    let root = desk.data("root init --out root.key")["root"].as_str().unwrap().to_owned();
+    assert_eq!(desk.refusal("root init --out root.key"), (3, "key-unavailable".to_owned()));
+    let config = format!(
+        "[index]\nname = \"index.test\"\ndata = \"data\"\nroot = \"{root}\"\n\
+         [net]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n"
+    );
+    std::fs::write(desk.folder.path().join("index.toml"), config).unwrap();
+    desk.data("init --config index.toml");
+    assert_eq!(desk.refusal("init --config index.toml"), (1, "conflict".to_owned()));
+    assert_eq!(desk.refusal("run --config index.toml"), (3, "config-invalid".to_owned()));
+    desk.data("root sign --root-key root.key --request data/index-request.cbor --out index.cert");
+    desk.data("init --certificate index.cert --config index.toml");
+    for name in ["ann", "ben"] {
+        desk.data(&format!("operator new --name {name} --out {name}.key --request-out {name}.request"));
+        let sign = format!("root sign --root-key root.key --request {name}.request --out {name}.cert");
+        assert_eq!(desk.data(&sign)["subject"], "operator");
+        desk.data(&format!("operator add --certificate {name}.cert --config index.toml"));
+    }
+
+    let (running, ready) = Running::start(&desk);
+    assert_eq!((&ready["ready"], &ready["role"]), (&Value::Bool(true), &Value::from("index")));
+    assert!(Path::new(ready["control"].as_str().unwrap()).is_absolute());
+    let schedule = |name| {
+        format!(
+            "schedule approve --preset percentage --operator-key {name}.key --operator-passphrase-file passphrase --data data"
+        )
+    };
+    assert_eq!(desk.data(&schedule("ann"))["outcome"], "pending");
+    assert_eq!(desk.refusal(&schedule("ann")), (1, "wrong-signer".to_owned()));
+    assert_eq!(desk.data(&schedule("ben"))["outcome"], "effective");
+    assert_eq!(desk.data("schedule show --data data")["rate_bps"], 500);
+
+    let node = Node::start_under("lakeside", 1, root.parse::<SigningPublic>().unwrap()).await;
+    let addresses =
+        ready["net"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect();
+    node.enrol_at(&Route { party: Party::Index, addresses }).await.unwrap();
+    let order = |verb, name| {
+        format!(
+            "hospital {verb} lakeside --reason test --operator-key {name}.key --operator-passphrase-file passphrase --config index.toml"
+        )
+    };
+    assert_eq!(desk.refusal(&order("approve", "ann")), (1, "hospital-pending".to_owned()));
+    desk.data("hospital request lakeside --out lakeside.request --data data");
+    desk.data("root sign --root-key root.key --request lakeside.request --out lakeside.cert --days 365");
+    desk.data("hospital certify lakeside --certificate lakeside.cert --data data");
+    assert_eq!(desk.data(&order("approve", "ann"))["outcome"], "pending");
+    assert_eq!(desk.refusal(&order("approve", "ann")), (1, "wrong-signer".to_owned()));
+    assert_eq!(desk.data(&order("approve", "ben"))["outcome"], "effective");
+    assert_eq!(desk.data("hospital list --data data")["hospitals"][0]["status"], "active");
+    assert_eq!(desk.data("directory show --data data")["hospitals"][0]["hospital"], "lakeside");
+    assert_eq!(desk.data("ledger entries --data data")["entries"], Value::Array(vec![]));
+    assert_eq!(desk.data("ledger balances --data data")["balanced"], true);
+    assert_eq!(desk.data("mail --data data")["waiting"]["lakeside"], 0);
+    assert_eq!(desk.data("check --data data")["sound"], true);
+    assert_eq!(running.end(), 0);
+
+    // Without a process the commands open the data folder themselves.
+    assert_eq!(desk.data(&order("suspend", "ben"))["outcome"], "pending");
+    assert_eq!(desk.data(&order("suspend", "ann"))["outcome"], "effective");
+    assert_eq!(desk.data("hospital list --config index.toml")["hospitals"][0]["status"], "suspended");
+    assert_eq!(desk.data("check --config index.toml")["sound"], true);
+    assert_eq!(desk.refusal("hospital list").1, "usage-invalid");
+}
+
+#[test]
+fn faults_of_a_configuration_come_all_at_once() {
+    let desk = Desk::new();
+    std::fs::write(desk.folder.path().join("index.toml"), "[index]\nname = \"\"\n[web]\nlisten = \"x\"\n")
+        .unwrap();
+    let output = desk.run("run --config index.toml");
+    let problem: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    for key in ["index.name", "index.data", "index.root", "net.listen", "web.listen"] {
+        assert!(problem["detail"].as_str().unwrap().contains(key), "{key}");
+    }
+}

@@ -1,0 +1,101 @@
+//! Having an operation carried out: by the running node over its control socket, else here, on the opened folder.
+//! Either way its events are shown as they come.
+
+use std::io::Write as _;
+
+use handover_cli::{CliError, Output, Progress, Unit};
+use handover_core::Code;
+use handover_web::control::{self, ControlError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Console;
+use crate::config::usage;
+use crate::operations::{Command, Event, Events, Operation, perform};
+use crate::show;
+
+/// Events that may wait to be shown.
+const EVENTS_WAITING: usize = 64;
+
+impl Console {
+    /// Has an operation carried out, by the running node if there is one.
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        label: &str,
+    ) -> Result<T, CliError> {
+        let command = Command { staff: self.staff.clone(), operation };
+        let request = serde_json::to_value(&command).map_err(|error| usage(error.to_string()))?;
+        let mut shown = Shown { output: self.output, label, progress: None, done: 0 };
+        let called = control::call(&self.config.control_socket(), &request, |event| shown.event(event)).await;
+        let value = match called {
+            Ok(value) => Ok(value),
+            Err(ControlError::NotRunning { .. }) => self.carry_out(command, &mut shown).await,
+            Err(ControlError::Refused(problem)) => {
+                Err(CliError::new(problem.code, problem.detail.unwrap_or_default()))
+            }
+            Err(fault) => Err(CliError::new(fault.code(), fault.to_string())),
+        };
+        shown.finish();
+        let other = |_| CliError::new(Code::Internal, "the running node is of another version");
+        serde_json::from_value(value?).map_err(other)
+    }
+
+    /// Opens the data folder and does it here.
+    async fn carry_out(&self, command: Command, shown: &mut Shown<'_>) -> Result<Value, CliError> {
+        let node = self.open().await?;
+        let (sender, mut events) = mpsc::channel(EVENTS_WAITING);
+        let work = async {
+            let events = Events::to(sender);
+            perform(&node, command, &events).await
+        };
+        let show = async {
+            while let Some(event) = events.recv().await {
+                shown.event(event);
+            }
+        };
+        let (done, ()) = tokio::join!(work, show);
+        node.close().await;
+        done.map_err(|error| {
+            let problem = error.problem();
+            CliError::new(problem.code, problem.detail.unwrap_or_default())
+        })
+    }
+}
+
+/// Events as they are shown: progress and what was kept aside on stderr, content on stdout.
+struct Shown<'a> {
+    output: Output,
+    label: &'a str,
+    progress: Option<Progress>,
+    done: u64,
+}
+
+impl Shown<'_> {
+    fn event(&mut self, event: Value) {
+        match serde_json::from_value(event) {
+            Ok(Event::Progress { done, total }) => {
+                let unit = if total.is_some() { Unit::Bytes } else { Unit::Items };
+                let progress =
+                    self.progress.get_or_insert_with(|| self.output.progress(self.label, unit, total));
+                progress.inc(done.saturating_sub(self.done));
+                self.done = done;
+            }
+            Ok(Event::KeptAside { file, entry, reason, kept }) => {
+                show::kept_aside(self.output.json, &file, &entry, &reason, kept);
+            }
+            Ok(Event::Content { text }) => {
+                // A reader that left is told by the line that ends the content.
+                let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            }
+            Err(_) => tracing::debug!("an event of another version was passed over"),
+        }
+    }
+
+    fn finish(self) {
+        if let Some(progress) = self.progress {
+            progress.finish();
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The ledger at the end, and the JSON file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use handover_scenarios::story::{FILED, Outcome};
+use handover_scenarios::world::World;
+use serde_json::Value;
+
+use crate::teller::Teller;
+
+/// Entries and accounts that are shown one by one.
+const SHOWN: usize = 12;
+
+pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: Duration) -> Result<()> {
+    teller.title("The ledger at the end")?;
+    let entries = world.index(&["ledger", "entries"])?.json()?;
+    let entries: Vec<&Value> = entries["entries"].as_array().into_iter().flatten().collect();
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    for entry in entries.iter().take(SHOWN) {
+        let payer: String = text(entry, "payer").chars().take(24).collect();
+        teller.line(&format!(
+            "  {:>4}  {:<8} {:>12} {}  {payer}… owes {}",
+            entry["sequence"],
+            text(entry, "kind"),
+            text(entry, "amount"),
+            text(entry, "currency"),
+            text(entry, "source"),
+        ))?;
+    }
+    if entries.len() > SHOWN {
+        teller.line(&format!("  … and {} more", entries.len().saturating_sub(SHOWN)))?;
+    }
+    let ledger = &outcome.ledger;
+    let balance = if ledger.balanced { "it balances" } else { "IT DOES NOT BALANCE" };
+    teller.line(&format!(
+        "  {} entries; debits {}, credits {}: {balance}",
+        ledger.entries, ledger.debits, ledger.credits
+    ))?;
+    let filed = outcome.transfers.iter().filter(|transfer| transfer.outcome == FILED);
+    let (sent, received) = filed.clone().fold((0_u64, 0_u64), |(sent, received), transfer| {
+        (sent.saturating_add(transfer.records_sent), received.saturating_add(transfer.records_filed))
+    });
+    teller.line(&format!(
+        "\n{} transfers asked for, {} filed: {sent} records sent, {received} filed. {:.1} s in all.",
+        outcome.transfers.len(),
+        filed.count(),
+        took.as_secs_f64()
+    ))?;
+    Ok(())
+}
+
+pub(crate) fn write_json(path: &Path, outcome: &Outcome) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(outcome)?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,518 @@
+//! Dishonest artefacts against the rules between artefacts: each is refused, and with the code that names the cause.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+use handover_core::artefact::patient::{ASK_LIFE_MS, Ask, AskKind, PatientLink, TRANSFER_ASK_LIFE_MS};
+use handover_core::artefact::transfer::{CONSENT_MAX_LIFE_MS, Payer};
+use handover_core::artefact::{Countersigned, Verified};
+use handover_core::rules;
+use handover_core::{Amount, Code, Digest, TransferId};
+use handover_seal::{Ed25519, SigningKey};
+use handover_tests::fixture::{LINK_CODE, Patient, Plan, Story, T0, World, altered, by_two};
+
+/// What was tried, and what came of it.
+type Tried = (&'static str, Result<(), Code>, Code);
+
+fn all_refused(tried: Vec<Tried>) {
+    let wrong: Vec<String> = tried
+        .into_iter()
+        .filter(|(_, found, wanted)| *found != Err(*wanted))
+        .map(|(what, found, wanted)| format!("{what}: {found:?} instead of {wanted:?}"))
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn story() -> Story {
+    Story::tell(Plan::opaque(1))
+}
+
+fn other_id() -> TransferId {
+    TransferId::new(T0, [7; 10])
+}
+
+fn nothing() -> Digest {
+    Digest::from_bytes([0; 32])
+}
+
+fn usd(minor: i64) -> Amount {
+    Amount::from_minor(minor, "USD".parse().unwrap())
+}
+
+fn broken(mut envelope: Vec<u8>) -> Vec<u8> {
+    *envelope.last_mut().unwrap() ^= 1;
+    envelope
+}
+
+#[test]
+fn the_honest_story_holds() {
+    for plan in [Plan::opaque(1), Plan::opaque(2).narrowed(), Plan::real(3), Plan::real(4).narrowed()] {
+        let (story, context) = (Story::tell(plan), World::context());
+        let on = rules::request(story.request.envelope(), context).unwrap();
+        rules::ask_in_time(&on.ask, T0).unwrap();
+        let quote = rules::quote(story.quote.envelope(), &on, context).unwrap();
+        let consent = rules::consent(story.consent.envelope(), &on, &quote, context).unwrap();
+        rules::consent_in_time(&consent, consent.issued).unwrap();
+        let header = rules::header(story.header.envelope(), &consent, context).unwrap();
+        let agreed = story.final_quote.as_ref().unwrap_or(&story.quote);
+        rules::header_quote(&header, agreed, &consent).unwrap();
+        rules::delivered(story.delivered.envelope(), &header, context).unwrap();
+        rules::key_release(story.key_release.envelope(), &header, context).unwrap();
+        rules::share_release(story.share_release.envelope(), &consent, &Ed25519).unwrap();
+        rules::receipt(story.receipt.envelope(), &header, context).unwrap();
+        rules::refusal(story.refusal.envelope(), &on, context).unwrap();
+        rules::refusal(story.failure.envelope(), &on, context).unwrap();
+        rules::patient_refusal(story.patient_refusal.envelope(), &on, &Ed25519).unwrap();
+        rules::revocation(&story.revocation, &consent).unwrap();
+        for confirmation in &story.confirmations {
+            rules::revocation_confirmed(confirmation.envelope(), &consent, context).unwrap();
+        }
+        let link = rules::link(&story.link, context).unwrap();
+        assert!(rules::link_code(&link, LINK_CODE) && !rules::link_code(&link, "4F7K-92MY"));
+    }
+}
+
+#[test]
+fn dishonest_asks() {
+    let (story, other) = (story(), Patient::new(2));
+    let check = |envelope: &[u8]| rules::ask(envelope, AskKind::Transfer, &Ed25519).map(|_| ());
+    let ask = |change: fn(&mut Ask)| check(&altered(&story.ask, &story.patient.signing, change));
+    let taken_over = altered(&story.ask, &other.signing, |it| {
+        it.key_record = other.record.envelope().to_vec().into();
+    });
+    let second = altered(&story.patient.record, &story.patient.signing, |it| it.number = 2);
+    let second = altered(&story.ask, &story.patient.signing, |it| it.key_record = second.clone().into());
+    let locate = altered(&story.ask, &story.patient.signing, |it| {
+        it.kind = AskKind::Locate;
+        it.expires = it.issued.plus_ms(ASK_LIFE_MS + 1);
+    });
+    let foreign_record = altered(&story.patient.record, &other.signing, |_| {});
+    let foreign_record =
+        altered(&story.ask, &story.patient.signing, |it| it.key_record = foreign_record.clone().into());
+    all_refused(vec![
+        ("another key's signature", check(&Story::signed_by(&story.ask, &other.signing)), Code::WrongSigner),
+        ("another patient's key record", check(&taken_over), Code::AskMismatch),
+        ("a second key record as the first", check(&second), Code::AskMismatch),
+        ("a key record that another signed", check(&foreign_record), Code::WrongSigner),
+        ("a damaged signature", check(&broken(story.ask.envelope().to_vec())), Code::BadSignature),
+        ("another artefact", check(story.consent.envelope()), Code::Malformed),
+        ("another purpose", ask(|it| it.kind = AskKind::Inbox), Code::AskMismatch),
+        (
+            "good for too long",
+            ask(|it| it.expires = it.issued.plus_ms(TRANSFER_ASK_LIFE_MS + 1)),
+            Code::AskExpired,
+        ),
+        (
+            "a locate for too long",
+            rules::ask(&locate, AskKind::Locate, &Ed25519).map(|_| ()),
+            Code::AskExpired,
+        ),
+        ("expired", rules::ask_in_time(&story.ask, story.ask.expires), Code::AskExpired),
+        ("of the future", rules::ask_in_time(&story.ask, T0.plus_ms(-300_001)), Code::AskExpired),
+    ]);
+}
+
+#[test]
+fn dishonest_links() {
+    let (story, world, other) = (story(), World::shared(), Patient::new(2));
+    let honest = (*rules::link(&story.link, World::context()).unwrap()).clone();
+    let signed = |link: PatientLink, first: &SigningKey, second: &SigningKey| {
+        rules::link(&by_two(link, first, second), World::context()).map(|_| ())
+    };
+    let elsewhere = PatientLink { hospital: world.riverside.id.clone(), ..honest.clone() };
+    let unknown = PatientLink { hospital: "nowhere".parse().unwrap(), ..honest.clone() };
+    let foreign = PatientLink { patient: other.reference(), ..honest.clone() };
+    let (patient, lakeside) = (&story.patient.signing, &world.lakeside.signing);
+    let alone = Verified::sign(honest.clone(), patient);
+    let claim = |link: &PatientLink| {
+        let envelope = Verified::sign(link.clone(), patient);
+        rules::link_claim(envelope.envelope(), &world.lakeside.id, &Ed25519).map(|_| ())
+    };
+    all_refused(vec![
+        ("another patient signed", signed(honest.clone(), &other.signing, lakeside), Code::WrongSigner),
+        (
+            "another hospital confirmed",
+            signed(honest.clone(), patient, &world.hillcrest.signing),
+            Code::WrongSigner,
+        ),
+        ("the patient confirmed it", signed(honest.clone(), patient, patient), Code::WrongSigner),
+        ("the hospital signed for the patient", signed(honest, lakeside, lakeside), Code::WrongSigner),
+        ("for another hospital", signed(elsewhere.clone(), patient, lakeside), Code::WrongSigner),
+        ("for a hospital that is none", signed(unknown, patient, lakeside), Code::UnknownHospital),
+        ("for another patient", signed(foreign, patient, lakeside), Code::AskMismatch),
+        ("unconfirmed", rules::link(alone.envelope(), World::context()).map(|_| ()), Code::Malformed),
+        ("a claim for another desk", claim(&elsewhere), Code::AskMismatch),
+    ]);
+}
+
+#[test]
+fn dishonest_requests() {
+    let (story, world) = (story(), World::shared());
+    let (lakeside, riverside, hillcrest) = (&world.lakeside, &world.riverside, &world.hillcrest);
+    let check = |envelope: &[u8]| rules::request(envelope, World::context()).map(|_| ());
+    // A hospital that is not the patient's destination uses the patient's ask.
+    let hijacked = altered(&story.request, &hillcrest.signing, |it| it.destination = hillcrest.id.clone());
+    let to_itself = altered(&story.request, &lakeside.signing, |it| it.destination = lakeside.id.clone());
+    let elsewhere = altered(&story.request, &riverside.signing, |it| it.source = hillcrest.id.clone());
+    let unknown =
+        altered(&story.request, &riverside.signing, |it| it.destination = "nowhere".parse().unwrap());
+    let other = altered(&story.request, &riverside.signing, |it| it.transfer = other_id());
+    let locate = altered(&story.ask, &story.patient.signing, |it| it.kind = AskKind::Inbox);
+    let no_transfer = altered(&story.request, &riverside.signing, |it| it.ask = locate.clone().into());
+    let forged = altered(&story.ask, &riverside.signing, |_| {});
+    let forged = altered(&story.request, &riverside.signing, |it| it.ask = forged.clone().into());
+    all_refused(vec![
+        (
+            "signed by another hospital",
+            check(&Story::signed_by(&story.request, &hillcrest.signing)),
+            Code::WrongSigner,
+        ),
+        (
+            "signed by nobody known",
+            check(&Story::signed_by(&story.request, &world.stranger)),
+            Code::WrongSigner,
+        ),
+        ("another's ask", check(&hijacked), Code::AskMismatch),
+        ("the source asks itself", check(&to_itself), Code::AskMismatch),
+        ("to another source", check(&elsewhere), Code::AskMismatch),
+        ("a destination that is no member", check(&unknown), Code::UnknownHospital),
+        ("for another transfer", check(&other), Code::AskMismatch),
+        ("with an ask of another kind", check(&no_transfer), Code::AskMismatch),
+        ("with an ask that the hospital signed", check(&forged), Code::WrongSigner),
+    ]);
+}
+
+#[test]
+fn dishonest_quotes() {
+    let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
+    let on = story.evidence();
+    let check = |envelope: &[u8]| rules::quote(envelope, &on, World::context()).map(|_| ());
+    let quote = |change: &dyn Fn(&mut handover_core::artefact::transfer::Quote)| {
+        check(&altered(&story.quote, &world.lakeside.signing, change))
+    };
+    all_refused(vec![
+        (
+            "signed by the destination",
+            check(&Story::signed_by(&story.quote, &world.riverside.signing)),
+            Code::WrongSigner,
+        ),
+        ("of another transfer", check(other.quote.envelope()), Code::QuoteMismatch),
+        ("other transfer", quote(&|it| it.transfer = other_id()), Code::QuoteMismatch),
+        ("other patient", quote(&|it| it.patient = other.patient.reference()), Code::QuoteMismatch),
+        ("other source", quote(&|it| it.source = world.hillcrest.id.clone()), Code::QuoteMismatch),
+        ("other destination", quote(&|it| it.destination = world.hillcrest.id.clone()), Code::QuoteMismatch),
+        ("other request", quote(&|it| it.request = nothing()), Code::QuoteMismatch),
+        // The patient would release the grant key to whoever holds this one.
+        ("other request key", quote(&|it| it.request_key = other.request.request_key), Code::QuoteMismatch),
+    ]);
+}
+
+#[test]
+fn dishonest_consents() {
+    let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
+    let (on, quote) = (story.evidence(), &story.quote);
+    let check = |envelope: &[u8]| rules::consent(envelope, &on, quote, World::context()).map(|_| ());
+    let consent = |change: &dyn Fn(&mut handover_core::artefact::patient::Consent)| {
+        check(&altered(&story.consent, &story.patient.signing, change))
+    };
+    all_refused(vec![
+        (
+            "forged by the source",
+            check(&Story::signed_by(&story.consent, &world.lakeside.signing)),
+            Code::WrongSigner,
+        ),
+        (
+            "forged by the destination",
+            check(&Story::signed_by(&story.consent, &world.riverside.signing)),
+            Code::WrongSigner,
+        ),
+        ("forged by the index", check(&Story::signed_by(&story.consent, &world.index)), Code::WrongSigner),
+        (
+            "another patient's signature",
+            check(&Story::signed_by(&story.consent, &other.patient.signing)),
+            Code::WrongSigner,
+        ),
+        ("a damaged signature", check(&broken(story.consent.envelope().to_vec())), Code::BadSignature),
+        ("another patient's consent", check(other.consent.envelope()), Code::WrongSigner),
+        ("to another quote", consent(&|it| it.quote = nothing()), Code::QuoteMismatch),
+        ("other transfer", consent(&|it| it.transfer = other_id()), Code::ConsentMismatch),
+        ("other patient", consent(&|it| it.patient = other.patient.reference()), Code::ConsentMismatch),
+        ("other key record", consent(&|it| it.key_record = nothing()), Code::ConsentMismatch),
+        ("other source", consent(&|it| it.source = world.hillcrest.id.clone()), Code::ConsentMismatch),
+        ("other hospital", consent(&|it| it.destination = world.hillcrest.id.clone()), Code::ConsentMismatch),
+        (
+            "other hospital's key",
+            consent(&|it| {
+                it.destination_key = world.hillcrest.signing.public().thumbprint();
+            }),
+            Code::ConsentMismatch,
+        ),
+        ("never valid", consent(&|it| it.expires = it.not_before), Code::ConsentMismatch),
+        (
+            "valid for too long",
+            consent(&|it| {
+                it.expires = it.not_before.plus_ms(CONSENT_MAX_LIFE_MS + 1);
+            }),
+            Code::ConsentMismatch,
+        ),
+        ("a cap below nothing", consent(&|it| it.fee_cap = usd(-1)), Code::ConsentMismatch),
+        (
+            "used too early",
+            rules::consent_in_time(&story.consent, story.consent.not_before.plus_ms(-300_001)),
+            Code::ConsentExpired,
+        ),
+        (
+            "used too late",
+            rules::consent_in_time(&story.consent, story.consent.expires),
+            Code::ConsentExpired,
+        ),
+    ]);
+}
+
+#[test]
+fn dishonest_headers() {
+    let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
+    let check = |envelope: &[u8]| rules::header(envelope, &story.consent, World::context()).map(|_| ());
+    let header = |change: &dyn Fn(&mut handover_core::artefact::transfer::PackageHeader)| {
+        check(&altered(&story.header, &world.lakeside.signing, change))
+    };
+    let eur = Amount::from_minor(1, "EUR".parse().unwrap());
+    all_refused(vec![
+        (
+            "signed by another hospital",
+            check(&Story::signed_by(&story.header, &world.hillcrest.signing)),
+            Code::WrongSigner,
+        ),
+        ("another transfer's", check(other.header.envelope()), Code::PackageMismatch),
+        ("other transfer", header(&|it| it.transfer = other_id()), Code::PackageMismatch),
+        ("other source", header(&|it| it.source = world.hillcrest.id.clone()), Code::PackageMismatch),
+        (
+            "other destination",
+            header(&|it| it.destination = world.hillcrest.id.clone()),
+            Code::PackageMismatch,
+        ),
+        ("other consent", header(&|it| it.consent = nothing()), Code::PackageMismatch),
+        ("attempt 0", header(&|it| it.attempt = 0), Code::PackageMismatch),
+        ("a cent above the cap", header(&|it| it.fee = usd(2_001)), Code::CapExceeded),
+        ("in another currency", header(&|it| it.fee = eur), Code::CapExceeded),
+        ("a fee below nothing", header(&|it| it.fee = usd(-1)), Code::Malformed),
+    ]);
+    assert_eq!(header(&|it| it.fee = usd(2_000)), Ok(()), "the cap itself");
+    let free = Amount::from_minor(0, "EUR".parse().unwrap());
+    assert_eq!(header(&|it| it.fee = free), Ok(()), "nothing is nothing in every currency");
+    assert_eq!(
+        header(&|it| {
+            it.payer = Payer::Hospital;
+            it.fee = usd(5_000);
+        }),
+        Ok(()),
+        "not the patient's cap"
+    );
+
+    let quote = |quote: &Verified<_>| rules::header_quote(&story.header, quote, &story.consent);
+    let narrowed = Story::tell(Plan::opaque(1).narrowed());
+    all_refused(vec![
+        ("another transfer's quote", quote(&other.quote), Code::QuoteMismatch),
+        (
+            "a final quote that the header does not follow",
+            quote(narrowed.final_quote.as_ref().unwrap()),
+            Code::QuoteMismatch,
+        ),
+        (
+            "a final quote that narrows another",
+            rules::header_quote(&narrowed.header, narrowed.final_quote.as_ref().unwrap(), &other.consent),
+            Code::QuoteMismatch,
+        ),
+    ]);
+}
+
+#[test]
+fn dishonest_deliveries_and_releases() {
+    let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
+    let context = World::context();
+    let (lakeside, riverside) = (&world.lakeside.signing, &world.riverside.signing);
+    let delivered = |envelope: &[u8]| rules::delivered(envelope, &story.header, context).map(|_| ());
+    let keys = |envelope: &[u8]| rules::key_release(envelope, &story.header, context).map(|_| ());
+    let share = |envelope: &[u8]| rules::share_release(envelope, &story.consent, &Ed25519).map(|_| ());
+    let swapped = altered(&story.key_release, lakeside, |it| it.shares = other.key_release.shares.clone());
+    let swapped = if other.key_release.shares == story.key_release.shares {
+        altered(&story.key_release, lakeside, |it| it.shares = vec![6; 48].into())
+    } else {
+        swapped
+    };
+    let patient = &story.patient.signing;
+    all_refused(vec![
+        (
+            "delivery said by the source",
+            delivered(&Story::signed_by(&story.delivered, lakeside)),
+            Code::WrongSigner,
+        ),
+        ("another transfer's delivery", delivered(other.delivered.envelope()), Code::PackageMismatch),
+        (
+            "delivery of another header",
+            delivered(&altered(&story.delivered, riverside, |it| it.header = nothing())),
+            Code::PackageMismatch,
+        ),
+        (
+            "delivery of another attempt",
+            delivered(&altered(&story.delivered, riverside, |it| it.attempt = 2)),
+            Code::PackageMismatch,
+        ),
+        (
+            "delivery to another",
+            delivered(&altered(&story.delivered, riverside, |it| {
+                it.destination = world.hillcrest.id.clone();
+            })),
+            Code::PackageMismatch,
+        ),
+        (
+            "release by the destination",
+            keys(&Story::signed_by(&story.key_release, riverside)),
+            Code::WrongSigner,
+        ),
+        ("shares swapped", keys(&swapped), Code::PackageMismatch),
+        ("another transfer's release", keys(other.key_release.envelope()), Code::PackageMismatch),
+        (
+            "release for another header",
+            keys(&altered(&story.key_release, lakeside, |it| it.header = nothing())),
+            Code::PackageMismatch,
+        ),
+        (
+            "release for another attempt",
+            keys(&altered(&story.key_release, lakeside, |it| it.attempt = 2)),
+            Code::PackageMismatch,
+        ),
+        (
+            "the patient's release by the source",
+            share(&Story::signed_by(&story.share_release, lakeside)),
+            Code::WrongSigner,
+        ),
+        (
+            "the patient's release by another patient",
+            share(other.share_release.envelope()),
+            Code::WrongSigner,
+        ),
+        (
+            "for another consent",
+            share(&altered(&story.share_release, patient, |it| it.consent = nothing())),
+            Code::ConsentMismatch,
+        ),
+        (
+            "for another transfer",
+            share(&altered(&story.share_release, patient, |it| it.transfer = other_id())),
+            Code::ConsentMismatch,
+        ),
+        (
+            "for another patient",
+            share(&altered(&story.share_release, patient, |it| {
+                it.patient = other.patient.reference();
+            })),
+            Code::ConsentMismatch,
+        ),
+        (
+            "to another hospital",
+            share(&altered(&story.share_release, patient, |it| {
+                it.destination = world.hillcrest.id.clone();
+            })),
+            Code::ConsentMismatch,
+        ),
+    ]);
+}
+
+#[test]
+fn dishonest_receipts() {
+    let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
+    let check = |envelope: &[u8]| rules::receipt(envelope, &story.header, World::context()).map(|_| ());
+    let receipt = |change: &dyn Fn(&mut handover_core::artefact::transfer::Receipt)| {
+        check(&altered(&story.receipt, &world.riverside.signing, change))
+    };
+    all_refused(vec![
+        (
+            "written by the source",
+            check(&Story::signed_by(&story.receipt, &world.lakeside.signing)),
+            Code::WrongSigner,
+        ),
+        ("another transfer's", check(other.receipt.envelope()), Code::PackageMismatch),
+        ("other transfer", receipt(&|it| it.transfer = other_id()), Code::PackageMismatch),
+        ("other attempt", receipt(&|it| it.attempt = 2), Code::PackageMismatch),
+        ("other header", receipt(&|it| it.header = nothing()), Code::PackageMismatch),
+        ("other consent", receipt(&|it| it.consent = nothing()), Code::PackageMismatch),
+        ("fewer records", receipt(&|it| it.records -= 1), Code::PackageMismatch),
+        ("another root", receipt(&|it| it.record_root = nothing()), Code::PackageMismatch),
+    ]);
+    // A fee that the destination computes otherwise is no forgery: it is stated, and the ledger holds it.
+    assert_eq!(receipt(&|it| it.fee = usd(1)), Ok(()));
+}
+
+#[test]
+fn dishonest_ends() {
+    let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
+    let (on, context, patient) = (story.evidence(), World::context(), &story.patient.signing);
+    let refusal = |envelope: &[u8]| rules::refusal(envelope, &on, context).map(|_| ());
+    let no = |envelope: &[u8]| rules::patient_refusal(envelope, &on, &Ed25519).map(|_| ());
+    let confirmed =
+        |envelope: &[u8]| rules::revocation_confirmed(envelope, &story.consent, context).map(|_| ());
+    let [by_source, _] = &story.confirmations;
+    let revoked = |change: &dyn Fn(&mut handover_core::artefact::patient::Revocation)| {
+        let mut revocation = story.revocation.clone();
+        change(&mut revocation);
+        rules::revocation(&revocation, &story.consent)
+    };
+    all_refused(vec![
+        (
+            "a third hospital's no",
+            refusal(&Story::signed_by(&story.refusal, &world.hillcrest.signing)),
+            Code::WrongSigner,
+        ),
+        ("the index's no", refusal(&Story::signed_by(&story.refusal, &world.index)), Code::WrongSigner),
+        ("a no to another transfer", refusal(other.refusal.envelope()), Code::AskMismatch),
+        (
+            "a hospital's no for the patient",
+            no(&Story::signed_by(&story.patient_refusal, &world.lakeside.signing)),
+            Code::WrongSigner,
+        ),
+        ("another patient's no", no(other.patient_refusal.envelope()), Code::WrongSigner),
+        (
+            "the patient's no to another transfer",
+            no(&altered(&story.patient_refusal, patient, |it| {
+                it.transfer = other_id();
+            })),
+            Code::AskMismatch,
+        ),
+        ("a guessed secret", revoked(&|it| it.preimage = [0; 32]), Code::ConsentMismatch),
+        (
+            "another consent's secret",
+            rules::revocation(&other.revocation, &story.consent),
+            Code::ConsentMismatch,
+        ),
+        ("a revocation of another transfer", revoked(&|it| it.transfer = other_id()), Code::ConsentMismatch),
+        ("a revocation of another consent", revoked(&|it| it.consent = nothing()), Code::ConsentMismatch),
+        (
+            "confirmed by a third",
+            confirmed(&altered(by_source, &world.hillcrest.signing, |it| {
+                it.by = world.hillcrest.id.clone();
+            })),
+            Code::ConsentMismatch,
+        ),
+        (
+            "confirmed in another's name",
+            confirmed(&Story::signed_by(by_source, &world.riverside.signing)),
+            Code::WrongSigner,
+        ),
+        (
+            "confirmed for another consent",
+            confirmed(&altered(by_source, &world.lakeside.signing, |it| {
+                it.consent = nothing();
+            })),
+            Code::ConsentMismatch,
+        ),
+    ]);
+}
+
+/// An envelope that two signed is none that one signed, and the other way round.
+#[test]
+fn one_signature_is_not_two() {
+    let story = story();
+    assert!(Countersigned::<Ask>::read(story.ask.envelope()).is_err());
+    let twice = Countersigned::sign(&story.ask, &World::shared().lakeside.signing);
+    assert!(rules::ask(&twice, AskKind::Transfer, &Ed25519).is_err());
+}
