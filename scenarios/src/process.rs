@@ -24,7 +24,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Lines of a log that an error shows.
 const LOG_LINES: usize = 12;
 /// The schema of a problem on stderr.
-const PROBLEM_SCHEMA: &str = "handover.problem/1";
+const PROBLEM_SCHEMA: &str = "handover/problem/1";
 
 /// The processes that run now, by their identifiers.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn an_answer_tells_its_problem() {
         let answer = call(shell(
-            "echo noise >&2; echo '{\"schema\":\"handover.problem/1\",\"code\":\"busy\"}' >&2; exit 4",
+            "echo noise >&2; echo '{\"schema\":\"handover/problem/1\",\"code\":\"busy\"}' >&2; exit 4",
         ))
         .unwrap();
         assert_eq!((answer.exit, answer.problem().as_deref()), (Some(4), Some("busy")));

@@ -235,9 +235,10 @@ fn connections_are_admitted_by_their_endpoint_certificate() {
 fn an_index_proves_itself_under_the_root() {
     let world = World::shared();
     let (hello, process) = world.index_hello();
-    let root = world.root.public();
-    let enter =
-        |hello: &Hello, root| admit(&World::encoded(hello), &process.public(), root, None, T0, &Ed25519);
+    let (root, other_root) = (world.root.public(), world.stranger.public());
+    let enter = |hello: &Hello, root: &SigningPublic| {
+        admit(&World::encoded(hello), &process.public(), root, None, T0, &Ed25519)
+    };
     assert_eq!(enter(&hello, &root), Ok(Party::Index));
     assert_eq!(enter(&hello, &other_root), Err(Code::WrongSigner), "another federation's index");
     let operator =

@@ -50,7 +50,7 @@ pub(super) fn init(context: &Context, name: Option<String>) -> Result<(), CliErr
     keys.write(&data, &passphrase, &mut *random)?;
     let key = keys.signing.public().to_string();
     context.output.note("Let the root sign this request, then give its answer to `init --certificate`:");
-    context.output.emit("handover.init/1", &json!({ "request": path, "key": key }), |to| {
+    context.output.emit("handover/init/1", &json!({ "request": path, "key": key }), |to| {
         writeln!(to, "{}", path.display())
     })
 }
@@ -84,7 +84,7 @@ pub(super) fn install(
     let path = data.join(CERTIFICATE_FILE);
     write_file(&path, &envelope)?;
     let until = authority.not_after.to_string();
-    context.output.emit("handover.init/1", &json!({ "certificate": path, "not_after": until }), |to| {
+    context.output.emit("handover/init/1", &json!({ "certificate": path, "not_after": until }), |to| {
         writeln!(to, "certified until {until}")
     })
 }
@@ -106,14 +106,14 @@ pub(super) fn new_operator(
     write_file(request_out, &request(&key, Authority::Operator, name, context.edge.clock.now()))?;
     let public = key.public().to_string();
     let document = json!({ "key": public, "request": request_out });
-    context.output.emit("handover.operator/1", &document, |to| writeln!(to, "{public}"))
+    context.output.emit("handover/operator/1", &document, |to| writeln!(to, "{public}"))
 }
 
 /// Takes an operator's certificate.
 pub(super) fn add_operator(context: &Context, certificate: &Path) -> Result<(), CliError> {
     let certificate = Hex(read_file(certificate)?);
     let operator: OperatorView = context.perform(&Command::OperatorAdd { certificate })?;
-    context.output.emit("handover.operator/1", &operator, |to| {
+    context.output.emit("handover/operator/1", &operator, |to| {
         writeln!(to, "{} may sign until {}", operator.name, operator.not_after)
     })
 }

@@ -10,7 +10,7 @@ use crate::ops::views::{BalancesView, CheckView, DirectoryView, EntriesView, Mai
 /// Shows the directory.
 pub(super) fn directory(context: &Context) -> Result<(), CliError> {
     let view: DirectoryView = context.perform(&Command::DirectoryShow)?;
-    context.output.emit("handover.directory/1", &view, |to| {
+    context.output.emit("handover/directory/1", &view, |to| {
         writeln!(to, "version {}, expires {}, {} bytes", view.version, view.expires, view.bytes)?;
         writeln!(to, "log of {} entries, root {}", view.log_size, view.log_root)?;
         for operator in &view.operators {
@@ -46,7 +46,7 @@ pub(super) fn entries(context: &Context) -> Result<(), CliError> {
         performer.close().await;
         Ok::<_, CliError>(all)
     })?;
-    context.output.emit("handover.ledger-entries/1", &view, |to| {
+    context.output.emit("handover/ledger-entries/1", &view, |to| {
         for it in &view.entries {
             writeln!(
                 to,
@@ -64,7 +64,7 @@ pub(super) fn entries(context: &Context) -> Result<(), CliError> {
 /// Shows every account and the totals. Books that do not balance end with the exit code for integrity.
 pub(super) fn balances(context: &Context) -> Result<(), CliError> {
     let view: BalancesView = context.perform(&Command::LedgerBalances)?;
-    context.output.emit("handover.ledger-balances/1", &view, |to| {
+    context.output.emit("handover/ledger-balances/1", &view, |to| {
         writeln!(
             to,
             "{:<76} {:>14} {:>14} {:>14} {:>14}",
@@ -86,7 +86,7 @@ pub(super) fn balances(context: &Context) -> Result<(), CliError> {
 /// Shows the mailboxes.
 pub(super) fn mail(context: &Context) -> Result<(), CliError> {
     let view: MailView = context.perform(&Command::MailShow)?;
-    context.output.emit("handover.mail/1", &view, |to| {
+    context.output.emit("handover/mail/1", &view, |to| {
         for (hospital, letters) in &view.waiting {
             writeln!(to, "{hospital:<20} {letters} waiting")?;
         }
@@ -104,7 +104,7 @@ pub(super) fn mail(context: &Context) -> Result<(), CliError> {
 /// Reads everything. What is not sound ends with the exit code for integrity.
 pub(super) fn check(context: &Context) -> Result<(), CliError> {
     let view: CheckView = context.perform(&Command::Check)?;
-    context.output.emit("handover.check/1", &view, |to| {
+    context.output.emit("handover/check/1", &view, |to| {
         writeln!(to, "{} values read, {} damaged", view.cells, view.damaged)?;
         writeln!(
             to,

@@ -21,7 +21,7 @@ use crate::ops::{Command, Hex};
 /// Lists hospitals.
 pub(super) fn list(context: &Context) -> Result<(), CliError> {
     let hospitals: Hospitals = context.perform(&Command::HospitalList)?;
-    context.output.emit("handover.hospitals/1", &hospitals, |to| {
+    context.output.emit("handover/hospitals/1", &hospitals, |to| {
         for it in &hospitals.hospitals {
             let waits = match &it.pending {
                 Some(pending) => format!("  ({} waits for a second operator)", pending.what),
@@ -38,7 +38,7 @@ pub(super) fn request(context: &Context, hospital: HospitalId, out: &Path) -> Re
     let found: HospitalContext = context.perform(&Command::HospitalShow { hospital })?;
     write_file(out, &found.certificate_request.0)?;
     let document = json!({ "hospital": found.hospital.hospital, "key": found.hospital.key, "request": out });
-    context.output.emit("handover.hospital-request/1", &document, |to| writeln!(to, "{}", out.display()))
+    context.output.emit("handover/hospital-request/1", &document, |to| writeln!(to, "{}", out.display()))
 }
 
 /// Installs the root's certificate.
@@ -50,7 +50,7 @@ pub(super) fn certify(context: &Context, hospital: &HospitalId, certificate: &Pa
         return Err(file_fault(certificate, "is another hospital's"));
     }
     let view: HospitalView = context.perform(&Command::HospitalCertify { certificate: Hex(envelope) })?;
-    context.output.emit("handover.hospital/1", &view, |to| writeln!(to, "{}: {}", view.hospital, view.status))
+    context.output.emit("handover/hospital/1", &view, |to| writeln!(to, "{}: {}", view.hospital, view.status))
 }
 
 fn open_operator(key: &OperatorKey) -> Result<SigningKey, CliError> {
@@ -116,7 +116,7 @@ pub(super) fn order(context: &Context, args: OrderArgs, status: Status) -> Resul
         "outcome": ordered.outcome,
         "directory_version": ordered.directory_version,
     });
-    context.output.emit("handover.status-order/1", &document, |to| match ordered.outcome.as_str() {
+    context.output.emit("handover/status-order/1", &document, |to| match ordered.outcome.as_str() {
         "pending" => writeln!(to, "{hospital}: {status} waits for a second operator"),
         _ => writeln!(to, "{hospital}: {status}, directory version {}", ordered.directory_version),
     })
@@ -125,7 +125,7 @@ pub(super) fn order(context: &Context, args: OrderArgs, status: Status) -> Resul
 /// Shows a jurisdiction's schedules.
 pub(super) fn show_schedule(context: &Context, jurisdiction: String) -> Result<(), CliError> {
     let found: ScheduleContext = context.perform(&Command::ScheduleShow { jurisdiction })?;
-    context.output.emit("handover.schedule/1", &found, |to| {
+    context.output.emit("handover/schedule/1", &found, |to| {
         match found.rate_bps {
             Some(rate) => {
                 writeln!(to, "{}: number {}, {rate} basis points", found.jurisdiction, found.number)?
@@ -158,7 +158,7 @@ pub(super) fn approve_schedule(
     let waiting = found.pending.filter(|pending| {
         Signed::<FeeSchedule>::read(&pending.0).is_ok_and(|pending| {
             let valid_from = pending.claim().valid_from;
-            *pending.claim() == FeeSchedule { valid_from, ..wanted.clone() }
+            *pending.claim() == FeeSchedule { valid_from, issued: valid_from, ..wanted.clone() }
         })
     });
     let envelope = match waiting {
@@ -173,7 +173,7 @@ pub(super) fn approve_schedule(
         "outcome": ordered.outcome,
         "directory_version": ordered.directory_version,
     });
-    context.output.emit("handover.schedule-order/1", &document, |to| {
+    context.output.emit("handover/schedule-order/1", &document, |to| {
         writeln!(to, "{}: {} basis points, {}", wanted.jurisdiction, wanted.rate_bps, ordered.outcome)
     })
 }

@@ -13,10 +13,11 @@ mod run;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use handover_cli::CliError;
+use handover_cli::{CliError, VerifyArgs, verify_file};
 use handover_core::HospitalId;
 use handover_core::artefact::federation::Status;
 use handover_core::id::SigningPublic;
+use handover_seal::Ed25519;
 
 use self::context::Context;
 
@@ -86,6 +87,8 @@ enum Command {
     Mail,
     /// Reads everything that is stored and sees whether it is sound.
     Check,
+    /// Checks a transfer's file offline.
+    Verify(VerifyArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -283,5 +286,6 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),
         Command::Mail => books::mail(&context),
         Command::Check => books::check(&context),
+        Command::Verify(args) => verify_file(&args, context.output, context.edge.clock.now(), &Ed25519),
     }
 }

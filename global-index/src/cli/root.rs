@@ -25,7 +25,7 @@ pub(super) fn init(context: &Context, out: &Path) -> Result<(), CliError> {
         .output
         .note("Keep this file and its passphrase apart and offline. Everybody pins this public key:");
     let root = key.public().to_string();
-    context.output.emit("handover.root/1", &json!({ "root": root }), |to| writeln!(to, "{root}"))
+    context.output.emit("handover/root/1", &json!({ "root": root }), |to| writeln!(to, "{root}"))
 }
 
 /// Certifies what a request asks for.
@@ -71,5 +71,5 @@ pub(super) fn sign(
         "not_after": not_after.to_string(),
         "certificate": out,
     });
-    context.output.emit("handover.certificate/1", &document, |to| writeln!(to, "{}", out.display()))
+    context.output.emit("handover/certificate/1", &document, |to| writeln!(to, "{}", out.display()))
 }

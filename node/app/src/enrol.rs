@@ -73,7 +73,7 @@ fn enrolled(node: &Node, profile: u64) -> Enrolled {
     let member = held.as_ref().ok().and_then(|held| held.member(node.hospital()).ok());
     Enrolled {
         hospital: node.hospital().to_string(),
-        key: node.secrets.signing().public().thumbprint().to_string(),
+        key: node.secrets.signing().public().to_string(),
         profile,
         status: member.map_or("pending", |member| member.order.status.as_str()).to_owned(),
     }

@@ -35,7 +35,7 @@ impl Initialised {
         Ok(Self {
             hospital: config.hospital.id.to_string(),
             data: config.data.display().to_string(),
-            key: secrets.signing().public().thumbprint().to_string(),
+            key: secrets.signing().public().to_string(),
             rsa_key: rsa.public().thumbprint().to_string(),
             peer: peer.map_err(|fault| CliError::new(fault.code(), fault.to_string()))?,
         })

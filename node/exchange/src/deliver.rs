@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handover_core::Code;
+use handover_core::artefact::transfer::Step;
 use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::transfer::{Phase, Role};
 use handover_core::{Party, TransferId, codec};
+use handover_dossier::Row;
 use handover_net::Net;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -166,9 +169,12 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, parcel: Waiting) -> Result<(), H
     let stored = match outcome {
         Ok(()) => outbox::done(&inner.parts.store, number).await,
         Err(fault) => {
-            let code = fault.code();
+            let code = standing(inner, fault.code());
             if !code.is_transient() {
                 tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
+                if code == Code::HospitalRevoked {
+                    end_request(inner, transfer, code).await;
+                }
                 outbox::bury(&inner.parts.store, parcel, code).await
             } else if is_away(code) && straight(inner, net, &parcel).await {
                 let label = Label::copy(transfer, parcel.label.since);
@@ -183,6 +189,30 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, parcel: Waiting) -> Result<(), H
         tracing::error!(code = %fault.code(), "the outbox cannot be written");
         Held::Target
     })
+}
+
+/// Who is not admitted any more may not have been told why: the directory, which everybody may ask for, is asked
+/// for, and once it is here its word stands for the refusal.
+fn standing(inner: &Arc<Inner>, code: Code) -> Code {
+    if code != Code::NotAdmitted {
+        return code;
+    }
+    inner.links.notify_one();
+    let own = inner.federation().and_then(|held| held.active(inner.own(), inner.now()).map(drop));
+    if own == Err(Code::HospitalRevoked) { Code::HospitalRevoked } else { code }
+}
+
+/// A request that cannot arrive any more ends by name; what is further on ends by its own rules.
+async fn end_request(inner: &Arc<Inner>, transfer: TransferId, code: Code) {
+    let waits = |row: &Row| row.role == Role::Destination && row.state.phase == Phase::Requested;
+    let ended = match inner.row(transfer).await {
+        Ok(row) if waits(&row) => inner.refuse(transfer, Step::Request, code).await,
+        Ok(_) => Ok(()),
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = ended {
+        tracing::error!(%transfer, code = %fault.code(), "the refusal could not be stored");
+    }
 }
 
 const fn is_away(code: Code) -> bool {

@@ -36,6 +36,18 @@ pub(super) fn wait(
     Ok(())
 }
 
+pub(super) fn unheard(stage: &mut Stage<'_>, transfer: &str, at: &str) -> Result<()> {
+    let id = stage.transfer(transfer)?.id.clone();
+    let answer = stage.world.node(at, &["transfer", "show", &id])?;
+    equal(
+        &format!("what {at} says of transfer {id}"),
+        &Some("unknown-transfer".to_owned()),
+        &answer.problem(),
+    )?;
+    stage.fact(format!("{at} has never heard of this transfer"));
+    Ok(())
+}
+
 /// The transfer at `at` once it has reached `phase`, or gone past it.
 fn reached(stage: &Stage<'_>, id: &str, at: &str, phase: &str, seconds: u64) -> Result<Value> {
     let seconds = seconds.to_string();

@@ -119,6 +119,8 @@ pub enum Action {
     Process { hospital: String, change: Change },
     /// A transfer reaches a phase at a hospital.
     Wait { transfer: String, at: String, phase: String, reason: Option<String>, seconds: u64 },
+    /// A hospital has never heard of a transfer.
+    Unheard { transfer: String, at: String },
     /// What the source sent and what the destination filed are compared, department by department.
     Compare { transfer: String, departments: Option<Vec<String>>, fee: Option<Fee> },
     /// A hospital holds so many of a patient's records.

@@ -160,6 +160,7 @@ fn read_step(f: &mut Fields<'_>, path: &Path) -> Option<Step> {
             reason: f.optional("reason"),
             seconds: f.number("seconds").unwrap_or(WAIT_SECONDS),
         },
+        "unheard" => Action::Unheard { transfer: f.text(transfer), at: f.text(at) },
         "compare" => Action::Compare {
             transfer: f.text(transfer),
             departments: f.texts("departments"),
@@ -243,6 +244,7 @@ impl Names {
             | Action::Locate { at, .. }
             | Action::Holds { at, .. }
             | Action::Wait { at, .. }
+            | Action::Unheard { at, .. }
             | Action::Verify { at, .. } => hospital(f, "at", at),
             Action::Ask { from, to, .. } => {
                 hospital(f, "from", from);
@@ -281,6 +283,7 @@ impl Names {
             | Action::Refuse { transfer }
             | Action::Revoke { transfer }
             | Action::Wait { transfer, .. }
+            | Action::Unheard { transfer, .. }
             | Action::Compare { transfer, .. }
             | Action::Verify { transfer, .. }
             | Action::Ledger { transfer: Some(transfer), .. } => {

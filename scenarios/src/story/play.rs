@@ -108,6 +108,7 @@ impl Stage<'_> {
             Action::Wait { transfer, at, phase, reason, seconds } => {
                 compare::wait(self, transfer, at, (phase, reason.as_deref()), *seconds)
             }
+            Action::Unheard { transfer, at } => compare::unheard(self, transfer, at),
             Action::Compare { transfer, departments, fee } => {
                 compare::compare(self, transfer, departments.as_deref(), fee.as_ref())
             }

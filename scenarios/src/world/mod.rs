@@ -307,6 +307,14 @@ impl World {
         }
     }
 
+    /// The process of a hospital's node.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(&self, hospital: &str) -> Result<u32> {
+        self.hospital(hospital)?.pid.with_context(|| format!("{hospital} does not run"))
+    }
+
     /// Stops a hospital's process: it drains.
     ///
     /// # Errors

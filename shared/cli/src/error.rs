@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use handover_core::Code;
 
 /// The schema of an error with `--json`.
-const PROBLEM_SCHEMA: &str = "handover.problem/1";
+const PROBLEM_SCHEMA: &str = "handover/problem/1";
 
 /// Why a command was not done: a code, what exactly, and what to do when that is more than the code's text says.
 /// For the person at the terminal: no secrets, no patient data.

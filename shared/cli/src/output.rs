@@ -102,11 +102,11 @@ mod tests {
     fn one_json_object_or_text() {
         let quote = Quote { fee_minor: 125 };
         for (json, expected) in
-            [(true, "{\"schema\":\"handover.quote/1\",\"fee_minor\":125}\n"), (false, "Fee: 1.25\n")]
+            [(true, "{\"schema\":\"handover/quote/1\",\"fee_minor\":125}\n"), (false, "Fee: 1.25\n")]
         {
             let mut bytes = Vec::new();
             Output { json }
-                .emit_to(&mut bytes, "handover.quote/1", &quote, |out| writeln!(out, "Fee: 1.25"))
+                .emit_to(&mut bytes, "handover/quote/1", &quote, |out| writeln!(out, "Fee: 1.25"))
                 .unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         }

@@ -115,7 +115,7 @@ mod tests {
             let (ended, _, err) = ran(&arguments);
             assert_eq!(ended, exit);
             let document: serde_json::Value = serde_json::from_str(&err).unwrap();
-            assert_eq!(document["schema"], "handover.problem/1");
+            assert_eq!(document["schema"], "handover/problem/1");
         }
         assert!(!wants_json(&["tool".into(), "--".into(), "--json".into()]));
     }

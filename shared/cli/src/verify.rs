@@ -74,7 +74,7 @@ pub fn verify_file(
     let report = verify(&file, &args.root, now, verifier)
         .map_err(|fault| CliError::new(fault.code, format!("{}: {}", args.file.display(), fault.artefact)))?;
     let report = Verified::from(report);
-    output.emit("handover.verified/1", &report, |out| {
+    output.emit("handover/verified/1", &report, |out| {
         writeln!(out, "transfer {}: {} → {}", report.transfer, report.source, report.destination)?;
         for step in &report.steps {
             let issued = step.issued.as_deref().unwrap_or("-");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::artefact::federation::{
     Authority, AuthorityCertificate, Directory, EndpointCertificate, FeeSchedule, HospitalCertificate,
-    HospitalProfile, Status, StatusOrder,
+    HospitalProfile, Order, Status, StatusOrder,
 };
 use crate::artefact::{ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
@@ -63,7 +63,7 @@ pub struct Federation {
     operators: Vec<AuthorityCertificate>,
 }
 
-/// Verifies an index or operator certificate under the root.
+/// Verifies an index or operator certificate under the root, valid at `now`.
 ///
 /// # Errors
 /// [`TrustError`].
@@ -74,30 +74,41 @@ pub fn authority(
     now: Timestamp,
     verifier: &dyn SignatureVerifier,
 ) -> Result<AuthorityCertificate, TrustError> {
+    let certificate = certified(envelope, wanted, root, verifier)?;
+    in_time(certificate.not_before, certificate.not_after, now)?;
+    Ok(certificate)
+}
+
+/// [`authority`] whatever the time: an operator's orders outlive their term.
+fn certified(
+    envelope: &[u8],
+    wanted: Authority,
+    root: &SigningPublic,
+    verifier: &dyn SignatureVerifier,
+) -> Result<AuthorityCertificate, TrustError> {
     let certificate = Signed::<AuthorityCertificate>::read(envelope)?.verify(root, verifier)?;
     if certificate.authority != wanted {
         return Err(TrustError::Mismatch("the certificate is for another office"));
     }
-    in_time(certificate.not_before, certificate.not_after, now)?;
     Ok((*certificate).clone())
 }
 
-/// Verifies an artefact that two different operators signed.
+/// Verifies an order that two different operators signed, both in office when it was issued.
 ///
 /// # Errors
 /// [`TrustError`].
-pub fn two_operators<T: Payload + Clone>(
+pub fn two_operators<T: Order>(
     envelope: &[u8],
     operators: &[AuthorityCertificate],
     verifier: &dyn SignatureVerifier,
 ) -> Result<Verified<T>, TrustError> {
     let order = Countersigned::<T>::read(envelope)?;
+    let issued = order.claim().issued();
     let key = |kid: &Digest| {
-        operators
-            .iter()
-            .map(|operator| operator.key)
-            .find(|key| key.thumbprint() == *kid)
-            .ok_or(TrustError::UnknownSigner)
+        let operator = operators.iter().find(|operator| operator.key.thumbprint() == *kid);
+        let operator = operator.ok_or(TrustError::UnknownSigner)?;
+        in_time(operator.not_before, operator.not_after, issued)?;
+        Ok::<_, TrustError>(operator.key)
     };
     let (first, second) = order.kids();
     let (first, second) = (key(first)?, key(second)?);
@@ -141,7 +152,7 @@ impl Federation {
         let operators = directory
             .operators
             .iter()
-            .map(|part| authority(part.as_ref(), Authority::Operator, root, now, verifier))
+            .map(|part| certified(part.as_ref(), Authority::Operator, root, verifier))
             .collect::<Result<Vec<_>, _>>()?;
         let mut members = BTreeMap::new();
         for entry in &directory.hospitals {

@@ -11,6 +11,9 @@ pub(crate) struct Arguments {
     /// FHIR files instead of the stories: each one patient, imported at the first hospital, moved to the second.
     #[arg(long, value_name = "DIR")]
     pub(crate) records: Option<PathBuf>,
+    /// Plays this story (TOML) instead of the shipped ones; more than one may be given.
+    #[arg(long, value_name = "FILE", conflicts_with = "records")]
+    pub(crate) story: Vec<PathBuf>,
     /// The hospitals' test catalogue (CSV: system, code, display, class, is_test).
     #[arg(long, value_name = "FILE")]
     pub(crate) catalogue: Option<PathBuf>,

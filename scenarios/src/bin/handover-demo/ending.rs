@@ -22,7 +22,7 @@ pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: 
         let payer: String = text(entry, "payer").chars().take(24).collect();
         teller.line(&format!(
             "  {:>4}  {:<8} {:>12} {}  {payer}… owes {}",
-            entry["sequence"],
+            entry["sequence"].as_u64().unwrap_or_default(),
             text(entry, "kind"),
             text(entry, "amount"),
             text(entry, "currency"),

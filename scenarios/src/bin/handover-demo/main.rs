@@ -7,14 +7,15 @@ mod files;
 mod teller;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use handover_scenarios::process;
 use handover_scenarios::programs::Programs;
-use handover_scenarios::story::{self, Outcome};
+use handover_scenarios::story::{self, Outcome, Story};
 use handover_scenarios::world::{Options, World};
 
 use args::Arguments;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let mut teller = Teller::default();
+    let stories = stories(&arguments.story)?;
     teller.note("Building what is started; the first time takes some minutes.")?;
     let programs = Programs::build()?;
     let begun = Instant::now();
@@ -69,7 +71,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let [first, second, _] = HOSPITALS;
     let told = match &arguments.records {
         Some(folder) => files::play_all(&mut world, folder, (first, second), &mut teller),
-        None => tell(&mut world, &mut teller),
+        None => tell(&mut world, &stories, &mut teller),
     };
     let told = told.and_then(|(outcome, failed)| {
         ending::tell(&world, &outcome, &mut teller, begun.elapsed())?;
@@ -88,11 +90,33 @@ fn run(arguments: &Arguments) -> Result<()> {
     told
 }
 
-fn tell(world: &mut World, teller: &mut Teller) -> Result<(Outcome, Option<anyhow::Error>)> {
+/// The stories that were named, or the shipped ones.
+fn stories(named: &[PathBuf]) -> Result<Vec<Story>> {
+    if named.is_empty() {
+        return STORIES.iter().map(|(name, text)| Ok(story::parse(text, name.as_ref())?)).collect();
+    }
+    let told: Vec<Story> = named.iter().map(|path| Ok(story::load(path)?)).collect::<Result<_>>()?;
+    for story in &told {
+        for hospital in &story.hospitals {
+            ensure!(
+                HOSPITALS.contains(&hospital.as_str()),
+                "\"{}\": there is no hospital \"{hospital}\"; there are {}",
+                story.title,
+                HOSPITALS.join(", ")
+            );
+        }
+    }
+    Ok(told)
+}
+
+fn tell(
+    world: &mut World,
+    stories: &[Story],
+    teller: &mut Teller,
+) -> Result<(Outcome, Option<anyhow::Error>)> {
     let mut all = Outcome::default();
-    for (name, text) in STORIES {
-        let story = story::parse(text, name.as_ref())?;
-        let outcome = story::play(world, &story, teller)?;
+    for story in stories {
+        let outcome = story::play(world, story, teller)?;
         all.transfers.extend(outcome.transfers);
         all.ledger = outcome.ledger;
     }

@@ -188,6 +188,8 @@ cbor_map! {
         6 => silence_ms: i64,
         /// Valid from.
         7 => valid_from: Timestamp,
+        /// When the first operator signed.
+        8 => issued: Timestamp,
     }
 }
 
@@ -243,6 +245,24 @@ super::payload_types! {
     Directory = "handover/directory/1",
 }
 
+/// What two operators order together, at a time when both were in office.
+pub trait Order: super::Payload {
+    /// When the first operator signed.
+    fn issued(&self) -> Timestamp;
+}
+
+impl Order for StatusOrder {
+    fn issued(&self) -> Timestamp {
+        self.issued
+    }
+}
+
+impl Order for FeeSchedule {
+    fn issued(&self) -> Timestamp {
+        self.issued
+    }
+}
+
 /// How long a directory holds, in milliseconds.
 pub const DIRECTORY_LIFE_MS: i64 = 72 * crate::time::HOUR_MS;
 
@@ -258,6 +278,7 @@ impl FeeSchedule {
             patient_pays: true,
             silence_ms: 7 * crate::time::DAY_MS,
             valid_from,
+            issued: valid_from,
             extensions: Extensions::default(),
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn new(common: &Common, options: &args::New, output: Output) -> Resul
     WalletFile::create(path, &secret, &wallet, KdfParams::default(), &mut OsRandom)?;
     let printed = options.recovery_file.is_none().then(|| recovery_hex.as_str());
     let data = json!({ "patient": patient, "recovery_key": printed, "recovery_file": options.recovery_file });
-    output.emit("handover.patient.new/1", &data, |out| {
+    output.emit("handover/patient-new/1", &data, |out| {
         writeln!(out, "Patient: {patient}")?;
         match printed {
             Some(key) => writeln!(out, "Recovery key, shown only now (write it down, keep it apart): {key}"),
@@ -59,7 +59,7 @@ pub(crate) fn trust(session: &Session, options: &args::Trust) -> Result<(), CliE
         Ok(())
     })?;
     let data = json!({ "node": options.node });
-    session.output.emit("handover.patient.trust/1", &data, |out| writeln!(out, "Trusted: {}", options.node))
+    session.output.emit("handover/patient-trust/1", &data, |out| writeln!(out, "Trusted: {}", options.node))
 }
 
 pub(crate) fn hospital(session: &Session, options: &args::Hospital) -> Result<(), CliError> {
@@ -75,7 +75,7 @@ pub(crate) fn hospital(session: &Session, options: &args::Hospital) -> Result<()
         "hospital": met.hospital, "name": name, "code": code,
         "directory": directory.version, "directory_expires": directory.expires.to_string(),
     });
-    session.output.emit("handover.patient.hospital/1", &data, |out| {
+    session.output.emit("handover/patient-hospital/1", &data, |out| {
         writeln!(out, "{} ({name}), key {code}", met.hospital)?;
         writeln!(out, "Directory {}, good until {}", directory.version, directory.expires)
     })
@@ -102,7 +102,7 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
         "patient": patient, "hospital": met.hospital, "name": name, "code": key_code,
         "linked": files.is_empty(), "files": files,
     });
-    session.output.emit("handover.patient.link/1", &data, |out| {
+    session.output.emit("handover/patient-link/1", &data, |out| {
         if files.is_empty() {
             writeln!(out, "Linked to {} ({name}), key {key_code}", met.hospital)
         } else {
@@ -121,7 +121,7 @@ pub(crate) fn locate(session: &Session, options: &args::Locate) -> Result<(), Cl
         .iter()
         .map(|it| json!({ "hospital": it.hospital, "name": it.name, "linked": it.linked.to_string() }))
         .collect();
-    session.output.emit("handover.patient.locate/1", &json!({ "hospitals": list }), |out| {
+    session.output.emit("handover/patient-locate/1", &json!({ "hospitals": list }), |out| {
         if holders.is_empty() {
             writeln!(out, "No hospital is linked.")?;
         }
@@ -146,7 +146,7 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
         "source": { "hospital": source, "name": source_name, "code": source_code },
         "destination": { "hospital": destination, "name": destination_name, "code": destination_code },
     });
-    session.output.emit("handover.patient.ask/1", &data, |out| {
+    session.output.emit("handover/patient-ask/1", &data, |out| {
         writeln!(out, "Transfer: {transfer}")?;
         writeln!(out, "From: {source} ({source_name}), key {source_code}")?;
         writeln!(out, "To: {destination} ({destination_name}), key {destination_code}")?;
@@ -196,7 +196,7 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
         "fee_cap": consent.fee_cap.to_decimal_string(), "currency": consent.fee_cap.currency().as_str(),
         "expires": consent.expires.to_string(),
     });
-    session.output.emit("handover.patient.consent/1", &data, |out| {
+    session.output.emit("handover/patient-consent/1", &data, |out| {
         writeln!(out, "Consented: {} to {destination} ({name}), key {code}", options.transfer)?;
         writeln!(out, "Records: {}", scope_text(scope))?;
         writeln!(out, "At most: {}, until {}", consent.fee_cap, consent.expires)?;
@@ -208,17 +208,17 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
 
 pub(crate) fn release(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
     let content = |wallet: &mut Wallet| wallet.release(&options.transfer, now(), &mut OsRandom);
-    send_one(session, options, "handover.patient.release/1", "Your share is released", content)
+    send_one(session, options, "handover/patient-release/1", "Your share is released", content)
 }
 
 pub(crate) fn refuse(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
     let content = |wallet: &mut Wallet| wallet.refuse(&options.transfer, now());
-    send_one(session, options, "handover.patient.refuse/1", "Refused", content)
+    send_one(session, options, "handover/patient-refuse/1", "Refused", content)
 }
 
 pub(crate) fn revoke(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
     let content = |wallet: &mut Wallet| wallet.revoke(&options.transfer, now());
-    send_one(session, options, "handover.patient.revoke/1", "Taken back", content)
+    send_one(session, options, "handover/patient-revoke/1", "Taken back", content)
 }
 
 /// Puts an artefact into the wallet, then sends it. Nobody's keys are needed for it, so that taking a consent back

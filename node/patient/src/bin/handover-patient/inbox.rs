@@ -99,7 +99,7 @@ fn show(
         }
     }
     let data = json!({ "transfers": transfers, "faults": faults });
-    session.output.emit("handover.patient.inbox/1", &data, |out| {
+    session.output.emit("handover/patient-inbox/1", &data, |out| {
         if entries.is_empty() {
             writeln!(out, "Nothing is there.")?;
         }

@@ -177,7 +177,7 @@ pub(crate) fn show(session: &Session, options: &args::Show) -> Result<(), CliErr
         "patient": patient, "root": wallet.state.root, "nodes": nodes, "links": links,
         "directory": federation.map(|all| all.directory().version), "transfers": transfers,
     });
-    session.output.emit("handover.patient.show/1", &data, |out| {
+    session.output.emit("handover/patient-show/1", &data, |out| {
         writeln!(out, "Patient: {patient}")?;
         writeln!(out, "Root: {}", wallet.state.root)?;
         for link in &wallet.state.links {
