@@ -4,6 +4,7 @@
 //! What it knows of them is what their users know: command lines, exit codes and JSON.
 
 pub mod generator;
+pub mod json;
 pub mod process;
 pub mod programs;
 pub mod story;

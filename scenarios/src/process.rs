@@ -82,9 +82,9 @@ impl Answer {
     pub fn problem(&self) -> Option<String> {
         let problem = self.stderr.lines().rev().find_map(|line| {
             let value: Value = serde_json::from_str(line).ok()?;
-            (value["schema"] == PROBLEM_SCHEMA).then_some(value)
+            (json::at(value, "schema") == PROBLEM_SCHEMA).then_some(value)
         })?;
-        problem["code"].as_str().map(str::to_owned)
+        json::at(problem, "code").as_str().map(str::to_owned)
     }
 
     /// How it ended, for people.
@@ -177,7 +177,7 @@ impl Daemon {
         })??;
         daemon.ready = serde_json::from_str(&line)
             .ok()
-            .filter(|ready: &Value| ready["ready"] == true)
+            .filter(|ready: &Value| json::at(ready, "ready") == true)
             .with_context(|| {
                 format!(
                     "expected: the ready line of {name}\n  came: {line:?}\n  its log {}:\n{}",

@@ -59,8 +59,8 @@ impl Programs {
             let artefact = artefacts
                 .iter()
                 .rev()
-                .find(|it| it["target"]["name"] == name && it["executable"].is_string())?;
-            artefact["executable"].as_str().map(PathBuf::from)
+                .find(|it| json::text(json::at(it, "target"), "name") == name && json::at(it, "executable").is_string())?;
+            json::at(artefact, "executable").as_str().map(PathBuf::from)
         })
     }
 

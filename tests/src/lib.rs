@@ -1,7 +1,9 @@
 //! What the tests across packages share. Nothing here is shipped.
 //!
 //! [`fixture`] is a whole federation in memory, honest and the same every time; [`golden`] compares formats with the
-//! bytes that were agreed on.
+//! bytes that were agreed on; [`table`] holds dishonest things against the codes that refuse them.
 
 pub mod fixture;
 pub mod golden;
+pub mod rogue;
+pub mod table;

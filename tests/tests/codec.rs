@@ -1,7 +1,7 @@
 //! The codec against everything: the examples of RFC 8949, arbitrary bytes, golden bytes with something turned, and
 //! values that were generated.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper that fails is a failed test")]
 
 use handover_core::artefact::patient::{Consent, Revocation, Scope};
 use handover_core::artefact::{ArtefactError, Signed, Verified, peek_type};

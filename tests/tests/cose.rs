@@ -1,7 +1,13 @@
 //! COSE and CBOR against the outside: an independent implementation verifies our envelopes, and we verify the
 //! examples of others.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails is a failed test"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,6 @@
 //! Golden bytes: every artefact and every other format that is sent or stored is, byte for byte, what it was when it
 //! was agreed on; and what was agreed on is still read.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-
 use std::collections::BTreeSet;
 
 use handover_tests::fixture::catalogue::{envelopes, formats};

@@ -1,6 +1,6 @@
 //! Dishonest directories and connections: nothing stands that does not lead up to the root.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![expect(clippy::indexing_slicing, reason = "a helper that fails is a failed test")]
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{
@@ -154,6 +154,33 @@ fn times_are_kept() {
     }
     let clock_a_little_off = T0.plus_ms(-300_000);
     assert!(verify(&envelope, clock_a_little_off).is_ok());
+}
+
+#[test]
+fn orders_are_judged_by_the_operators_terms_when_they_were_issued() {
+    let world = World::shared();
+    let [ada, grace] = &world.operators;
+    let at = |issued| StatusOrder { issued, ..World::order(&world.lakeside, Status::Active, 1) };
+    let after = T0.plus_ms(366 * DAY_MS);
+    assert_eq!(status(at(after), &ada.key, &grace.key), Some(Code::CertificateExpired), "out of office");
+    assert_eq!(
+        status(at(T0.plus_ms(-DAY_MS)), &ada.key, &grace.key),
+        Some(Code::CertificateExpired),
+        "not yet"
+    );
+    // An order of her second term stands, whichever of her certificates comes first.
+    let renewed = altered(&ada.certificate, &world.root, |it| {
+        (it.not_before, it.not_after) = (it.not_after, it.not_after.plus_ms(365 * DAY_MS));
+    });
+    let also = altered(&grace.certificate, &world.root, |it| it.not_after = after.plus_ms(DAY_MS));
+    for first in [true, false] {
+        let refused = changed(|it| {
+            it.hospitals[LAKESIDE].status = by_two(at(after), &ada.key, &grace.key).into();
+            it.operators.insert(if first { 0 } else { 2 }, renewed.clone().into());
+            it.operators.push(also.clone().into());
+        });
+        assert_eq!(refused, None);
+    }
 }
 
 #[test]

@@ -51,17 +51,17 @@ pub(super) fn equal<T: PartialEq + fmt::Debug>(what: &str, expected: &T, came: &
 
 /// A text at `key`; empty if there is none.
 pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
+    json::at(value, key).as_str().unwrap_or_default()
 }
 
 /// A number at `key`; 0 if there is none.
 pub(super) fn number(value: &Value, key: &str) -> u64 {
-    value[key].as_u64().unwrap_or_default()
+    json::at(value, key).as_u64().unwrap_or_default()
 }
 
 /// A table of counts at `key`.
 pub(super) fn counts(value: &Value, key: &str) -> BTreeMap<String, u64> {
-    let table = value[key].as_object().into_iter().flatten();
+    let table = json::at(value, key).as_object().into_iter().flatten();
     table.map(|(name, count)| (name.clone(), count.as_u64().unwrap_or_default())).collect()
 }
 

@@ -70,16 +70,16 @@ pub fn play(world: &mut World, story: &Story, reporter: &mut dyn Reporter) -> Re
 pub fn ledger(world: &World) -> Result<Ledger> {
     let balances = world.index(&["ledger", "balances"])?.json()?;
     let total = |key: &str| {
-        let totals = balances["totals"].as_array().into_iter().flatten();
-        let sums: Vec<&str> = totals.filter_map(|total| total[key].as_str()).collect();
+        let totals = json::list(balances, "totals");
+        let sums: Vec<&str> = totals.filter_map(|total| json::at(total, key).as_str()).collect();
         // Nothing was ever charged: there is no currency yet.
         if sums.is_empty() { "0.00".to_owned() } else { sums.join(" + ") }
     };
     Ok(Ledger {
-        entries: balances["entries"].as_u64().unwrap_or_default(),
+        entries: json::at(balances, "entries").as_u64().unwrap_or_default(),
         debits: total("posted_debits"),
         credits: total("posted_credits"),
-        balanced: balances["balanced"] == true,
+        balanced: json::at(balances, "balanced") == true,
     })
 }
 

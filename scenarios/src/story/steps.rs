@@ -65,7 +65,7 @@ pub(super) fn import(
     };
     let kept_aside = number(&imported, "kept_aside");
     let patients: Vec<&str> =
-        imported["patients"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        json::list(imported, "patients").filter_map(Value::as_str).collect();
     match (patients.as_slice(), cast.id.as_str()) {
         ([only], "") => cast.id = (*only).to_owned(),
         ([only], known) if *only == known => {}
@@ -146,7 +146,7 @@ pub(super) fn locate(
         refused(stage, expect);
         return Ok(());
     };
-    let hospitals = located["hospitals"].as_array().into_iter().flatten();
+    let hospitals = json::list(located, "hospitals");
     let mut found: Vec<String> = hospitals.map(|it| text(it, "hospital").to_owned()).collect();
     found.sort();
     let mut expected = holders.to_vec();
@@ -215,8 +215,8 @@ pub(super) fn quote(stage: &mut Stage<'_>, transfer: &str, expect: Option<&Expec
         refused(stage, expect);
         return Ok(());
     };
-    let item = &inbox["transfers"][0];
-    let quote = &item["quote"];
+    let item = &json::list(&inbox, "transfers").next().context("an empty inbox")?;
+    let quote = json::at(item, "quote");
     if quote.is_null() {
         bail!("expected: a quote for {id}\n  came: {} {}", text(item, "phase"), text(item, "reason"));
     }
@@ -231,8 +231,8 @@ pub(super) fn tell_quote(stage: &mut Stage<'_>, from: &str, quote: &Value) {
         number(quote, "records"),
         listed(&counts(quote, "departments"))
     ));
-    let tests = quote["tests"].as_array().into_iter().flatten();
-    let mut priced: Vec<&Value> = tests.filter(|test| test["price"].is_string()).collect();
+    let tests = json::list(quote, "tests");
+    let mut priced: Vec<&Value> = tests.filter(|test| json::at(test, "price").is_string()).collect();
     priced.sort_by_key(|test| std::cmp::Reverse(text(test, "price").len()));
     for test in priced.iter().take(SHOWN_TESTS) {
         stage.fact(format!("  {:>10}  {}", text(test, "price"), text(test, "display")));

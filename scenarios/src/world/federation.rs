@@ -50,7 +50,7 @@ pub(super) fn make_root(programs: &Programs, folder: &Folder) -> Result<Root> {
     let mut command = index(programs);
     command.args(["root", "init", "--out"]).arg(&key).arg("--passphrase-file").arg(&secret);
     let made = call(command)?.json()?;
-    let public = made["root"].as_str().context("root init says no root")?.to_owned();
+    let public = json::at(made, "root").as_str().context("root init says no root")?.to_owned();
     Ok(Root { key, secret, public })
 }
 
@@ -95,7 +95,7 @@ impl Federation {
             daemon: None,
         };
         let made = federation.run(programs, &["init"])?.json()?;
-        let request = made["request"].as_str().context("init says no request")?;
+        let request = json::at(made, "request").as_str().context("init says no request")?;
         let certificate = federation.root.sign(programs, Path::new(request))?;
         federation.run_with(programs, &["init", "--certificate"], &certificate)?.done()?;
         federation.run_daemon(programs)?;
@@ -145,7 +145,7 @@ impl Federation {
 
     /// Runs a hospital's node, enrols, certifies and approves it, and waits until it knows.
     pub(super) fn admit(&self, programs: &Programs, hospital: &mut Hospital, apart: bool) -> Result<()> {
-        let addresses: Vec<String> = serde_json::from_value(self.ready["net"].clone())
+        let addresses: Vec<String> = serde_json::from_value(json::at(&self.ready, "net").clone())
             .context("the index's ready line has no addresses")?;
         hospital.start(programs, addresses, apart)?;
         hospital.run(programs, &["enrol"])?.done()?;
@@ -170,7 +170,7 @@ impl Federation {
             ordered = call(command)?.json()?;
         }
         effective(&format!("hospital {word} {hospital}"), &ordered)?;
-        Ok(ordered["directory_version"].as_u64().unwrap_or_default())
+        Ok(json::at(ordered, "directory_version").as_u64().unwrap_or_default())
     }
 
     fn command(&self, programs: &Programs) -> Command {
@@ -227,7 +227,7 @@ impl Federation {
 }
 
 fn effective(what: &str, ordered: &Value) -> Result<()> {
-    if ordered["outcome"] == "effective" {
+    if json::at(ordered, "outcome") == "effective" {
         return Ok(());
     }
     bail!("{what}\n  expected: in force after two operators\n  came: {ordered}")

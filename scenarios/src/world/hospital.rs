@@ -165,10 +165,10 @@ impl Hospital {
 
 /// Where a process really listens, as its configuration says it: libp2p addresses without the peer, and HTTPS.
 pub(super) fn listening(ready: &Value) -> Result<(Vec<String>, String)> {
-    let net = ready["net"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let net = json::list(ready, "net").filter_map(Value::as_str);
     let net: Vec<String> =
         net.map(|address| address.split("/p2p/").next().unwrap_or(address).to_owned()).collect();
-    let web = ready["web"].as_str().context("the ready line has no web")?;
+    let web = json::at(ready, "web").as_str().context("the ready line has no web")?;
     Ok((net, web.trim_start_matches("https://").trim_end_matches('/').to_owned()))
 }
 

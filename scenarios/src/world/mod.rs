@@ -222,7 +222,7 @@ impl World {
     pub fn wallet_at(&self, name: &str, hospital: &str, args: &[&str]) -> Result<Answer> {
         let ready = self.ready(hospital)?;
         let value = |key: &str| {
-            ready[key].as_str().with_context(|| format!("no {key} in the ready line of {hospital}"))
+            json::at(ready, key).as_str().with_context(|| format!("no {key} in the ready line of {hospital}"))
         };
         let mut all = args.to_vec();
         all.extend(["--node", value("web")?, "--node-certificate", value("certificate")?]);
@@ -280,8 +280,8 @@ impl World {
     /// The index does not answer.
     pub fn entries(&self, transfer: &str) -> Result<Vec<Value>> {
         let listed = self.index(&["ledger", "entries"])?.json()?;
-        let entries = listed["entries"].as_array().into_iter().flatten();
-        Ok(entries.filter(|entry| entry["transfer"] == transfer).cloned().collect())
+        let entries = json::list(listed, "entries");
+        Ok(entries.filter(|entry| json::at(entry, "transfer") == transfer).cloned().collect())
     }
 
     /// The entry that makes a transfer's fee due, as soon as the evidence has reached the ledger.
@@ -292,9 +292,7 @@ impl World {
         let end = Instant::now().checked_add(limit);
         loop {
             let entries = self.entries(transfer)?;
-            let is_posted =
-                |entry: &&Value| entry["kind"].as_str().is_some_and(|kind| POSTED.contains(&kind));
-            if let Some(entry) = entries.iter().find(is_posted) {
+            if let Some(entry) = entries.iter().find(|entry| is_due(entry)) {
                 return Ok(entry.clone());
             }
             if end.is_none_or(|end| Instant::now() >= end) {
@@ -313,6 +311,12 @@ impl World {
     /// It does not run.
     pub fn pid(&self, hospital: &str) -> Result<u32> {
         self.hospital(hospital)?.pid.with_context(|| format!("{hospital} does not run"))
+    }
+
+    /// The index's process, if it runs.
+    #[must_use]
+    pub fn index_pid(&self) -> Option<u32> {
+        self.federation.pid()
     }
 
     /// Stops a hospital's process: it drains.
@@ -374,6 +378,12 @@ impl World {
         hints.push(format!("kill {}", pids.join(" ")));
         hints
     }
+}
+
+/// Whether a ledger entry makes a fee due.
+#[must_use]
+pub fn is_due(entry: &Value) -> bool {
+    json::at(entry, "kind").as_str().is_some_and(|kind| POSTED.contains(&kind))
 }
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

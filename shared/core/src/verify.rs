@@ -1,9 +1,11 @@
 //! A whole transfer, checked offline from its file: every artefact's signature up to the root, and that each belongs
 //! to those before it.
 
+use std::collections::BTreeSet;
+
 use crate::artefact::patient::{Consent, Revocation};
-use crate::artefact::transfer::{PackageHeader, Quote, Refusal};
-use crate::artefact::{Payload as _, SignatureVerifier, Signed, Verified, peek_type};
+use crate::artefact::transfer::{PackageHeader, Quote, Refusal, RevocationConfirmed};
+use crate::artefact::{Payload as _, SignatureVerifier, Verified, peek_type};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, PatientRef, SigningPublic, TransferId};
 use crate::rules::{self, Context, RequestEvidence};
@@ -119,7 +121,7 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     use crate::artefact::federation::Directory;
     use crate::artefact::patient::{PatientRefusal, ShareRelease};
-    use crate::artefact::transfer::{Delivered, KeyRelease, Receipt, RevocationConfirmed, TransferRequest};
+    use crate::artefact::transfer::{Delivered, KeyRelease, Receipt, TransferRequest};
 
     let file: TransferFile =
         codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
@@ -188,11 +190,7 @@ pub fn verify(
             |it: &ShareRelease| it.issued,
             |envelope, context| rules::share_release(envelope, consent, context.verifier),
         )?;
-        parts.step(
-            RevocationConfirmed::TYPE,
-            |it: &RevocationConfirmed| it.since,
-            |envelope, context| rules::revocation_confirmed(envelope, consent, context),
-        )?;
+        confirmations(&mut parts, consent)?;
         for content in file.artefacts.iter().filter(|content| peek_type(content.as_ref()).is_err()) {
             let revocation: Revocation = codec::decode(content.as_ref(), MAX_MESSAGE_BYTES)
                 .map_err(|_| fault("revocation", Code::Malformed))?;
@@ -211,39 +209,58 @@ pub fn verify(
         |it: &Refusal| it.issued,
         |envelope, context| rules::refusal(envelope, &on, context),
     )?;
-    if parts.steps.len() != countable(&file) {
+    // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
+    if parts.steps.len() != file.artefacts.len() {
         return Err(fault("file", Code::EvidenceMissing));
     }
     report.steps = parts.steps;
     Ok(report)
 }
 
-/// How many artefacts must have been verified: all, but two hospitals may each confirm a revocation.
-fn countable(file: &TransferFile) -> usize {
-    use crate::artefact::transfer::RevocationConfirmed;
-    let confirmations = file
-        .artefacts
-        .iter()
-        .filter(|content| peek_type(content.as_ref()).is_ok_and(|found| found == RevocationConfirmed::TYPE))
-        .count();
-    file.artefacts.len() - confirmations.saturating_sub(1)
+/// Each of the two hospitals may confirm a revocation, once.
+fn confirmations(parts: &mut Parts<'_>, consent: &Verified<Consent>) -> Result<(), VerifyError> {
+    let envelopes: Vec<Vec<u8>> = parts.all(RevocationConfirmed::TYPE).map(<[u8]>::to_vec).collect();
+    let mut confirmed_by = BTreeSet::new();
+    for envelope in envelopes {
+        let confirmed = rules::revocation_confirmed(&envelope, consent, parts.context)
+            .map_err(|code| fault(RevocationConfirmed::TYPE, code))?;
+        if !confirmed_by.insert(confirmed.by.clone()) {
+            return Err(fault(RevocationConfirmed::TYPE, Code::Conflict));
+        }
+        parts.steps.push(StepReport {
+            artefact: RevocationConfirmed::TYPE.to_owned(),
+            hash: confirmed.hash(),
+            issued: Some(confirmed.since),
+        });
+    }
+    Ok(())
 }
 
 type Quotes = (Option<Verified<Quote>>, Option<Verified<Quote>>);
 
-/// The quote that was consented to, and the one that was sealed after.
+/// The quote that was consented to, and the one that was sealed after; at most one of each.
 fn quotes(parts: &mut Parts<'_>, on: &RequestEvidence) -> Result<Quotes, VerifyError> {
+    let quote_fault = |code| fault(Quote::TYPE, code);
     let (mut first, mut last) = (None, None);
     let envelopes: Vec<Vec<u8>> = parts.all(Quote::TYPE).map(<[u8]>::to_vec).collect();
     for envelope in envelopes {
-        let narrows = Signed::<Quote>::read(&envelope).is_ok_and(|quote| quote.claim().narrows.is_some());
-        let quote = rules::quote(&envelope, on, parts.context).map_err(|code| fault(Quote::TYPE, code))?;
+        let quote = rules::quote(&envelope, on, parts.context).map_err(quote_fault)?;
+        let place = if quote.narrows.is_some() { &mut last } else { &mut first };
+        if place.replace(quote).is_some() {
+            return Err(quote_fault(Code::Conflict));
+        }
+    }
+    if let Some(last) = &last
+        && last.narrows != first.as_ref().map(Verified::hash)
+    {
+        return Err(quote_fault(Code::QuoteMismatch));
+    }
+    for quote in first.iter().chain(&last) {
         parts.steps.push(StepReport {
             artefact: Quote::TYPE.to_owned(),
             hash: quote.hash(),
             issued: Some(quote.issued),
         });
-        if narrows { last = Some(quote) } else { first = Some(quote) }
     }
     let last = last.or_else(|| first.clone());
     Ok((first, last))

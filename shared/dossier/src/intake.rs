@@ -153,6 +153,10 @@ impl Dossier<'_> {
                 if quote.narrows != Some(self.consent(context)?.quote) {
                     return Err(Code::QuoteMismatch.into());
                 }
+                // What was sealed under one quote is not given another afterwards.
+                if self.get(Kind::Header)?.is_some() && self.header(context)?.quote != quote.hash() {
+                    return Err(Code::QuoteMismatch.into());
+                }
                 Checked { kind: Kind::FinalQuote, step: None }
             }
             Claimed::Consent(_) => {
@@ -162,7 +166,12 @@ impl Dossier<'_> {
             Claimed::Header(_) => {
                 let consent = self.consent(context)?;
                 let header = rules::header(content, &consent, context)?;
-                rules::header_quote(&header, &self.agreed_quote(context)?, &consent)?;
+                let agreed = self.agreed_quote(context)?;
+                // The final quote that it follows may still be on its way.
+                if header.quote != agreed.hash() && agreed.narrows.is_none() {
+                    return Err(Code::EvidenceMissing.into());
+                }
+                rules::header_quote(&header, &agreed, &consent)?;
                 step(Kind::Header, Phase::Sealed)
             }
             Claimed::Delivered(_) => {

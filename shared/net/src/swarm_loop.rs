@@ -217,6 +217,9 @@ impl Loop {
         }
         self.unsettled = true;
         if self.peers.get(&id).is_some() {
+            // It may be another process with the same key: the one before was killed, and its connection is not
+            // known to be dead yet. It has never seen this process's hello.
+            self.present(id, false);
             return;
         }
         let Some(key) = signing_public(&id) else {

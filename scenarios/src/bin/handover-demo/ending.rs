@@ -16,13 +16,13 @@ const SHOWN: usize = 12;
 pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: Duration) -> Result<()> {
     teller.title("The ledger at the end")?;
     let entries = world.index(&["ledger", "entries"])?.json()?;
-    let entries: Vec<&Value> = entries["entries"].as_array().into_iter().flatten().collect();
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let entries: Vec<&Value> = json::list(entries, "entries").collect();
+    let text = |value: &Value, key: &str| json::at(value, key).as_str().unwrap_or_default().to_owned();
     for entry in entries.iter().take(SHOWN) {
         let payer: String = text(entry, "payer").chars().take(24).collect();
         teller.line(&format!(
             "  {:>4}  {:<8} {:>12} {}  {payer}… owes {}",
-            entry["sequence"].as_u64().unwrap_or_default(),
+            json::at(entry, "sequence").as_u64().unwrap_or_default(),
             text(entry, "kind"),
             text(entry, "amount"),
             text(entry, "currency"),

@@ -40,7 +40,7 @@ impl Teller {
     }
 
     pub(crate) fn started(&mut self, world: &World, took: Duration) -> io::Result<()> {
-        let port = |ready: &serde_json::Value| ready["web"].as_str().unwrap_or_default().to_owned();
+        let port = |ready: &serde_json::Value| json::at(ready, "web").as_str().unwrap_or_default().to_owned();
         self.line(&format!("  {:<20} {}", "Index", port(world.index_ready())))?;
         for id in world.hospitals() {
             let name = world.name(id).unwrap_or(id);

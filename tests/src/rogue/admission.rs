@@ -1,0 +1,110 @@
+//! How a rogue becomes a member: it enrols and proves both keys; the real root and two operators do the rest, as they
+//! would for any hospital.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use handover_core::Digest;
+use handover_core::artefact::Verified;
+use handover_core::artefact::federation::{
+    CertificateRequest, EnrolmentProof, EnrolmentRequest, HospitalProfile,
+};
+use handover_core::message::Verb;
+use handover_net::Presented;
+use handover_scenarios::process::call;
+use handover_scenarios::programs::Programs;
+use handover_scenarios::world::World;
+
+use super::{Rogue, none, now};
+
+/// The world's operators.
+const OPERATORS: [&str; 2] = ["ana", "ben"];
+
+impl Rogue {
+    /// What it sends to be enrolled.
+    #[must_use]
+    pub fn enrolment(&self) -> (Vec<Vec<u8>>, Digest) {
+        let (id, signing) = (self.id().clone(), &self.keys.signing);
+        let profile = HospitalProfile {
+            addresses: self.net.addresses(),
+            issued: now(),
+            ..(*self.keys.profile).clone()
+        };
+        let request = EnrolmentRequest {
+            hospital: id.clone(),
+            name: "A hospital like any other".to_owned(),
+            key: signing.public(),
+            profile: Verified::sign(profile, signing).envelope().to_vec().into(),
+            issued: now(),
+            extensions: none(),
+        };
+        let certificate = CertificateRequest {
+            authority: None,
+            hospital: Some(id),
+            name: "A hospital like any other".to_owned(),
+            key: signing.public(),
+            issued: now(),
+            extensions: none(),
+        };
+        let request = Verified::sign(request, signing);
+        let certificate = Verified::sign(certificate, signing);
+        (vec![request.envelope().to_vec(), certificate.envelope().to_vec()], request.hash())
+    }
+
+    /// Enrols, is certified and approved, and connects to everybody.
+    ///
+    /// # Errors
+    /// Somebody says no.
+    pub fn join(&self, world: &World, programs: &Programs) -> Result<()> {
+        let (items, request) = self.enrolment();
+        let challenge = self.ask(&self.index, Verb::Enrol, items).map_err(|code| anyhow!("enrol: {code}"))?;
+        let wrapped = challenge.first().context("no challenge")?;
+        let secret = self.keys.ring.current().unwrap(wrapped)?;
+        let proof = EnrolmentProof {
+            hospital: self.id().clone(),
+            request,
+            answer: Digest::sha256(&[&secret]),
+            extensions: none(),
+        };
+        let proof = Verified::sign(proof, &self.keys.signing).envelope().to_vec();
+        self.ask(&self.index, Verb::Prove, vec![proof]).map_err(|code| anyhow!("prove: {code}"))?;
+        self.admitted(world, programs)?;
+        self.renew_hello();
+        self.refresh()?;
+        for route in
+            [Ok(self.index()), self.route(&"lakeside".parse()?), self.route(&"riverside".parse()?)]
+        {
+            let route = route?;
+            let presented = self.connect(&route).map_err(|code| anyhow!("{}: {code}", route.party))?;
+            ensure!(presented == Presented::Accepted, "{} does not admit it: {presented:?}", route.party);
+        }
+        Ok(())
+    }
+
+    /// The root certifies it, two operators approve it.
+    fn admitted(&self, world: &World, programs: &Programs) -> Result<()> {
+        let id = self.id().as_str();
+        let path = |name: &str| world.folder().join("federation").join(name);
+        let (request, certificate) = (path("rogue.request"), path("rogue.certificate"));
+        world.index(&["hospital", "request", id, "--out", text(&request)?])?.done()?;
+        let mut sign = Command::new(&programs.index);
+        sign.args(["--json", "root", "sign", "--root-key"]).arg(path("root.key"));
+        sign.arg("--passphrase-file").arg(world.folder().join("secrets").join("root"));
+        sign.arg("--request").arg(&request).arg("--out").arg(&certificate);
+        call(sign)?.done()?;
+        world.index(&["hospital", "certify", id, "--certificate", text(&certificate)?])?.done()?;
+        for operator in OPERATORS {
+            let (key, secret) =
+                (path(&format!("{operator}.key")), world.folder().join("secrets").join(operator));
+            let mut args = vec!["hospital", "approve", id, "--reason", "looks honest"];
+            args.extend(["--operator-key", text(&key)?, "--operator-passphrase-file", text(&secret)?]);
+            world.index(&args)?.done()?;
+        }
+        Ok(())
+    }
+}
+
+fn text(path: &PathBuf) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))
+}

@@ -1,0 +1,39 @@
+//! The rogue as destination: what it asks a source for.
+
+use anyhow::{Result, anyhow};
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::{Ask, Scope};
+use handover_core::artefact::transfer::TransferRequest;
+use handover_core::codec;
+use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
+use handover_seal::part::seal_part;
+use handover_seal::{OsRandom, RsaPublicKey, SealingKey};
+
+use super::{Rogue, none, now};
+
+impl Rogue {
+    /// A request that stands on an ask, for everything.
+    ///
+    /// # Errors
+    /// The ask names no transfer or no known source.
+    pub fn request(&self, ask: &Verified<Ask>) -> Result<TransferRequest> {
+        let (Some(transfer), Some(source)) = (ask.transfer, ask.source.clone()) else {
+            return Err(anyhow!("the ask is for no transfer"));
+        };
+        let federation = self.federation()?;
+        let member = federation.member(&source).map_err(|code| anyhow!("{source}: {code}"))?;
+        let rsa = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?;
+        let binding = part_binding(REQUEST_SCOPE_LABEL, &transfer);
+        let sealed = seal_part(&rsa, &binding, &codec::encode(&Scope::everything()), &mut OsRandom)?;
+        Ok(TransferRequest {
+            transfer,
+            source,
+            destination: self.id().clone(),
+            ask: ask.envelope().to_vec().into(),
+            request_key: SealingKey::generate(&mut OsRandom).public(),
+            sealed: sealed.into(),
+            issued: now(),
+            extensions: none(),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Source, destination or index is killed: at each phase, at random moments, and in the middle of a package.
+
+use std::fs;
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use handover_scenarios::world::World;
+
+use crate::moves::{
+    DESTINATION, Move, SOURCE, Victim, all_is_whole, close, joined, kill, patients, within, world,
+};
+
+/// Bytes of the scan in a package that is cut in the middle.
+const LARGE_SCAN_BYTES: usize = 12_000_000;
+/// Seeds of the random moments, unless [`SEED_VARIABLE`] gives another.
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
+/// Plays one random moment of one's own choice.
+const SEED_VARIABLE: &str = "HANDOVER_SEED";
+
+/// Where in a move the blow falls.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The desk was told that the request is stored.
+    Requested,
+    /// The source has stored its quote.
+    Quoted,
+    /// The patient was told that the consent is stored.
+    Consented,
+    /// A hospital has reached this phase after the consent.
+    Reached(&'static str, &'static str),
+    /// So much of the package lies at the destination, in bytes.
+    Streamed(u64),
+}
+
+const PHASES: [Moment; 7] = [
+    Moment::Requested,
+    Moment::Quoted,
+    Moment::Consented,
+    Moment::Reached(SOURCE, "sealed"),
+    Moment::Reached(DESTINATION, "delivered"),
+    Moment::Reached(SOURCE, "released"),
+    Moment::Reached(DESTINATION, "filed"),
+];
+
+/// Plays a move in which `victim` is killed at `moment`, started again, and the people go on with what they were at.
+fn play(world: &mut World, it: &mut Move, victim: Victim, moment: Moment) -> Result<()> {
+    let pid = victim.pid(world)?;
+    it.ask(world)?;
+    it.request(world)?;
+    match moment {
+        Moment::Requested => kill(pid)?,
+        Moment::Quoted => {
+            it.until(world, SOURCE, "quoted")?;
+            kill(pid)?;
+        }
+        Moment::Consented => {
+            it.quoted(world)?;
+            it.wallet(world, "consent", &[])?.done()?;
+            kill(pid)?;
+        }
+        Moment::Reached(at, phase) => {
+            let (world, it) = (&*world, &*it);
+            blow(world, it, move || it.until(world, at, phase).map(drop), pid)?;
+        }
+        Moment::Streamed(bytes) => {
+            let (world, it) = (&*world, &*it);
+            blow(world, it, move || streamed(world, it, bytes), pid)?;
+        }
+    }
+    victim.restart(world)?;
+    // Whoever got no answer does the same again.
+    it.quoted(world)?;
+    it.wallet(world, "consent", &[])?.done()?;
+    it.ends_well(world)
+}
+
+/// Consents, and kills as soon as the event has come; the patient may get no answer.
+fn blow(
+    world: &World,
+    it: &Move,
+    event: impl FnOnce() -> Result<()> + Send,
+    pid: u32,
+) -> Result<()> {
+    it.quoted(world)?;
+    thread::scope(|scope| {
+        let killed = scope.spawn(move || {
+            event()?;
+            kill(pid)
+        });
+        let consented = it.wallet(world, "consent", &[]);
+        joined(killed)?;
+        consented.map(drop)
+    })
+}
+
+/// Waits until the destination has at least so many bytes of the package, or all of it.
+fn streamed(world: &World, it: &Move, bytes: u64) -> Result<()> {
+    let incoming = world.folder().join("hospitals").join(DESTINATION).join("data/incoming").join(&it.transfer);
+    let mut begun = false;
+    within("the package arrives", || {
+        let Ok(parts) = fs::read_dir(&incoming) else { return Ok(begun) };
+        begun = true;
+        let lengths = parts.flatten().filter_map(|part| part.metadata().ok()).map(|meta| meta.len());
+        Ok(lengths.max() >= Some(bytes))
+    })
+}
+
+fn play_all(world: &mut World, rounds: &[(Victim, Moment, usize)]) -> Result<()> {
+    let scans: Vec<usize> = rounds.iter().map(|(_, _, scan_bytes)| *scan_bytes).collect();
+    let mut moves = patients(world, &scans)?;
+    for (it, (victim, moment, _)) in moves.iter_mut().zip(rounds) {
+        let begun = std::time::Instant::now();
+        play(world, it, *victim, *moment).with_context(|| format!("{victim:?} killed at {moment:?}"))?;
+        eprintln!("{victim:?} killed at {moment:?}: {} ms", begun.elapsed().as_millis());
+    }
+    all_is_whole(world)
+}
+
+#[test]
+fn a_process_killed_at_any_phase_changes_nothing() -> Result<()> {
+    let mut world = world()?;
+    let rounds: Vec<_> =
+        PHASES.iter().flat_map(|moment| Victim::ALL.map(|victim| (victim, *moment, 0))).collect();
+    let outcome = play_all(&mut world, &rounds);
+    close(world, outcome)
+}
