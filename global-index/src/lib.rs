@@ -23,7 +23,6 @@ mod log;
 mod ops;
 mod registry;
 mod routing;
-mod rows;
 mod service;
 
 pub use config::Config;

@@ -15,6 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
+use crate::json;
+
 /// How long a command may take that is not told how long to wait itself.
 const CALL_LIMIT: Duration = Duration::from_secs(180);
 /// How long a daemon may take until it is ready.
@@ -82,9 +84,9 @@ impl Answer {
     pub fn problem(&self) -> Option<String> {
         let problem = self.stderr.lines().rev().find_map(|line| {
             let value: Value = serde_json::from_str(line).ok()?;
-            (json::at(value, "schema") == PROBLEM_SCHEMA).then_some(value)
+            (json::text(&value, "schema") == PROBLEM_SCHEMA).then_some(value)
         })?;
-        json::at(problem, "code").as_str().map(str::to_owned)
+        json::at(&problem, "code").as_str().map(str::to_owned)
     }
 
     /// How it ended, for people.

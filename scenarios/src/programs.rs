@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
+use crate::json;
+
 /// The packages; each has one binary of the same name.
 const PACKAGES: [&str; 3] = ["handover-index", "handover-node", "handover-patient"];
 /// The workspace's manifest, as it lay when this package was built.
@@ -56,10 +58,9 @@ impl Programs {
         let artefacts: Vec<Value> =
             built.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Self::found(|name| {
-            let artefact = artefacts
-                .iter()
-                .rev()
-                .find(|it| json::text(json::at(it, "target"), "name") == name && json::at(it, "executable").is_string())?;
+            let artefact = artefacts.iter().rev().find(|it| {
+                json::text(json::at(it, "target"), "name") == name && json::at(it, "executable").is_string()
+            })?;
             json::at(artefact, "executable").as_str().map(PathBuf::from)
         })
     }

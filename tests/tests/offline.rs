@@ -15,7 +15,7 @@ fn check(artefacts: Vec<Vec<u8>>) -> Result<Report, VerifyError> {
 }
 
 fn check_file(file: &[u8]) -> Result<Report, VerifyError> {
-    verify(file, &World::shared().root.public(), T0, &Ed25519)
+    verify(file, &World::shared().root.public(), &Ed25519)
 }
 
 fn label(content: &[u8]) -> String {
@@ -150,7 +150,7 @@ fn the_fault_and_its_artefact_are_named() {
     assert_eq!(check(contents).unwrap_err().code, Code::ConsentMismatch);
 
     let honest = Story::file(story.to_receipt());
-    let stranger = verify(&honest, &world.stranger.public(), T0, &Ed25519).unwrap_err();
+    let stranger = verify(&honest, &world.stranger.public(), &Ed25519).unwrap_err();
     assert_eq!(stranger.code, Code::WrongSigner, "under another root");
     assert_eq!(check_file(b"").unwrap_err().code, Code::Malformed);
     assert_eq!(check_file(&honest[..honest.len() - 1]).unwrap_err().code, Code::Malformed);

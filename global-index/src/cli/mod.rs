@@ -286,6 +286,6 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),
         Command::Mail => books::mail(&context),
         Command::Check => books::check(&context),
-        Command::Verify(args) => verify_file(&args, context.output, context.edge.clock.now(), &Ed25519),
+        Command::Verify(args) => verify_file(&args, context.output, &Ed25519),
     }
 }

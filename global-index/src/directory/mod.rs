@@ -18,7 +18,7 @@ use self::rows::{Addresses, Head};
 use crate::desk::Seat;
 use crate::ledger::{Book, BooksError};
 use crate::registry;
-use crate::rows as cells;
+use handover_store::rows as cells;
 
 /// The most bytes of a directory: it travels as one item of one control message.
 pub(crate) const MAX_DIRECTORY_BYTES: usize = MAX_MESSAGE_BYTES - 1024;

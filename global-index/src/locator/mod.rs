@@ -17,7 +17,7 @@ use handover_seal::{Ed25519, SealError, hpke_seal};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 use self::rows::{Answered, Link};
-use crate::rows as cells;
+use handover_store::rows as cells;
 
 /// The most hospitals that one patient can be linked to.
 const MAX_LINKS: usize = 500;

@@ -21,7 +21,7 @@ use super::{
     RegistryError, certificate_request, ensure, hospital, hospitals, may_change, put_hospital, refuse,
 };
 use crate::desk::Changed;
-use crate::rows as cells;
+use handover_store::rows as cells;
 
 /// The most bytes of an enrolment request, with the profile in it.
 const MAX_REQUEST_BYTES: usize = 32 * 1024;

@@ -28,7 +28,7 @@ use self::rows::Operator;
 pub(crate) use self::schedules::{newest_schedule, pending_schedule, schedule_envelopes, submit_schedule};
 use crate::desk::Changed;
 use crate::directory::DirectoryError;
-use crate::rows as cells;
+use handover_store::rows as cells;
 
 /// Why the registry does not take something.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use super::orders::one_operator;
 use super::rows::Schedule;
 use super::{Outcome, RegistryError, ensure};
 use crate::desk::Changed;
-use crate::rows as cells;
+use handover_store::rows as cells;
 
 /// Schedules of one jurisdiction that stand in the directory: the newest, and the one before it while the newest is
 /// not valid yet.

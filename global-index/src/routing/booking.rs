@@ -16,7 +16,7 @@ use handover_store::{KeyMaker, StoreError, Txn};
 use super::RoutingError;
 pub(crate) use super::rows::Hold;
 use crate::ledger::{Book, Booking, BooksError};
-use crate::rows as cells;
+use handover_store::rows as cells;
 
 /// How long a reservation outlives its consent, in milliseconds: longer than any silence period.
 const RESERVATION_AFTER_CONSENT_MS: i64 = 90 * DAY_MS;

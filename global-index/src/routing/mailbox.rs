@@ -7,7 +7,7 @@ use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn};
 
 pub(crate) use super::rows::Dead as DeadLetter;
 use super::rows::{Head, Letter};
-use crate::rows as cells;
+use handover_store::rows as cells;
 
 fn letter_key(keys: &KeyMaker, hospital: &HospitalId, number: u64) -> Vec<u8> {
     keys.space("mailbox").hashed(hospital.as_str()).u64(number).build()

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use handover_cli::{CliError, Output, init_logging, new_passphrase, passphrase};
+use handover_cli::{CliError, Output, VerifyArgs, init_logging, new_passphrase, passphrase, verify_file};
 use handover_core::time::Clock as _;
 use handover_core::{Code, Timestamp};
 use handover_seal::{Ed25519, OsRandom, SystemClock};
@@ -237,12 +237,8 @@ impl Console {
     }
 
     fn verify(&self, file: &Path) -> Result<(), CliError> {
-        let unreadable = |error: std::io::Error| usage(format!("{}: {error}", file.display()));
-        let bytes = fs::read(file).map_err(unreadable)?;
-        let report = handover_core::verify::verify(&bytes, &self.config.root, SystemClock.now(), &Ed25519)
-            .map_err(|fault| CliError::new(fault.code, format!("{}: {fault}", file.display())))?;
-        let verified = show::Verified::of(&report);
-        self.output.emit("handover/verified/1", &verified, |out| show::verified(out, &verified))
+        let args = VerifyArgs { file: file.to_owned(), root: self.config.root };
+        verify_file(&args, self.output, &Ed25519)
     }
 }
 

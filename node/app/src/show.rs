@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use handover_cli::CliError;
-use handover_core::verify::Report;
 use handover_net::peer_id;
 use serde::Serialize;
 
@@ -177,53 +176,4 @@ pub(crate) fn checked(out: Out<'_>, checked: &Checked) -> io::Result<()> {
         writeln!(out, "  {fault}")?;
     }
     checked.audit_broken_at.map_or(Ok(()), |line| writeln!(out, "  the audit log is broken at line {line}"))
-}
-
-/// A transfer's file that verified.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Verified {
-    transfer: String,
-    patient: String,
-    source: String,
-    destination: String,
-    steps: Vec<VerifiedStep>,
-    fee: Option<String>,
-    currency: Option<String>,
-    records_filed: Option<u64>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct VerifiedStep {
-    artefact: String,
-    hash: String,
-    issued: Option<String>,
-}
-
-impl Verified {
-    pub(crate) fn of(report: &Report) -> Self {
-        let step = |step: &handover_core::verify::StepReport| VerifiedStep {
-            artefact: step.artefact.clone(),
-            hash: step.hash.to_string(),
-            issued: step.issued.map(|issued| issued.to_string()),
-        };
-        Self {
-            transfer: report.transfer.to_string(),
-            patient: report.patient.to_string(),
-            source: report.source.to_string(),
-            destination: report.destination.to_string(),
-            steps: report.steps.iter().map(step).collect(),
-            fee: report.fee.map(|fee| fee.to_decimal_string()),
-            currency: report.fee.map(|fee| fee.currency().to_string()),
-            records_filed: report.records_filed,
-        }
-    }
-}
-
-pub(crate) fn verified(out: Out<'_>, verified: &Verified) -> io::Result<()> {
-    let Verified { transfer, source, destination, .. } = verified;
-    writeln!(out, "Transfer {transfer}, {source} -> {destination}: every artefact verifies.")?;
-    for VerifiedStep { artefact, hash, issued } in &verified.steps {
-        writeln!(out, "  {artefact:<36} {} {hash}", issued.as_deref().unwrap_or("-"))?;
-    }
-    Ok(())
 }

@@ -3,11 +3,9 @@
 
 use handover_core::TransferId;
 use handover_core::artefact::transfer::QuoteBody;
-use handover_core::codec;
-use handover_store::{KeyMaker, StoreError, Txn};
+use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::manifest::FRAME_MAX_BYTES;
-use crate::{ExchangeError, chunks};
 
 const BODY: &str = "quote-body";
 
@@ -17,16 +15,13 @@ pub(crate) fn put(
     transfer: TransferId,
     body: &QuoteBody,
 ) -> Result<(), StoreError> {
-    chunks::put(txn, &keys.space(BODY).hashed(transfer.as_bytes()), &codec::encode(body))
+    rows::put_large(txn, &keys.space(BODY).hashed(transfer.as_bytes()), body)
 }
 
 pub(crate) fn get(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     transfer: TransferId,
-) -> Result<Option<QuoteBody>, ExchangeError> {
-    match chunks::get(txn, &keys.space(BODY).hashed(transfer.as_bytes()))? {
-        None => Ok(None),
-        Some(bytes) => Ok(Some(codec::decode(&bytes, FRAME_MAX_BYTES)?)),
-    }
+) -> Result<Option<QuoteBody>, StoreError> {
+    rows::get_large(txn, &keys.space(BODY).hashed(transfer.as_bytes()), FRAME_MAX_BYTES)
 }

@@ -220,7 +220,7 @@ impl Inner {
         now: Timestamp,
     ) -> Result<(), DossierError> {
         let revocation: handover_core::artefact::patient::Revocation =
-            codec::decode(content, MAX_MESSAGE_BYTES)?;
+            codec::decode(content, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
         let confirmed = RevocationConfirmed {
             transfer: revocation.transfer,
             consent: revocation.consent,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink, Scope};
 use handover_core::artefact::transfer::{Payer, QuoteBody, TransferRequest};
 use handover_core::artefact::{Countersigned, Verified};
-use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{self, Context};
@@ -15,7 +15,7 @@ use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
-use handover_store::StoreError;
+use handover_store::{StoreError, rows};
 
 use crate::context::{From, Inner};
 use crate::outbox::{self, Target};
@@ -175,8 +175,7 @@ impl Exchange {
             .store
             .write(move |txn| -> Result<(), ExchangeError> {
                 let key = keys.space(ASKED).raw(transfer.as_bytes()).build();
-                if let Some(kept) = txn.get(&key)? {
-                    let kept: AskRow = codec::decode(&kept, MAX_MESSAGE_BYTES)?;
+                if let Some(kept) = rows::get::<AskRow>(txn, &key)? {
                     return if kept.ask == row.ask { Ok(()) } else { Err(Code::Conflict.into()) };
                 }
                 if Dossier::of(txn, &keys, transfer).row()?.is_some() {
@@ -185,7 +184,7 @@ impl Exchange {
                 if txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)?.len() >= ASKS_MAX {
                     return Err(Code::Busy.into());
                 }
-                Ok(txn.put(&key, codec::encode(&row))?)
+                Ok(rows::put(txn, &key, &row)?)
             })
             .await?;
         inner.changed.send_modify(|count| *count = count.wrapping_add(1));
@@ -208,7 +207,7 @@ impl Exchange {
             .await?;
         let mut asks = Vec::with_capacity(cells.len());
         for (_, value) in cells {
-            let row: AskRow = codec::decode(&value, MAX_MESSAGE_BYTES)?;
+            let row: AskRow = rows::read(&value)?;
             let ask = rules::ask(row.ask.as_ref(), AskKind::Transfer, &Ed25519)?;
             if let (Some(transfer), Some(source)) = (ask.transfer, ask.source.clone()) {
                 asks.push(Asked { transfer, patient: ask.patient, source, expires: ask.expires });
@@ -262,16 +261,15 @@ impl Exchange {
 
     async fn waiting_ask(&self, transfer: TransferId) -> Result<Verified<Ask>, ExchangeError> {
         let keys = self.0.keys();
-        let row = self
+        let row: AskRow = self
             .0
             .parts
             .store
             .read(move |txn| -> Result<_, StoreError> {
-                txn.get(&keys.space(ASKED).raw(transfer.as_bytes()).build())
+                rows::get(txn, &keys.space(ASKED).raw(transfer.as_bytes()).build())
             })
             .await?
             .ok_or(Code::UnknownTransfer)?;
-        let row: AskRow = codec::decode(&row, MAX_MESSAGE_BYTES)?;
         Ok(rules::ask(row.ask.as_ref(), AskKind::Transfer, &Ed25519)?)
     }
 

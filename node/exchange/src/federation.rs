@@ -8,11 +8,10 @@ use handover_core::trust::{self, Federation};
 use handover_core::{Code, Party};
 use handover_net::Admission;
 use handover_seal::Ed25519;
-use handover_store::Store;
+use handover_store::{Store, rows};
 use tokio::sync::watch;
 
 use crate::ExchangeError;
-use crate::chunks;
 
 /// The held directory, shared by everyone who checks something.
 #[derive(Clone)]
@@ -36,7 +35,7 @@ impl Directories {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ExchangeError> {
         let keys = store.keys();
-        let kept = store.read(move |txn| chunks::get(txn, &keys.space(DIRECTORY))).await?;
+        let kept = store.read(move |txn| rows::get_pieces(txn, &keys.space(DIRECTORY))).await?;
         let held = match kept {
             None => None,
             Some(envelope) => Some(Arc::new(
@@ -92,7 +91,7 @@ impl Directories {
             }
         }
         let keys = self.store.keys();
-        self.store.write(move |txn| chunks::put(txn, &keys.space(DIRECTORY), &envelope)).await?;
+        self.store.write(move |txn| rows::put_pieces(txn, &keys.space(DIRECTORY), &envelope)).await?;
         tracing::info!(version = fresh.directory().version, "directory taken");
         self.held.send_replace(Some(Arc::new(fresh)));
         Ok(())

@@ -14,7 +14,6 @@
 //! receipt. Nothing here names a storage engine, libp2p or HTTP.
 
 mod bodies;
-mod chunks;
 mod context;
 mod deliver;
 mod desk;

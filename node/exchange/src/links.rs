@@ -5,10 +5,10 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::PatientLink;
-use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::codec::Extensions;
 use handover_core::{Code, Timestamp, cbor_map, rules};
 use handover_records::LINK_CODE_LASTS_MS;
-use handover_store::{Store, StoreError};
+use handover_store::{Store, StoreError, rows};
 
 use crate::ExchangeError;
 
@@ -36,7 +36,7 @@ pub(crate) async fn keep(store: &Store, code: &str, now: Timestamp) -> Result<()
             let row = CodeRow { code: code.clone(), since: now, extensions: Extensions::default() };
             let out = txn.scan(&keys.space(CODES).build(), None, CODES_MAX)?;
             for (key, value) in &out {
-                let other: CodeRow = codec::decode(value, MAX_MESSAGE_BYTES)?;
+                let other: CodeRow = rows::read(value)?;
                 if now.since_ms(other.since) > LINK_CODE_LASTS_MS {
                     txn.remove(key)?;
                 }
@@ -44,7 +44,7 @@ pub(crate) async fn keep(store: &Store, code: &str, now: Timestamp) -> Result<()
             if out.len() >= CODES_MAX {
                 return Err(Code::Busy.into());
             }
-            Ok(txn.put(&keys.space(CODES).hashed(&code).build(), codec::encode(&row))?)
+            Ok(rows::put(txn, &keys.space(CODES).hashed(&code).build(), &row)?)
         })
         .await
 }
@@ -56,7 +56,7 @@ pub(crate) async fn find(store: &Store, link: &PatientLink, now: Timestamp) -> R
         .read(move |txn| -> Result<_, StoreError> { txn.scan(&keys.space(CODES).build(), None, CODES_MAX) })
         .await?;
     for (_, value) in out {
-        let row: CodeRow = codec::decode(&value, MAX_MESSAGE_BYTES)?;
+        let row: CodeRow = rows::read(&value)?;
         if now.since_ms(row.since) <= LINK_CODE_LASTS_MS && rules::link_code(link, &row.code) {
             return Ok(row.code);
         }

@@ -6,9 +6,9 @@
 
 use handover_core::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::{Code, HospitalId, Timestamp, TransferId, cbor_enum, cbor_map};
-use handover_store::{KeyMaker, Store, StoreError, Txn};
+use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
-use crate::{ExchangeError, chunks};
+use crate::ExchangeError;
 
 cbor_enum! {
     /// Which way a parcel goes.
@@ -108,8 +108,8 @@ pub(crate) fn push(
         Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice()).map(u64::from_be_bytes).unwrap_or_default(),
     };
     txn.put(&next_key, number.wrapping_add(1).to_be_bytes().to_vec())?;
-    txn.put(&keys.space(OUTBOX).u64(number).build(), codec::encode(label))?;
-    chunks::put(txn, &keys.space(CONTENT).u64(number), content)
+    rows::put(txn, &keys.space(OUTBOX).u64(number).build(), label)?;
+    rows::put_pieces(txn, &keys.space(CONTENT).u64(number), content)
 }
 
 fn decode(key: &[u8], value: &[u8]) -> Result<Waiting, DecodeError> {
@@ -162,7 +162,7 @@ pub(crate) async fn dead(store: &Store, limit: usize) -> Result<Vec<Waiting>, Ex
 /// The store's.
 pub(crate) async fn content(store: &Store, number: u64) -> Result<Option<Bytes>, ExchangeError> {
     let keys = store.keys();
-    Ok(store.read(move |txn| chunks::get(txn, &keys.space(CONTENT).u64(number))).await?.map(Bytes))
+    Ok(store.read(move |txn| rows::get_pieces(txn, &keys.space(CONTENT).u64(number))).await?.map(Bytes))
 }
 
 /// Takes a parcel out: it was taken.
@@ -174,7 +174,7 @@ pub(crate) async fn done(store: &Store, number: u64) -> Result<(), ExchangeError
     Ok(store
         .write(move |txn| -> Result<(), StoreError> {
             txn.remove(&keys.space(OUTBOX).u64(number).build())?;
-            chunks::remove(txn, &keys.space(CONTENT).u64(number))
+            rows::remove_pieces(txn, &keys.space(CONTENT).u64(number))
         })
         .await?)
 }
@@ -185,9 +185,7 @@ pub(crate) async fn done(store: &Store, number: u64) -> Result<(), ExchangeError
 /// The store's.
 pub(crate) async fn relabel(store: &Store, number: u64, label: Label) -> Result<(), ExchangeError> {
     let keys = store.keys();
-    Ok(store
-        .write(move |txn| txn.put(&keys.space(OUTBOX).u64(number).build(), codec::encode(&label)))
-        .await?)
+    Ok(store.write(move |txn| rows::put(txn, &keys.space(OUTBOX).u64(number).build(), &label)).await?)
 }
 
 /// Makes a parcel a dead letter.
@@ -201,7 +199,7 @@ pub(crate) async fn bury(store: &Store, waiting: Waiting, code: Code) -> Result<
     Ok(store
         .write(move |txn| -> Result<(), StoreError> {
             txn.remove(&keys.space(OUTBOX).u64(number).build())?;
-            txn.put(&keys.space(DEAD).u64(number).build(), codec::encode(&label))
+            rows::put(txn, &keys.space(DEAD).u64(number).build(), &label)
         })
         .await?)
 }
@@ -220,7 +218,7 @@ pub(crate) async fn revive(store: &Store, transfer: TransferId) -> Result<usize,
             for Waiting { number, label } in &due {
                 let label = Label { refused: None, ..label.clone() };
                 txn.remove(&keys.space(DEAD).u64(*number).build())?;
-                txn.put(&keys.space(OUTBOX).u64(*number).build(), codec::encode(&label))?;
+                rows::put(txn, &keys.space(OUTBOX).u64(*number).build(), &label)?;
             }
             Ok(())
         })

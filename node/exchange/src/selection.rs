@@ -1,11 +1,11 @@
 //! Which record versions a transfer is about: frozen when it is quoted, so that what is consented to is what is sent.
 
-use handover_core::codec::{self, DecodeError, Extensions};
+use handover_core::codec::Extensions;
 use handover_core::{Digest, TransferId, cbor_map};
 use handover_records::{RecordId, RecordRef, RecordVersionRef};
-use handover_store::{KeyMaker, Store, StoreError, Txn};
+use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
-use crate::{ExchangeError, chunks};
+use crate::ExchangeError;
 
 /// The most bytes of a stored selection: 24 for each record.
 const SELECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -45,17 +45,19 @@ pub(crate) fn put(
         })
         .collect();
     let selection = Selection { records, extensions: Extensions::default() };
-    chunks::put(txn, &keys.space(SELECTION).hashed(transfer.as_bytes()), &codec::encode(&selection))
+    rows::put_large(txn, &keys.space(SELECTION).hashed(transfer.as_bytes()), &selection)
 }
 
 /// The versions of a transfer.
 pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Vec<RecordRef>, ExchangeError> {
     let keys = store.keys();
-    let bytes = store
-        .read(move |txn| chunks::get(txn, &keys.space(SELECTION).hashed(transfer.as_bytes())))
-        .await?
-        .ok_or_else(|| DecodeError::value("a quoted transfer without its selection"))?;
-    let selection: Selection = codec::decode(&bytes, SELECTION_MAX_BYTES)?;
+    let selection: Option<Selection> = store
+        .read(move |txn| {
+            let place = keys.space(SELECTION).hashed(transfer.as_bytes());
+            rows::get_large(txn, &place, SELECTION_MAX_BYTES)
+        })
+        .await?;
+    let selection = selection.ok_or_else(|| rows::damaged("a quoted transfer's selection"))?;
     Ok(selection
         .records
         .into_iter()

@@ -49,22 +49,6 @@ pub(super) fn equal<T: PartialEq + fmt::Debug>(what: &str, expected: &T, came: &
     bail!("{what}\n  expected: {expected:?}\n  came: {came:?}")
 }
 
-/// A text at `key`; empty if there is none.
-pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    json::at(value, key).as_str().unwrap_or_default()
-}
-
-/// A number at `key`; 0 if there is none.
-pub(super) fn number(value: &Value, key: &str) -> u64 {
-    json::at(value, key).as_u64().unwrap_or_default()
-}
-
-/// A table of counts at `key`.
-pub(super) fn counts(value: &Value, key: &str) -> BTreeMap<String, u64> {
-    let table = json::at(value, key).as_object().into_iter().flatten();
-    table.map(|(name, count)| (name.clone(), count.as_u64().unwrap_or_default())).collect()
-}
-
 /// Counts for people: `laboratory 12, pharmacy 3`.
 pub(super) fn listed(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")

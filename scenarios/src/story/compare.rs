@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Fee;
-use super::check::{Difference, counts, equal, listed, number, text};
+use super::check::{Difference, equal, listed};
 use super::outcome::{DIFFERS, FILED, TransferSummary};
 use super::play::{Stage, TransferCast, ledger};
 use crate::generator::Expected;
+use crate::json::{self, counts, number, text};
 use crate::world::is_due;
 
 /// How long both ends may take to be done.
@@ -76,7 +77,7 @@ fn held(stage: &Stage<'_>, patient: &str, at: &str, transfer: Option<&str>) -> R
     }
     let listed = answer.json()?;
     let mut held: BTreeMap<String, u64> = BTreeMap::new();
-    for record in json::list(listed, "records") {
+    for record in json::list(&listed, "records") {
         let is_own = text(record, "type") == "Provenance" && Some(text(record, "id")) == transfer;
         if !is_own {
             let count = held.entry(text(record, "department").to_owned()).or_default();
@@ -119,7 +120,8 @@ pub(super) fn compare(
         package_bytes: number(&source, "package_bytes"),
         ms,
     };
-    let same_terms = ["fee", "currency", "basis"].iter().all(|key| json::at(source, key) == json::at(destination, key));
+    let same_terms =
+        ["fee", "currency", "basis"].iter().all(|key| json::at(&source, key) == json::at(&destination, key));
     let is_same = sent == summary.departments && summary.records_sent == summary.records_filed && same_terms;
     if !is_same {
         summary.outcome = DIFFERS.to_owned();
@@ -234,7 +236,7 @@ pub(super) fn verify(stage: &mut Stage<'_>, transfer: &str, at: &str) -> Result<
     let path = file.to_str().context("the world's folder is no UTF-8")?;
     stage.world.node(at, &["transfer", "show", &id, "--out", path])?.done()?;
     let report = stage.world.verify(&file)?.json()?;
-    let steps = json::at(report, "steps").as_array().map_or(0, Vec::len);
+    let steps = json::list(&report, "steps").count();
     stage
         .fact(format!("{steps} signed artefacts verify offline, with nothing but the federation's root key"));
     Ok(())

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::outcome::{Ledger, Outcome, TransferSummary};
 use super::{Action, Reporter, Step, Story, compare, steps};
 use crate::generator::Expected;
+use crate::json;
 use crate::world::World;
 
 /// A patient of a story.
@@ -70,16 +71,16 @@ pub fn play(world: &mut World, story: &Story, reporter: &mut dyn Reporter) -> Re
 pub fn ledger(world: &World) -> Result<Ledger> {
     let balances = world.index(&["ledger", "balances"])?.json()?;
     let total = |key: &str| {
-        let totals = json::list(balances, "totals");
+        let totals = json::list(&balances, "totals");
         let sums: Vec<&str> = totals.filter_map(|total| json::at(total, key).as_str()).collect();
         // Nothing was ever charged: there is no currency yet.
         if sums.is_empty() { "0.00".to_owned() } else { sums.join(" + ") }
     };
     Ok(Ledger {
-        entries: json::at(balances, "entries").as_u64().unwrap_or_default(),
+        entries: json::number(&balances, "entries"),
         debits: total("posted_debits"),
         credits: total("posted_credits"),
-        balanced: json::at(balances, "balanced") == true,
+        balanced: json::at(&balances, "balanced") == true,
     })
 }
 

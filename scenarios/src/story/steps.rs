@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::check::{answered, counts, listed, number, text};
+use super::check::{answered, listed};
 use super::play::{PatientCast, Stage, TransferCast};
 use super::{Change, Expect, Order, Records};
 use crate::generator;
+use crate::json::{self, counts, number, text};
 
 /// How long a patient waits for a quote.
 const QUOTE_WAIT_SECONDS: &str = "60";
@@ -64,8 +65,7 @@ pub(super) fn import(
         return Ok(());
     };
     let kept_aside = number(&imported, "kept_aside");
-    let patients: Vec<&str> =
-        json::list(imported, "patients").filter_map(Value::as_str).collect();
+    let patients: Vec<&str> = json::list(&imported, "patients").filter_map(Value::as_str).collect();
     match (patients.as_slice(), cast.id.as_str()) {
         ([only], "") => cast.id = (*only).to_owned(),
         ([only], known) if *only == known => {}
@@ -146,7 +146,7 @@ pub(super) fn locate(
         refused(stage, expect);
         return Ok(());
     };
-    let hospitals = json::list(located, "hospitals");
+    let hospitals = json::list(&located, "hospitals");
     let mut found: Vec<String> = hospitals.map(|it| text(it, "hospital").to_owned()).collect();
     found.sort();
     let mut expected = holders.to_vec();
@@ -215,7 +215,7 @@ pub(super) fn quote(stage: &mut Stage<'_>, transfer: &str, expect: Option<&Expec
         refused(stage, expect);
         return Ok(());
     };
-    let item = &json::list(&inbox, "transfers").next().context("an empty inbox")?;
+    let item = json::list(&inbox, "transfers").next().context("an empty inbox")?;
     let quote = json::at(item, "quote");
     if quote.is_null() {
         bail!("expected: a quote for {id}\n  came: {} {}", text(item, "phase"), text(item, "reason"));

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::files::Folder;
 use super::hospital::{Hospital, listening};
+use crate::json;
 use crate::process::{Answer, Daemon, call};
 use crate::programs::Programs;
 
@@ -50,7 +51,7 @@ pub(super) fn make_root(programs: &Programs, folder: &Folder) -> Result<Root> {
     let mut command = index(programs);
     command.args(["root", "init", "--out"]).arg(&key).arg("--passphrase-file").arg(&secret);
     let made = call(command)?.json()?;
-    let public = json::at(made, "root").as_str().context("root init says no root")?.to_owned();
+    let public = json::at(&made, "root").as_str().context("root init says no root")?.to_owned();
     Ok(Root { key, secret, public })
 }
 
@@ -95,7 +96,7 @@ impl Federation {
             daemon: None,
         };
         let made = federation.run(programs, &["init"])?.json()?;
-        let request = json::at(made, "request").as_str().context("init says no request")?;
+        let request = json::at(&made, "request").as_str().context("init says no request")?;
         let certificate = federation.root.sign(programs, Path::new(request))?;
         federation.run_with(programs, &["init", "--certificate"], &certificate)?.done()?;
         federation.run_daemon(programs)?;
@@ -170,7 +171,7 @@ impl Federation {
             ordered = call(command)?.json()?;
         }
         effective(&format!("hospital {word} {hospital}"), &ordered)?;
-        Ok(json::at(ordered, "directory_version").as_u64().unwrap_or_default())
+        Ok(json::number(&ordered, "directory_version"))
     }
 
     fn command(&self, programs: &Programs) -> Command {
@@ -227,7 +228,7 @@ impl Federation {
 }
 
 fn effective(what: &str, ordered: &Value) -> Result<()> {
-    if json::at(ordered, "outcome") == "effective" {
+    if json::text(ordered, "outcome") == "effective" {
         return Ok(());
     }
     bail!("{what}\n  expected: in force after two operators\n  came: {ordered}")

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::federation::Root;
 use super::files::Folder;
 use super::{CURRENCY, JURISDICTION, Place};
+use crate::json;
 use crate::process::{Answer, Daemon, call};
 use crate::programs::Programs;
 

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::generator::{PRICE_LIST_CSV, TEST_CATALOGUE_CSV};
+use crate::json;
 use crate::process::{Answer, call};
 use crate::programs::Programs;
 use crate::story::Order;
@@ -280,8 +281,8 @@ impl World {
     /// The index does not answer.
     pub fn entries(&self, transfer: &str) -> Result<Vec<Value>> {
         let listed = self.index(&["ledger", "entries"])?.json()?;
-        let entries = json::list(listed, "entries");
-        Ok(entries.filter(|entry| json::at(entry, "transfer") == transfer).cloned().collect())
+        let entries = json::list(&listed, "entries");
+        Ok(entries.filter(|entry| json::text(entry, "transfer") == transfer).cloned().collect())
     }
 
     /// The entry that makes a transfer's fee due, as soon as the evidence has reached the ledger.

@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use handover_core::Code;
 use handover_core::artefact::SignatureVerifier;
 use handover_core::id::SigningPublic;
 use handover_core::verify::{Report, TRANSFER_FILE_MAX_BYTES, verify};
-use handover_core::{Code, Timestamp};
 use serde::Serialize;
 
 use crate::{CliError, Output};
@@ -67,11 +67,10 @@ impl From<Report> for Verified {
 pub fn verify_file(
     args: &VerifyArgs,
     output: Output,
-    now: Timestamp,
     verifier: &dyn SignatureVerifier,
 ) -> Result<(), CliError> {
     let file = read_bounded(&args.file)?;
-    let report = verify(&file, &args.root, now, verifier)
+    let report = verify(&file, &args.root, verifier)
         .map_err(|fault| CliError::new(fault.code, format!("{}: {}", args.file.display(), fault.artefact)))?;
     let report = Verified::from(report);
     output.emit("handover/verified/1", &report, |out| {

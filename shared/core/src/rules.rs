@@ -167,6 +167,7 @@ pub fn consent(
         .verify(&on.keys.signing_key, context.verifier)
         .map_err(|fault| fault.code())?;
     ensure(consent.quote == quote.hash(), Code::QuoteMismatch)?;
+    ensure(consent.issued < quote.expires, Code::QuoteExpired)?;
     let destination = context.federation.member(&on.request.destination)?;
     let same = consent.transfer == on.request.transfer
         && consent.patient == on.ask.patient
@@ -213,13 +214,14 @@ pub fn header(
         && header.consent == consent.hash()
         && header.attempt >= 1;
     ensure(same, Code::PackageMismatch)?;
+    consent_in_time(consent, header.issued)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
-    if header.payer == Payer::Patient {
-        let capped = header.fee.minor() == 0
-            || header.fee.currency() == consent.fee_cap.currency()
-                && header.fee.minor() <= consent.fee_cap.minor();
-        ensure(capped, Code::CapExceeded)?;
-    }
+    // A hospital pays what it accepted; its acceptance is no artefact of this version.
+    ensure(header.payer == Payer::Patient, Code::CapExceeded)?;
+    let capped = header.fee.minor() == 0
+        || header.fee.currency() == consent.fee_cap.currency()
+            && header.fee.minor() <= consent.fee_cap.minor();
+    ensure(capped, Code::CapExceeded)?;
     Ok(header)
 }
 

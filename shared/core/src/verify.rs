@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use crate::artefact::patient::{Consent, Revocation};
 use crate::artefact::transfer::{PackageHeader, Quote, Refusal, RevocationConfirmed};
-use crate::artefact::{Payload as _, SignatureVerifier, Verified, peek_type};
+use crate::artefact::{Payload as _, SignatureVerifier, Signed, Verified, peek_type};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, PatientRef, SigningPublic, TransferId};
 use crate::rules::{self, Context, RequestEvidence};
-use crate::trust::Federation;
+use crate::trust::{Federation, TrustError};
 use crate::{Amount, Code, Timestamp, cbor_map};
 
 /// The most bytes of a transfer's file.
@@ -109,14 +109,14 @@ fn fault(artefact: &str, code: Code) -> VerifyError {
     VerifyError { code, artefact: artefact.to_owned() }
 }
 
-/// Verifies a transfer's file under the root's public key.
+/// Verifies a transfer's file under the root's public key. Certificates are judged at the directory's own time, so
+/// that a file goes on verifying after they have run out.
 ///
 /// # Errors
 /// [`VerifyError`] naming the first artefact that does not hold.
 pub fn verify(
     file: &[u8],
     root: &SigningPublic,
-    now: Timestamp,
     verifier: &dyn SignatureVerifier,
 ) -> Result<Report, VerifyError> {
     use crate::artefact::federation::Directory;
@@ -125,7 +125,11 @@ pub fn verify(
 
     let file: TransferFile =
         codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
-    let federation = Federation::verify(file.directory.as_ref(), root, now, verifier)
+    let federation = Signed::<Directory>::read(file.directory.as_ref())
+        .map_err(TrustError::from)
+        .and_then(|directory| {
+            Federation::verify(file.directory.as_ref(), root, directory.claim().issued, verifier)
+        })
         .map_err(|found| fault(Directory::TYPE, found.code()))?;
     let context = Context { federation: &federation, verifier };
     let mut parts = Parts { file: &file, context, steps: Vec::new() };
@@ -168,12 +172,12 @@ pub fn verify(
         )?;
         if let Some(header) = &header {
             report.fee = Some(header.fee);
-            parts.step(
+            let delivered = parts.step(
                 Delivered::TYPE,
                 |it: &Delivered| it.issued,
                 |envelope, context| rules::delivered(envelope, header, context),
             )?;
-            parts.step(
+            let release = parts.step(
                 KeyRelease::TYPE,
                 |it: &KeyRelease| it.issued,
                 |envelope, context| rules::key_release(envelope, header, context),
@@ -183,6 +187,9 @@ pub fn verify(
                 |it: &Receipt| it.issued,
                 |envelope, context| rules::receipt(envelope, header, context),
             )?;
+            if receipt.is_some() && (delivered.is_none() || release.is_none()) {
+                return Err(fault(Receipt::TYPE, Code::EvidenceMissing));
+            }
             report.records_filed = receipt.map(|receipt| receipt.records);
         }
         parts.step(

@@ -1,7 +1,6 @@
 //! Why an artefact is not taken in.
 
 use handover_core::Code;
-use handover_core::codec::DecodeError;
 use handover_store::StoreError;
 
 /// Why an artefact is not taken in.
@@ -13,9 +12,6 @@ pub enum DossierError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was kept cannot be read any more.
-    #[error("a kept dossier is damaged: {0}")]
-    Damaged(#[from] DecodeError),
 }
 
 impl From<Code> for DossierError {
@@ -31,7 +27,6 @@ impl DossierError {
         match self {
             Self::Refused(code) => *code,
             Self::Store(fault) => fault.code(),
-            Self::Damaged(_) => Code::StoreDamaged,
         }
     }
 }

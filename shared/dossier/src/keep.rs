@@ -1,14 +1,11 @@
-//! How a dossier lies in the store: a row with the state, and each artefact in its place, cut into cells if large.
+//! How a dossier lies in the store: a row with the state, and each artefact in its place.
 
-use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::codec::Extensions;
 use handover_core::transfer::{Role, State};
 use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
-use handover_store::{KeyMaker, StoreError, Txn};
+use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn, rows};
 
 use crate::{DossierError, Kind};
-
-/// One cell's share of an artefact, in bytes.
-const PIECE_BYTES: usize = 64 * 1024;
 
 cbor_map! {
     /// What is known of a transfer at a glance.
@@ -83,20 +80,17 @@ impl<'t> Dossier<'t> {
         self.keys.space("transfer-active").raw(self.transfer.as_bytes()).build()
     }
 
-    fn piece_key(&self, kind: Kind, piece: u64) -> Vec<u8> {
-        self.keys.space("artefact").raw(self.transfer.as_bytes()).u64(kind as u64).u64(piece).build()
+    fn place(&self, kind: Kind) -> KeyBuilder {
+        self.keys.space("artefact").raw(self.transfer.as_bytes()).u64(kind as u64)
     }
 
     /// The row.
     ///
     /// # Errors
-    /// [`DossierError::Store`], [`DossierError::Damaged`].
+    /// [`DossierError::Store`].
     pub fn row(&mut self) -> Result<Option<Row>, DossierError> {
         let key = self.row_key();
-        match self.txn.get(&key)? {
-            None => Ok(None),
-            Some(bytes) => Ok(Some(codec::decode(&bytes, MAX_MESSAGE_BYTES)?)),
-        }
+        Ok(rows::get(self.txn, &key)?)
     }
 
     pub(crate) fn put_row(&mut self, row: &Row) -> Result<(), StoreError> {
@@ -106,7 +100,7 @@ impl<'t> Dossier<'t> {
         } else {
             self.txn.put(&active, self.transfer.as_bytes().to_vec())?;
         }
-        self.txn.put(&key, codec::encode(row))
+        rows::put(self.txn, &key, row)
     }
 
     /// The artefact in a place.
@@ -114,30 +108,13 @@ impl<'t> Dossier<'t> {
     /// # Errors
     /// [`StoreError`].
     pub fn get(&mut self, kind: Kind) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut whole: Option<Vec<u8>> = None;
-        for piece in 0.. {
-            let key = self.piece_key(kind, piece);
-            let Some(bytes) = self.txn.get(&key)? else { break };
-            let is_last = bytes.len() < PIECE_BYTES;
-            whole.get_or_insert_default().extend(bytes);
-            if is_last {
-                break;
-            }
-        }
-        Ok(whole)
+        let place = self.place(kind);
+        rows::get_pieces(self.txn, &place)
     }
 
     pub(crate) fn put(&mut self, kind: Kind, content: &[u8]) -> Result<(), StoreError> {
-        let mut pieces: Vec<&[u8]> = content.chunks(PIECE_BYTES).collect();
-        // The last piece is always shorter than a full one, so that reading knows where to end.
-        if content.len().is_multiple_of(PIECE_BYTES) {
-            pieces.push(&[]);
-        }
-        for (piece, bytes) in (0..).zip(pieces) {
-            let key = self.piece_key(kind, piece);
-            self.txn.put(&key, bytes.to_vec())?;
-        }
-        Ok(())
+        let place = self.place(kind);
+        rows::put_pieces(self.txn, &place, content)
     }
 }
 
@@ -156,8 +133,7 @@ pub fn active(
     let found = txn.scan(&prefix, after.as_deref(), limit)?;
     let mut rows = Vec::with_capacity(found.len());
     for (_, id) in found {
-        let id = TransferId::try_from(id.as_slice())
-            .map_err(|fault| DossierError::Damaged(codec::DecodeError::value(fault.to_string())))?;
+        let id = TransferId::try_from(id.as_slice()).map_err(|_| rows::damaged("an active transfer"))?;
         rows.extend(Dossier::of(txn, keys, id).row()?);
     }
     Ok(rows)
@@ -176,5 +152,5 @@ pub fn list(
     let prefix = keys.space("transfer").build();
     let after = after.map(|id| keys.space("transfer").raw(id.as_bytes()).build());
     let found = txn.scan(&prefix, after.as_deref(), limit)?;
-    found.into_iter().map(|(_, bytes)| Ok(codec::decode(&bytes, MAX_MESSAGE_BYTES)?)).collect()
+    found.into_iter().map(|(_, bytes)| Ok(rows::read(&bytes)?)).collect()
 }

@@ -22,6 +22,7 @@ mod error;
 mod keys;
 mod memory;
 mod meta;
+pub mod rows;
 mod sled_engine;
 mod sled_files;
 mod store;

@@ -72,9 +72,7 @@ impl Rogue {
         self.admitted(world, programs)?;
         self.renew_hello();
         self.refresh()?;
-        for route in
-            [Ok(self.index()), self.route(&"lakeside".parse()?), self.route(&"riverside".parse()?)]
-        {
+        for route in [Ok(self.index()), self.route(&"lakeside".parse()?), self.route(&"riverside".parse()?)] {
             let route = route?;
             let presented = self.connect(&route).map_err(|code| anyhow!("{}: {code}", route.party))?;
             ensure!(presented == Presented::Accepted, "{} does not admit it: {presented:?}", route.party);

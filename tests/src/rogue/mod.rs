@@ -341,8 +341,7 @@ fn take(ends: &Ends, body: &[u8]) -> Result<(), Code> {
         if request.verb == Verb::Directory {
             believe(&ends.held, &item.0, &ends.root).map_err(|_| Code::Malformed)?;
         } else {
-            let parcel: Parcel =
-                codec::decode(&item.0, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+            let parcel: Parcel = codec::decode(&item.0, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
             let _ = ends.letters.send(parcel.content.0);
         }
     }

@@ -47,7 +47,9 @@ pub struct Yes {
 /// It does not run.
 pub fn endpoint(world: &World, hospital: &str) -> Result<NodeClient> {
     let ready = world.ready(hospital)?;
-    let value = |key: &str| ready.get(key).and_then(Value::as_str).with_context(|| format!("no {key} in the ready line"));
+    let value = |key: &str| {
+        ready.get(key).and_then(Value::as_str).with_context(|| format!("no {key} in the ready line"))
+    };
     let certificate = std::fs::read_to_string(value("certificate")?)?;
     Ok(NodeClient::new(value("web")?, &certificate)?)
 }

@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Ask, Consent, Scope, ShareRelease};
 use handover_core::artefact::transfer::{
-    ContentRef, DepartmentCount, KeyRelease, PackageHeader, Payer, QUOTE_LIFE_MS, Quote, QuoteBody, QuoteLine,
-    TransferRequest,
+    ContentRef, DepartmentCount, KeyRelease, PackageHeader, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
+    QuoteLine, TransferRequest,
 };
 use handover_core::codec;
 use handover_core::message::QUOTE_INFO;
@@ -146,8 +146,7 @@ impl Rogue {
     /// The patient's key is none.
     pub fn quote(&self, on: &RequestEvidence, body: &QuoteBody) -> Result<Verified<Quote>> {
         let (plain, transfer) = (codec::encode(body), on.request.transfer);
-        let sealed =
-            hpke_seal(&on.keys.sealing_key, QUOTE_INFO, transfer.as_bytes(), &plain, &mut OsRandom)?;
+        let sealed = hpke_seal(&on.keys.sealing_key, QUOTE_INFO, transfer.as_bytes(), &plain, &mut OsRandom)?;
         let quote = Quote {
             transfer,
             patient: on.ask.patient,
@@ -173,11 +172,12 @@ impl Rogue {
     pub fn agree(&mut self, world: &World, person: &Person, sale: &mut Sale) -> Result<()> {
         let (transfer, to) = (sale.transfer(), sale.request.request.destination.clone());
         self.post(&to, sale.quote.envelope()).map_err(|code| anyhow!("the quote: {code}"))?;
-        world.node(
-            to.as_str(),
-            &["transfer", "show", &transfer.to_string(), "--wait", "30", "--until", "quoted"],
-        )?
-        .done()?;
+        world
+            .node(
+                to.as_str(),
+                &["transfer", "show", &transfer.to_string(), "--wait", "30", "--until", "quoted"],
+            )?
+            .done()?;
         let federation = self.federation()?;
         let yes = person.consent(&sale.quote, &sale.body, &federation, |_, _| {})?;
         let release = person.release(&yes, &sale.quote)?;
@@ -214,13 +214,8 @@ impl Rogue {
         let key = Secret32::generate(&mut OsRandom);
         let content = sealed(large.as_bytes(), &key)?;
         let ContentRef { root, length, .. } = content_ref(&content)?;
-        let beside = Beside {
-            root,
-            length,
-            key: *key.expose(),
-            plain_bytes: large.len() as u64,
-            extensions: none(),
-        };
+        let beside =
+            Beside { root, length, key: *key.expose(), plain_bytes: large.len() as u64, extensions: none() };
         let listed = |resource_type: &str, id: &str, json: &[u8], is_inside: bool| -> Result<Listed> {
             Ok(Listed {
                 salt: OsRandom.array(),

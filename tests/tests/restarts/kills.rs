@@ -75,12 +75,7 @@ fn play(world: &mut World, it: &mut Move, victim: Victim, moment: Moment) -> Res
 }
 
 /// Consents, and kills as soon as the event has come; the patient may get no answer.
-fn blow(
-    world: &World,
-    it: &Move,
-    event: impl FnOnce() -> Result<()> + Send,
-    pid: u32,
-) -> Result<()> {
+fn blow(world: &World, it: &Move, event: impl FnOnce() -> Result<()> + Send, pid: u32) -> Result<()> {
     it.quoted(world)?;
     thread::scope(|scope| {
         let killed = scope.spawn(move || {
@@ -95,7 +90,8 @@ fn blow(
 
 /// Waits until the destination has at least so many bytes of the package, or all of it.
 fn streamed(world: &World, it: &Move, bytes: u64) -> Result<()> {
-    let incoming = world.folder().join("hospitals").join(DESTINATION).join("data/incoming").join(&it.transfer);
+    let incoming =
+        world.folder().join("hospitals").join(DESTINATION).join("data/incoming").join(&it.transfer);
     let mut begun = false;
     within("the package arrives", || {
         let Ok(parts) = fs::read_dir(&incoming) else { return Ok(begun) };
@@ -121,6 +117,12 @@ fn a_process_killed_at_any_phase_changes_nothing() -> Result<()> {
     let mut world = world()?;
     let rounds: Vec<_> =
         PHASES.iter().flat_map(|moment| Victim::ALL.map(|victim| (victim, *moment, 0))).collect();
+    let rounds: Vec<_> = match std::env::var("DBG") {
+        Ok(n) => n.split(',').map(|n| rounds[n.parse::<usize>().unwrap()]).collect(),
+        _ => rounds,
+    };
     let outcome = play_all(&mut world, &rounds);
+    let outcome =
+        if std::env::var("DBG").is_ok() { outcome.and(Err(anyhow::anyhow!("dbg"))) } else { outcome };
     close(world, outcome)
 }

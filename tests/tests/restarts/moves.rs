@@ -194,8 +194,7 @@ impl Move {
         world.posted(&self.transfer, LIMIT)?;
         self.nothing_waits(world)?;
         let entries = world.entries(&self.transfer)?;
-        let due: Vec<&str> =
-            entries.iter().filter(|it| is_due(it)).map(|it| text(it, "amount")).collect();
+        let due: Vec<&str> = entries.iter().filter(|it| is_due(it)).map(|it| text(it, "amount")).collect();
         same("fees in the ledger", &vec![fee.as_str()], &due)?;
         ensure!(entries.len() <= 2, "expected: at most a reservation and its fee, came: {entries:?}");
         Ok(())

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use handover_scenarios::json::{self, number, text};
 use handover_scenarios::story::{FILED, Outcome};
 use handover_scenarios::world::World;
 use serde_json::Value;
@@ -16,13 +17,12 @@ const SHOWN: usize = 12;
 pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: Duration) -> Result<()> {
     teller.title("The ledger at the end")?;
     let entries = world.index(&["ledger", "entries"])?.json()?;
-    let entries: Vec<&Value> = json::list(entries, "entries").collect();
-    let text = |value: &Value, key: &str| json::at(value, key).as_str().unwrap_or_default().to_owned();
+    let entries: Vec<&Value> = json::list(&entries, "entries").collect();
     for entry in entries.iter().take(SHOWN) {
         let payer: String = text(entry, "payer").chars().take(24).collect();
         teller.line(&format!(
             "  {:>4}  {:<8} {:>12} {}  {payer}… owes {}",
-            json::at(entry, "sequence").as_u64().unwrap_or_default(),
+            number(entry, "sequence"),
             text(entry, "kind"),
             text(entry, "amount"),
             text(entry, "currency"),

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::Result;
+use handover_scenarios::json;
 use handover_scenarios::story::{Reporter, Step, Story};
 use handover_scenarios::world::World;
 

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use handover_cli::{CliError, Output, run, verify_file};
-use handover_core::time::Clock as _;
-use handover_seal::{Ed25519, SystemClock};
+use handover_seal::Ed25519;
 
 use args::{Arguments, Command};
 use session::Session;
@@ -24,7 +23,7 @@ fn command(arguments: Arguments) -> Result<(), CliError> {
     let output = Output { json: common.json };
     match &arguments.command {
         Command::New(options) => commands::new(common, options, output),
-        Command::Verify(options) => verify_file(options, output, SystemClock.now(), &Ed25519),
+        Command::Verify(options) => verify_file(options, output, &Ed25519),
         other => with_wallet(&Session::open(common)?, other),
     }
 }

@@ -1,0 +1,455 @@
+//! The rogue as destination of Ada's records at Lakeside.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use handover_core::artefact::patient::{Ask, Consent, ConsentDetails, Scope};
+use handover_core::artefact::transfer::{
+    Delivered, KeyRelease, PackageHeader, Quote, QuoteBody, Receipt, Refusal, TransferRequest,
+};
+use handover_core::artefact::{Signed, Verified, peek_type};
+use handover_core::codec::Extensions;
+use handover_core::rules;
+use handover_core::time::{DAY_MS, HOUR_MS};
+use handover_core::{Amount, Code, Digest, TransferId};
+use handover_tests::fixture::{self, altered};
+use handover_tests::rogue::person::Person;
+use handover_tests::rogue::stream::Stream;
+use handover_tests::rogue::wire::{Done, Have, Offer};
+use handover_tests::rogue::{LIMIT, Rogue, now};
+
+use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigned};
+
+/// A transfer that was quoted.
+struct Quoted {
+    transfer: TransferId,
+    request: Verified<TransferRequest>,
+    quote: Verified<Quote>,
+    body: QuoteBody,
+}
+
+pub fn all(stage: &mut Stage) -> Result<()> {
+    let before = stage.witness()?;
+    asks(stage)?;
+    stage.untouched_since(&before)?;
+    let first = quoted(stage)?;
+    let consent = consents(stage, &first)?;
+    let envelopes = to_the_receipt(stage, &first, consent)?;
+    replays(stage, &first, &envelopes)?;
+    consents_that_only_the_source_can_read(stage)?;
+    strangers(stage)
+}
+
+fn stranger() -> &'static handover_seal::SigningKey {
+    &fixture::World::shared().stranger
+}
+
+/// Requests that do not stand on what the patient asked.
+fn asks(stage: &Stage) -> Result<()> {
+    let (lakeside, riverside) = Stage::victims();
+    let (rogue, ada) = (&stage.rogue, &stage.ada);
+    let own = &rogue.keys.signing;
+    let ask = ada.signed(ada.asking(&lakeside, rogue.id()));
+    let honest = rogue.request(&ask)?;
+    let both = |what: &str, code: Code, envelope: &[u8]| -> Result<()> {
+        refused(what, code, || rogue.bring(&lakeside, envelope))?;
+        refused(&format!("{what}, by the index"), code, || rogue.post(&lakeside, envelope))
+    };
+    let sign = |request| Verified::sign(request, own).envelope().to_vec();
+
+    both("a request in Riverside's name", Code::WrongSigner, &{
+        let mut request = honest.clone();
+        request.destination = riverside.clone();
+        sign(request)
+    })?;
+    both("a request by a key that nobody knows", Code::WrongSigner, {
+        Verified::sign(honest.clone(), stranger()).envelope()
+    })?;
+    both("a request whose signature fails", Code::BadSignature, &unsigned(&sign(honest.clone())))?;
+    let with_ask = |ask: Vec<u8>| {
+        let mut request = honest.clone();
+        request.ask = ask.into();
+        sign(request)
+    };
+    let change = |change: &dyn Fn(&mut Ask)| {
+        let mut changed = (*ask).clone();
+        change(&mut changed);
+        with_ask(ada.signed(changed).envelope().to_vec())
+    };
+    both(
+        "an ask for another transfer",
+        Code::AskMismatch,
+        &change(&|ask| {
+            ask.transfer = Some(TransferId::new(now(), [7; 10]));
+        }),
+    )?;
+    both(
+        "an ask that names Riverside",
+        Code::AskMismatch,
+        &change(&|ask| {
+            ask.destination = Some(hospital(RIVERSIDE));
+        }),
+    )?;
+    both(
+        "an ask for another source",
+        Code::AskMismatch,
+        &change(&|ask| ask.source = Some(hospital(RIVERSIDE))),
+    )?;
+    both(
+        "an expired ask",
+        Code::AskExpired,
+        &change(&|ask| {
+            (ask.issued, ask.expires) = (now().plus_ms(-2 * DAY_MS), now().plus_ms(-DAY_MS));
+        }),
+    )?;
+    both("an ask from the future", Code::AskExpired, &change(&|ask| ask.issued = now().plus_ms(HOUR_MS)))?;
+    both("an ask for ever", Code::AskExpired, &change(&|ask| ask.expires = now().plus_ms(100 * DAY_MS)))?;
+    both("an ask whose signature fails", Code::BadSignature, &with_ask(unsigned(ask.envelope())))?;
+    both(
+        "an ask that the rogue signed itself",
+        Code::WrongSigner,
+        &with_ask({ Verified::sign((*ask).clone(), own).envelope().to_vec() }),
+    )?;
+    let question = ada.signed(ada.question(Some(rogue.id())));
+    both("an inbox question as an ask", Code::AskMismatch, &with_ask(question.envelope().to_vec()))
+}
+
+/// An honest request, quoted.
+fn quoted(stage: &mut Stage) -> Result<Quoted> {
+    let lakeside = hospital(LAKESIDE);
+    let ask = stage.ada.signed(stage.ada.asking(&lakeside, stage.rogue.id()));
+    let request = Verified::sign(stage.rogue.request(&ask)?, &stage.rogue.keys.signing);
+    taken("an honest request", || stage.rogue.post(&lakeside, request.envelope()))?;
+    let transfer = request.transfer;
+    let quote = stage.rogue.letter::<Quote>(|it| it.transfer == transfer)?;
+    let on = stage.rogue.judge(|context| rules::request(request.envelope(), context))?;
+    let quote = stage.rogue.judge(|context| rules::quote(quote.envelope(), &on, context))?;
+    let body = stage.ada.read(&quote)?;
+    Ok(Quoted { transfer, request, quote, body })
+}
+
+/// Consents that are not this patient's to this quote; then hers.
+fn consents(stage: &Stage, on: &Quoted) -> Result<Verified<Consent>> {
+    let (lakeside, riverside) = Stage::victims();
+    let (rogue, ada) = (&stage.rogue, &stage.ada);
+    let before = stage.witness()?;
+    // The same transfer with another request: another key to seal to.
+    let mut other = (*on.request).clone();
+    other.request_key = handover_seal::SealingKey::generate(&mut handover_seal::OsRandom).public();
+    let other = Verified::sign(other, &rogue.keys.signing);
+    refused("another request for the same transfer", Code::Conflict, || {
+        rogue.bring(&lakeside, other.envelope())
+    })?;
+    refused("the same, by the index", Code::Conflict, || rogue.post(&lakeside, other.envelope()))?;
+
+    let federation = rogue.federation()?;
+    let honest = ada.consent(&on.quote, &on.body, &federation, |_, _| {})?.consent;
+    let both = |what: &str, code: Code, envelope: &[u8]| -> Result<()> {
+        refused(what, code, || rogue.bring(&lakeside, envelope))?;
+        refused(&format!("{what}, by the index"), code, || rogue.post(&lakeside, envelope))
+    };
+    both(
+        "a consent that the rogue signed",
+        Code::WrongSigner,
+        &altered(&honest, &rogue.keys.signing, |_| {}),
+    )?;
+    let eve = Person::new(667, "eve-2");
+    both(
+        "a consent that somebody else signed",
+        Code::WrongSigner,
+        &altered(&honest, &eve.keys.signing, |it| {
+            it.patient = eve.keys.reference();
+            it.key_record = eve.keys.record.hash();
+        }),
+    )?;
+    both("a consent whose signature fails", Code::BadSignature, &unsigned(honest.envelope()))?;
+    let by_ada = |change: fn(&mut Consent)| altered(&honest, &ada.keys.signing, change);
+    both(
+        "a consent for Riverside",
+        Code::ConsentMismatch,
+        &by_ada(|it| it.destination = hospital(RIVERSIDE)),
+    )?;
+    both("a consent for Riverside's key", Code::ConsentMismatch, &{
+        let key = federation.member(&riverside).map_err(|code| anyhow!("{code}"))?.certificate.key;
+        altered(&honest, &ada.keys.signing, |it| it.destination_key = key.thumbprint())
+    })?;
+    both(
+        "a consent for another source",
+        Code::ConsentMismatch,
+        &by_ada(|it| it.source = hospital(RIVERSIDE)),
+    )?;
+    both(
+        "a consent to another quote",
+        Code::QuoteMismatch,
+        &by_ada(|it| it.quote = Digest::from_bytes([7; 32])),
+    )?;
+    both(
+        "a consent for ever",
+        Code::ConsentMismatch,
+        &by_ada(|it| it.expires = now().plus_ms(1_000 * DAY_MS)),
+    )?;
+    both(
+        "a consent with a cap below nothing",
+        Code::ConsentMismatch,
+        &by_ada(|it| {
+            it.fee_cap = Amount::from_minor(-1, it.fee_cap.currency());
+        }),
+    )?;
+    // Nothing that follows from a consent is taken before it.
+    both("a receipt before everything", Code::EvidenceMissing, &{
+        let receipt = Receipt {
+            transfer: on.transfer,
+            attempt: 1,
+            header: Digest::from_bytes([1; 32]),
+            consent: honest.hash(),
+            records: 1,
+            record_root: Digest::from_bytes([2; 32]),
+            fee: on.body.fee,
+            issued: now(),
+            extensions: Extensions::default(),
+        };
+        Verified::sign(receipt, &rogue.keys.signing).envelope().to_vec()
+    })?;
+    stage.untouched_since(&before)?;
+    Ok(honest)
+}
+
+/// The consent is given; the rogue lies about what it has got and filed, and then says the truth.
+fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) -> Result<Vec<Vec<u8>>> {
+    let (lakeside, _) = Stage::victims();
+    taken("Ada's consent", || stage.rogue.post(&lakeside, consent.envelope()))?;
+    let (_stream, header) = offered(stage, on.transfer, &consent)?;
+    ensure!(stage.state(LAKESIDE, on.transfer)? == "sealed", "it is not sealed");
+    let before = stage.witness()?;
+    let rogue = &stage.rogue;
+    let own = &rogue.keys.signing;
+    let delivered = Delivered {
+        transfer: on.transfer,
+        attempt: 1,
+        header: header.hash(),
+        destination: rogue.id().clone(),
+        issued: now(),
+        extensions: Extensions::default(),
+    };
+    let delivered = Verified::sign(delivered, own);
+    let receipt = Receipt {
+        transfer: on.transfer,
+        attempt: 1,
+        header: header.hash(),
+        consent: consent.hash(),
+        records: header.records,
+        record_root: header.record_root,
+        fee: header.fee,
+        issued: now(),
+        extensions: Extensions::default(),
+    };
+    let receipt = Verified::sign(receipt, own);
+    let told =
+        |what: &str, code: Code, envelope: &[u8]| refused(what, code, || rogue.bring(&lakeside, envelope));
+    told("a receipt before delivery", Code::OutOfOrder, receipt.envelope())?;
+    told(
+        "delivery of another header",
+        Code::PackageMismatch,
+        &altered(&delivered, own, |it| {
+            it.header = Digest::from_bytes([7; 32]);
+        }),
+    )?;
+    told(
+        "delivery of another attempt",
+        Code::PackageMismatch,
+        &altered(&delivered, own, |it| it.attempt = 2),
+    )?;
+    told(
+        "delivery to Riverside",
+        Code::PackageMismatch,
+        &altered(&delivered, own, |it| {
+            it.destination = hospital(RIVERSIDE);
+        }),
+    )?;
+    told("delivery by another", Code::WrongSigner, &altered(&delivered, stranger(), |_| {}))?;
+    told("delivery, signature failing", Code::BadSignature, &unsigned(delivered.envelope()))?;
+    stage.untouched_since(&before)?;
+    ensure!(!has_key(stage, on.transfer), "the key was released before delivery");
+
+    // It says that it has everything. The source believes its signature, and releases.
+    taken("delivery", || stage.rogue.bring(&lakeside, delivered.envelope()))?;
+    let release = stage.rogue.letter::<KeyRelease>(|it| it.transfer == on.transfer)?;
+    stage.comes_to(LAKESIDE, on.transfer, "released", "released")?;
+    let before = stage.witness()?;
+    let rogue = &stage.rogue;
+    let told =
+        |what: &str, code: Code, envelope: &[u8]| refused(what, code, || rogue.bring(&lakeside, envelope));
+    told("a receipt by another", Code::WrongSigner, &altered(&receipt, stranger(), |_| {}))?;
+    told("a receipt, signature failing", Code::BadSignature, &unsigned(receipt.envelope()))?;
+    let wrong = |change: fn(&mut Receipt)| altered(&receipt, own, change);
+    told(
+        "a receipt for another root",
+        Code::PackageMismatch,
+        &wrong(|it| {
+            it.record_root = Digest::from_bytes([7; 32]);
+        }),
+    )?;
+    told("a receipt for fewer records", Code::PackageMismatch, &wrong(|it| it.records -= 1))?;
+    told(
+        "a receipt for another header",
+        Code::PackageMismatch,
+        &wrong(|it| {
+            it.header = Digest::from_bytes([7; 32]);
+        }),
+    )?;
+    told(
+        "a receipt for another consent",
+        Code::PackageMismatch,
+        &wrong(|it| {
+            it.consent = Digest::from_bytes([7; 32]);
+        }),
+    )?;
+    stage.untouched_since(&before)?;
+    taken("the receipt", || stage.rogue.bring(&lakeside, receipt.envelope()))?;
+    taken("its copy for the index", || stage.rogue.post(&lakeside, receipt.envelope()))?;
+    stage.comes_to(LAKESIDE, on.transfer, "filed", "filed")?;
+    stage.world.posted(&on.transfer.to_string(), LIMIT)?;
+    Ok([
+        on.request.envelope(),
+        on.quote.envelope(),
+        consent.envelope(),
+        header.envelope(),
+        delivered.envelope(),
+        release.envelope(),
+        receipt.envelope(),
+    ]
+    .map(<[u8]>::to_vec)
+    .into())
+}
+
+/// Waits for the package of a transfer; its header.
+fn offered(
+    stage: &mut Stage,
+    transfer: TransferId,
+    consent: &Verified<Consent>,
+) -> Result<(Stream, Verified<PackageHeader>)> {
+    let mut stream = stage.rogue.opened()?;
+    let offer: Offer = stream.get()?;
+    let header = stage.rogue.judge(|context| rules::header(offer.header.as_ref(), consent, context))?;
+    ensure!(header.transfer == transfer, "the package of another transfer came");
+    Ok((stream, header))
+}
+
+fn has_key(stage: &mut Stage, transfer: TransferId) -> bool {
+    stage.rogue.has_letter::<KeyRelease>(|it| it.transfer == transfer)
+}
+
+/// Everything of an old transfer once more, also for a new one.
+fn replays(stage: &mut Stage, old: &Quoted, envelopes: &[Vec<u8>]) -> Result<()> {
+    let (lakeside, _) = Stage::victims();
+    let fresh = quoted(stage)?;
+    let before = stage.witness()?;
+    let rogue = &stage.rogue;
+    for envelope in envelopes {
+        let label = peek_type(envelope)?;
+        taken(&format!("an old {label}"), || rogue.bring(&lakeside, envelope))?;
+        taken(&format!("an old {label} by the index"), || rogue.post(&lakeside, envelope))?;
+    }
+    let [_, _, consent, _, _, _, receipt] = envelopes else { return Err(anyhow!("seven envelopes")) };
+    let consent = Signed::<Consent>::read(consent)?;
+    let moved = Verified::sign(
+        Consent { transfer: fresh.transfer, quote: fresh.quote.hash(), ..consent.claim().clone() },
+        &rogue.keys.signing,
+    );
+    refused("an old consent made out to a new transfer", Code::WrongSigner, || {
+        rogue.bring(&lakeside, moved.envelope())
+    })?;
+    let receipt = Signed::<Receipt>::read(receipt)?;
+    let cheaper = Receipt { fee: Amount::zero(receipt.claim().fee.currency()), ..receipt.claim().clone() };
+    let cheaper = Verified::sign(cheaper, &rogue.keys.signing);
+    for told in [Rogue::bring, Rogue::post] {
+        refused("another receipt for the same transfer", Code::Conflict, || {
+            told(rogue, &lakeside, cheaper.envelope())
+        })?;
+    }
+    stage.untouched_since(&before)?;
+    ensure!(stage.state(LAKESIDE, fresh.transfer)? == "quoted", "the new transfer moved");
+    ensure!(stage.state(LAKESIDE, old.transfer)? == "filed", "the old transfer moved");
+    Ok(())
+}
+
+/// Consents whose fault lies in what only the source can open, or in time: the source ends the transfer and says why.
+fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
+    let (lakeside, _) = Stage::victims();
+    type Change = fn(&mut ConsentDetails, &mut Consent);
+    let cases: [(&str, Change, &str); 4] = [
+        (
+            "expired",
+            |_, it| {
+                (it.not_before, it.expires) = (now().plus_ms(-2 * HOUR_MS), now().plus_ms(-HOUR_MS));
+            },
+            "refused (consent-expired)",
+        ),
+        ("not yet valid", |_, it| it.not_before = now().plus_ms(HOUR_MS), "refused (consent-expired)"),
+        (
+            "a cap below the fee",
+            |_, it| it.fee_cap = Amount::zero(it.fee_cap.currency()),
+            "refused (cap-exceeded)",
+        ),
+        (
+            "of an empty scope",
+            |details, _| {
+                details.scope = Scope { departments: Some(Vec::new()), ..Scope::everything() };
+            },
+            "refused (nothing-in-scope)",
+        ),
+    ];
+    for (what, change, end) in cases {
+        let on = quoted(stage)?;
+        let federation = stage.rogue.federation()?;
+        let yes = stage.ada.consent(&on.quote, &on.body, &federation, change)?;
+        taken(what, || stage.rogue.post(&lakeside, yes.consent.envelope()))?;
+        stage.comes_to(LAKESIDE, on.transfer, "sealed", end).context(what)?;
+        ensure!(stage.world.entries(&on.transfer.to_string())?.is_empty(), "{what}: it stands in the books");
+    }
+    // Sealed to nobody who could read it.
+    let on = quoted(stage)?;
+    let yes = stage.ada.consent(&on.quote, &on.body, &stage.rogue.federation()?, |_, _| {})?;
+    let other = altered(&yes.consent, &stage.ada.keys.signing, |it| it.details = Digest::from_bytes([7; 32]));
+    taken("a consent to other details", || stage.rogue.post(&lakeside, &other))?;
+    stage.comes_to(LAKESIDE, on.transfer, "sealed", "refused (consent-mismatch)")?;
+    // A consent that was given ends as it should, and the rogue drops the package.
+    let on = quoted(stage)?;
+    let yes = stage.ada.consent(&on.quote, &on.body, &stage.rogue.federation()?, |_, _| {})?;
+    taken("a consent", || stage.rogue.post(&lakeside, yes.consent.envelope()))?;
+    let (mut stream, _) = offered(stage, on.transfer, &yes.consent)?;
+    stream.put(&Have { problem: None, groups: vec![u64::MAX; 99], extensions: Extensions::default() })?;
+    stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (malformed)")?;
+    let on = quoted(stage)?;
+    let yes = stage.ada.consent(&on.quote, &on.body, &stage.rogue.federation()?, |_, _| {})?;
+    taken("a consent", || stage.rogue.post(&lakeside, yes.consent.envelope()))?;
+    let (mut stream, header) = offered(stage, on.transfer, &yes.consent)?;
+    let groups = vec![u64::MAX; header.contents.len() + 1];
+    stream.put(&Have { problem: None, groups, extensions: Extensions::default() })?;
+    let lie = Delivered {
+        transfer: on.transfer,
+        attempt: 1,
+        header: Digest::from_bytes([7; 32]),
+        destination: stage.rogue.id().clone(),
+        issued: now(),
+        extensions: Extensions::default(),
+    };
+    let lie = Verified::sign(lie, &stage.rogue.keys.signing).envelope().to_vec().into();
+    stream.put(&Done { problem: None, delivered: Some(lie), extensions: Extensions::default() })?;
+    stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (package-mismatch)")?;
+    ensure!(!has_key(stage, on.transfer), "the key was released for another header");
+    Ok(())
+}
+
+/// A patient whom the source does not know.
+fn strangers(stage: &mut Stage) -> Result<()> {
+    let lakeside = hospital(LAKESIDE);
+    let eve = Person::new(668, "eve-3");
+    let ask = eve.signed(eve.asking(&lakeside, stage.rogue.id()));
+    let request = Verified::sign(stage.rogue.request(&ask)?, &stage.rogue.keys.signing);
+    taken("a stranger's request", || stage.rogue.post(&lakeside, request.envelope()))?;
+    let transfer = request.transfer;
+    // The refusal comes by the index, in order after the request.
+    let no = stage.rogue.letter::<Refusal>(|it| it.transfer == transfer)?;
+    ensure!(no.claim().code == Code::NotLinked, "refused with {}", no.claim().code);
+    stage.comes_to(LAKESIDE, transfer, "quoted", "refused (not-linked)")?;
+    Ok(())
+}

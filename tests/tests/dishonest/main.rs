@@ -1,0 +1,49 @@
+//! Dishonest peers against real processes: a real index and two real nodes, and a rogue hospital that says whatever
+//! it likes to them over real sockets.
+//!
+//! Every attempt has to be refused with its own code, twice the same; the victims' transfers, records and books stay
+//! as they were; and after each group an honest transfer goes through. One world serves all groups, in sequence,
+//! because starting one takes seconds; the last group costs the rogue its membership.
+
+mod buyer;
+mod inside;
+mod noise;
+mod patients;
+mod revoked;
+mod seller;
+mod stage;
+mod unknown;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use stage::Stage;
+
+/// What is tried: a group's name, and the group.
+type Group = (&'static str, fn(&mut Stage) -> Result<()>);
+
+const GROUPS: [Group; 7] = [
+    ("an unknown hospital", unknown::all),
+    ("patients and strangers over HTTPS", patients::all),
+    ("a dishonest destination", buyer::all),
+    ("a dishonest source", seller::all),
+    ("packages that are not what they say inside", inside::all),
+    ("noise", noise::all),
+    ("a revoked hospital", revoked::all),
+];
+
+#[test]
+fn dishonest_peers_are_refused_and_harm_nobody() -> Result<()> {
+    let mut stage = Stage::set()?;
+    for (name, group) in GROUPS {
+        let begun = Instant::now();
+        let played = group(&mut stage).and_then(|()| stage.honest());
+        if let Err(error) = played {
+            stage.keep();
+            return Err(error).with_context(|| format!("with {name}"));
+        }
+        // Only a test that fails or runs with --nocapture shows this.
+        println!("{name}: {} ms", begun.elapsed().as_millis());
+    }
+    stage.sound()
+}

@@ -1,0 +1,355 @@
+//! The rogue as source of Pat's records for Riverside: what it says outside of the seal.
+
+use anyhow::{Context, Result, ensure};
+use handover_core::artefact::Verified;
+use handover_core::artefact::transfer::{KeyRelease, PackageHeader, Quote, Receipt, Refusal, Step};
+use handover_core::codec::Extensions;
+use handover_core::{Amount, Code, Digest};
+use handover_seal::OsRandom;
+use handover_seal::SealingKey;
+use handover_tests::fixture::{self, altered};
+use handover_tests::rogue::person::Person;
+use handover_tests::rogue::sale::{Package, Sale};
+use handover_tests::rogue::wire::{self, Done, Offer};
+use handover_tests::rogue::{LIMIT, now};
+
+use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigned};
+
+/// Streams that stay silent.
+const SILENT_STREAMS: usize = 3;
+
+fn stranger() -> &'static handover_seal::SigningKey {
+    &fixture::World::shared().stranger
+}
+
+pub fn all(stage: &mut Stage) -> Result<()> {
+    let (_, mut sale) = stage.rogue.requested(&stage.world, &stage.pat, RIVERSIDE)?;
+    quotes(stage, &sale)?;
+    stage.rogue.agree(&stage.world, &stage.pat, &mut sale)?;
+    let package = stage.rogue.sealed(&sale, &stage.rogue.goods(&sale)?, |_| {})?;
+    consents(stage, &sale)?;
+    offers(stage, &sale, &package)?;
+    damage(stage, &sale, &package)?;
+    slow(stage, &package)?;
+    let receipt = keys(stage, &sale, &package)?;
+    replays(stage, &sale, &package, &receipt)
+}
+
+fn quotes(stage: &Stage, sale: &Sale) -> Result<()> {
+    let (rogue, riverside) = (&stage.rogue, hospital(RIVERSIDE));
+    let before = stage.witness()?;
+    let own = &rogue.keys.signing;
+    let both = |what: &str, code: Code, envelope: &[u8]| -> Result<()> {
+        refused(what, code, || rogue.bring(&riverside, envelope))?;
+        refused(&format!("{what}, by the index"), code, || rogue.post(&riverside, envelope))
+    };
+    let wrong = |change: fn(&mut Quote)| altered(&sale.quote, own, change);
+    both("a quote by another", Code::WrongSigner, &altered(&sale.quote, stranger(), |_| {}))?;
+    both("a quote, signature failing", Code::BadSignature, &unsigned(sale.quote.envelope()))?;
+    both(
+        "a quote with a request key of its own",
+        Code::QuoteMismatch,
+        &wrong(|it| {
+            it.request_key = SealingKey::generate(&mut OsRandom).public();
+        }),
+    )?;
+    both(
+        "a quote for another request",
+        Code::QuoteMismatch,
+        &wrong(|it| it.request = Digest::from_bytes([7; 32])),
+    )?;
+    both(
+        "a quote for another patient",
+        Code::QuoteMismatch,
+        &wrong(|it| {
+            it.patient = Person::new(669, "").keys.reference();
+        }),
+    )?;
+    both(
+        "a quote for another hospital",
+        Code::QuoteMismatch,
+        &wrong(|it| it.destination = hospital(LAKESIDE)),
+    )?;
+    both(
+        "a final quote before a consent",
+        Code::EvidenceMissing,
+        &wrong(|it| {
+            it.narrows = Some(Digest::from_bytes([7; 32]));
+        }),
+    )?;
+    // The index sees copies in any order, so it may lack the evidence; the hospital never takes it.
+    let refusal = Refusal {
+        transfer: sale.transfer(),
+        step: Step::Quote,
+        code: Code::NotLinked,
+        issued: now(),
+        extensions: Extensions::default(),
+    };
+    both("a refusal by a third", Code::WrongSigner, Verified::sign(refusal, stranger()).envelope())?;
+    stage.untouched_since(&before)
+}
+
+/// The source knows the consent before others and tries one of its own.
+fn consents(stage: &Stage, sale: &Sale) -> Result<()> {
+    let (rogue, riverside) = (&stage.rogue, hospital(RIVERSIDE));
+    let before = stage.witness()?;
+    let yes = sale.yes.as_ref().context("agreed")?;
+    let dearer = altered(&yes.consent, &rogue.keys.signing, |it| {
+        it.fee_cap = Amount::from_minor(1_000_000, it.fee_cap.currency());
+    });
+    refused("a consent with a higher cap", Code::WrongSigner, || rogue.bring(&riverside, &dearer))?;
+    let second = stage.pat.consent(&sale.quote, &sale.body, &rogue.federation()?, |_, _| {})?;
+    refused("a second consent to the same quote", Code::Conflict, || {
+        rogue.bring(&riverside, second.consent.envelope())
+    })?;
+    let release = sale.release.as_ref().context("agreed")?;
+    let other = altered(release, &stage.pat.keys.signing, |it| it.sealed = vec![1; 80].into());
+    refused("a second release", Code::Conflict, || rogue.bring(&riverside, &other))?;
+    let forged = altered(release, &rogue.keys.signing, |_| {});
+    refused("a release by another", Code::WrongSigner, || rogue.bring(&riverside, &forged))?;
+    let mut revocation = yes.revocation.clone();
+    revocation.preimage[0] ^= 1;
+    let revocation = handover_core::codec::encode(&revocation);
+    refused("a revocation with a guessed secret", Code::ConsentMismatch, || {
+        rogue.bring(&riverside, &revocation)
+    })?;
+    stage.untouched_since(&before)
+}
+
+/// Offers that Riverside must not take.
+fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
+    let (rogue, riverside) = (&stage.rogue, hospital(RIVERSIDE));
+    let before = stage.witness()?;
+    let own = &rogue.keys.signing;
+    let offered = |offer: &Offer| -> Result<(), Code> {
+        let (_, have) = rogue.offer(&riverside, offer).map_err(|_| Code::Internal)?;
+        have.problem.map_or(Ok(()), Err)
+    };
+    let with_header = |header: Vec<u8>| Offer { header: header.into(), ..package.offer.clone() };
+    let headers = |what: &str, code: Code, header: Vec<u8>| -> Result<()> {
+        refused(what, code, || offered(&with_header(header.clone())))?;
+        refused(&format!("{what}, as an artefact"), code, || rogue.bring(&riverside, &header))
+    };
+    let wrong = |change: fn(&mut PackageHeader)| altered(&package.header, own, change);
+    headers("a header whose signature fails", Code::BadSignature, unsigned(package.header.envelope()))?;
+    headers("a header by another", Code::WrongSigner, altered(&package.header, stranger(), |_| {}))?;
+    headers(
+        "a header for another consent",
+        Code::PackageMismatch,
+        wrong(|it| {
+            it.consent = Digest::from_bytes([7; 32]);
+        }),
+    )?;
+    headers(
+        "a header for another quote",
+        Code::QuoteMismatch,
+        wrong(|it| it.quote = Digest::from_bytes([7; 32])),
+    )?;
+    headers("a header for Lakeside", Code::PackageMismatch, wrong(|it| it.destination = hospital(LAKESIDE)))?;
+    headers("a header by Lakeside", Code::PackageMismatch, wrong(|it| it.source = hospital(LAKESIDE)))?;
+    headers("a header of attempt 0", Code::PackageMismatch, wrong(|it| it.attempt = 0))?;
+    headers(
+        "a fee above the cap",
+        Code::CapExceeded,
+        wrong(|it| {
+            it.fee = Amount::from_minor(it.fee.minor() + 1, it.fee.currency());
+        }),
+    )?;
+    headers(
+        "a fee below nothing",
+        Code::Malformed,
+        wrong(|it| {
+            it.fee = Amount::from_minor(-1, it.fee.currency());
+        }),
+    )?;
+    headers(
+        "a fee in another currency",
+        Code::CapExceeded,
+        wrong(|it| {
+            it.fee = Amount::from_minor(1, "EUR".parse().expect("a currency"));
+        }),
+    )?;
+    let yes = sale.yes.as_ref().context("agreed")?;
+    let forged = altered(&yes.consent, own, |_| {});
+    let forged = Offer { consent: forged.into(), ..package.offer.clone() };
+    refused("an offer with a forged consent", Code::WrongSigner, || offered(&forged))?;
+    let other = altered(&sale.quote, own, |it| it.issued = now().plus_ms(1));
+    let other = Offer { quote: other.into(), ..package.offer.clone() };
+    refused("an offer with another quote", Code::Conflict, || offered(&other))?;
+    let mut unknown = package.offer.clone();
+    unknown.header = wrong(|it| it.transfer = handover_core::TransferId::new(now(), [7; 10])).into();
+    refused("an offer for no known transfer", Code::UnknownTransfer, || offered(&unknown))?;
+    refused("an offer of nothing", Code::Malformed, || {
+        offered(&Offer { header: vec![0; 10].into(), ..package.offer.clone() })
+    })?;
+    // A package of two others: the rogue has got hold of a header between Lakeside and Riverside.
+    let file = stage.world.folder().join("others.transfer");
+    let listed = stage.world.node(RIVERSIDE, &["transfer", "list"])?.json()?;
+    let between = listed["transfers"].as_array().into_iter().flatten().find(|it| it["source"] == LAKESIDE);
+    let id = between.and_then(|it| it["transfer"].as_str()).context("an honest transfer")?.to_owned();
+    let path = file.to_str().context("UTF-8")?;
+    stage.world.node(RIVERSIDE, &["transfer", "show", &id, "--out", path])?.done()?;
+    let kept: handover_core::verify::TransferFile =
+        handover_core::codec::decode(&std::fs::read(&file)?, handover_core::verify::TRANSFER_FILE_MAX_BYTES)?;
+    let theirs = kept
+        .artefacts
+        .iter()
+        .find(|it| handover_core::artefact::Signed::<PackageHeader>::read(it.as_ref()).is_ok());
+    let theirs = theirs.context("a header in the file")?.clone();
+    refused("somebody else's package", Code::WrongSigner, || {
+        offered(&Offer { header: theirs.clone(), ..package.offer.clone() })
+    })?;
+    raw_streams(stage, package)?;
+    stage.untouched_since(&before)
+}
+
+/// What is no offer at all.
+fn raw_streams(stage: &Stage, package: &Package) -> Result<()> {
+    let (rogue, riverside) = (&stage.rogue, hospital(RIVERSIDE));
+    let said = |bytes: &[u8]| -> Result<(), Code> {
+        let mut stream = rogue.open(&riverside)?;
+        stream.write(bytes).map_err(|_| Code::Internal)?;
+        stream.end().map_err(|_| Code::Internal)?;
+        let done: Done = stream.get().map_err(|_| Code::Internal)?;
+        done.problem.map_or(Ok(()), Err)
+    };
+    let honest = wire::frame(&package.offer);
+    refused("a frame of 4 GiB", Code::TooLarge, || said(&[0xff; 64]))?;
+    refused("garbage in a frame", Code::Malformed, || said(&wire::framed(&[0x5a; 4_000])))?;
+    refused("an empty frame", Code::Malformed, || said(&wire::framed(&[])))?;
+    refused("deep CBOR", Code::Malformed, || said(&wire::framed(&[0x81; 100_000])))?;
+    refused("an offer with a byte behind it", Code::Malformed, || {
+        said(&wire::framed(&[&honest[4..], &[0]].concat()))
+    })?;
+    // 0xa3 is a map of three; 0xb8 0x03 is the same map, not in its shortest form.
+    ensure!(honest[4] == 0xa3, "an offer is a map of three");
+    refused("an offer in another encoding", Code::Malformed, || {
+        said(&wire::framed(&[&[0xb8, 0x03], &honest[5..]].concat()))
+    })?;
+    refused("half an offer", Code::Unreachable, || said(&honest[..honest.len() / 2]))
+}
+
+/// The honest offer, with parts that are not what the header says; then the whole.
+fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
+    let (rogue, riverside) = (&stage.rogue, hospital(RIVERSIDE));
+    let delivered = |what: &str, change: &dyn Fn(&mut Vec<Vec<u8>>)| -> Result<Done> {
+        rogue.deliver(&riverside, package, |parts| change(parts)).context(what.to_owned())
+    };
+    let cases: [(&str, &dyn Fn(&mut Vec<Vec<u8>>), Code); 6] = [
+        ("a manifest with a bit flipped", &|parts| parts[0][100] ^= 1, Code::PackageDamaged),
+        ("a content with a bit flipped", &|parts| parts[1][69_000] ^= 1, Code::PackageDamaged),
+        ("a hash with a bit flipped", &|parts| parts[1][3] ^= 1, Code::PackageDamaged),
+        ("a content cut", &|parts| parts[1].truncate(66_000), Code::Unreachable),
+        ("a part that never comes", &|parts| parts.truncate(1), Code::Unreachable),
+        ("parts in another order", &|parts| parts.swap(0, 1), Code::PackageDamaged),
+    ];
+    for (what, change, code) in cases {
+        for _ in 0..2 {
+            let done = delivered(what, change)?;
+            ensure!(done.problem == Some(code), "{what}: expected {code}, came {done:?}");
+        }
+    }
+    ensure!(stage.state(RIVERSIDE, sale.transfer())? == "sealed", "damage moved the transfer");
+    Ok(())
+}
+
+/// Streams on which nothing, or not all, comes: others go on meanwhile.
+fn slow(stage: &mut Stage, package: &Package) -> Result<()> {
+    let riverside = hospital(RIVERSIDE);
+    let mut silent = Vec::new();
+    for _ in 0..SILENT_STREAMS {
+        silent.push(stage.rogue.open(&riverside).map_err(|code| anyhow::anyhow!("{code}"))?);
+    }
+    let (mut half, have) = stage.rogue.offer(&riverside, &package.offer)?;
+    ensure!(have.problem.is_none(), "the offer is refused");
+    half.write(&package.parts[0][..10])?;
+    // The same package on another stream has to wait for this one to end.
+    let (_, have) = stage.rogue.offer(&riverside, &package.offer)?;
+    ensure!(have.problem == Some(Code::Busy), "two streams write one transfer: {have:?}");
+    stage.honest().context("while streams are silent")?;
+    half.end()?;
+    let done: Done = half.get()?;
+    ensure!(done.problem == Some(Code::Unreachable), "half a package is taken: {done:?}");
+    Ok(())
+}
+
+/// Delivered whole; then keys that are not the header's, and the header's.
+fn keys(stage: &mut Stage, sale: &Sale, package: &Package) -> Result<Verified<Receipt>> {
+    let (riverside, transfer) = (hospital(RIVERSIDE), sale.transfer());
+    let honest = Verified::sign(stage.rogue.key_release(package), &stage.rogue.keys.signing);
+    let early = || stage.rogue.bring(&riverside, honest.envelope());
+    refused("the key before delivery", Code::OutOfOrder, early)?;
+    let other = stage.rogue.sealed(sale, &stage.rogue.goods(sale)?, |_| {})?;
+    refused("another package for the same transfer", Code::Conflict, || {
+        let (_, have) = stage.rogue.offer(&riverside, &other.offer).map_err(|_| Code::Internal)?;
+        have.problem.map_or(Ok(()), Err)
+    })?;
+    // What follows the last part belongs to nothing.
+    let done = stage.rogue.deliver(&riverside, package, |parts| parts.push(vec![0x5a; 5_000]))?;
+    let delivered = done.delivered.with_context(|| format!("not delivered: {:?}", done.problem))?;
+    stage.comes_to(RIVERSIDE, transfer, "delivered", "delivered")?;
+    let before = stage.witness()?;
+    let rogue = &stage.rogue;
+    let told =
+        |what: &str, code: Code, envelope: &[u8]| refused(what, code, || rogue.bring(&riverside, envelope));
+    let wrong = |change: &dyn Fn(&mut KeyRelease)| altered(&honest, &rogue.keys.signing, |it| change(it));
+    told(
+        "the shares of another package",
+        Code::PackageMismatch,
+        &wrong(&|it| {
+            it.shares = other.shares.clone().into();
+        }),
+    )?;
+    told("shares for another header", Code::PackageMismatch, &wrong(&|it| it.header = other.header.hash()))?;
+    told("shares by another", Code::WrongSigner, &altered(&honest, stranger(), |_| {}))?;
+    told("shares, signature failing", Code::BadSignature, &unsigned(honest.envelope()))?;
+    stage.untouched_since(&before)?;
+
+    // The index has its copies from Riverside only if the rogue brings what they stand on.
+    taken("the header for the index", || stage.rogue.post(&riverside, package.header.envelope()))?;
+    taken("the key", || stage.rogue.bring(&riverside, honest.envelope()))?;
+    stage.comes_to(RIVERSIDE, transfer, "filed", "filed")?;
+    let receipt = stage.rogue.letter::<Receipt>(|it| it.transfer == transfer)?;
+    let receipt = stage
+        .rogue
+        .judge(|context| handover_core::rules::receipt(receipt.envelope(), &package.header, context))?;
+    stage.world.posted(&transfer.to_string(), LIMIT)?;
+    let again = stage.rogue.deliver(&riverside, package, |_| {})?;
+    ensure!(again.delivered.as_ref() == Some(&delivered), "another word for the same package: {again:?}");
+    let listed = stage.records_of_pat()?;
+    // Two records and the Provenance.
+    ensure!(listed["records"].as_array().map(Vec::len) == Some(3), "filed: {listed}");
+    Ok(receipt)
+}
+
+/// Everything once more.
+fn replays(stage: &mut Stage, sale: &Sale, package: &Package, receipt: &Verified<Receipt>) -> Result<()> {
+    let (riverside, rogue) = (hospital(RIVERSIDE), &stage.rogue);
+    let before = stage.witness()?;
+    let key = Verified::sign(rogue.key_release(package), &rogue.keys.signing);
+    let yes = sale.yes.as_ref().context("agreed")?;
+    let release = sale.release.as_ref().context("agreed")?;
+    for (what, envelope) in [
+        ("request", sale.request.request.envelope()),
+        ("quote", sale.quote.envelope()),
+        ("consent", yes.consent.envelope()),
+        ("release", release.envelope()),
+        ("header", package.header.envelope()),
+        ("receipt", receipt.envelope()),
+    ] {
+        taken(&format!("the old {what}"), || rogue.bring(&riverside, envelope))?;
+        taken(&format!("the old {what}, by the index"), || rogue.post(&riverside, envelope))?;
+    }
+    // Signed anew at another time it is another artefact.
+    let later = altered(&key, &rogue.keys.signing, |it| it.issued = it.issued.plus_ms(1_000));
+    refused("another key for the same package", Code::Conflict, || rogue.bring(&riverside, &later))?;
+    let dearer = altered(&package.header, &rogue.keys.signing, |it| it.issued = it.issued.plus_ms(1));
+    refused("another header for the same transfer", Code::Conflict, || rogue.bring(&riverside, &dearer))?;
+    refused("the same, by the index", Code::Conflict, || rogue.post(&riverside, &dearer))?;
+    let revocation = handover_core::codec::encode(&yes.revocation);
+    stage.untouched_since(&before)?;
+    // What is filed cannot be taken back; the revocation is kept and confirmed, nothing else changes.
+    rogue.bring(&riverside, &revocation).map_err(|code| anyhow::anyhow!("a late revocation: {code}"))?;
+    ensure!(stage.state(RIVERSIDE, sale.transfer())? == "filed", "a late revocation moved the transfer");
+    Ok(())
+}
