@@ -9,6 +9,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::StoreError;
 
@@ -27,6 +28,10 @@ pub(crate) struct DurableFiles {
     log: File,
 }
 
+/// How long an opening waits for the folder's lock.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 impl DurableFiles {
     /// Returns when everything applied to `db` is on disk.
     pub(crate) fn flush(&mut self, db: &sled::Db) -> Result<(), StoreError> {
@@ -44,7 +49,7 @@ impl DurableFiles {
 /// Opens the database in `folder`, once more after pieces of snapshots were moved aside.
 pub(crate) fn open_tree(folder: &Path) -> Result<(sled::Db, DurableFiles), StoreError> {
     make_private_folder(folder)?;
-    let mut opened = open_once(folder);
+    let mut opened = open_unlocked(folder);
     if matches!(opened, Err(StoreError::Damaged { .. })) && move_pieces_aside(folder)? > 0 {
         opened = open_once(folder);
     }
@@ -53,6 +58,19 @@ pub(crate) fn open_tree(folder: &Path) -> Result<(sled::Db, DurableFiles), Store
     log.sync_all().map_err(StoreError::io("flush the store's log"))?;
     sync_folder(folder)?;
     Ok((db, DurableFiles { log }))
+}
+
+/// Opens, waiting a moment for a lock: sled's own threads let go of it a little after the handle of a store that was
+/// closed, or the process that held it, is gone.
+fn open_unlocked(folder: &Path) -> Result<sled::Db, StoreError> {
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        let opened = open_once(folder);
+        if !matches!(opened, Err(StoreError::InUse { .. })) || Instant::now() >= end {
+            return opened;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
 }
 
 fn open_once(folder: &Path) -> Result<sled::Db, StoreError> {

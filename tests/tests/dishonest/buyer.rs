@@ -53,7 +53,7 @@ fn asks(stage: &Stage) -> Result<()> {
         refused(what, code, || rogue.bring(&lakeside, envelope))?;
         refused(&format!("{what}, by the index"), code, || rogue.post(&lakeside, envelope))
     };
-    let sign = |request| Verified::sign(request, own).envelope().to_vec();
+    let sign = |request: TransferRequest| Verified::sign(request, own).envelope().to_vec();
 
     both("a request in Riverside's name", Code::WrongSigner, &{
         let mut request = honest.clone();
@@ -407,19 +407,19 @@ fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
     }
     // Sealed to nobody who could read it.
     let on = quoted(stage)?;
-    let yes = stage.ada.consent(&on.quote, &on.body, &stage.rogue.federation()?, |_, _| {})?;
+    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;
     let other = altered(&yes.consent, &stage.ada.keys.signing, |it| it.details = Digest::from_bytes([7; 32]));
     taken("a consent to other details", || stage.rogue.post(&lakeside, &other))?;
     stage.comes_to(LAKESIDE, on.transfer, "sealed", "refused (consent-mismatch)")?;
     // A consent that was given ends as it should, and the rogue drops the package.
     let on = quoted(stage)?;
-    let yes = stage.ada.consent(&on.quote, &on.body, &stage.rogue.federation()?, |_, _| {})?;
+    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;
     taken("a consent", || stage.rogue.post(&lakeside, yes.consent.envelope()))?;
     let (mut stream, _) = offered(stage, on.transfer, &yes.consent)?;
     stream.put(&Have { problem: None, groups: vec![u64::MAX; 99], extensions: Extensions::default() })?;
     stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (malformed)")?;
     let on = quoted(stage)?;
-    let yes = stage.ada.consent(&on.quote, &on.body, &stage.rogue.federation()?, |_, _| {})?;
+    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;
     taken("a consent", || stage.rogue.post(&lakeside, yes.consent.envelope()))?;
     let (mut stream, header) = offered(stage, on.transfer, &yes.consent)?;
     let groups = vec![u64::MAX; header.contents.len() + 1];

@@ -98,7 +98,7 @@ fn consents(stage: &Stage, sale: &Sale) -> Result<()> {
         it.fee_cap = Amount::from_minor(1_000_000, it.fee_cap.currency());
     });
     refused("a consent with a higher cap", Code::WrongSigner, || rogue.bring(&riverside, &dearer))?;
-    let second = stage.pat.consent(&sale.quote, &sale.body, &rogue.federation()?, |_, _| {})?;
+    let second = stage.pat.consent(&sale.quote, &sale.body, rogue.federation()?.as_ref(), |_, _| {})?;
     refused("a second consent to the same quote", Code::Conflict, || {
         rogue.bring(&riverside, second.consent.envelope())
     })?;

@@ -20,12 +20,10 @@ const TRANSFER: &str = "everything";
 /// Moves every patient; what came of it, and the first thing that failed, if anything did.
 pub(crate) fn play_all(
     world: &mut World,
-    folder: &Path,
+    files: &[PathBuf],
     (from, to): (&str, &str),
     teller: &mut Teller,
 ) -> Result<(Outcome, Option<anyhow::Error>)> {
-    let files = files_of(folder)?;
-    ensure!(!files.is_empty(), "no .json or .ndjson file in {}", folder.display());
     teller.title("Patients who move")?;
     teller.text(&format!(
         "{} files, each one patient: imported at {from}, moved with everything to {to} under the patient's consent.\n",
@@ -57,8 +55,8 @@ pub(crate) fn play_all(
     Ok((all, failed))
 }
 
-/// Files in bytewise order of their names.
-fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+/// A folder's FHIR files in bytewise order of their names; at least one.
+pub(crate) fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
@@ -67,6 +65,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
             files.push(std::fs::canonicalize(path)?);
         }
     }
+    ensure!(!files.is_empty(), "no .json or .ndjson file in {}", folder.display());
     files.sort_by(|one, other| name_of(one).cmp(name_of(other)));
     Ok(files)
 }

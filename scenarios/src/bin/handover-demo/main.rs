@@ -49,7 +49,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let mut teller = Teller::default();
+    // What is given wrongly is told before anything is built.
     let stories = stories(&arguments.story)?;
+    let files = arguments.records.as_deref().map(files::files_of).transpose()?;
+    for path in arguments.catalogue.iter().chain(&arguments.prices) {
+        ensure!(path.is_file(), "there is no file {}", path.display());
+    }
     teller.note("Building what is started; the first time takes some minutes.")?;
     let programs = Programs::build()?;
     let begun = Instant::now();
@@ -69,8 +74,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut world = World::start(&programs, &options)?;
     teller.started(&world, begun.elapsed())?;
     let [first, second, _] = HOSPITALS;
-    let told = match &arguments.records {
-        Some(folder) => files::play_all(&mut world, folder, (first, second), &mut teller),
+    let told = match &files {
+        Some(files) => files::play_all(&mut world, files, (first, second), &mut teller),
         None => tell(&mut world, &stories, &mut teller),
     };
     let told = told.and_then(|(outcome, failed)| {
