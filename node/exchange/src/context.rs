@@ -1,6 +1,6 @@
 //! What every part of the exchange works with, and how an artefact is taken in here.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -73,7 +73,7 @@ pub(crate) struct Inner {
     /// Somebody connected: what waited for them goes out.
     pub(crate) connected: Notify,
     /// Transfers whose package is arriving at this moment.
-    pub(crate) receiving: Mutex<BTreeSet<TransferId>>,
+    pub(crate) receiving: Mutex<BTreeMap<TransferId, Party>>,
     /// Something may be due.
     pub(crate) jobs: Notify,
     /// A transfer changed.
@@ -142,24 +142,7 @@ impl Inner {
             })
             .await?;
         self.wake(&taken);
-        if taken.is_new && taken.kind == Kind::Receipt && taken.row.role == Role::Source {
-            self.discard_package(transfer).await?;
-        }
         Ok(taken)
-    }
-
-    /// The package is where it belongs: its sealed manifest is needed no more. The contents are the records' own.
-    async fn discard_package(&self, transfer: TransferId) -> Result<(), ExchangeError> {
-        let (keys, federation) = (self.keys(), self.federation()?);
-        let header = self
-            .parts
-            .store
-            .read(move |txn| -> Result<_, DossierError> {
-                let context = Context { federation: &federation, verifier: &Ed25519 };
-                Dossier::of(txn, &keys, transfer).header(context)
-            })
-            .await?;
-        Ok(self.parts.blobs.delete(header.manifest.root).await?)
     }
 
     /// [`Self::take`] inside a transaction.
@@ -276,10 +259,16 @@ impl Inner {
     /// Ends a transfer whose time ran out.
     pub(crate) async fn expire(self: &Arc<Self>, row: &Row) -> Result<(), ExchangeError> {
         let (keys, transfer, role, now) = (self.keys(), row.transfer, row.role, self.now());
+        let seen = row.updated;
         self.parts
             .store
             .write(move |txn| -> Result<(), DossierError> {
-                Dossier::of(txn, &keys, transfer).end(role, Phase::Expired, Code::QuoteExpired, now)?;
+                let mut dossier = Dossier::of(txn, &keys, transfer);
+                // Something may have come since it was looked at.
+                if dossier.row()?.is_none_or(|row| row.updated != seen) {
+                    return Ok(());
+                }
+                dossier.end(role, Phase::Expired, Code::QuoteExpired, now)?;
                 Ok(secrets::forget(txn, &keys, transfer)?)
             })
             .await?;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use handover_core::artefact::Signed;
+use handover_core::artefact::federation::Directory;
 use handover_core::id::SigningPublic;
 use handover_core::time::Clock;
 use handover_core::trust::{self, Federation};
@@ -38,9 +40,7 @@ impl Directories {
         let kept = store.read(move |txn| rows::get_pieces(txn, &keys.space(DIRECTORY))).await?;
         let held = match kept {
             None => None,
-            Some(envelope) => Some(Arc::new(
-                Federation::verify(&envelope, &root, clock.now(), &Ed25519).map_err(|fault| fault.code())?,
-            )),
+            Some(envelope) => Some(Arc::new(as_issued(&envelope, &root)?)),
         };
         Ok(Self { root, store, clock, held: watch::channel(held).0 })
     }
@@ -73,28 +73,67 @@ impl Directories {
     pub async fn take(&self, envelope: Vec<u8>) -> Result<(), ExchangeError> {
         let fresh = Federation::verify(&envelope, &self.root, self.clock.now(), &Ed25519)
             .map_err(|fault| fault.code())?;
-        if let Some(held) = self.held.borrow().as_ref() {
-            let (old, new) = (held.directory(), fresh.directory());
-            if new.version < old.version {
-                return Err(Code::DirectoryRollback.into());
-            }
-            if new.version == old.version {
-                return if new.hash() == old.hash() { Ok(()) } else { Err(Code::Conflict.into()) };
-            }
-            let lowered = held.members().any(|member| {
-                fresh
-                    .member(&member.certificate.hospital)
-                    .is_ok_and(|now| now.order.number < member.order.number)
+        let fresh = Arc::new(fresh);
+        let (keys, root, offered) = (self.store.keys(), self.root, Arc::clone(&fresh));
+        // Compared with what is stored, in the transaction that replaces it: two that arrive at once keep their order.
+        let is_newer = self
+            .store
+            .write(move |txn| -> Result<bool, ExchangeError> {
+                let place = keys.space(DIRECTORY);
+                if let Some(stored) = rows::get_pieces(txn, &place)? {
+                    let stored = as_issued(&stored, &root)?;
+                    if !succeeds(&offered, &stored)? {
+                        return Ok(false);
+                    }
+                }
+                rows::put_pieces(txn, &place, offered.directory().envelope())?;
+                Ok(true)
+            })
+            .await?;
+        if is_newer {
+            tracing::info!(version = fresh.directory().version, "directory taken");
+            self.held.send_if_modified(|held| {
+                let is_newer =
+                    held.as_ref().is_none_or(|held| held.directory().version < fresh.directory().version);
+                if is_newer {
+                    *held = Some(Arc::clone(&fresh));
+                }
+                is_newer
             });
-            if lowered {
-                return Err(Code::DirectoryRollback.into());
-            }
         }
-        let keys = self.store.keys();
-        self.store.write(move |txn| rows::put_pieces(txn, &keys.space(DIRECTORY), &envelope)).await?;
-        tracing::info!(version = fresh.directory().version, "directory taken");
-        self.held.send_replace(Some(Arc::new(fresh)));
         Ok(())
+    }
+}
+
+/// A stored directory: it verified when it came, so certificates are judged at its own time. Whether it is still
+/// fresh, each use asks.
+fn as_issued(envelope: &[u8], root: &SigningPublic) -> Result<Federation, Code> {
+    let issued = Signed::<Directory>::read(envelope).map_err(|_| Code::StoreDamaged)?.claim().issued;
+    Federation::verify(envelope, root, issued, &Ed25519).map_err(|fault| fault.code())
+}
+
+/// Whether `offered` follows `held`; not if it is the same.
+///
+/// A directory is never older than the one held, never leaves a hospital out, and never lowers the number of a status
+/// order or fee schedule: an index that was broken into cannot un-revoke by forgetting first.
+fn succeeds(offered: &Federation, held: &Federation) -> Result<bool, Code> {
+    let (new, old) = (offered.directory(), held.directory());
+    if new.version == old.version {
+        return if new.hash() == old.hash() { Ok(false) } else { Err(Code::Conflict) };
+    }
+    let keeps_hospitals = held.members().all(|member| {
+        offered.member(&member.certificate.hospital).is_ok_and(|now| now.order.number >= member.order.number)
+    });
+    let keeps_schedules = held.schedules().iter().all(|schedule| {
+        offered
+            .schedules()
+            .iter()
+            .any(|now| now.jurisdiction == schedule.jurisdiction && now.number >= schedule.number)
+    });
+    if new.version > old.version && keeps_hospitals && keeps_schedules {
+        Ok(true)
+    } else {
+        Err(Code::DirectoryRollback)
     }
 }
 

@@ -61,7 +61,13 @@ pub(crate) async fn serve(
                 inner.connected.notify_one();
                 inner.jobs.notify_one();
             }
-            Some(Inbound::Disconnected(party)) => tracing::info!(%party, "disconnected"),
+            Some(Inbound::Disconnected(party)) => {
+                tracing::info!(%party, "disconnected");
+                if party == Party::Index {
+                    // The connection is not made again by itself, and revocations come over it.
+                    inner.links.notify_one();
+                }
+            }
         }
     }
     tasks.shutdown().await;

@@ -22,6 +22,7 @@ mod export;
 mod federation;
 mod inbound;
 mod jobs;
+mod leftovers;
 mod links;
 mod manifest;
 mod outbox;

@@ -4,7 +4,7 @@
 //! second to a minute, and at once when it connects. What a target refuses for good becomes a dead letter, which a
 //! person sees and can send again.
 
-use handover_core::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::codec::{Bytes, Extensions};
 use handover_core::{Code, HospitalId, Timestamp, TransferId, cbor_enum, cbor_map};
 use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
@@ -112,12 +112,12 @@ pub(crate) fn push(
     rows::put_pieces(txn, &keys.space(CONTENT).u64(number), content)
 }
 
-fn decode(key: &[u8], value: &[u8]) -> Result<Waiting, DecodeError> {
+fn decode(key: &[u8], value: &[u8]) -> Result<Waiting, StoreError> {
     let number = key
         .last_chunk::<8>()
         .map(|bytes| u64::from_be_bytes(*bytes))
-        .ok_or_else(|| DecodeError::value("a parcel without a number"))?;
-    Ok(Waiting { number, label: codec::decode(value, MAX_MESSAGE_BYTES)? })
+        .ok_or_else(|| rows::damaged("a parcel's number"))?;
+    Ok(Waiting { number, label: rows::read(value)? })
 }
 
 async fn page(

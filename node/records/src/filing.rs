@@ -130,7 +130,8 @@ impl Records {
     }
 
     fn id_of(&self, record: &NewRecord) -> RecordId {
-        let origin = record.origin.hospital().map(handover_core::HospitalId::as_str);
+        let origin = record.origin.identity();
+        let origin = origin.as_deref();
         self.vault.record_id(&record.patient, origin, &record.resource_type, &record.resource_id)
     }
 

@@ -159,6 +159,17 @@ impl Origin {
             Self::Received { origin, .. } => Some(origin),
         }
     }
+
+    /// Whose word the record stands on: a copy that came by way of another hospital is a record of its own, so that
+    /// no relay replaces what came from the origin itself. Absent: this hospital's.
+    pub(crate) fn identity(&self) -> Option<String> {
+        match self {
+            Self::Local => None,
+            Self::Received { source, origin, .. } if source == origin => Some(origin.to_string()),
+            // No identifier holds a slash.
+            Self::Received { source, origin, .. } => Some(format!("{source}/{origin}")),
+        }
+    }
 }
 
 /// Sealed content as it lies: what a transfer sends, and what it leaves to be filed.

@@ -9,8 +9,8 @@ use crate::artefact::patient::{
     Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use crate::artefact::transfer::{
-    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal,
-    RevocationConfirmed, TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PACKAGE_MAX_CONTENTS, PACKAGE_MAX_RECORDS, PackageHeader,
+    Payer, Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId, PatientRef};
@@ -215,6 +215,8 @@ pub fn header(
         && header.attempt >= 1;
     ensure(same, Code::PackageMismatch)?;
     consent_in_time(consent, header.issued)?;
+    let is_bounded = header.records <= PACKAGE_MAX_RECORDS && header.contents.len() <= PACKAGE_MAX_CONTENTS;
+    ensure(is_bounded, Code::TooLarge)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
     // A hospital pays what it accepted; its acceptance is no artefact of this version.
     ensure(header.payer == Payer::Patient, Code::CapExceeded)?;

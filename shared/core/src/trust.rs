@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::artefact::federation::{
-    Authority, AuthorityCertificate, Directory, EndpointCertificate, FeeSchedule, HospitalCertificate,
-    HospitalProfile, Order, Status, StatusOrder,
+    Authority, AuthorityCertificate, DIRECTORY_LIFE_MS, Directory, EndpointCertificate, FeeSchedule,
+    HospitalCertificate, HospitalProfile, Order, Status, StatusOrder,
 };
+use crate::artefact::patient::CLOCK_SKEW_MS;
 use crate::artefact::{ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, Party, SigningPublic};
@@ -122,7 +123,7 @@ pub fn two_operators<T: Order>(
 }
 
 fn in_time(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Result<(), TrustError> {
-    if now.plus_ms(crate::artefact::patient::CLOCK_SKEW_MS) < not_before || now >= not_after {
+    if now.plus_ms(CLOCK_SKEW_MS) < not_before || now >= not_after {
         return Err(TrustError::Expired);
     }
     Ok(())
@@ -152,6 +153,12 @@ impl Federation {
             .find(|index| index.key.thumbprint() == *claimed.kid())
             .ok_or(TrustError::UnknownSigner)?;
         let directory = claimed.verify(&index.key, verifier)?;
+        let life_ms = directory.expires.since_ms(directory.issued);
+        if life_ms > DIRECTORY_LIFE_MS || directory.issued > now.plus_ms(CLOCK_SKEW_MS) {
+            return Err(TrustError::Mismatch(
+                "the directory claims to hold longer than it may, or is from the future",
+            ));
+        }
         let operators = directory
             .operators
             .iter()
@@ -252,6 +259,12 @@ impl Federation {
     ) -> Result<Verified<T>, Code> {
         let key = self.member(hospital)?.certificate.key;
         signed.verify(&key, verifier).map_err(|fault| fault.code())
+    }
+
+    /// Every fee schedule.
+    #[must_use]
+    pub fn schedules(&self) -> &[FeeSchedule] {
+        &self.schedules
     }
 
     /// The fee schedule of a jurisdiction at a time: its own newest, else the newest for all.

@@ -7,12 +7,15 @@ use handover_core::id::SigningPublic;
 use handover_core::{Code, Party};
 use libp2p::PeerId;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId};
+use libp2p::swarm::ConnectionId;
 
 use crate::client::{Outgoing, Presented};
 
 /// A peer's hellos that are looked at within [`HELLO_WINDOW`]: each costs signature checks.
 const MAX_HELLOS: u8 = 30;
 const HELLO_WINDOW: Duration = Duration::from_secs(10);
+/// Connections that began within this may have been dialled by both sides at once; longer than any round trip.
+const SIMULTANEOUS: Duration = Duration::from_secs(1);
 
 /// What this process holds of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(crate) enum Standing {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) key: SigningPublic,
+    /// Its connections, since when.
+    connections: HashMap<ConnectionId, Instant>,
     pub(crate) standing: Standing,
     /// What the peer presented last.
     pub(crate) hello: Option<Vec<u8>>,
@@ -50,6 +55,7 @@ impl Peer {
     pub(crate) fn new(key: SigningPublic, now: Instant) -> Self {
         Self {
             key,
+            connections: HashMap::new(),
             standing: Standing::Unknown,
             hello: None,
             hellos: 0,
@@ -61,6 +67,28 @@ impl Peer {
             outbound: 0,
             waiting: VecDeque::new(),
         }
+    }
+
+    /// Notes a connection; which older ones it shows to be dead.
+    ///
+    /// No process dials a peer that it is connected with, so one that dials is a new process with the same key, or
+    /// has lost the old connections. Only connections that both began at one time do not tell: both sides would
+    /// close the other's.
+    pub(crate) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        dialled_by_peer: bool,
+        now: Instant,
+    ) -> Vec<ConnectionId> {
+        let is_dead = |since: &Instant| dialled_by_peer && now.duration_since(*since) > SIMULTANEOUS;
+        let dead = self.connections.iter().filter(|(_, since)| is_dead(since)).map(|(id, _)| *id).collect();
+        self.connections.insert(connection, now);
+        dead
+    }
+
+    /// Forgets a connection that is closed.
+    pub(crate) fn closed(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
     }
 
     /// Takes what the peer presents; false if it presents too often to be looked at.
@@ -209,6 +237,19 @@ mod tests {
         assert!(!peer.take_hello(vec![2], now));
         assert_eq!(peer.hello, Some(vec![1]));
         assert!(peer.take_hello(vec![2], now + HELLO_WINDOW));
+    }
+
+    #[test]
+    fn a_peer_that_dials_again_has_lost_its_old_connections() {
+        let mut peer = peer();
+        let begun = peer.hellos_since;
+        let later = begun + 2 * SIMULTANEOUS;
+        let [old, crossed, own, new] = [1, 2, 3, 4].map(ConnectionId::new_unchecked);
+        assert!(peer.connected(old, false, begun).is_empty());
+        assert!(peer.connected(crossed, true, begun + SIMULTANEOUS).is_empty());
+        peer.closed(crossed);
+        assert!(peer.connected(own, false, later).is_empty());
+        assert_eq!(peer.connected(new, true, later), [old]);
     }
 
     #[test]

@@ -148,10 +148,15 @@ impl Loop {
             })) => {
                 self.swarm.close_connection(connection);
             }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
-                self.on_connected(peer_id, connection_id);
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, endpoint.is_listener());
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => self.on_disconnected(peer_id),
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.closed(connection_id);
+                }
+            }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), connection_id, error } => {
                 self.on_dial_failed(peer, connection_id, &error);
             }
@@ -211,14 +216,18 @@ impl Loop {
         }
     }
 
-    fn on_connected(&mut self, id: PeerId, connection: ConnectionId) {
+    fn on_connected(&mut self, id: PeerId, connection: ConnectionId, dialled_by_peer: bool) {
         if self.dials.by_peer.get(&id).is_some_and(|dial| dial.connection == connection) {
             self.dials.by_peer.remove(&id);
         }
         self.unsettled = true;
-        if self.peers.get(&id).is_some() {
+        let now = Instant::now().into_std();
+        if let Some(peer) = self.peers.get_mut(&id) {
             // It may be another process with the same key: the one before was killed, and its connection is not
             // known to be dead yet. It has never seen this process's hello.
+            for dead in peer.connected(connection, dialled_by_peer, now) {
+                self.swarm.close_connection(dead);
+            }
             self.present(id, false);
             return;
         }
@@ -227,7 +236,9 @@ impl Loop {
             self.disconnect(id);
             return;
         };
-        self.peers.insert(id, Peer::new(key, Instant::now().into_std()));
+        let mut peer = Peer::new(key, now);
+        peer.connected(connection, dialled_by_peer, now);
+        self.peers.insert(id, peer);
         self.present(id, true);
     }
 

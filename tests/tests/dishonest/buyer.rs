@@ -26,7 +26,7 @@ struct Quoted {
     body: QuoteBody,
 }
 
-pub fn all(stage: &mut Stage) -> Result<()> {
+pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let before = stage.witness()?;
     asks(stage)?;
     stage.untouched_since(&before)?;
@@ -60,9 +60,11 @@ fn asks(stage: &Stage) -> Result<()> {
         request.destination = riverside.clone();
         sign(request)
     })?;
-    both("a request by a key that nobody knows", Code::WrongSigner, {
-        Verified::sign(honest.clone(), stranger()).envelope()
-    })?;
+    both(
+        "a request by a key that nobody knows",
+        Code::WrongSigner,
+        Verified::sign(honest.clone(), stranger()).envelope(),
+    )?;
     both("a request whose signature fails", Code::BadSignature, &unsigned(&sign(honest.clone())))?;
     let with_ask = |ask: Vec<u8>| {
         let mut request = honest.clone();
@@ -103,11 +105,7 @@ fn asks(stage: &Stage) -> Result<()> {
     both("an ask from the future", Code::AskExpired, &change(&|ask| ask.issued = now().plus_ms(HOUR_MS)))?;
     both("an ask for ever", Code::AskExpired, &change(&|ask| ask.expires = now().plus_ms(100 * DAY_MS)))?;
     both("an ask whose signature fails", Code::BadSignature, &with_ask(unsigned(ask.envelope())))?;
-    both(
-        "an ask that the rogue signed itself",
-        Code::WrongSigner,
-        &with_ask({ Verified::sign((*ask).clone(), own).envelope().to_vec() }),
-    )?;
+    both("an ask that the rogue signed itself", Code::WrongSigner, &with_ask(altered(&ask, own, |_| {})))?;
     let question = ada.signed(ada.question(Some(rogue.id())));
     both("an inbox question as an ask", Code::AskMismatch, &with_ask(question.envelope().to_vec()))
 }

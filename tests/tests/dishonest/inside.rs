@@ -211,7 +211,7 @@ const LIES: &[Lie] = &[
     },
 ];
 
-pub fn all(stage: &mut Stage) -> Result<()> {
+pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let filed = stage.records_of_pat()?;
     for lie in LIES {
         told(stage, lie).with_context(|| lie.what)?;

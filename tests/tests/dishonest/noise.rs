@@ -11,7 +11,7 @@ use handover_tests::rogue::{Rogue, parcel};
 
 use super::stage::{Stage, hospital, refused};
 
-pub fn all(stage: &mut Stage) -> Result<()> {
+pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (lakeside, riverside) = Stage::victims();
     let before = stage.witness()?;
     let rogue = &stage.rogue;

@@ -17,7 +17,7 @@ use super::stage::{LAKESIDE, RIVERSIDE, Stage, refused, unsigned};
 /// Codes that are guessed.
 const GUESSES: u32 = 8;
 
-pub fn all(stage: &mut Stage) -> Result<()> {
+pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (_, riverside) = Stage::victims();
     let node = endpoint(&stage.world, RIVERSIDE)?;
     let eve = Person::new(666, "eve-1");

@@ -10,7 +10,7 @@ use handover_tests::rogue::person::endpoint;
 
 use super::stage::{RIVERSIDE, Stage, refused};
 
-pub fn all(stage: &mut Stage) -> Result<()> {
+pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (lakeside, riverside) = Stage::victims();
     // One transfer it asked for, one it is to send.
     let ask = stage.ada.signed(stage.ada.asking(&lakeside, stage.rogue.id()));

@@ -22,7 +22,7 @@ fn stranger() -> &'static handover_seal::SigningKey {
     &fixture::World::shared().stranger
 }
 
-pub fn all(stage: &mut Stage) -> Result<()> {
+pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (_, mut sale) = stage.rogue.requested(&stage.world, &stage.pat, RIVERSIDE)?;
     quotes(stage, &sale)?;
     stage.rogue.agree(&stage.world, &stage.pat, &mut sale)?;

@@ -16,9 +16,9 @@ use handover_tests::rogue::person::Person;
 use serde_json::{Value, json};
 
 /// Has the records.
-pub const LAKESIDE: &str = "lakeside";
+pub(crate) const LAKESIDE: &str = "lakeside";
 /// Gets them.
-pub const RIVERSIDE: &str = "riverside";
+pub(crate) const RIVERSIDE: &str = "riverside";
 /// Who is local to Riverside only: the rogue says that it has their records.
 const PAT: &str = "pat-1";
 
@@ -76,24 +76,24 @@ const HONEST: &str = r#"
 "#;
 
 /// The stage. Processes end when it is dropped.
-pub struct Stage {
+pub(crate) struct Stage {
     /// Not yet a member at first.
-    pub rogue: Rogue,
+    pub(crate) rogue: Rogue,
     /// Linked at Lakeside, where her records are.
-    pub ada: Person,
+    pub(crate) ada: Person,
     /// Linked at Riverside, where he has none.
-    pub pat: Person,
-    pub world: World,
-    pub programs: Programs,
+    pub(crate) pat: Person,
+    pub(crate) world: World,
+    pub(crate) programs: Programs,
     honest_moves: u64,
 }
 
 /// What the victims have: transfers at both, Pat's records, the books.
-pub struct Witness(Vec<Value>);
+pub(crate) struct Witness(Vec<Value>);
 
 impl Stage {
     /// A real index, two real hospitals, two patients, and a rogue that nobody knows.
-    pub fn set() -> Result<Self> {
+    pub(crate) fn set() -> Result<Self> {
         let programs = Programs::shared()?.clone();
         let world = World::start(&programs, &Options::of(&[LAKESIDE, RIVERSIDE]))?;
         let keys = &fixture::World::shared().hillcrest;
@@ -113,13 +113,13 @@ impl Stage {
     }
 
     /// Data and logs stay for whoever looks for the reason of a failure.
-    pub fn keep(self) {
+    pub(crate) fn keep(self) {
         println!("left for you: {}", self.world.folder().display());
         self.world.leave_folder();
     }
 
     /// An honest transfer between the two, from import to comparison.
-    pub fn honest(&mut self) -> Result<()> {
+    pub(crate) fn honest(&mut self) -> Result<()> {
         self.honest_moves += 1;
         let text = HONEST.replace("SEED", &(9_000 + self.honest_moves).to_string());
         let story = story::parse(&text, "honest.toml".as_ref())?;
@@ -129,7 +129,7 @@ impl Stage {
     }
 
     /// Everything stored is whole.
-    pub fn sound(&self) -> Result<()> {
+    pub(crate) fn sound(&self) -> Result<()> {
         for hospital in [LAKESIDE, RIVERSIDE] {
             let checked = self.world.node(hospital, &["check"])?.json()?;
             ensure!(checked["whole"] == true, "{hospital} is damaged: {checked}");
@@ -138,7 +138,7 @@ impl Stage {
     }
 
     /// What the victims have now.
-    pub fn witness(&self) -> Result<Witness> {
+    pub(crate) fn witness(&self) -> Result<Witness> {
         let transfers = |hospital: &str| -> Result<Value> {
             let mut listed = self.world.node(hospital, &["transfer", "list"])?.json()?;
             for transfer in listed["transfers"].as_array_mut().into_iter().flatten() {
@@ -152,7 +152,7 @@ impl Stage {
     }
 
     /// Nothing has changed since.
-    pub fn untouched_since(&self, before: &Witness) -> Result<()> {
+    pub(crate) fn untouched_since(&self, before: &Witness) -> Result<()> {
         let now = self.witness()?;
         for (was, is) in before.0.iter().zip(&now.0) {
             ensure!(was == is, "something changed\n  was: {was}\n  is:  {is}");
@@ -161,18 +161,24 @@ impl Stage {
     }
 
     /// What Riverside has of Pat.
-    pub fn records_of_pat(&self) -> Result<Value> {
+    pub(crate) fn records_of_pat(&self) -> Result<Value> {
         self.world.node(RIVERSIDE, &["records", "list", "--patient", PAT])?.json()
     }
 
     /// Where a transfer stands at a hospital: its state, and its reason if it has one.
-    pub fn state(&self, hospital: &str, transfer: TransferId) -> Result<String> {
+    pub(crate) fn state(&self, hospital: &str, transfer: TransferId) -> Result<String> {
         let shown = self.world.node(hospital, &["transfer", "show", &transfer.to_string()])?.json()?;
         Ok(state_of(&shown))
     }
 
     /// Waits until a transfer has come to a state, or to its end.
-    pub fn comes_to(&self, hospital: &str, transfer: TransferId, phase: &str, wanted: &str) -> Result<()> {
+    pub(crate) fn comes_to(
+        &self,
+        hospital: &str,
+        transfer: TransferId,
+        phase: &str,
+        wanted: &str,
+    ) -> Result<()> {
         let id = transfer.to_string();
         let args = ["transfer", "show", &id, "--wait", "30", "--until", phase];
         let answer = self.world.node(hospital, &args)?;
@@ -182,12 +188,12 @@ impl Stage {
     }
 
     /// The rogue's mates, as identifiers.
-    pub fn victims() -> (HospitalId, HospitalId) {
+    pub(crate) fn victims() -> (HospitalId, HospitalId) {
         (hospital(LAKESIDE), hospital(RIVERSIDE))
     }
 }
 
-pub fn hospital(id: &str) -> HospitalId {
+pub(crate) fn hospital(id: &str) -> HospitalId {
     id.parse().expect("a hospital's identifier")
 }
 
@@ -198,7 +204,7 @@ fn state_of(shown: &Value) -> String {
 }
 
 /// An attempt has to be refused with this code, and a second time the same.
-pub fn refused<T: Debug>(what: &str, code: Code, attempt: impl Fn() -> Result<T, Code>) -> Result<()> {
+pub(crate) fn refused<T: Debug>(what: &str, code: Code, attempt: impl Fn() -> Result<T, Code>) -> Result<()> {
     for time in ["", ", again"] {
         match attempt() {
             Err(came) if came == code => {}
@@ -209,7 +215,7 @@ pub fn refused<T: Debug>(what: &str, code: Code, attempt: impl Fn() -> Result<T,
 }
 
 /// An attempt has to be taken, and a second time the same.
-pub fn taken<T: Debug>(what: &str, attempt: impl Fn() -> Result<T, Code>) -> Result<()> {
+pub(crate) fn taken<T: Debug>(what: &str, attempt: impl Fn() -> Result<T, Code>) -> Result<()> {
     for time in ["", ", again"] {
         if let Err(code) = attempt() {
             bail!("{what}{time}: expected yes, came {code}");
@@ -219,7 +225,7 @@ pub fn taken<T: Debug>(what: &str, attempt: impl Fn() -> Result<T, Code>) -> Res
 }
 
 /// An envelope whose signature fails.
-pub fn unsigned(envelope: &[u8]) -> Vec<u8> {
+pub(crate) fn unsigned(envelope: &[u8]) -> Vec<u8> {
     let mut other = envelope.to_vec();
     if let Some(last) = other.last_mut() {
         *last ^= 1;

@@ -7,7 +7,7 @@ use handover_net::Presented;
 
 use super::stage::{Stage, refused};
 
-pub fn all(stage: &mut Stage) -> Result<()> {
+pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let before = stage.witness()?;
     let (lakeside, riverside) = Stage::victims();
     let rogue = &stage.rogue;

@@ -1,18 +1,17 @@
 //! The destination opens a package with both shares, checks all of it, files it by department with its provenance,
 //! and signs the receipt.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::sync::Arc;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
-use handover_core::artefact::transfer::{ContentRef, KeyRelease, PackageHeader, Receipt};
+use handover_core::artefact::transfer::{KeyRelease, PackageHeader, Quote, Receipt};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
-use handover_core::rules::Context;
-use handover_core::{Code, ContentRoot, Digest};
-use handover_dossier::{Dossier, DossierError, Row};
+use handover_core::rules::{self, Context};
+use handover_core::{Code, ContentRoot};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{
     Action, BATCH_MAX_RECORDS, BlobRef, Departments, GrantRequest, LocalPatient, NewContent, NewRecord,
     Origin, Permit, Purpose, Subject,
@@ -21,16 +20,16 @@ use handover_seal::shares::{Binding, SealedShares, open_grant_key};
 use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, SealingKey, Secret32};
 
-use super::quote::recomputed_fee;
+use super::check::{Agreed, check};
 use crate::context::{From, Inner};
-use crate::manifest::{Head, ManifestRecord, RecordTree, expect_end, read_frame};
+use crate::manifest::{Head, ManifestRecord, read_frame};
 use crate::{ExchangeError, bodies, provenance, secrets};
 
 /// Everything that opening stands on.
 struct Released {
     header: Verified<PackageHeader>,
     consent: Verified<Consent>,
-    quote: Digest,
+    quote: Verified<Quote>,
     keys: Verified<KeyRelease>,
     share: Verified<ShareRelease>,
     request_key: SealingKey,
@@ -45,7 +44,8 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
         let path = inner.parts.blobs.local_path(released.header.manifest.root);
         Ok(OpenReader::new(BufReader::new(File::open(path)?), &cek))
     };
-    let head = tokio::task::block_in_place(|| verify(&released, open()?))?;
+    let agreed = Agreed { header: &released.header, consent: &released.consent, quote: &released.quote };
+    let head = tokio::task::block_in_place(|| check(inner, &agreed, open()?))?;
     let (permit, patient) = permit(inner, row).await?;
     file_records(inner, row, &permit, &patient, open()?).await?;
     finish(inner, row, &released, head).await
@@ -53,6 +53,7 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
 
 async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
+    let now = inner.now();
     Ok(inner
         .parts
         .store
@@ -60,12 +61,18 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeErr
             let context = Context { federation: &federation, verifier: &Ed25519 };
             let request_key = secrets::request_key(txn, &keys, transfer)?.ok_or(Code::CannotOpen)?;
             let mut dossier = Dossier::of(txn, &keys, transfer);
+            if dossier.get(Kind::ShareRelease)?.is_none() {
+                if dossier.get(Kind::Revocation)?.is_some() {
+                    return Err(Code::ConsentRevoked.into());
+                }
+                // The patient may release until the consent ends.
+                rules::consent_in_time(&*dossier.consent(context)?, now)?;
+            }
             Ok(Released {
                 header: dossier.header(context)?,
                 consent: dossier.consent(context)?,
-                quote: dossier.agreed_quote(context)?.hash(),
+                quote: dossier.agreed_quote(context)?,
                 keys: dossier.key_release(context)?,
-                // The patient may release later: until then this is evidence that is missing.
                 share: dossier.share_release(context)?,
                 request_key,
             })
@@ -94,56 +101,6 @@ fn content_key(inner: &Arc<Inner>, released: &Released) -> Result<Secret32, Exch
     let secrets = shares.content_secrets(&binding)?;
     secrets.check(header.commitment.as_bytes())?;
     Ok(secrets.cek)
-}
-
-/// Reads the whole manifest once before anything of it is filed.
-fn verify(released: &Released, mut manifest: Manifest) -> Result<Head, ExchangeError> {
-    let header = &released.header;
-    let head: Head = read_frame(&mut manifest)?;
-    let is_this = head.transfer == header.transfer
-        && head.attempt == header.attempt
-        && head.source == header.source
-        && head.destination == header.destination
-        && head.consent == header.consent
-        && head.quote == released.quote
-        && head.records == header.records;
-    if !is_this {
-        return Err(Code::PackageMismatch.into());
-    }
-    if recomputed_fee(&head.body)? != header.fee || head.body.fee != header.fee {
-        return Err(Code::QuoteMismatch.into());
-    }
-    let mut listed = header.contents.iter();
-    let mut leaves = RecordTree::new();
-    let mut departments: BTreeMap<_, u64> = BTreeMap::new();
-    for _ in 0..head.records {
-        let record: ManifestRecord = read_frame(&mut manifest)?;
-        check_content(&record, &mut listed)?;
-        *departments.entry(record.department.clone()).or_default() += 1;
-        leaves.push(&record.leaf());
-    }
-    expect_end(&mut manifest)?;
-    let quoted: BTreeMap<_, u64> =
-        head.body.departments.iter().map(|it| (it.department.clone(), it.records)).collect();
-    if leaves.root() != header.record_root || listed.next().is_some() || departments != quoted {
-        return Err(Code::PackageMismatch.into());
-    }
-    Ok(head)
-}
-
-/// A record's content is inside, or the next one that the header lists.
-fn check_content<'h>(
-    record: &ManifestRecord,
-    listed: &mut impl Iterator<Item = &'h ContentRef>,
-) -> Result<(), Code> {
-    match (&record.content, &record.sealed) {
-        (Some(_), None) => Ok(()),
-        (None, Some(sealed)) => match listed.next() {
-            Some(next) if next.root == sealed.root && next.length == sealed.length => Ok(()),
-            _ => Err(Code::PackageMismatch),
-        },
-        _ => Err(Code::PackageDamaged),
-    }
 }
 
 async fn permit(inner: &Arc<Inner>, row: &Row) -> Result<(Permit, LocalPatient), ExchangeError> {
@@ -240,6 +197,5 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
         })
         .await?;
     inner.wake(&taken);
-    inner.parts.blobs.delete(header.manifest.root).await?;
     Ok(())
 }

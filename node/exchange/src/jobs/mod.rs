@@ -2,6 +2,7 @@
 //! from what is stored, it goes on after any stop.
 
 mod bridge;
+mod check;
 mod file;
 mod quote;
 mod receive;
@@ -24,14 +25,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::ExchangeError;
 use crate::context::Inner;
+use crate::leftovers;
 
 pub(crate) use receive::receive;
 
-/// Transfers worked on at once.
-const AT_ONCE: usize = 4;
+/// Transfers worked on at once here, and packages sent at once: a slow peer holds up neither work nor other peers.
+const WORK_AT_ONCE: usize = 4;
+const SENDS_AT_ONCE: usize = 16;
 /// Transfers looked at in one page.
 const PAGE: usize = 200;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -87,11 +91,16 @@ struct Pause {
 
 /// Runs until shut down.
 pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let (working, sending) =
+        (Arc::new(Semaphore::new(WORK_AT_ONCE)), Arc::new(Semaphore::new(SENDS_AT_ONCE)));
     let mut pauses: BTreeMap<TransferId, Pause> = BTreeMap::new();
     let mut running: BTreeSet<TransferId> = BTreeSet::new();
     let mut tasks: JoinSet<(Row, bool)> = JoinSet::new();
     loop {
+        let Inner { parts, .. } = &*inner;
+        if let Err(fault) = leftovers::sweep(&parts.store, &parts.blobs, &parts.incoming).await {
+            tracing::error!(code = %fault.code(), "leftovers cannot be removed");
+        }
         match active(&inner).await {
             Ok(rows) => {
                 for row in rows {
@@ -102,11 +111,14 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
                     if paused || !running.insert(row.transfer) {
                         continue;
                     }
-                    let (inner, net, places) = (Arc::clone(&inner), net.clone(), Arc::clone(&places));
+                    let places = if job == Job::Send { &sending } else { &working };
+                    let (inner, net, places) = (Arc::clone(&inner), net.clone(), Arc::clone(places));
                     tasks.spawn(async move {
                         let _place = places.acquire_owned().await;
-                        let is_done = work(&inner, &net, &row, job).await;
-                        (row, is_done)
+                        let seen = row.clone();
+                        // In a task of its own: one that panics leaves its transfer to be tried again.
+                        let task = tokio::spawn(async move { work(&inner, &net, &row, job).await });
+                        (seen, AbortOnDropHandle::new(task).await.unwrap_or(false))
                     });
                 }
             }
@@ -170,6 +182,10 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> bool {
     }
     tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step cannot be done");
     if let Err(fault) = inner.refuse(row.transfer, job.step(), code).await {
+        // It may have ended while this was under way.
+        if inner.row(row.transfer).await.is_ok_and(|row| row.state.phase.is_final()) {
+            return true;
+        }
         tracing::error!(transfer = %row.transfer, code = %fault.code(), "the refusal could not be stored");
         return false;
     }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{FeeBasis, FeeSchedule};
 use handover_core::artefact::patient::Scope;
-use handover_core::artefact::transfer::{DepartmentCount, Payer, QUOTE_LIFE_MS, Quote, QuoteBody, QuoteLine};
+use handover_core::artefact::transfer::{
+    CARRIED_MAX_BYTES, DepartmentCount, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
+    QuoteLine,
+};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{Context, RequestEvidence};
-use handover_core::{Amount, Code, Digest, Random};
+use handover_core::{Amount, Code, Currency, Digest, Random};
 use handover_dossier::{Dossier, DossierError, Row};
 use handover_ingest::charges::Assessor;
 use handover_ingest::exact::{self, ExactAmount};
@@ -41,6 +44,9 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
         everything.iter().filter(|record| scope.contains(&record.department, record.date)).cloned().collect();
     if records.is_empty() {
         return Err(Code::NothingInScope.into());
+    }
+    if records.len() as u64 > PACKAGE_MAX_RECORDS {
+        return Err(Code::TooLarge.into());
     }
     let body = price(inner, &permit, &everything, &records, scope).await?;
     let quote = sign(inner, &on, &body, None)?;
@@ -87,7 +93,7 @@ pub(super) async fn snapshot(
 
 /// Counts and prices `records`. Prices can stand in Claims outside the scope, so everything is read for them; only
 /// tests inside are charged.
-pub(super) async fn price(
+async fn price(
     inner: &Arc<Inner>,
     permit: &Permit,
     everything: &[RecordVersionRef],
@@ -113,7 +119,7 @@ pub(super) async fn price(
         FeeBasis::AllTests => everything,
     }
     .iter()
-    .map(|record| format!("{}/{}", record.resource_type, record.resource_id))
+    .filter_map(test_reference)
     .collect();
     let currency = assessment.currency.unwrap_or(inner.parts.currency);
     let lines: Vec<QuoteLine> = assessment
@@ -130,6 +136,43 @@ pub(super) async fn price(
             extensions: Extensions::default(),
         })
         .collect();
+    compose(records, scope, lines, schedule.patient_rate_bps(), currency)
+}
+
+fn schedule(inner: &Arc<Inner>) -> Result<FeeSchedule, ExchangeError> {
+    let federation = inner.federation()?;
+    let jurisdiction = federation.member(inner.own())?.profile.jurisdiction.clone();
+    Ok(federation.schedule(&jurisdiction, inner.now()).ok_or(Code::DirectoryExpired)?.clone())
+}
+
+/// How a record of this hospital stands in a quote's line; what others sent is no test done here.
+fn test_reference(record: &RecordVersionRef) -> Option<String> {
+    (record.origin == Origin::Local).then(|| format!("{}/{}", record.resource_type, record.resource_id))
+}
+
+/// What a quote's body says of less than it was about: its own lines and prices, so that nothing that was imported
+/// meanwhile changes what was consented to.
+pub(super) fn narrowed(
+    inner: &Arc<Inner>,
+    body: &QuoteBody,
+    records: &[RecordVersionRef],
+    scope: Scope,
+) -> Result<QuoteBody, ExchangeError> {
+    let chosen: BTreeSet<String> = records.iter().filter_map(test_reference).collect();
+    let keeps_all = schedule(inner)?.basis == FeeBasis::AllTests;
+    let lines: Vec<QuoteLine> =
+        body.lines.iter().filter(|line| keeps_all || chosen.contains(&line.record)).cloned().collect();
+    compose(records, scope, lines, body.rate_bps, body.fee.currency())
+}
+
+/// A body from records and priced lines.
+fn compose(
+    records: &[RecordVersionRef],
+    scope: Scope,
+    lines: Vec<QuoteLine>,
+    rate_bps: u32,
+    currency: Currency,
+) -> Result<QuoteBody, ExchangeError> {
     let (basis, unpriced) = sum(&lines)?;
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
     for record in records {
@@ -150,19 +193,13 @@ pub(super) async fn price(
         lines,
         unpriced,
         basis: basis.to_decimal_string(currency),
-        rate_bps: schedule.rate_bps,
-        fee: exact::fee(basis, schedule.rate_bps, currency).map_err(|_| Code::Internal)?,
+        rate_bps,
+        fee: exact::fee(basis, rate_bps, currency).map_err(|_| Code::Internal)?,
         payer: Payer::Patient,
         versions: selection::versions_hash(records),
         salt: OsRandom.array(),
         extensions: Extensions::default(),
     })
-}
-
-fn schedule(inner: &Arc<Inner>) -> Result<FeeSchedule, ExchangeError> {
-    let federation = inner.federation()?;
-    let jurisdiction = federation.member(inner.own())?.profile.jurisdiction.clone();
-    Ok(federation.schedule(&jurisdiction, inner.now()).ok_or(Code::DirectoryExpired)?.clone())
 }
 
 /// The exact sum of the lines' prices, and how many have none.
@@ -217,7 +254,11 @@ pub(super) fn sign(
         expires: now.plus_ms(QUOTE_LIFE_MS),
         extensions: Extensions::default(),
     };
-    Ok(Verified::sign(quote, &inner.parts.identity.signing))
+    let quote = Verified::sign(quote, &inner.parts.identity.signing);
+    if quote.envelope().len() > CARRIED_MAX_BYTES {
+        return Err(Code::TooLarge.into());
+    }
+    Ok(quote)
 }
 
 /// Keeps quote, body and selection in one transaction.

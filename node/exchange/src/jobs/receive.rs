@@ -22,10 +22,11 @@ use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
 use crate::ExchangeError;
 use crate::context::{From, Inner};
+use crate::leftovers;
 
 const OFFER_LIMIT: Duration = Duration::from_secs(60);
-/// Contents in one package; a larger study is one content of many images.
-const PARTS_MAX: usize = 100_000;
+/// Packages that one hospital may have on their way in at once.
+const FROM_ONE_MAX: usize = 8;
 
 /// Takes one package stream to its end.
 pub(crate) async fn receive(inner: Arc<Inner>, from: Party, mut stream: PackageStream) {
@@ -52,7 +53,7 @@ async fn receive_stream(
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
         let header = take_offer(inner, from, offer).await?;
-        Ok((Alone::with(inner, header.transfer)?, header))
+        Ok((Alone::with(inner, from, header.transfer)?, header))
     };
     let (_alone, header) = match begun.await {
         Ok(begun) => begun,
@@ -89,13 +90,14 @@ struct Alone {
 }
 
 impl Alone {
-    fn with(inner: &Arc<Inner>, transfer: TransferId) -> Result<Self, Code> {
+    fn with(inner: &Arc<Inner>, from: &Party, transfer: TransferId) -> Result<Self, Code> {
         let mut receiving = inner.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-        if receiving.insert(transfer) {
-            Ok(Self { inner: Arc::clone(inner), transfer })
-        } else {
-            Err(Code::Busy)
+        let from_one = receiving.values().filter(|other| *other == from).count();
+        if from_one >= FROM_ONE_MAX || receiving.contains_key(&transfer) {
+            return Err(Code::Busy);
         }
+        receiving.insert(transfer, from.clone());
+        Ok(Self { inner: Arc::clone(inner), transfer })
     }
 }
 
@@ -122,9 +124,7 @@ async fn take_offer(
         inner.take(content.0, From::Network).await?;
     }
     let header = header(inner, transfer).await?;
-    if header.contents.len() > PARTS_MAX {
-        return Err(Code::TooLarge.into());
-    }
+    leftovers::note(&inner.parts.store, transfer, header.manifest.root).await?;
     Ok(header)
 }
 
@@ -144,6 +144,8 @@ async fn header(inner: &Arc<Inner>, transfer: TransferId) -> Result<Verified<Pac
 struct Place {
     path: PathBuf,
     groups: u64,
+    /// It is among the blobs already.
+    is_whole: bool,
 }
 
 impl Place {
@@ -155,13 +157,13 @@ impl Place {
     ) -> Result<Self, ExchangeError> {
         let path = folder.join(format!("{number}.part"));
         if inner.parts.blobs.len(part.root).await? == Some(part.length) {
-            return Ok(Self { path, groups: tree::groups(part.length) });
+            return Ok(Self { path, groups: tree::groups(part.length), is_whole: true });
         }
         let held_bytes = std::fs::metadata(&path).map_or(0, |meta| meta.len());
         // The last group counts only when all are there, so a whole file is received from its last group on again.
         let groups =
             tree::groups_held(held_bytes, part.length).min(tree::groups(part.length).saturating_sub(1));
-        Ok(Self { path, groups })
+        Ok(Self { path, groups, is_whole: false })
     }
 }
 
@@ -171,7 +173,8 @@ async fn receive_part(
     part: &ContentRef,
     place: Place,
 ) -> Result<(), ExchangeError> {
-    if inner.parts.blobs.exists(part.root).await? {
+    // As it was said in `Have`: what lies here since then is received all the same, or the stream would be misread.
+    if place.is_whole {
         return Ok(());
     }
     let whole = tokio::task::block_in_place(|| receive_file(stream, part, &place))?;
@@ -187,13 +190,12 @@ fn receive_file(stream: &mut PackageStream, part: &ContentRef, place: &Place) ->
     let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&place.path)?;
     file.set_len(tree::group_offset(place.groups, part.length))?;
     file.seek(std::io::SeekFrom::End(0))?;
-    tree::receive(Bridge::new(stream), &part.root, part.length, place.groups, &mut file).map_err(
-        |fault| match fault {
+    tree::receive(Bridge::new(stream, part.length), &part.root, part.length, place.groups, &mut file)
+        .map_err(|fault| match fault {
             SealError::Io(fault) => ExchangeError::Io(fault),
             SealError::Damaged => Code::PackageDamaged.into(),
             other => other.into(),
-        },
-    )?;
+        })?;
     // What lay there from before a stop is believed only now.
     Ok(place.groups == 0 || tree::root(File::open(&place.path)?)? == (part.root, part.length))
 }

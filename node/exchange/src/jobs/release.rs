@@ -6,7 +6,7 @@ use handover_core::Code;
 use handover_core::artefact::Verified;
 use handover_core::artefact::transfer::KeyRelease;
 use handover_core::codec::Extensions;
-use handover_core::rules::Context;
+use handover_core::rules::{self, Context};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_seal::Ed25519;
 
@@ -18,6 +18,7 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
     let (federation, now) = (inner.federation()?, inner.now());
     federation.check_fresh(now)?;
     federation.active(&row.destination, now)?;
+    federation.active(&row.source, now)?;
     let taken = inner
         .parts
         .store
@@ -27,6 +28,7 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
             if dossier.get(Kind::Revocation)?.is_some() {
                 return Err(Code::ConsentRevoked.into());
             }
+            rules::consent_in_time(&*dossier.consent(context)?, now)?;
             let header = dossier.header(context)?;
             let (attempt, hash) = (header.attempt, header.hash());
             let shares = secrets::sealed_shares(txn, &keys, transfer)?.ok_or(Code::StoreDamaged)?;

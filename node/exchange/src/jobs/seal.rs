@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
-use handover_core::artefact::transfer::{ContentRef, PackageHeader, Quote, QuoteBody};
+use handover_core::artefact::transfer::{
+    CARRIED_MAX_BYTES, ContentRef, PACKAGE_MAX_CONTENTS, PackageHeader, Quote, QuoteBody,
+};
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::rules::{self, Context};
@@ -22,7 +24,7 @@ use handover_store::Spool;
 use super::quote;
 use crate::context::{From, Inner};
 use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
-use crate::{ExchangeError, bodies, secrets, selection};
+use crate::{ExchangeError, bodies, leftovers, secrets, selection};
 
 /// The first attempt; a transfer whose destination lost its disk has more.
 const FIRST_ATTEMPT: u32 = 1;
@@ -98,8 +100,13 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
         issued: inner.now(),
         extensions: Extensions::default(),
     };
+    let header = Verified::sign(header, &inner.parts.identity.signing);
+    if header.envelope().len() > CARRIED_MAX_BYTES || header.contents.len() > PACKAGE_MAX_CONTENTS {
+        return Err(Code::TooLarge.into());
+    }
+    leftovers::note(&inner.parts.store, row.transfer, package.manifest.root).await?;
     inner.parts.blobs.put(package.spool, package.manifest.root).await?;
-    spend(inner, row, Verified::sign(header, &inner.parts.identity.signing), sealed).await
+    spend(inner, row, header, sealed).await
 }
 
 /// Checks the consent and settles what it covers. One that narrows gets a final quote first.
@@ -116,7 +123,8 @@ async fn agree(inner: &Arc<Inner>, row: &Row, permit: &Permit) -> Result<Agreed,
     if !details.scope.is_within(&body.scope) {
         return Err(Code::ConsentMismatch.into());
     }
-    let (quoted, body, chosen) = narrow(inner, row, permit, &consent, details.scope, &chosen).await?;
+    let (quoted, body, chosen) =
+        narrow(inner, row, permit, &consent, (&body, details.scope), &chosen).await?;
     check_cap(&body, consent.fee_cap)?;
     Ok(Agreed { consent, quote: quoted, body, records: chosen })
 }
@@ -163,11 +171,9 @@ async fn narrow(
     row: &Row,
     permit: &Permit,
     consent: &Verified<Consent>,
-    scope: Scope,
+    (body, scope): (&QuoteBody, Scope),
     quoted: &[RecordRef],
 ) -> Result<(Verified<Quote>, QuoteBody, Vec<RecordRef>), ExchangeError> {
-    let patient = permit.patient().cloned().ok_or(Code::Internal)?;
-    let everything = quote::snapshot(inner, permit, &patient).await?;
     let mut records = Vec::new();
     for reference in quoted {
         let (record, _) = inner.parts.records.read(permit, inner.now(), *reference).await?;
@@ -178,7 +184,7 @@ async fn narrow(
     if records.is_empty() {
         return Err(Code::NothingInScope.into());
     }
-    let body = quote::price(inner, permit, &everything, &records, scope).await?;
+    let body = quote::narrowed(inner, body, &records, scope)?;
     let on = quote::request(inner, row).await?;
     let signed = quote::sign(inner, &on, &body, Some(consent.quote))?;
     let references: Vec<_> = records.iter().map(|record| record.reference).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use handover_core::artefact::transfer::ContentRef;
 use handover_core::codec::{Bytes, Extensions};
-use handover_core::rules::Context;
+use handover_core::rules::{self, Context};
 use handover_core::{Code, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::{Net, PackageStream};
@@ -27,7 +27,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
     let (offer, parts) = offer(inner, row.transfer).await?;
     let mut stream = net.open_package(&inner.route_to(&row.destination)?).await?;
-    wire::put(&mut stream, &offer).await?;
+    timeout(WORD_LIMIT, wire::put(&mut stream, &offer)).await.map_err(|_| Code::TimedOut)??;
     let have: Have = word(&mut stream).await?;
     if let Some(code) = have.problem {
         return Err(code.into());
@@ -52,13 +52,14 @@ async fn word<T: handover_core::codec::CborMap>(stream: &mut PackageStream) -> R
 }
 
 async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(Offer, Vec<ContentRef>), ExchangeError> {
-    let (keys, federation) = (inner.keys(), inner.federation()?);
+    let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
     Ok(inner
         .parts
         .store
         .read(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
             let mut dossier = Dossier::of(txn, &keys, transfer);
+            rules::consent_in_time(&*dossier.consent(context)?, now)?;
             let header = dossier.header(context)?;
             let mut parts = vec![header.manifest.clone()];
             parts.extend(header.contents.iter().cloned());
@@ -90,7 +91,7 @@ fn send_part(
     if root != part.root {
         return Err(Code::StoreDamaged.into());
     }
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, Bridge::new(stream));
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, Bridge::new(stream, part.length));
     tree::send(File::open(&path)?, &outboard, from_group, &mut out).map_err(|fault| match fault {
         // The file was read a moment ago: what fails now is the stream.
         SealError::Io(fault) => ExchangeError::Io(fault),

@@ -36,13 +36,11 @@ pub(crate) fn play_all(
         let counter = format!("[{:>3}/{}]", at.saturating_add(1), files.len());
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match play(world, &story_of(file, &name, from, to), teller) {
-            Ok(outcome) => {
-                for transfer in outcome.transfers {
-                    teller.line(&format!("{counter} {}", line_of(&transfer)))?;
-                    all.transfers.push(transfer);
-                }
-            }
+            Ok(outcome) => tell(teller, &counter, outcome.transfers, &mut all)?,
             Err(error) => {
+                // What differs stands in the numbers, too.
+                let compared = std::mem::take(&mut teller.compared);
+                tell(teller, &counter, compared, &mut all)?;
                 teller.line(&format!("{counter} {name}: FAILED\n{error:#}"))?;
                 // A difference weighs more than anything else that failed.
                 if failed.as_ref().is_none_or(|known| !known.is::<Difference>()) {
@@ -53,6 +51,19 @@ pub(crate) fn play_all(
     }
     all.ledger = ledger(world)?;
     Ok((all, failed))
+}
+
+fn tell(
+    teller: &mut Teller,
+    counter: &str,
+    transfers: Vec<TransferSummary>,
+    all: &mut Outcome,
+) -> Result<()> {
+    for transfer in transfers {
+        teller.line(&format!("{counter} {}", line_of(&transfer)))?;
+        all.transfers.push(transfer);
+    }
+    Ok(())
 }
 
 /// A folder's FHIR files in bytewise order of their names; at least one.

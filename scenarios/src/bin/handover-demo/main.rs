@@ -121,9 +121,17 @@ fn tell(
 ) -> Result<(Outcome, Option<anyhow::Error>)> {
     let mut all = Outcome::default();
     for story in stories {
-        let outcome = story::play(world, story, teller)?;
-        all.transfers.extend(outcome.transfers);
-        all.ledger = outcome.ledger;
+        match story::play(world, story, teller) {
+            Ok(outcome) => {
+                all.transfers.extend(outcome.transfers);
+                all.ledger = outcome.ledger;
+            }
+            Err(error) => {
+                all.transfers.append(&mut teller.compared);
+                all.ledger = story::ledger(world)?;
+                return Ok((all, Some(error)));
+            }
+        }
     }
     Ok((all, None))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use handover_scenarios::json;
-use handover_scenarios::story::{Reporter, Step, Story};
+use handover_scenarios::story::{Outcome, Reporter, Step, Story, TransferSummary};
 use handover_scenarios::world::World;
 
 /// Columns of a line.
@@ -16,6 +16,8 @@ const COLUMNS: usize = 110;
 pub(crate) struct Teller {
     /// Only summaries are told, not every step.
     pub(crate) is_brief: bool,
+    /// Transfers that were compared in a story that has not come to its end.
+    pub(crate) compared: Vec<TransferSummary>,
 }
 
 impl Teller {
@@ -72,6 +74,15 @@ fn told(written: io::Result<()>) {
 }
 
 impl Reporter for Teller {
+    fn transfer(&mut self, summary: &TransferSummary) {
+        self.compared.push(summary.clone());
+    }
+
+    fn end(&mut self, _: &Outcome) {
+        // The outcome has them.
+        self.compared.clear();
+    }
+
     fn begin(&mut self, story: &Story) {
         if !self.is_brief {
             told(self.title(&story.title));

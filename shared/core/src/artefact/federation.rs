@@ -267,6 +267,12 @@ impl Order for FeeSchedule {
 pub const DIRECTORY_LIFE_MS: i64 = 72 * crate::time::HOUR_MS;
 
 impl FeeSchedule {
+    /// The rate that applies to a fee that the patient owes: none where a patient may not be charged.
+    #[must_use]
+    pub const fn patient_rate_bps(&self) -> u32 {
+        if self.patient_pays { self.rate_bps } else { 0 }
+    }
+
     /// The preset *percentage*: 5 % of the priced tests in scope, seven days of silence.
     #[must_use]
     pub fn percentage(valid_from: Timestamp) -> Self {

@@ -131,6 +131,10 @@ fn open_envelope(bytes: &[u8]) -> Result<Envelope, ArtefactError> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(DecodeError::TooLarge { bytes: bytes.len(), max: MAX_MESSAGE_BYTES }.into());
     }
+    open_any_size(bytes)
+}
+
+fn open_any_size(bytes: &[u8]) -> Result<Envelope, ArtefactError> {
     let cose = CoseSign1::from_tagged_slice(bytes).map_err(|_| ArtefactError::Envelope)?;
     let header = &cose.protected.header;
     let kid = Digest::try_from(header.key_id.as_slice()).map_err(|_| ArtefactError::Envelope)?;
@@ -235,12 +239,12 @@ fn check(
 }
 
 impl<T: Payload> Verified<T> {
-    /// Signs a payload.
+    /// Signs a payload. Whether the envelope is small enough to travel, its maker checks.
     #[must_use]
     pub fn sign(payload: T, signer: &dyn Signer) -> Self {
         let envelope = seal_envelope(T::TYPE, codec::encode(&payload), signer);
         #[expect(clippy::expect_used, reason = "what was just sealed is in the accepted form")]
-        let opened = open_envelope(&envelope).expect("an own envelope opens");
+        let opened = open_any_size(&envelope).expect("an own envelope opens");
         let signed = Signed {
             envelope,
             signed_bytes: opened.signed_bytes,

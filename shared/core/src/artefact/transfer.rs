@@ -286,3 +286,10 @@ super::payload_types! {
 pub const QUOTE_LIFE_MS: i64 = 14 * crate::time::DAY_MS;
 /// How long a consent may hold, in milliseconds.
 pub const CONSENT_MAX_LIFE_MS: i64 = 730 * crate::time::DAY_MS;
+
+/// The most records of one package.
+pub const PACKAGE_MAX_RECORDS: u64 = 200_000;
+/// The most large contents of one package: their list stands in the header.
+pub const PACKAGE_MAX_CONTENTS: usize = 16_000;
+/// The most bytes of an artefact that travels as a control message: leaves room for the message around it.
+pub const CARRIED_MAX_BYTES: usize = 1_000_000;

@@ -1,0 +1,147 @@
+//! The destination checks all of a package before it files any of it: that it is what the patient consented to and
+//! what was quoted, and that every content opens and is what the manifest says.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
+use handover_core::artefact::transfer::{ContentRef, PackageHeader, Quote, QuoteBody};
+use handover_core::codec::{self, MAX_MESSAGE_BYTES};
+use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
+use handover_core::{Code, Digest};
+use handover_ingest::resource::{Facts, minified_hash};
+use handover_ingest::source::MAX_RESOURCE_BYTES;
+use handover_seal::Secret32;
+use handover_seal::part::open_part;
+use handover_seal::stream::OpenReader;
+
+use super::quote::recomputed_fee;
+use crate::ExchangeError;
+use crate::context::Inner;
+use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, expect_end, read_frame};
+
+/// What a package has to agree with.
+pub(super) struct Agreed<'a> {
+    pub(super) header: &'a Verified<PackageHeader>,
+    pub(super) consent: &'a Verified<Consent>,
+    pub(super) quote: &'a Verified<Quote>,
+}
+
+/// Reads the whole manifest, and every content, once.
+pub(super) fn check(
+    inner: &Arc<Inner>,
+    agreed: &Agreed<'_>,
+    mut manifest: impl Read,
+) -> Result<Head, ExchangeError> {
+    let header = agreed.header;
+    let head: Head = read_frame(&mut manifest)?;
+    let is_this = head.transfer == header.transfer
+        && head.attempt == header.attempt
+        && head.source == header.source
+        && head.destination == header.destination
+        && head.consent == header.consent
+        && head.quote == agreed.quote.hash()
+        && head.records == header.records;
+    if !is_this {
+        return Err(Code::PackageMismatch.into());
+    }
+    let scope = consented_scope(inner, agreed.consent)?;
+    check_body(inner, agreed, &head.body, &scope)?;
+    let mut listed = header.contents.iter();
+    let mut leaves = RecordTree::new();
+    let mut departments: BTreeMap<_, u64> = BTreeMap::new();
+    for _ in 0..head.records {
+        let record: ManifestRecord = read_frame(&mut manifest)?;
+        if !scope.contains(&record.department, record.date) {
+            return Err(Code::ConsentMismatch.into());
+        }
+        check_content(inner, &record, &mut listed)?;
+        *departments.entry(record.department.clone()).or_default() += 1;
+        leaves.push(&record.leaf());
+    }
+    expect_end(&mut manifest)?;
+    let quoted: BTreeMap<_, u64> =
+        head.body.departments.iter().map(|it| (it.department.clone(), it.records)).collect();
+    if leaves.root() != header.record_root || listed.next().is_some() || departments != quoted {
+        return Err(Code::PackageMismatch.into());
+    }
+    Ok(head)
+}
+
+/// What part of the records the patient consented to, as they sealed it to this hospital.
+fn consented_scope(inner: &Arc<Inner>, consent: &Consent) -> Result<Scope, ExchangeError> {
+    let aad = part_binding(CONSENT_DETAILS_LABEL, &consent.transfer);
+    let plain = open_part(&inner.parts.identity.ring, &aad, consent.sealed_to_destination.as_ref())?;
+    if Digest::sha256(&[&plain]) != consent.details {
+        return Err(Code::ConsentMismatch.into());
+    }
+    let details: ConsentDetails = codec::decode(&plain, MAX_MESSAGE_BYTES)?;
+    Ok(details.scope)
+}
+
+/// The body is the one that the agreed quote commits to, about the consented scope, at the scheduled rate.
+fn check_body(
+    inner: &Arc<Inner>,
+    agreed: &Agreed<'_>,
+    body: &QuoteBody,
+    scope: &Scope,
+) -> Result<(), ExchangeError> {
+    if Digest::sha256(&[&codec::encode(body)]) != agreed.quote.commitment || body.scope != *scope {
+        return Err(Code::QuoteMismatch.into());
+    }
+    let federation = inner.federation()?;
+    let jurisdiction = &federation.member(&agreed.header.source)?.profile.jurisdiction;
+    let schedule = federation.schedule(jurisdiction, agreed.quote.issued);
+    if schedule.is_none_or(|schedule| schedule.patient_rate_bps() != body.rate_bps) {
+        return Err(Code::QuoteMismatch.into());
+    }
+    let fee = recomputed_fee(body)?;
+    if fee != agreed.header.fee || body.fee != fee || body.payer != agreed.header.payer {
+        return Err(Code::QuoteMismatch.into());
+    }
+    Ok(())
+}
+
+/// A record's content is inside, or the next one that the header lists; it opens, and is what the manifest says.
+fn check_content<'h>(
+    inner: &Arc<Inner>,
+    record: &ManifestRecord,
+    listed: &mut impl Iterator<Item = &'h ContentRef>,
+) -> Result<(), ExchangeError> {
+    let opened;
+    let content = match (&record.content, &record.sealed) {
+        (Some(bytes), None) => bytes.as_ref(),
+        (None, Some(sealed)) => {
+            match listed.next() {
+                Some(next) if next.root == sealed.root && next.length == sealed.length => {}
+                _ => return Err(Code::PackageMismatch.into()),
+            }
+            opened = open_content(inner, sealed)?;
+            &opened
+        }
+        _ => return Err(Code::PackageDamaged.into()),
+    };
+    let json = std::str::from_utf8(content).map_err(|_| Code::PackageDamaged)?;
+    let facts = Facts::of(json).map_err(|_| Code::PackageDamaged)?;
+    let is_this = facts.resource_type.as_str() == record.resource_type
+        && facts.id == record.resource_id
+        && minified_hash(json) == record.content_hash;
+    if is_this { Ok(()) } else { Err(Code::PackageMismatch.into()) }
+}
+
+fn open_content(inner: &Arc<Inner>, sealed: &SealedContent) -> Result<Vec<u8>, ExchangeError> {
+    let limit = u64::try_from(MAX_RESOURCE_BYTES).unwrap_or(u64::MAX);
+    if sealed.plain_bytes > limit {
+        return Err(Code::TooLarge.into());
+    }
+    let file = BufReader::new(File::open(inner.parts.blobs.local_path(sealed.root))?);
+    let mut content = Vec::new();
+    OpenReader::new(file, &Secret32::from_bytes(sealed.key))
+        .take(sealed.plain_bytes.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(|_| Code::CannotOpen)?;
+    if content.len() as u64 == sealed.plain_bytes { Ok(content) } else { Err(Code::PackageMismatch.into()) }
+}
