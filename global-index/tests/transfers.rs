@@ -194,7 +194,118 @@ async fn a_consent_taken_back_lets_the_fee_go() {
     source.send(&realm, Some(&destination.id), &story.revocation).await.unwrap();
     assert_eq!(destination.letter().await, story.revocation);
     assert_eq!(entries(&realm).await, booked(&[("reserve", "5.00"), ("void", "5.00")]));
-    assert_eq!(destination.send(&realm, None, &story.delivered).await, Err(Code::ConsentRevoked));
+    // What was on its way is kept, and what the destination received in spite of it is paid: once.
+    for content in [&story.delivered, &story.key_release, &story.receipt, &story.receipt] {
+        destination.send(&realm, None, content).await.unwrap();
+    }
+    let paid = booked(&[("reserve", "5.00"), ("void", "5.00"), ("post-direct", "5.00")]);
+    assert_eq!(entries(&realm).await, paid);
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!(check["sound"], true, "{check}");
+}
+
+async fn held(realm: &Realm) -> Value {
+    realm.op(json!({"op": "ledger-entries", "after": null})).await.unwrap()["entries"][0]["hold"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_does_not_free_itself_of_the_fee_for_what_it_has() {
+    let refused = "the destination refused after delivery, reserved is 5.00 USD";
+    let reserved = booked(&[("reserve", "5.00")]);
+    // The refusal after the delivery, before the header, and between the two.
+    for (order, expected) in [
+        ([0, 1, 2], reserved.clone()),
+        ([2, 0, 1], reserved.clone()),
+        ([0, 2, 1], booked(&[("reserve", "5.00"), ("void", "5.00")])),
+    ] {
+        let realm = Realm::new().await;
+        let source = realm.hospital("source", 1).await;
+        let destination = realm.hospital("destination", 2).await;
+        let story = Story::new(&Patient::new(), &source, &destination, 500, 500);
+        for content in [&story.request, &story.quote, &story.consent] {
+            source.send(&realm, None, content).await.unwrap();
+        }
+        let copies = [&story.header, &story.delivered, &story.refusal];
+        for copy in order {
+            source.send(&realm, None, copies[copy]).await.unwrap();
+        }
+        assert_eq!(entries(&realm).await, expected);
+        assert_eq!(held(&realm).await, refused);
+        // Its receipt after all settles it.
+        source.send(&realm, None, &story.receipt).await.unwrap();
+        assert_eq!(standing(&realm, &story).await, 1);
+        assert_eq!(held(&realm).await, Value::Null);
+    }
+}
+
+/// Fees of a transfer that stand.
+async fn standing(realm: &Realm, story: &Story) -> usize {
+    let (mut after, mut found) = (Value::Null, 0);
+    loop {
+        let page = realm.op(json!({"op": "ledger-entries", "after": after})).await.unwrap();
+        let is_fee = |it: &&Value| {
+            it["transfer"] == story.transfer.to_string()
+                && (it["kind"] == "post" || it["kind"] == "post-direct")
+        };
+        found += page["entries"].as_array().unwrap().iter().filter(is_fee).count();
+        after = page["next"].clone();
+        if after.is_null() {
+            return found;
+        }
+    }
+}
+
+/// Every order of `0..count`.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![vec![]];
+    }
+    let shorter = orders(count - 1);
+    let with = |order: &Vec<usize>, at: usize| {
+        let mut order = order.clone();
+        order.insert(at, count - 1);
+        order
+    };
+    shorter.iter().flat_map(|order| (0..count).map(move |at| with(order, at))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_order_of_the_copies_a_receipt_leaves_one_fee() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    for order in orders(5) {
+        // Spread over the orders, each way to end a transfer meets every place of the end among the copies.
+        for end in ["revocation", "refusal", "source's refusal"] {
+            let story = Story::new(&patient, &source, &destination, 500, 500);
+            let end_copy = match end {
+                "revocation" => &story.revocation,
+                "refusal" => &story.refusal,
+                _ => &story.source_refusal,
+            };
+            for content in [&story.request, &story.quote, &story.consent] {
+                source.send(&realm, None, content).await.unwrap();
+            }
+            let copies = [&story.header, &story.delivered, &story.key_release, &story.receipt, end_copy];
+            let mut waiting = order.clone();
+            // Who lacks evidence is told to come again, as the hospitals' outboxes do.
+            while !waiting.is_empty() {
+                let mut again = Vec::new();
+                for copy in waiting {
+                    match source.send(&realm, None, copies[copy]).await {
+                        Ok(()) => {}
+                        Err(Code::EvidenceMissing) => again.push(copy),
+                        Err(code) => panic!("{end} {order:?}: {copy} is refused with {code}"),
+                    }
+                }
+                waiting = again;
+            }
+            assert_eq!(standing(&realm, &story).await, 1, "{end} {order:?}");
+        }
+    }
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!((&check["sound"], &check["open_reservations"]), (&json!(true), &json!(0)), "{check}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,8 +55,13 @@ impl Operations {
                 let mut views = Vec::with_capacity(entries.len());
                 for listed in entries.clone() {
                     let hold = routing::hold_of(txn, &keys, &listed.entry.transfer)?;
-                    let why = hold.map(|hold| {
-                        format!("the receipt states {}, reserved is {}", hold.stated, hold.reserved)
+                    let why = hold.map(|hold| match hold.stated {
+                        Some(stated) => {
+                            format!("the receipt states {stated}, reserved is {}", hold.reserved)
+                        }
+                        None => {
+                            format!("the destination refused after delivery, reserved is {}", hold.reserved)
+                        }
                     });
                     views.push(entry_view(listed, why));
                 }

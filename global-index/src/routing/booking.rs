@@ -1,5 +1,9 @@
 //! What follows for the books from an artefact: a header reserves its fee, a receipt makes it due, a revocation,
 //! refusal or failure lets it go. The books themselves decide whether they take it.
+//!
+//! Copies come in any order. Invariants: with a receipt among them exactly one fee stands, whatever ended the
+//! transfer before it came; a revocation lets nothing go once the shares are known to be out; a destination's
+//! refusal lets nothing go once it is known to have the package, people look at that.
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
@@ -10,7 +14,7 @@ use handover_core::rules::Context;
 use handover_core::time::DAY_MS;
 use handover_core::transfer::Phase;
 use handover_core::{Amount, Code, Digest, TransferId};
-use handover_dossier::{Dossier, Kind, Taken};
+use handover_dossier::{Dossier, Kind, Row, Taken};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 use super::RoutingError;
@@ -32,49 +36,144 @@ pub(super) fn consequence(
 ) -> Result<(), RoutingError> {
     let transfer = taken.row.transfer;
     match taken.kind {
+        // A transfer that has ended reserves nothing; its receipt, if it comes, is posted directly.
+        Kind::Header if is_exit(taken.row.state.phase) => {}
         Kind::Header => {
-            let (terms, evidence, consent) = agreement(&mut Dossier::of(txn, keys, transfer), context)?;
-            let expires = consent.expires.plus_ms(RESERVATION_AFTER_CONSENT_MS);
-            book.reserve(txn, booking, &terms, expires, &evidence)?;
+            let agreed = agreement(&mut Dossier::of(txn, keys, transfer), context)?;
+            reserve(txn, book, booking, &agreed)?;
         }
-        Kind::Receipt => {
+        Kind::Receipt => return receipt(txn, keys, book, booking, transfer, context),
+        Kind::Delivered | Kind::KeyRelease if is_refused(txn, keys, &taken.row, context)? => {
+            hold_back(txn, keys, book, booking, transfer, context)?;
+        }
+        Kind::Refusal if is_refused(txn, keys, &taken.row, context)? => {
+            // Its own word does not free it of the fee for what it has.
             let mut dossier = Dossier::of(txn, keys, transfer);
-            let (terms, mut evidence, _) = agreement(&mut dossier, context)?;
-            let receipt = dossier.receipt(context)?;
-            if receipt.fee != terms.amount {
-                let hold = Hold {
-                    transfer,
-                    reserved: terms.amount,
-                    stated: receipt.fee,
-                    at: booking.now,
-                    extensions: Extensions::default(),
-                };
-                return Ok(cells::put(txn, &hold_key(keys, &transfer), &hold)?);
+            if dossier.get(Kind::Delivered)?.is_some() || dossier.get(Kind::KeyRelease)?.is_some() {
+                hold_back(txn, keys, book, booking, transfer, context)?;
+            } else {
+                void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
             }
-            evidence.receipt = Some(receipt.hash());
-            if dossier.get(Kind::Delivered)?.is_some() {
-                evidence.delivered = Some(dossier.delivered(context)?.hash());
-            }
-            book.post(txn, booking, &terms, &evidence)?;
         }
-        Kind::Revocation if taken.row.state.phase == Phase::Revoked => {
-            let content = Dossier::of(txn, keys, transfer).get(Kind::Revocation)?.unwrap_or_default();
-            let evidence = Evidence { revocation: Some(Digest::sha256(&[&content])), ..Evidence::default() };
-            void(txn, book, booking, &transfer, Reason::ConsentRevoked, &evidence)?;
-        }
-        Kind::Refusal | Kind::PatientRefusal => {
+        // The source may forgo its fee at any time.
+        Kind::Refusal => {
             void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
+        }
+        Kind::Revocation | Kind::PatientRefusal => {
+            let mut dossier = Dossier::of(txn, keys, transfer);
+            // Once the shares are out, there is nothing left to take back.
+            if dossier.get(Kind::KeyRelease)?.is_some() || dossier.get(Kind::Receipt)?.is_some() {
+                return Ok(());
+            }
+            let (mut reason, mut evidence) = (Reason::NotDelivered, Evidence::default());
+            if taken.kind == Kind::Revocation {
+                let content = dossier.get(Kind::Revocation)?.unwrap_or_default();
+                evidence.revocation = Some(Digest::sha256(&[&content]));
+                reason = Reason::ConsentRevoked;
+            }
+            void(txn, book, booking, &transfer, reason, &evidence)?;
         }
         _ => {}
     }
     Ok(())
 }
 
-/// What was agreed on, and the evidence of it.
-fn agreement(
-    dossier: &mut Dossier<'_>,
+/// A receipt makes the fee due, whatever the state is by now.
+fn receipt(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    transfer: TransferId,
     context: Context<'_>,
-) -> Result<(Terms, Evidence, Verified<Consent>), RoutingError> {
+) -> Result<(), RoutingError> {
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    let Agreement { terms, mut evidence, .. } = agreement(&mut dossier, context)?;
+    let receipt = dossier.receipt(context)?;
+    if receipt.fee != terms.amount {
+        return Ok(put_hold(txn, keys, booking, &terms, Some(receipt.fee))?);
+    }
+    evidence.receipt = Some(receipt.hash());
+    if dossier.get(Kind::Delivered)?.is_some() {
+        evidence.delivered = Some(dossier.delivered(context)?.hash());
+    }
+    book.post(txn, booking, &terms, &evidence)?;
+    // Whatever people were to look at, the destination's own receipt has settled it.
+    Ok(txn.remove(&hold_key(keys, &transfer))?)
+}
+
+/// Whether the destination has refused.
+fn is_refused(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    row: &Row,
+    context: Context<'_>,
+) -> Result<bool, RoutingError> {
+    let mut dossier = Dossier::of(txn, keys, row.transfer);
+    if dossier.get(Kind::Refusal)?.is_none() {
+        return Ok(false);
+    }
+    let by = *dossier.refusal(context)?.signer();
+    Ok(by == context.federation.member(&row.destination)?.certificate.key)
+}
+
+/// Keeps the reservation, or makes it if the refusal was faster than the header, and notes that people must look.
+fn hold_back(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    transfer: TransferId,
+    context: Context<'_>,
+) -> Result<(), RoutingError> {
+    let entries = book.transfer(txn, &transfer)?.into_iter().map(|listed| listed.entry);
+    let ledger = TransferLedger::from_entries(entries).map_err(BooksError::from)?;
+    if ledger.posted().is_some() || hold_of(txn, keys, &transfer)?.is_some() {
+        return Ok(());
+    }
+    let agreed = agreement(&mut Dossier::of(txn, keys, transfer), context)?;
+    reserve(txn, book, booking, &agreed)?;
+    Ok(put_hold(txn, keys, booking, &agreed.terms, None)?)
+}
+
+fn put_hold(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    booking: &Booking,
+    terms: &Terms,
+    stated: Option<Amount>,
+) -> Result<(), StoreError> {
+    let hold = Hold {
+        transfer: terms.transfer,
+        reserved: terms.amount,
+        stated,
+        at: booking.now,
+        extensions: Extensions::default(),
+    };
+    cells::put(txn, &hold_key(keys, &terms.transfer), &hold)
+}
+
+/// Reserves what was agreed on; nothing if its time is over, a receipt is then posted directly.
+fn reserve(txn: &mut dyn Txn, book: &Book, booking: &Booking, agreed: &Agreement) -> Result<(), BooksError> {
+    let expires = agreed.consent.expires.plus_ms(RESERVATION_AFTER_CONSENT_MS);
+    if booking.now < expires {
+        book.reserve(txn, booking, &agreed.terms, expires, &agreed.evidence)?;
+    }
+    Ok(())
+}
+
+const fn is_exit(phase: Phase) -> bool {
+    phase.is_final() && !matches!(phase, Phase::Filed)
+}
+
+/// What was agreed on, and the evidence of it.
+struct Agreement {
+    terms: Terms,
+    evidence: Evidence,
+    consent: Verified<Consent>,
+}
+
+fn agreement(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Agreement, RoutingError> {
     let consent = dossier.consent(context)?;
     let quote = dossier.agreed_quote(context)?;
     let header = dossier.header(context)?;
@@ -84,7 +183,7 @@ fn agreement(
         header: Some(header.hash()),
         ..Evidence::default()
     };
-    Ok((terms(&header, &consent)?, evidence, consent))
+    Ok(Agreement { terms: terms(&header, &consent)?, evidence, consent })
 }
 
 fn terms(header: &PackageHeader, consent: &Consent) -> Result<Terms, RoutingError> {

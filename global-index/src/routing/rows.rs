@@ -40,14 +40,15 @@ cbor_map! {
 }
 
 cbor_map! {
-    /// A receipt states another fee than the one reserved: nothing is posted until people have looked.
+    /// Nothing more is booked until people have looked: a receipt states another fee than the one reserved, or the
+    /// destination refused what it had taken delivery of.
     pub struct Hold {
         /// The transfer.
         1 => transfer: TransferId,
         /// As reserved.
         2 => reserved: Amount,
-        /// As the destination states it.
-        3 => stated: Amount,
+        /// As the destination's receipt states it; none if it refused after delivery.
+        3 => stated: Option<Amount>,
         /// When.
         4 => at: Timestamp,
     }

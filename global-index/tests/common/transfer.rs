@@ -7,12 +7,14 @@ use handover_core::artefact::patient::{
     TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use handover_core::artefact::transfer::{
-    ContentRef, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, TransferRequest,
+    ContentRef, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step, TransferRequest,
 };
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SealingPublic;
 use handover_core::time::DAY_MS;
-use handover_core::{Amount, ContentRoot, Digest, HospitalId, PatientRef, Random as _, TransferId, rules};
+use handover_core::{
+    Amount, Code, ContentRoot, Digest, HospitalId, PatientRef, Random as _, TransferId, rules,
+};
 use handover_seal::{OsRandom, SealingKey, SigningKey};
 
 use super::{Node, now};
@@ -95,6 +97,10 @@ pub struct Story {
     pub share_release: Vec<u8>,
     pub receipt: Vec<u8>,
     pub revocation: Vec<u8>,
+    /// The destination's: it cannot file.
+    pub refusal: Vec<u8>,
+    /// The source's.
+    pub source_refusal: Vec<u8>,
 }
 
 pub fn dollars(minor: i64) -> Amount {
@@ -224,8 +230,20 @@ impl Story {
         };
         let revocation =
             Revocation { transfer, consent: consent.hash(), preimage: secret, extensions: extensions() };
+        let refusal = |by: &Node, step| {
+            let refusal = Refusal {
+                transfer,
+                step,
+                code: Code::PackageMismatch,
+                issued: now(),
+                extensions: extensions(),
+            };
+            Verified::sign(refusal, &by.signing).envelope().to_vec()
+        };
         Self {
             transfer,
+            refusal: refusal(destination, Step::Filing),
+            source_refusal: refusal(source, Step::Filing),
             request: request.envelope().to_vec(),
             quote: quote.envelope().to_vec(),
             consent: consent.envelope().to_vec(),

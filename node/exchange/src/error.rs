@@ -26,9 +26,12 @@ pub enum ExchangeError {
     /// The network failed.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// A file or stream failed.
+    /// A file of this side failed.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Disk(#[from] std::io::Error),
+    /// The connection under a package failed.
+    #[error("{0}")]
+    Stream(std::io::Error),
     /// Received bytes cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -71,8 +74,8 @@ impl ExchangeError {
             Self::Records(fault) => fault.code(),
             Self::Seal(fault) => fault.code(),
             Self::Net(fault) => fault.code(),
-            // A stream that breaks is tried again; a disk that fails shows in the store's health.
-            Self::Io(_) => Code::Unreachable,
+            Self::Disk(_) => Code::StoreUnavailable,
+            Self::Stream(_) => Code::Unreachable,
             Self::Decode(_) => Code::Malformed,
             Self::Charges(fault) => fault.code(),
             Self::TaskEnded => Code::Internal,

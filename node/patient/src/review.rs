@@ -165,6 +165,7 @@ fn open_verified(
     let request = request.ok_or(WalletError::Rule { what: "the quote", code: Code::EvidenceMissing })?;
     let quote = rules::quote(envelope.as_ref(), request, context).map_err(WalletError::rule("the quote"))?;
     let body = open_quote(keys, &quote)?;
+    rules::quote_rate(&quote, &body, context).map_err(WalletError::rule("the quote's rate"))?;
     Ok(Some(QuoteView { quote, body }))
 }
 

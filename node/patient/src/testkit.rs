@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use handover_core::artefact::federation::{
-    Authority, AuthorityCertificate, Directory, DirectoryEntry, HospitalCertificate, HospitalProfile, Status,
-    StatusOrder,
+    Authority, AuthorityCertificate, Directory, DirectoryEntry, FeeSchedule, HospitalCertificate,
+    HospitalProfile, Status, StatusOrder,
 };
 use handover_core::artefact::patient::Scope;
 use handover_core::artefact::transfer::{DepartmentCount, Payer, Quote, QuoteBody, TransferRequest};
@@ -120,7 +120,10 @@ impl World {
             indexes: vec![self.certified(Authority::Index, &self.index)],
             operators: self.operators.iter().map(|key| self.certified(Authority::Operator, key)).collect(),
             hospitals: vec![self.entry(1), self.entry(0)],
-            schedules: Vec::new(),
+            schedules: vec![Bytes(Countersigned::sign(
+                &Verified::sign(FeeSchedule::percentage(NOW), &self.operators[0]),
+                &self.operators[1],
+            ))],
             log_size: 0,
             log_root: Digest::sha256(&[]),
             addresses: Vec::new(),

@@ -114,7 +114,9 @@ codes! {
 }
 
 impl Code {
-    /// Whether the same thing may succeed later without anybody changing it: it is tried again by itself.
+    /// Whether the same thing may succeed later although nobody changes it: it is tried again by itself. The one
+    /// place that says so; every other code is final. Somebody's own fault (a clock, a key file, a disk) is counted
+    /// here too: it says nothing against what was asked, and may be mended meanwhile.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         matches!(
@@ -127,7 +129,11 @@ impl Code {
                 | Self::HospitalPending
                 | Self::DirectoryExpired
                 | Self::StoreUnavailable
+                | Self::StoreDamaged
                 | Self::AuditUnavailable
+                | Self::KeyUnavailable
+                | Self::ClockOff
+                | Self::Internal
         )
     }
 }

@@ -10,7 +10,7 @@ use crate::artefact::patient::{
 };
 use crate::artefact::transfer::{
     CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PACKAGE_MAX_CONTENTS, PACKAGE_MAX_RECORDS, PackageHeader,
-    Payer, Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    Payer, Quote, QuoteBody, Receipt, Refusal, RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId, PatientRef};
@@ -151,6 +151,16 @@ pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Res
         && quote.request_key == on.request.request_key;
     ensure(same, Code::QuoteMismatch)?;
     Ok(quote)
+}
+
+/// A quote's body charges at the rate that the source's jurisdiction had scheduled when it was quoted.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`].
+pub fn quote_rate(quote: &Quote, body: &QuoteBody, context: Context<'_>) -> Result<(), Code> {
+    let jurisdiction = &context.federation.member(&quote.source)?.profile.jurisdiction;
+    let schedule = context.federation.schedule(jurisdiction, quote.issued);
+    ensure(schedule.is_some_and(|schedule| schedule.patient_rate_bps() == body.rate_bps), Code::QuoteMismatch)
 }
 
 /// A patient's consent to a quote.

@@ -3,7 +3,7 @@
 use handover_core::Code;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
-use handover_core::artefact::transfer::{Delivered, KeyRelease, PackageHeader, Quote, Receipt};
+use handover_core::artefact::transfer::{Delivered, KeyRelease, PackageHeader, Quote, Receipt, Refusal};
 use handover_core::rules::{self, Context, RequestEvidence};
 
 use crate::{Dossier, DossierError, Kind};
@@ -105,5 +105,15 @@ impl Dossier<'_> {
         let header = self.header(context)?;
         let envelope = self.needed(Kind::Receipt)?;
         Ok(rules::receipt(&envelope, &header, context)?)
+    }
+
+    /// A hospital's refusal.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn refusal(&mut self, context: Context<'_>) -> Result<Verified<Refusal>, DossierError> {
+        let on = self.request(context)?;
+        let envelope = self.needed(Kind::Refusal)?;
+        Ok(rules::refusal(&envelope, &on, context)?)
     }
 }

@@ -43,7 +43,8 @@ fn exit(kind: Kind, phase: Phase, code: Code) -> Checked {
 
 impl Dossier<'_> {
     /// Takes an artefact in: verifies it against those before it, keeps it, advances the state. The same artefact
-    /// again changes nothing.
+    /// again changes nothing. The index keeps whatever verifies, also where it leads to no other state: a copy may
+    /// come after the one that ended the transfer, and still say what was done.
     ///
     /// # Errors
     /// [`DossierError::Refused`] with the rule's code: [`Code::EvidenceMissing`] if one before it is not here yet,
@@ -77,17 +78,22 @@ impl Dossier<'_> {
             self.put(checked.kind, content)?;
             return Ok(Taken { kind: checked.kind, row, is_new: true });
         };
-        if matches!(step.phase, Phase::Quoted | Phase::Consented | Phase::Sealed) {
-            both_take_part(&row, context, now)?;
-        }
-        let is_new = match advance(role, Some(&row.state), &step)? {
+        let transition = match advance(role, Some(&row.state), &step) {
+            // The index sees copies in any order, and what verifies is evidence whatever the state says by now.
+            Err(_) if role == Role::Index => Transition::Repeat,
+            other => other?,
+        };
+        let is_new = match transition {
             Transition::Advance(next) => {
+                if matches!(step.phase, Phase::Quoted | Phase::Consented | Phase::Sealed) {
+                    both_take_part(&row, context, now)?;
+                }
                 row.state = next;
                 row.updated = now;
                 self.put_row(&row)?;
                 true
             }
-            // The state went past this step before its artefact came: keep it as evidence.
+            // The state went past this step, or the transfer was ended, before its artefact came: keep it as evidence.
             Transition::Repeat => role == Role::Index,
         };
         self.put(checked.kind, content)?;

@@ -19,7 +19,6 @@ pub const SUITE: u8 = 1;
 const CONTENT_LABEL: &str = "handover/1/consent";
 const PATIENT_SHARE_INFO: &[u8] = b"handover/1/patient-share";
 const GRANT_KEY_INFO: &[u8] = b"handover/1/grant-key";
-const SEALED_SHARES_LABEL: &[u8] = b"handover/1/sealed-shares";
 
 /// What the shares of one attempt belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +171,7 @@ impl SealedShares {
     /// SHA-256 over label and encoding; stands in the package's header.
     #[must_use]
     pub fn hash(&self) -> Digest {
-        Digest::sha256(&[SEALED_SHARES_LABEL, &codec::encode(self)])
+        handover_core::rules::shares_hash(&codec::encode(self))
     }
 }
 

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::PackageHeader;
-use handover_core::{Digest, TransferId};
+use handover_core::artefact::transfer::{PackageHeader, Payer, QuoteBody};
+use handover_core::{Amount, Digest, TransferId};
 use handover_seal::shares::Shares;
 use handover_seal::{OsRandom, Secret32};
 use handover_tests::rogue::sale::Goods;
@@ -15,6 +15,7 @@ use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, taken};
 /// What is wrong, how it is made so, and what comes of it.
 struct Lie {
     what: &'static str,
+    body: fn(&mut QuoteBody),
     goods: fn(&mut Goods),
     header: fn(&mut PackageHeader),
     code: &'static str,
@@ -24,69 +25,82 @@ fn honest(_: &mut PackageHeader) {}
 
 fn unchanged(_: &mut Goods) {}
 
+fn true_body(_: &mut QuoteBody) {}
+
 const LIES: &[Lie] = &[
     Lie {
         what: "a head for another transfer",
+        body: true_body,
         goods: |it| it.head.transfer = TransferId::new(handover_tests::rogue::now(), [7; 10]),
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "a head that names another destination",
+        body: true_body,
         goods: |it| it.head.destination = hospital(LAKESIDE),
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "a head that names another source",
+        body: true_body,
         goods: |it| it.head.source = hospital(LAKESIDE),
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "a head for another consent",
+        body: true_body,
         goods: |it| it.head.consent = Digest::from_bytes([7; 32]),
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "a head for another quote",
+        body: true_body,
         goods: |it| it.head.quote = Digest::from_bytes([7; 32]),
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "more records in the head than in the header",
+        body: true_body,
         goods: |it| it.head.records = 3,
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "more records promised than there are",
+        body: true_body,
         goods: |it| it.head.records = 3,
         header: |it| it.records = 3,
         code: "cannot-open",
     },
     Lie {
         what: "fewer records promised than there are",
+        body: true_body,
         goods: |it| it.head.records = 1,
         header: |it| it.records = 1,
         code: "package-damaged",
     },
     Lie {
         what: "another root over the records",
+        body: true_body,
         goods: unchanged,
         header: |it| it.record_root = Digest::from_bytes([7; 32]),
         code: "package-mismatch",
     },
     Lie {
         what: "something behind the last record",
+        body: true_body,
         goods: |it| it.trailing = vec![0; 10],
         header: honest,
         code: "package-damaged",
     },
     Lie {
         what: "a frame that is none",
+        body: true_body,
         goods: |it| {
             it.records.clear();
             it.trailing = wire::framed(&[0x5a; 100]);
@@ -96,6 +110,7 @@ const LIES: &[Lie] = &[
     },
     Lie {
         what: "a frame above the limit",
+        body: true_body,
         goods: |it| {
             it.records.clear();
             it.trailing = vec![0x7f, 0xff, 0xff, 0xff];
@@ -105,18 +120,21 @@ const LIES: &[Lie] = &[
     },
     Lie {
         what: "a record in a department that was not quoted",
+        body: true_body,
         goods: |it| it.records[0].department = "cardiology".parse().expect("a department"),
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "a content that no record names",
+        body: true_body,
         goods: |it| it.contents.push(vec![1; 100]),
         header: honest,
         code: "package-mismatch",
     },
     Lie {
         what: "a record that names another content",
+        body: true_body,
         goods: |it| {
             let sealed = it.records[1].sealed.as_mut().expect("a large record");
             sealed.length -= 1;
@@ -126,36 +144,87 @@ const LIES: &[Lie] = &[
     },
     Lie {
         what: "a record with both contents",
+        body: true_body,
         goods: |it| it.records[1].content = Some(b"{}".to_vec().into()),
         header: honest,
         code: "package-damaged",
     },
     Lie {
+        what: "another body than the one quoted",
+        body: true_body,
+        goods: |it| it.head.body.salt = [7; 16],
+        header: honest,
+        code: "quote-mismatch",
+    },
+    Lie {
         what: "lines that do not add up to the basis",
-        goods: |it| it.head.body.basis = "99.00".to_owned(),
+        body: |it| it.basis = "99.00".to_owned(),
+        goods: unchanged,
         header: honest,
         code: "quote-mismatch",
     },
     Lie {
-        what: "a fee that does not follow from the lines",
-        goods: |it| it.head.body.lines[0].price = Some("10.00".to_owned()),
+        what: "lines without a price that are not counted",
+        body: |it| it.unpriced = 0,
+        goods: unchanged,
         header: honest,
         code: "quote-mismatch",
     },
     Lie {
-        what: "a price that is no number",
-        goods: |it| it.head.body.lines[0].price = Some("1e9".to_owned()),
+        what: "a fee that does not follow from the basis",
+        body: |it| it.fee = Amount::from_minor(501, it.fee.currency()),
+        goods: unchanged,
         header: honest,
         code: "quote-mismatch",
+    },
+    Lie {
+        what: "a rate that nobody ordered",
+        body: |it| (it.rate_bps, it.fee) = (5_000, Amount::from_minor(5_000, it.fee.currency())),
+        goods: unchanged,
+        header: honest,
+        code: "quote-mismatch",
+    },
+    Lie {
+        what: "a price that is no amount",
+        body: |it| it.lines[0].price = Some("NaN".to_owned()),
+        goods: unchanged,
+        header: honest,
+        code: "quote-mismatch",
+    },
+    Lie {
+        what: "a lower fee in the header than was quoted",
+        body: true_body,
+        goods: unchanged,
+        header: |it| it.fee = Amount::from_minor(1, it.fee.currency()),
+        code: "quote-mismatch",
+    },
+    Lie {
+        what: "another payer in the header than was quoted",
+        body: true_body,
+        goods: unchanged,
+        header: |it| it.payer = Payer::Hospital,
+        code: "quote-mismatch",
+    },
+    Lie {
+        what: "a record outside of what was consented to",
+        body: |it| {
+            let quoted = it.departments.iter().map(|it| it.department.clone()).collect();
+            it.scope.departments = Some(quoted);
+        },
+        goods: |it| it.records[0].department = "cardiology".parse().expect("a department"),
+        header: honest,
+        code: "consent-mismatch",
     },
     Lie {
         what: "shares of something else",
+        body: true_body,
         goods: |it| it.other_shares = Some(Shares::generate(&mut OsRandom)),
         header: honest,
         code: "cannot-open",
     },
     Lie {
         what: "shares that were swapped",
+        body: true_body,
         goods: |it| {
             let Shares { hospital, patient } = it.shares.clone();
             it.other_shares = Some(Shares { hospital: patient, patient: hospital });
@@ -165,18 +234,21 @@ const LIES: &[Lie] = &[
     },
     Lie {
         what: "another commitment",
+        body: true_body,
         goods: unchanged,
         header: |it| it.commitment = Digest::from_bytes([7; 32]),
         code: "cannot-open",
     },
     Lie {
         what: "a record whose content is not what its hash says",
+        body: true_body,
         goods: |it| it.records[0].content_hash = Digest::from_bytes([7; 32]),
         header: honest,
-        code: "package-damaged",
+        code: "package-mismatch",
     },
     Lie {
         what: "a large content whose key does not open it",
+        body: true_body,
         goods: |it| {
             let sealed = it.records[1].sealed.as_mut().expect("a large record");
             sealed.key = *Secret32::generate(&mut OsRandom).expose();
@@ -186,6 +258,7 @@ const LIES: &[Lie] = &[
     },
     Lie {
         what: "a large content that is longer than the record says",
+        body: true_body,
         goods: |it| {
             let sealed = it.records[1].sealed.as_mut().expect("a large record");
             sealed.plain_bytes -= 1;
@@ -195,12 +268,21 @@ const LIES: &[Lie] = &[
     },
     Lie {
         what: "a large content that is not what its hash says",
+        body: true_body,
         goods: |it| it.records[1].content_hash = Digest::from_bytes([7; 32]),
         header: honest,
-        code: "package-damaged",
+        code: "package-mismatch",
+    },
+    Lie {
+        what: "a record that says of itself that it is another",
+        body: true_body,
+        goods: |it| it.records[0].resource_id = "r-2".to_owned(),
+        header: honest,
+        code: "package-mismatch",
     },
     Lie {
         what: "a record that is no JSON",
+        body: true_body,
         goods: |it| {
             let content = b"records, honestly".to_vec();
             it.records[0].content_hash = Digest::sha256(&[&content]);
@@ -222,7 +304,10 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
 
 fn told(stage: &mut Stage, lie: &Lie) -> Result<()> {
     let riverside = hospital(RIVERSIDE);
-    let sale = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
+    let (_, mut sale) = stage.rogue.requested(&stage.world, &stage.pat, RIVERSIDE)?;
+    (lie.body)(&mut sale.body);
+    sale.quote = stage.rogue.quote(&sale.request, &sale.body)?;
+    stage.rogue.agree(&stage.world, &stage.pat, &mut sale)?;
     let mut goods = stage.rogue.goods(&sale)?;
     (lie.goods)(&mut goods);
     let package = stage.rogue.sealed(&sale, &goods, lie.header)?;

@@ -11,12 +11,13 @@ use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
 use handover_core::artefact::transfer::{ContentRef, PackageHeader, Quote, QuoteBody};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
+use handover_core::rules::{self, Context};
 use handover_core::{Code, Digest};
 use handover_ingest::resource::{Facts, minified_hash};
 use handover_ingest::source::MAX_RESOURCE_BYTES;
-use handover_seal::Secret32;
 use handover_seal::part::open_part;
 use handover_seal::stream::OpenReader;
+use handover_seal::{Ed25519, Secret32};
 
 use super::quote::recomputed_fee;
 use crate::ExchangeError;
@@ -93,11 +94,7 @@ fn check_body(
         return Err(Code::QuoteMismatch.into());
     }
     let federation = inner.federation()?;
-    let jurisdiction = &federation.member(&agreed.header.source)?.profile.jurisdiction;
-    let schedule = federation.schedule(jurisdiction, agreed.quote.issued);
-    if schedule.is_none_or(|schedule| schedule.patient_rate_bps() != body.rate_bps) {
-        return Err(Code::QuoteMismatch.into());
-    }
+    rules::quote_rate(agreed.quote, body, Context { federation: &federation, verifier: &Ed25519 })?;
     let fee = recomputed_fee(body)?;
     if fee != agreed.header.fee || body.fee != fee || body.payer != agreed.header.payer {
         return Err(Code::QuoteMismatch.into());

@@ -94,8 +94,8 @@ fn send_part(
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, Bridge::new(stream, part.length));
     tree::send(File::open(&path)?, &outboard, from_group, &mut out).map_err(|fault| match fault {
         // The file was read a moment ago: what fails now is the stream.
-        SealError::Io(fault) => ExchangeError::Io(fault),
+        SealError::Io(fault) => ExchangeError::Stream(fault),
         other => other.into(),
     })?;
-    Ok(out.flush()?)
+    out.flush().map_err(ExchangeError::Stream)
 }

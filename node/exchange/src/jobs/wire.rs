@@ -56,18 +56,22 @@ pub(super) async fn put<T: CborMap>(
     if bytes.len() > FRAME_MAX_BYTES {
         return Err(Code::TooLarge.into());
     }
-    to.write_all(&length.to_be_bytes()).await?;
-    to.write_all(&bytes).await?;
-    Ok(to.flush().await?)
+    let written = async {
+        to.write_all(&length.to_be_bytes()).await?;
+        to.write_all(&bytes).await?;
+        to.flush().await
+    };
+    written.await.map_err(ExchangeError::Stream)
 }
 
 /// Reads a frame.
 pub(super) async fn get<T: CborMap>(from: &mut (impl AsyncRead + Unpin)) -> Result<T, ExchangeError> {
-    let length = usize::try_from(from.read_u32().await?).map_err(|_| Code::TooLarge)?;
+    let length =
+        usize::try_from(from.read_u32().await.map_err(ExchangeError::Stream)?).map_err(|_| Code::TooLarge)?;
     if length > FRAME_MAX_BYTES {
         return Err(Code::TooLarge.into());
     }
     let mut bytes = vec![0; length];
-    from.read_exact(&mut bytes).await?;
+    from.read_exact(&mut bytes).await.map_err(ExchangeError::Stream)?;
     Ok(codec::decode(&bytes, FRAME_MAX_BYTES)?)
 }
