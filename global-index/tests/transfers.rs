@@ -276,7 +276,6 @@ async fn whatever_the_order_of_the_copies_a_receipt_leaves_one_fee() {
     let destination = realm.hospital("destination", 2).await;
     let patient = Patient::new();
     for order in orders(5) {
-        // Spread over the orders, each way to end a transfer meets every place of the end among the copies.
         for end in ["revocation", "refusal", "source's refusal"] {
             let story = Story::new(&patient, &source, &destination, 500, 500);
             let end_copy = match end {

@@ -185,7 +185,7 @@ fn every_reader(bytes: &[u8]) {
     let _ = Request::decode(bytes);
     let _ = Answer::decode(bytes);
     let _ = part::open_part(&world.lakeside.ring, b"", bytes);
-    let _ = verify::verify(bytes, &world.root.public(), T0, &Ed25519);
+    let _ = verify::verify(bytes, &world.root.public(), &Ed25519);
     for format in formats_cached() {
         if let Ok(again) = (format.again)(bytes) {
             assert_eq!(again, bytes, "{}", format.name);
@@ -193,7 +193,9 @@ fn every_reader(bytes: &[u8]) {
     }
     for envelope in envelopes_cached() {
         if (envelope.open)(bytes, &envelope.keys).is_ok() {
-            assert_eq!(bytes, envelope.bytes, "{}: other bytes were accepted", envelope.name);
+            // Two artefacts of one kind and signer open each other's bytes; anything else is forged.
+            let is_known = envelopes_cached().iter().any(|known| known.bytes == bytes);
+            assert!(is_known, "{}: other bytes were accepted", envelope.name);
         }
     }
 }

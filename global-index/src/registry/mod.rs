@@ -17,7 +17,7 @@ use handover_core::artefact::{ArtefactError, Signed, Verified};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::trust::{self, TrustError};
-use handover_core::{Code, HospitalId, Timestamp};
+use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_seal::{Ed25519, SealError};
 use handover_store::{KeyMaker, StoreError, Txn};
 
@@ -172,7 +172,8 @@ pub(crate) fn certificate_request(envelope: &[u8]) -> Result<Verified<Certificat
     Ok(request)
 }
 
-/// Takes an operator's certificate.
+/// Takes an operator's certificate. Each term stands by itself: a renewal under the same key leaves the one before
+/// it, by which the orders of its time are judged.
 pub(crate) fn add_operator(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
@@ -181,7 +182,7 @@ pub(crate) fn add_operator(
     now: Timestamp,
 ) -> Result<(AuthorityCertificate, Changed), RegistryError> {
     let certificate = trust::authority(envelope, Authority::Operator, root, now, &Ed25519)?;
-    let key = keys.space("operator").hashed(certificate.key.as_bytes()).build();
+    let key = keys.space("operator").hashed(Digest::sha256(&[envelope]).as_bytes()).build();
     let row = Operator { certificate: Bytes(envelope.to_vec()), extensions: Extensions::default() };
     if cells::get::<Operator>(txn, &key)?.as_ref() == Some(&row) {
         return Ok((certificate, Changed::Nothing));
@@ -198,16 +199,22 @@ pub(crate) fn operator_certificates(txn: &mut dyn Txn, keys: &KeyMaker) -> Resul
     Ok(envelopes)
 }
 
-/// The operators.
+/// The operators in office at `now`: only they propose and approve. Those whose term is over stay in the directory.
 pub(crate) fn operators(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     root: &SigningPublic,
     now: Timestamp,
 ) -> Result<Vec<AuthorityCertificate>, RegistryError> {
-    let envelopes = operator_certificates(txn, keys)?;
-    let verify = |envelope: Bytes| trust::authority(&envelope.0, Authority::Operator, root, now, &Ed25519);
-    Ok(envelopes.into_iter().map(verify).collect::<Result<_, _>>()?)
+    let mut operators = Vec::new();
+    for envelope in operator_certificates(txn, keys)? {
+        match trust::authority(&envelope.0, Authority::Operator, root, now, &Ed25519) {
+            Ok(operator) => operators.push(operator),
+            Err(TrustError::Expired) => {}
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Ok(operators)
 }
 
 /// What a hospital's row says of its standing, in one word.

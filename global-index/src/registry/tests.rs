@@ -1,8 +1,7 @@
 use std::sync::OnceLock;
 
-use handover_core::Digest;
 use handover_core::artefact::federation::{EnrolmentProof, EnrolmentRequest, HospitalProfile};
-use handover_core::time::HOUR_MS;
+use handover_core::time::{DAY_MS, HOUR_MS};
 use handover_seal::{OsRandom, RsaPrivateKey, Secret32, SigningKey};
 use handover_store::{CellKey, Store};
 
@@ -100,6 +99,42 @@ async fn asking_for_an_identifier_pushes_nobody_aside() {
             let stranger = prove(txn, &keys, &proof("lakeside", &key(2), &honest, &[1; 32]), NOW);
             assert_eq!(stranger.unwrap_err().code(), Code::WrongSigner);
             assert_eq!(known_hospital(txn, &keys, &"lakeside".parse().unwrap())?.key, key(1).public());
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_whose_term_is_over_stops_nobody_and_can_be_renewed() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let keys = store.keys();
+    let term = |seed: u8, days: i64| {
+        let certificate = AuthorityCertificate {
+            authority: Authority::Operator,
+            name: "operator".to_owned(),
+            key: key(seed).public(),
+            not_before: NOW,
+            not_after: NOW.plus_ms(days * DAY_MS),
+            extensions: Extensions::default(),
+        };
+        Verified::sign(certificate, &key(9)).envelope().to_vec()
+    };
+    store
+        .write::<_, RegistryError, _>(move |txn| {
+            let root = key(9).public();
+            for certificate in [term(1, 1), term(2, 30)] {
+                assert_eq!(add_operator(txn, &keys, &certificate, &root, NOW)?.1, Changed::Directory);
+            }
+            assert_eq!(operators(txn, &keys, &root, NOW)?.len(), 2);
+            let later = NOW.plus_ms(2 * DAY_MS);
+            let in_office = operators(txn, &keys, &root, later)?;
+            assert_eq!(in_office.iter().map(|it| it.key).collect::<Vec<_>>(), [key(2).public()]);
+            add_operator(txn, &keys, &term(1, 60), &root, later)?;
+            assert_eq!(operators(txn, &keys, &root, later)?.len(), 2);
+            // The term that is over still vouches for what was signed in it.
+            assert_eq!(operator_certificates(txn, &keys)?.len(), 3);
+            assert_eq!(add_operator(txn, &keys, &term(1, 60), &root, later)?.1, Changed::Nothing);
             Ok(())
         })
         .await

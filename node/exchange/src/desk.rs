@@ -320,15 +320,13 @@ impl Exchange {
                 Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, bytes))
             })
             .await?;
-        let store = &self.0.parts.store;
-        let of_this = |parcels: Vec<outbox::Waiting>| {
-            parcels.into_iter().filter(|parcel| parcel.label.transfer == transfer).count()
-        };
+        let of_this = |label: &outbox::Label| label.transfer == transfer;
+        let (waiting, dead_letters) = outbox::count(&self.0.parts.store, of_this).await?;
         Ok(TransferView {
             row,
             artefacts,
-            dead_letters: of_this(outbox::dead(store, ASKS_MAX).await?),
-            waiting: of_this(outbox::waiting(store, None, ASKS_MAX).await?),
+            dead_letters,
+            waiting,
             details: body.map(|body| details(body, package_bytes)),
         })
     }
@@ -373,9 +371,10 @@ impl Exchange {
     /// # Errors
     /// The store's.
     pub async fn backlog(&self) -> Result<(usize, usize), ExchangeError> {
-        let waiting = outbox::waiting(&self.0.parts.store, None, ASKS_MAX).await?;
-        let index = waiting.iter().filter(|parcel| parcel.label.target() == Target::Index).count();
-        Ok((index, waiting.len() - index))
+        let store = &self.0.parts.store;
+        let (index, _) = outbox::count(store, |label| label.target() == Target::Index).await?;
+        let (hospitals, _) = outbox::count(store, |label| label.target() != Target::Index).await?;
+        Ok((index, hospitals))
     }
 }
 

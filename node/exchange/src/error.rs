@@ -1,5 +1,7 @@
 //! What can go wrong in the exchange. Each fault has a stable code; what the code says goes out, the rest to the log.
 
+use std::io::{self, ErrorKind};
+
 use handover_core::Code;
 use handover_core::codec::DecodeError;
 use handover_dossier::DossierError;
@@ -28,10 +30,10 @@ pub enum ExchangeError {
     Net(#[from] NetError),
     /// A file of this side failed.
     #[error("{0}")]
-    Disk(#[from] std::io::Error),
+    Disk(#[from] io::Error),
     /// The connection under a package failed.
     #[error("{0}")]
-    Stream(std::io::Error),
+    Stream(io::Error),
     /// Received bytes cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -65,6 +67,18 @@ impl From<tokio::task::JoinError> for ExchangeError {
 }
 
 impl ExchangeError {
+    /// A fault of copying from a connection into a file, where either may have failed.
+    pub(crate) fn of_copying(fault: io::Error) -> Self {
+        match fault.kind() {
+            ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::FileTooLarge
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem => Self::Disk(fault),
+            _ => Self::Stream(fault),
+        }
+    }
+
     /// The stable code for it.
     #[must_use]
     pub fn code(&self) -> Code {

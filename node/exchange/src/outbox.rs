@@ -6,7 +6,7 @@
 
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::{Code, HospitalId, Timestamp, TransferId, cbor_enum, cbor_map};
-use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
+use handover_store::{KeyMaker, SCAN_MAX_CELLS, Store, StoreError, Txn, rows};
 
 use crate::ExchangeError;
 
@@ -148,12 +148,28 @@ pub(crate) async fn waiting(
     page(store, OUTBOX, after, limit).await
 }
 
-/// Dead letters: what was refused for good.
+/// How many parcels wait, and how many are dead letters, of those that `is_wanted` names.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn dead(store: &Store, limit: usize) -> Result<Vec<Waiting>, ExchangeError> {
-    page(store, DEAD, None, limit).await
+pub(crate) async fn count(
+    store: &Store,
+    is_wanted: impl Fn(&Label) -> bool,
+) -> Result<(usize, usize), ExchangeError> {
+    let mut counts = [0, 0];
+    for (count, space) in counts.iter_mut().zip([OUTBOX, DEAD]) {
+        let mut after = None;
+        loop {
+            let found = page(store, space, after, SCAN_MAX_CELLS).await?;
+            *count += found.iter().filter(|parcel| is_wanted(&parcel.label)).count();
+            match found.last() {
+                Some(last) if found.len() == SCAN_MAX_CELLS => after = Some(last.number),
+                _ => break,
+            }
+        }
+    }
+    let [waiting, dead] = counts;
+    Ok((waiting, dead))
 }
 
 /// The content of a parcel.
@@ -184,8 +200,12 @@ pub(crate) async fn done(store: &Store, number: u64) -> Result<(), ExchangeError
 /// # Errors
 /// The store's.
 pub(crate) async fn relabel(store: &Store, number: u64, label: Label) -> Result<(), ExchangeError> {
-    let keys = store.keys();
-    Ok(store.write(move |txn| rows::put(txn, &keys.space(OUTBOX).u64(number).build(), &label)).await?)
+    let key = store.keys().space(OUTBOX).u64(number).build();
+    Ok(store
+        .write(move |txn| -> Result<(), StoreError> {
+            if txn.get(&key)?.is_some() { rows::put(txn, &key, &label) } else { Ok(()) }
+        })
+        .await?)
 }
 
 /// Makes a parcel a dead letter.
@@ -209,19 +229,67 @@ pub(crate) async fn bury(store: &Store, waiting: Waiting, code: Code) -> Result<
 /// # Errors
 /// The store's.
 pub(crate) async fn revive(store: &Store, transfer: TransferId) -> Result<usize, ExchangeError> {
-    let letters = dead(store, 1_000).await?;
-    let keys = store.keys();
-    let due: Vec<Waiting> = letters.into_iter().filter(|letter| letter.label.transfer == transfer).collect();
-    let count = due.len();
-    store
-        .write(move |txn| -> Result<(), StoreError> {
-            for Waiting { number, label } in &due {
-                let label = Label { refused: None, ..label.clone() };
-                txn.remove(&keys.space(DEAD).u64(*number).build())?;
-                rows::put(txn, &keys.space(OUTBOX).u64(*number).build(), &label)?;
+    let (mut after, mut count) = (None, 0_usize);
+    loop {
+        let letters = page(store, DEAD, after, SCAN_MAX_CELLS).await?;
+        let last = letters.last().map(|letter| letter.number).filter(|_| letters.len() == SCAN_MAX_CELLS);
+        let keys = store.keys();
+        let due: Vec<Waiting> =
+            letters.into_iter().filter(|letter| letter.label.transfer == transfer).collect();
+        count = count.saturating_add(due.len());
+        store
+            .write(move |txn| -> Result<(), StoreError> {
+                for Waiting { number, label } in &due {
+                    let label = Label { refused: None, ..label.clone() };
+                    txn.remove(&keys.space(DEAD).u64(*number).build())?;
+                    rows::put(txn, &keys.space(OUTBOX).u64(*number).build(), &label)?;
+                }
+                Ok(())
+            })
+            .await?;
+        if last.is_none() {
+            return Ok(count);
+        }
+        after = last;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_store::CellKey;
+
+    use super::*;
+
+    fn transfer(number: u8) -> TransferId {
+        TransferId::from_bytes([number; 16])
+    }
+
+    #[tokio::test]
+    async fn dead_letters_behind_the_first_page_are_counted_and_revived() {
+        let store = Store::memory(&CellKey::from_bytes([1; 32]));
+        let keys = store.keys();
+        let number = SCAN_MAX_CELLS as u64 + 5;
+        let filled = store.write(move |txn| -> Result<(), StoreError> {
+            for number in 0..number {
+                let of = if number < 5 { 2 } else { 1 };
+                let label = Label::copy(transfer(of), Timestamp::from_millis(0));
+                rows::put(txn, &keys.space(DEAD).u64(number).build(), &label)?;
             }
-            Ok(())
-        })
-        .await?;
-    Ok(count)
+            let wanted = Label::copy(transfer(2), Timestamp::from_millis(0));
+            rows::put(txn, &keys.space(DEAD).u64(number).build(), &wanted)
+        });
+        filled.await.unwrap();
+        let of_it = |label: &Label| label.transfer == transfer(2);
+        assert_eq!(count(&store, of_it).await.unwrap(), (0, 6));
+        assert_eq!(revive(&store, transfer(2)).await.unwrap(), 6);
+        assert_eq!(count(&store, of_it).await.unwrap(), (6, 0));
+    }
+
+    #[tokio::test]
+    async fn a_parcel_that_is_gone_gets_no_new_label() {
+        let store = Store::memory(&CellKey::from_bytes([1; 32]));
+        let label = Label::copy(transfer(1), Timestamp::from_millis(0));
+        relabel(&store, 7, label).await.unwrap();
+        assert_eq!(waiting(&store, None, 10).await.unwrap().len(), 0);
+    }
 }

@@ -214,7 +214,7 @@ fn consents(stage: &Stage, on: &Quoted) -> Result<Verified<Consent>> {
 fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) -> Result<Vec<Vec<u8>>> {
     let (lakeside, _) = Stage::victims();
     taken("Ada's consent", || stage.rogue.post(&lakeside, consent.envelope()))?;
-    let (_stream, header) = offered(stage, on.transfer, &consent)?;
+    let (stream, header) = offered(stage, on.transfer, &consent)?;
     ensure!(stage.state(LAKESIDE, on.transfer)? == "sealed", "it is not sealed");
     let before = stage.witness()?;
     let rogue = &stage.rogue;
@@ -267,7 +267,8 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     stage.untouched_since(&before)?;
     ensure!(!has_key(stage, on.transfer), "the key was released before delivery");
 
-    // It says that it has everything. The source believes its signature, and releases.
+    // It wants nothing of the package, and says that it has everything. The source believes its signature, and releases.
+    drop(stream);
     taken("delivery", || stage.rogue.bring(&lakeside, delivered.envelope()))?;
     let release = stage.rogue.letter::<KeyRelease>(|it| it.transfer == on.transfer)?;
     stage.comes_to(LAKESIDE, on.transfer, "released", "released")?;
@@ -318,17 +319,22 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     .into())
 }
 
-/// Waits for the package of a transfer; its header.
+/// Waits for the package of a transfer; its header. A source tries a package again whose stream broke, so that those
+/// of others may come first.
 fn offered(
     stage: &mut Stage,
     transfer: TransferId,
     consent: &Verified<Consent>,
 ) -> Result<(Stream, Verified<PackageHeader>)> {
-    let mut stream = stage.rogue.opened()?;
-    let offer: Offer = stream.get()?;
-    let header = stage.rogue.judge(|context| rules::header(offer.header.as_ref(), consent, context))?;
-    ensure!(header.transfer == transfer, "the package of another transfer came");
-    Ok((stream, header))
+    loop {
+        let mut stream = stage.rogue.opened()?;
+        let Ok(offer) = stream.get::<Offer>() else { continue };
+        let header = Signed::<PackageHeader>::read(offer.header.as_ref())?;
+        if header.claim().transfer == transfer {
+            let header = stage.rogue.judge(|context| rules::header(header.envelope(), consent, context))?;
+            return Ok((stream, header));
+        }
+    }
 }
 
 fn has_key(stage: &mut Stage, transfer: TransferId) -> bool {

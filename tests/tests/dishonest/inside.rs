@@ -264,7 +264,7 @@ const LIES: &[Lie] = &[
             sealed.plain_bytes -= 1;
         },
         header: honest,
-        code: "package-damaged",
+        code: "package-mismatch",
     },
     Lie {
         what: "a large content that is not what its hash says",
