@@ -145,6 +145,31 @@ async fn letters_wait_and_one_that_is_put_off_holds_up_no_other_transfer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn letters_behind_a_page_of_held_ones_are_carried() {
+    const HELD: usize = 105;
+    let realm = Realm::new().await;
+    let mut source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    source.net.clone().shutdown().await;
+    let patient = Patient::new();
+    let mut sent = std::collections::BTreeSet::new();
+    for _ in 0..=HELD {
+        let story = Story::new(&patient, &source, &destination, 0, 0);
+        destination.send(&realm, Some(&source.id), &story.request).await.unwrap();
+        sent.insert(story.request);
+    }
+    // Back, and not ready for any of the first: the one behind them comes before any of them comes again.
+    source = Node::start("source", 1, &realm).await;
+    source.script.lock().unwrap().extend(vec![Some(Code::EvidenceMissing); HELD]);
+    source.net.connect(&realm.route()).await.unwrap();
+    let mut came = std::collections::BTreeSet::new();
+    for _ in 0..=HELD {
+        came.insert(source.letter().await);
+    }
+    assert_eq!(came, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_so_is_refused_by_name() {
     let realm = Realm::new().await;
     let mut source = realm.hospital("source", 1).await;
@@ -275,33 +300,29 @@ async fn whatever_the_order_of_the_copies_a_receipt_leaves_one_fee() {
     let source = realm.hospital("source", 1).await;
     let destination = realm.hospital("destination", 2).await;
     let patient = Patient::new();
-    for order in orders(5) {
-        for end in ["revocation", "refusal", "source's refusal"] {
-            let story = Story::new(&patient, &source, &destination, 500, 500);
-            let end_copy = match end {
-                "revocation" => &story.revocation,
-                "refusal" => &story.refusal,
-                _ => &story.source_refusal,
-            };
-            for content in [&story.request, &story.quote, &story.consent] {
-                source.send(&realm, None, content).await.unwrap();
-            }
-            let copies = [&story.header, &story.delivered, &story.key_release, &story.receipt, end_copy];
-            let mut waiting = order.clone();
-            // Who lacks evidence is told to come again, as the hospitals' outboxes do.
-            while !waiting.is_empty() {
-                let mut again = Vec::new();
-                for copy in waiting {
-                    match source.send(&realm, None, copies[copy]).await {
-                        Ok(()) => {}
-                        Err(Code::EvidenceMissing) => again.push(copy),
-                        Err(code) => panic!("{end} {order:?}: {copy} is refused with {code}"),
-                    }
-                }
-                waiting = again;
-            }
-            assert_eq!(standing(&realm, &story).await, 1, "{end} {order:?}");
+    for (number, order) in orders(5).into_iter().enumerate() {
+        // Three ways to end a transfer, five places in an order: every way meets every place.
+        let end = ["revocation", "refusal", "source's refusal"][number % 3];
+        let story = Story::new(&patient, &source, &destination, 500, 500);
+        let end_copy = [&story.revocation, &story.refusal, &story.source_refusal][number % 3];
+        for content in [&story.request, &story.quote, &story.consent] {
+            source.send(&realm, None, content).await.unwrap();
         }
+        let copies = [&story.header, &story.delivered, &story.key_release, &story.receipt, end_copy];
+        let mut waiting = order.clone();
+        // Who lacks evidence is told to come again, as the hospitals' outboxes do.
+        while !waiting.is_empty() {
+            let mut again = Vec::new();
+            for copy in waiting {
+                match source.send(&realm, None, copies[copy]).await {
+                    Ok(()) => {}
+                    Err(Code::EvidenceMissing) => again.push(copy),
+                    Err(code) => panic!("{end} {order:?}: {copy} is refused with {code}"),
+                }
+            }
+            waiting = again;
+        }
+        assert_eq!(standing(&realm, &story).await, 1, "{end} {order:?}");
     }
     let check = realm.op(json!({"op": "check"})).await.unwrap();
     assert_eq!((&check["sound"], &check["open_reservations"]), (&json!(true), &json!(0)), "{check}");

@@ -2,6 +2,7 @@
 
 use handover_core::ledger::{AccountBalance, LedgerError};
 use handover_core::{Amount, Currency};
+use handover_store::SCAN_MAX_CELLS;
 
 use super::views::{
     AccountView, AmountsView, BalancesView, CheckView, DeadView, EntriesView, EntryView, MailView,
@@ -105,7 +106,7 @@ impl Operations {
             .read(move |txn| {
                 let mut mail = MailView { waiting: std::collections::BTreeMap::new(), dead: Vec::new() };
                 for row in registry::hospitals(txn, &keys)? {
-                    let letters = routing::waiting(txn, &keys, &row.hospital)?.len();
+                    let letters = routing::waiting(txn, &keys, &row.hospital, None, SCAN_MAX_CELLS)?.len();
                     mail.waiting.insert(row.hospital, letters);
                 }
                 mail.dead = routing::dead_letters(txn, &keys)?

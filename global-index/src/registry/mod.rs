@@ -196,6 +196,7 @@ pub(crate) fn operator_certificates(txn: &mut dyn Txn, keys: &KeyMaker) -> Resul
     let rows: Vec<Operator> = cells::all(txn, &keys.space("operator").build())?;
     let mut envelopes: Vec<Bytes> = rows.into_iter().map(|row| row.certificate).collect();
     envelopes.sort_by(|one, other| one.0.cmp(&other.0));
+    envelopes.dedup();
     Ok(envelopes)
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::{Answer, Parcel, Request, Verb};
-use handover_core::{Code, HospitalId, Party};
+use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_net::{Net, NetError, Route};
 use handover_store::StoreError;
 use handover_web::CancellationToken;
@@ -27,6 +27,8 @@ const FIRST_WAIT_MS: u64 = 500;
 const LONGEST_WAIT_MS: u64 = 60_000;
 /// A letter that was put off this often is buried: some three hours.
 const MAX_TRIES: u32 = 200;
+/// Letters that are looked at together. What is put off lies at the front, so every page is looked at.
+const LETTERS_PER_PAGE: usize = 100;
 /// Calls that may wait for the courier.
 const CALLS: usize = 1_024;
 
@@ -120,6 +122,29 @@ enum Undelivered {
     Never(Code),
 }
 
+/// What one way through a mailbox has met.
+#[derive(Default)]
+struct Tour {
+    /// Transfers with a letter that is put off.
+    held: HashSet<TransferId>,
+    /// When the first of them is tried again.
+    next: Option<Instant>,
+    /// Whether a letter left the mailbox.
+    has_moved: bool,
+}
+
+impl Tour {
+    fn hold(&mut self, letter: &Letter, until: Instant) {
+        self.next = Some(self.next.map_or(until, |next| next.min(until)));
+        self.held.insert(letter.transfer);
+    }
+}
+
+fn broken(what: &str, fault: &StoreError) -> Wait {
+    tracing::error!(code = %fault.code(), "{what}");
+    Wait::Until(Instant::now() + Duration::from_millis(LONGEST_WAIT_MS))
+}
+
 struct Worker {
     desk: Desk,
     net: Net,
@@ -149,68 +174,72 @@ impl Worker {
         }
     }
 
-    /// Tries every letter once; tells what to wait for.
+    /// Tries every letter once, page by page; tells what to wait for.
     async fn round(&mut self) -> Wait {
-        let letters = match self.letters().await {
-            Ok(letters) => letters,
-            Err(fault) => {
-                tracing::error!(code = %fault.code(), "a mailbox cannot be read");
-                return Wait::Until(Instant::now() + Duration::from_millis(LONGEST_WAIT_MS));
-            }
-        };
-        if letters.is_empty() {
-            self.put_off.clear();
-            return Wait::Mail;
-        }
-        let mut held = HashSet::new();
-        let mut next: Option<Instant> = None;
-        let mut has_moved = false;
-        for letter in letters {
-            if held.contains(&letter.transfer) {
-                continue;
-            }
-            if let Some((_, until)) = self.put_off.get(&letter.number)
-                && *until > Instant::now()
-            {
-                next = Some(next.map_or(*until, |next| next.min(*until)));
-                held.insert(letter.transfer);
-                continue;
-            }
-            let outcome = self.deliver(&letter).await;
-            let outcome = match outcome {
-                Err(Undelivered::Later(code)) => match self.put_off(&letter, code) {
-                    Ok(until) => {
-                        next = Some(next.map_or(until, |next| next.min(until)));
-                        held.insert(letter.transfer);
-                        continue;
-                    }
-                    Err(code) => Err(Undelivered::Never(code)),
-                },
-                other => other,
+        let mut tour = Tour::default();
+        let mut after = None;
+        loop {
+            let letters = match self.letters(after).await {
+                Ok(letters) => letters,
+                Err(fault) => return broken("a mailbox cannot be read", &fault),
             };
-            let done = match outcome {
-                Ok(()) => self.remove(&letter, None).await,
-                Err(Undelivered::Never(code)) => self.remove(&letter, Some(code)).await,
-                Err(Undelivered::Away | Undelivered::Later(_)) => {
-                    let wait = Duration::from_millis(self.redial_ms);
-                    self.redial_ms = self.redial_ms.saturating_mul(2).min(LONGEST_WAIT_MS);
-                    return Wait::Connected(Instant::now() + wait);
+            if after.is_none() && letters.is_empty() {
+                self.put_off.clear();
+                return Wait::Mail;
+            }
+            after = letters.last().filter(|_| letters.len() >= LETTERS_PER_PAGE).map(|last| last.number);
+            for letter in letters {
+                if let Some(wait) = self.attempt(&letter, &mut tour).await {
+                    return wait;
                 }
-            };
-            self.redial_ms = FIRST_WAIT_MS;
-            has_moved = true;
-            self.put_off.remove(&letter.number);
-            if let Err(fault) = done {
-                tracing::error!(code = %fault.code(), "a mailbox cannot be written");
-                return Wait::Until(Instant::now() + Duration::from_millis(LONGEST_WAIT_MS));
+            }
+            if after.is_none() {
+                break;
             }
         }
-        match next {
-            // More may have come meanwhile, or lie behind the first page.
-            _ if has_moved => Wait::Nothing,
+        match tour.next {
+            // More may have come meanwhile.
+            _ if tour.has_moved => Wait::Nothing,
             Some(until) => Wait::Until(until),
             None => Wait::Mail,
         }
+    }
+
+    /// Tries a letter, unless it or one before it of the same transfer is put off; what to wait for if the tour
+    /// cannot go on.
+    async fn attempt(&mut self, letter: &Letter, tour: &mut Tour) -> Option<Wait> {
+        if tour.held.contains(&letter.transfer) {
+            return None;
+        }
+        if let Some((_, until)) = self.put_off.get(&letter.number)
+            && *until > Instant::now()
+        {
+            tour.hold(letter, *until);
+            return None;
+        }
+        let outcome = match self.deliver(letter).await {
+            Err(Undelivered::Later(code)) => match self.put_off(letter, code) {
+                Ok(until) => {
+                    tour.hold(letter, until);
+                    return None;
+                }
+                Err(code) => Err(Undelivered::Never(code)),
+            },
+            other => other,
+        };
+        let done = match outcome {
+            Ok(()) => self.remove(letter, None).await,
+            Err(Undelivered::Never(code)) => self.remove(letter, Some(code)).await,
+            Err(Undelivered::Away | Undelivered::Later(_)) => {
+                let wait = Duration::from_millis(self.redial_ms);
+                self.redial_ms = self.redial_ms.saturating_mul(2).min(LONGEST_WAIT_MS);
+                return Some(Wait::Connected(Instant::now() + wait));
+            }
+        };
+        self.redial_ms = FIRST_WAIT_MS;
+        tour.has_moved = true;
+        self.put_off.remove(&letter.number);
+        done.err().map(|fault| broken("a mailbox cannot be written", &fault))
     }
 
     /// Puts a letter off; its code once it was put off too often.
@@ -225,9 +254,12 @@ impl Worker {
         Ok(until)
     }
 
-    async fn letters(&self) -> Result<Vec<Letter>, StoreError> {
+    async fn letters(&self, after: Option<u64>) -> Result<Vec<Letter>, StoreError> {
         let (keys, hospital) = (self.desk.keys.clone(), self.hospital.clone());
-        self.desk.store.read(move |txn| mailbox::waiting(txn, &keys, &hospital)).await
+        self.desk
+            .store
+            .read(move |txn| mailbox::waiting(txn, &keys, &hospital, after, LETTERS_PER_PAGE))
+            .await
     }
 
     async fn deliver(&self, letter: &Letter) -> Result<(), Undelivered> {

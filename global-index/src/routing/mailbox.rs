@@ -51,14 +51,17 @@ pub(super) fn post(
     Ok(true)
 }
 
-/// The oldest letters of a hospital.
+/// The oldest letters of a hospital, behind the one with the number `after`; at most `limit`, up to 1,000.
 pub(crate) fn waiting(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     hospital: &HospitalId,
+    after: Option<u64>,
+    limit: usize,
 ) -> Result<Vec<Letter>, StoreError> {
     let space = keys.space("mailbox").hashed(hospital.as_str()).build();
-    let found = txn.scan(&space, None, SCAN_MAX_CELLS)?;
+    let after = after.map(|number| letter_key(keys, hospital, number));
+    let found = txn.scan(&space, after.as_deref(), limit.clamp(1, SCAN_MAX_CELLS))?;
     found.iter().map(|(_, bytes)| cells::read(bytes)).collect()
 }
 

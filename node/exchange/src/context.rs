@@ -71,7 +71,7 @@ pub(crate) struct Inner {
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.
-    pub(crate) connected: Notify,
+    pub(crate) connected: crate::pauses::Connected,
     /// Transfers whose package is arriving at this moment.
     pub(crate) receiving: Mutex<BTreeMap<TransferId, Party>>,
     /// Something may be due.

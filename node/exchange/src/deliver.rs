@@ -1,8 +1,10 @@
 //! Carries the outbox out: one run per target, in order, with back-off, until each parcel was taken.
+//!
+//! While the index is away, what it would pass on goes straight to its hospital; one parcel at a time asks whether
+//! the index is back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use handover_core::Code;
 use handover_core::artefact::transfer::Step;
@@ -11,6 +13,7 @@ use handover_core::transfer::{Phase, Role};
 use handover_core::{Party, TransferId, codec};
 use handover_dossier::Row;
 use handover_net::Net;
+use handover_store::SCAN_MAX_CELLS;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,82 +21,30 @@ use tokio_util::sync::CancellationToken;
 use crate::ExchangeError;
 use crate::context::Inner;
 use crate::outbox::{self, Label, Target, Waiting};
+use crate::pauses::{Pauses, Run};
 
-/// Parcels looked at in one round.
+/// Parcels that go out in one round.
 const ROUND_PARCELS: usize = 1_000;
-/// The first pause of a target that is away, and of a transfer whose turn has not come there; each doubles.
-const TARGET_PAUSE: Duration = Duration::from_millis(500);
-const TRANSFER_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What waits: a whole target, or one transfer there.
-type Blocked = (Target, Option<TransferId>);
-
-struct Pause {
-    until: Instant,
-    next: Duration,
-}
-
-/// What a run to one target came to.
-struct Run {
-    target: Target,
-    /// Whether the target could be reached.
-    is_away: bool,
-    /// Transfers that have to wait there.
-    held: BTreeSet<TransferId>,
-    /// Transfers of which something got through.
-    moved: BTreeSet<TransferId>,
-}
-
-/// When what is tried again.
-#[derive(Default)]
-struct Pauses(BTreeMap<Blocked, Pause>);
-
-impl Pauses {
-    fn hold(&mut self, blocked: Blocked) {
-        let first = if blocked.1.is_some() { TRANSFER_PAUSE } else { TARGET_PAUSE };
-        let length = self.0.get(&blocked).map_or(first, |pause| pause.next);
-        let pause = Pause { until: Instant::now() + length, next: (length * 2).min(LONGEST_PAUSE) };
-        self.0.insert(blocked, pause);
-    }
-
-    fn clear(&mut self, blocked: &Blocked) {
-        self.0.remove(blocked);
-    }
-
-    fn is_held(&self, blocked: &Blocked) -> bool {
-        self.0.get(blocked).is_some_and(|pause| pause.until > Instant::now())
-    }
-
-    fn next(&self) -> Instant {
-        let now = Instant::now();
-        let ends = self.0.values().map(|pause| pause.until).filter(|until| *until > now);
-        ends.min().unwrap_or(now + LONGEST_PAUSE)
-    }
-
-    fn learn(&mut self, run: Run) {
-        for transfer in run.moved {
-            self.clear(&(run.target.clone(), Some(transfer)));
-        }
-        for transfer in run.held {
-            self.hold((run.target.clone(), Some(transfer)));
-        }
-        let target = (run.target, None);
-        if run.is_away { self.hold(target) } else { self.clear(&target) }
-    }
-}
+/// The runs under way, and whose parcels they carry.
+type Running = BTreeMap<Target, BTreeSet<TransferId>>;
 
 /// Runs until shut down.
 pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
     let mut pauses = Pauses::default();
-    let mut running: BTreeSet<Target> = BTreeSet::new();
+    let mut running = Running::new();
     let mut runs: JoinSet<Run> = JoinSet::new();
     loop {
         match due(&inner, &pauses, &running).await {
-            Ok(due) => {
-                for (target, parcels) in due {
-                    running.insert(target.clone());
+            Ok(round) => {
+                for (target, parcels) in round.by_target {
+                    let transfers = parcels.iter().map(|parcel| parcel.label.transfer).collect();
+                    running.insert(target.clone(), transfers);
                     runs.spawn(run_to(Arc::clone(&inner), net.clone(), target, parcels));
+                }
+                // What lies behind may go to others.
+                if round.is_full {
+                    continue;
                 }
             }
             Err(fault) => tracing::error!(code = %fault.code(), "the outbox cannot be read"),
@@ -101,93 +52,149 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = inner.outbox.notified() => {}
-            () = inner.connected.notified() => pauses = Pauses::default(),
-            () = tokio::time::sleep_until(pauses.next()) => {}
+            () = inner.connected.notified() => for party in inner.connected.take() {
+                let target = match party {
+                    Party::Index => Target::Index,
+                    Party::Hospital(hospital) => Target::Hospital(hospital),
+                };
+                pauses.connected(&target, Instant::now());
+            },
+            () = tokio::time::sleep_until(pauses.next(Instant::now())) => {}
             Some(done) = runs.join_next() => if let Ok(run) = done {
                 running.remove(&run.target);
-                pauses.learn(run);
+                for (parcel, code) in pauses.learn(run, Instant::now()) {
+                    give_up(&inner, parcel, code).await;
+                }
             }
         }
     }
     runs.shutdown().await;
 }
 
-/// What can go out now, by target, in order.
-async fn due(
-    inner: &Arc<Inner>,
-    pauses: &Pauses,
-    running: &BTreeSet<Target>,
-) -> Result<BTreeMap<Target, Vec<Waiting>>, ExchangeError> {
-    let mut by_target: BTreeMap<Target, Vec<Waiting>> = BTreeMap::new();
-    for parcel in outbox::waiting(&inner.parts.store, None, ROUND_PARCELS).await? {
-        let target = parcel.label.target();
-        let is_held = running.contains(&target)
-            || pauses.is_held(&(target.clone(), None))
-            || pauses.is_held(&(target.clone(), Some(parcel.label.transfer)));
+async fn give_up(inner: &Arc<Inner>, parcel: Waiting, code: Code) {
+    tracing::warn!(transfer = %parcel.label.transfer, code = %code, "a parcel was put off too often");
+    if let Err(fault) = outbox::bury(&inner.parts.store, parcel, code).await {
+        tracing::error!(code = %fault.code(), "the outbox cannot be written");
+    }
+}
+
+/// What goes out in one round.
+#[derive(Default)]
+struct Round {
+    by_target: BTreeMap<Target, Vec<Waiting>>,
+    count: usize,
+    /// Whether there may be more.
+    is_full: bool,
+}
+
+impl Round {
+    /// Takes a parcel in if it can go now. Whatever makes one wait makes those behind it wait that belong to the
+    /// same transfer and go the same way: so each way keeps its order.
+    fn take(&mut self, parcel: Waiting, pauses: &Pauses, running: &Running, now: Instant) {
+        let transfer = parcel.label.transfer;
+        let carries = |target: &Target| running.get(target).is_some_and(|carried| carried.contains(&transfer));
+        let mut target = parcel.label.target();
+        if let (Target::Index, Some(hospital)) = (&target, &parcel.label.to) {
+            let straight = Target::Hospital(hospital.clone());
+            if carries(&Target::Index) || carries(&straight) {
+                return;
+            }
+            let is_asking = self.by_target.contains_key(&Target::Index)
+                || running.contains_key(&Target::Index)
+                || pauses.is_held(&Target::Index, None, now);
+            if pauses.is_away(&Target::Index) && is_asking {
+                let asking = self.by_target.get(&Target::Index);
+                if asking.is_some_and(|asking| asking.iter().any(|it| it.label.transfer == transfer)) {
+                    return;
+                }
+                target = straight;
+            }
+        }
+        let is_held = running.contains_key(&target)
+            || pauses.is_held(&target, None, now)
+            || pauses.is_held(&target, Some(transfer), now)
+            || (target == Target::Index
+                && pauses.is_away(&target)
+                && self.by_target.contains_key(&target));
         if !is_held {
-            by_target.entry(target).or_default().push(parcel);
+            self.by_target.entry(target).or_default().push(parcel);
+            self.count += 1;
         }
     }
-    Ok(by_target)
+}
+
+/// What can go out now, by target, in order.
+async fn due(inner: &Arc<Inner>, pauses: &Pauses, running: &Running) -> Result<Round, ExchangeError> {
+    let (mut round, mut after, now) = (Round::default(), None, Instant::now());
+    loop {
+        let page = outbox::waiting(&inner.parts.store, after, SCAN_MAX_CELLS).await?;
+        let is_last = page.len() < SCAN_MAX_CELLS;
+        after = page.last().map(|parcel| parcel.number);
+        for parcel in page {
+            round.take(parcel, pauses, running, now);
+            if round.count >= ROUND_PARCELS {
+                round.is_full = true;
+                return Ok(round);
+            }
+        }
+        if is_last {
+            return Ok(round);
+        }
+    }
 }
 
 async fn run_to(inner: Arc<Inner>, net: Net, target: Target, parcels: Vec<Waiting>) -> Run {
-    let mut run = Run { target, is_away: false, held: BTreeSet::new(), moved: BTreeSet::new() };
+    let mut run = Run { target, is_away: false, held: BTreeMap::new(), moved: BTreeSet::new() };
     for parcel in parcels {
         let transfer = parcel.label.transfer;
         // A transfer whose parcel has to wait keeps its order; others go on.
-        if run.held.contains(&transfer) {
+        if run.held.contains_key(&transfer) {
             continue;
         }
-        match deliver(&inner, &net, parcel).await {
+        match deliver(&inner, &net, &run.target, &parcel).await {
             Ok(()) => {
                 run.moved.insert(transfer);
             }
-            Err(Held::Transfer) => {
-                run.held.insert(transfer);
-            }
-            Err(Held::Target) => {
+            Err(code) if is_away(code) => {
                 run.is_away = true;
                 break;
+            }
+            Err(code) => {
+                run.held.insert(transfer, (parcel, code));
             }
         }
     }
     run
 }
 
-/// Why a parcel stays.
-enum Held {
-    /// Nothing gets through to the target.
-    Target,
-    /// This transfer's turn has not come there.
-    Transfer,
-}
-
-async fn deliver(inner: &Arc<Inner>, net: &Net, parcel: Waiting) -> Result<(), Held> {
-    let outcome = send(inner, net, &parcel).await;
+/// Delivers a parcel; or why it stays.
+async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waiting) -> Result<(), Code> {
+    let outcome = send(inner, net, target, parcel).await;
     let (number, transfer) = (parcel.number, parcel.label.transfer);
+    let is_detour = parcel.label.target() != *target;
     let stored = match outcome {
+        // The index still has to know of it.
+        Ok(()) if is_detour => {
+            outbox::relabel(&inner.parts.store, number, Label::copy(transfer, parcel.label.since)).await
+        }
         Ok(()) => outbox::done(&inner.parts.store, number).await,
         Err(fault) => {
             let code = standing(inner, fault.code());
-            if !code.is_transient() {
-                tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
-                if code == Code::HospitalRevoked {
-                    end_request(inner, transfer, code).await;
-                }
-                outbox::bury(&inner.parts.store, parcel, code).await
-            } else if is_away(code) && straight(inner, net, &parcel).await {
-                let label = Label::copy(transfer, parcel.label.since);
-                outbox::relabel(&inner.parts.store, number, label).await
-            } else {
+            // What a hospital says to what did not come by the index is not the last word.
+            if is_detour || code.is_transient() {
                 tracing::debug!(%transfer, code = %code, "a parcel has to wait");
-                return Err(if is_away(code) { Held::Target } else { Held::Transfer });
+                return Err(code);
             }
+            tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
+            if code == Code::HospitalRevoked {
+                end_request(inner, transfer, code).await;
+            }
+            outbox::bury(&inner.parts.store, parcel.clone(), code).await
         }
     };
     stored.map_err(|fault| {
         tracing::error!(code = %fault.code(), "the outbox cannot be written");
-        Held::Target
+        Code::Unreachable
     })
 }
 
@@ -215,35 +222,81 @@ async fn end_request(inner: &Arc<Inner>, transfer: TransferId, code: Code) {
     }
 }
 
+/// Nothing gets through. A target that is there but busy is asked for one transfer after the other.
 const fn is_away(code: Code) -> bool {
-    matches!(code, Code::Unreachable | Code::TimedOut | Code::Busy)
+    matches!(code, Code::Unreachable | Code::TimedOut)
 }
 
-async fn send(inner: &Arc<Inner>, net: &Net, parcel: &Waiting) -> Result<(), ExchangeError> {
-    match parcel.label.target() {
-        Target::Index => send_by(inner, net, parcel, Party::Index).await,
-        Target::Hospital(hospital) => send_by(inner, net, parcel, Party::Hospital(hospital)).await,
-    }
-}
-
-/// The index is away: the hospital that it was to be passed on to gets it straight.
-async fn straight(inner: &Arc<Inner>, net: &Net, parcel: &Waiting) -> bool {
-    match (&parcel.label.to, parcel.label.target()) {
-        (Some(hospital), Target::Index) => {
-            send_by(inner, net, parcel, Party::Hospital(hospital.clone())).await.is_ok()
-        }
-        _ => false,
-    }
-}
-
-async fn send_by(inner: &Arc<Inner>, net: &Net, parcel: &Waiting, party: Party) -> Result<(), ExchangeError> {
+async fn send(
+    inner: &Arc<Inner>,
+    net: &Net,
+    target: &Target,
+    parcel: &Waiting,
+) -> Result<(), ExchangeError> {
     let Some(content) = outbox::content(&inner.parts.store, parcel.number).await? else { return Ok(()) };
-    let (route, to) = match party {
-        Party::Index => (inner.route_to_index(), parcel.label.to.clone()),
-        Party::Hospital(hospital) => (inner.route_to(&hospital)?, None),
+    let (route, to) = match target {
+        Target::Index => (inner.route_to_index(), parcel.label.to.clone()),
+        Target::Hospital(hospital) => (inner.route_to(hospital)?, None),
     };
     let item = Parcel { to, content, extensions: codec::Extensions::default() };
     let answer = net.request(&route, Request::encode(Verb::Deliver, vec![codec::encode(&item)])).await?;
     Answer::decode(&answer)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::{HospitalId, Timestamp};
+
+    use super::*;
+
+    fn transfer(number: u8) -> TransferId {
+        TransferId::new(Timestamp::from_millis(1), [number; 10])
+    }
+
+    fn lakeside() -> HospitalId {
+        "lakeside".parse().unwrap()
+    }
+
+    fn away(target: Target) -> Run {
+        Run { target, is_away: true, held: BTreeMap::new(), moved: BTreeSet::new() }
+    }
+
+    fn round(labels: Vec<Label>, pauses: &Pauses, now: Instant) -> BTreeMap<Target, Vec<u64>> {
+        let mut round = Round::default();
+        for (number, label) in (0..).zip(labels) {
+            round.take(Waiting { number, label }, pauses, &Running::new(), now);
+        }
+        let numbers = |parcels: Vec<Waiting>| parcels.into_iter().map(|parcel| parcel.number).collect();
+        round.by_target.into_iter().map(|(target, parcels)| (target, numbers(parcels))).collect()
+    }
+
+    fn some_labels() -> Vec<Label> {
+        let since = Timestamp::from_millis(1);
+        vec![
+            Label::copy(transfer(1), since),
+            Label::via_index(lakeside(), transfer(1), since),
+            Label::via_index(lakeside(), transfer(2), since),
+            Label::direct(lakeside(), transfer(2), since),
+        ]
+    }
+
+    #[test]
+    fn with_the_index_everything_takes_its_way() {
+        let sent = round(some_labels(), &Pauses::default(), Instant::now());
+        let expected = [(Target::Index, vec![0, 1, 2]), (Target::Hospital(lakeside()), vec![3])];
+        assert_eq!(sent, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn without_the_index_hospitals_are_asked_straight_and_copies_wait() {
+        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        pauses.learn(away(Target::Index), now);
+        let sent = round(some_labels(), &pauses, now);
+        assert_eq!(sent, BTreeMap::from([(Target::Hospital(lakeside()), vec![1, 2, 3])]));
+        // After the pause, one parcel asks for the index; what belongs to it waits for the answer.
+        let sent = round(some_labels(), &pauses, pauses.next(now));
+        let expected = [(Target::Index, vec![0]), (Target::Hospital(lakeside()), vec![2, 3])];
+        assert_eq!(sent, BTreeMap::from(expected));
+    }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn serve(
             }
             Some(Inbound::Connected(party)) => {
                 tracing::info!(%party, "connected");
-                inner.connected.notify_one();
+                inner.connected.add(party);
                 inner.jobs.notify_one();
             }
             Some(Inbound::Disconnected(party)) => {

@@ -27,6 +27,7 @@ mod links;
 mod manifest;
 mod outbox;
 mod patients;
+mod pauses;
 mod provenance;
 mod secrets;
 mod selection;
@@ -57,7 +58,7 @@ impl Exchange {
             parts,
             net: OnceLock::new(),
             outbox: Notify::new(),
-            connected: Notify::new(),
+            connected: pauses::Connected::default(),
             receiving: Mutex::default(),
             jobs: Notify::new(),
             links: Notify::new(),

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     fn transfer(number: u8) -> TransferId {
-        TransferId::from_bytes([number; 16])
+        TransferId::new(Timestamp::from_millis(1), [number; 10])
     }
 
     #[tokio::test]

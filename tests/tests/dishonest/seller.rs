@@ -140,9 +140,10 @@ fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
             it.consent = Digest::from_bytes([7; 32]);
         }),
     )?;
+    // It might be a final quote that is still on its way.
     headers(
         "a header for another quote",
-        Code::QuoteMismatch,
+        Code::EvidenceMissing,
         wrong(|it| it.quote = Digest::from_bytes([7; 32])),
     )?;
     headers("a header for Lakeside", Code::PackageMismatch, wrong(|it| it.destination = hospital(LAKESIDE)))?;
@@ -239,8 +240,8 @@ fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
         ("a manifest with a bit flipped", &|parts| parts[0][100] ^= 1, Code::PackageDamaged),
         ("a content with a bit flipped", &|parts| parts[1][69_000] ^= 1, Code::PackageDamaged),
         ("a hash with a bit flipped", &|parts| parts[1][3] ^= 1, Code::PackageDamaged),
-        ("a content cut", &|parts| parts[1].truncate(66_000), Code::Unreachable),
-        ("a part that never comes", &|parts| parts.truncate(1), Code::Unreachable),
+        ("a content cut", &|parts| parts[1].truncate(66_000), Code::PackageDamaged),
+        ("a part that never comes", &|parts| parts.truncate(1), Code::PackageDamaged),
         ("parts in another order", &|parts| parts.swap(0, 1), Code::PackageDamaged),
     ];
     for (what, change, code) in cases {
@@ -269,7 +270,7 @@ fn slow(stage: &mut Stage, package: &Package) -> Result<()> {
     stage.honest().context("while streams are silent")?;
     half.end()?;
     let done: Done = half.get()?;
-    ensure!(done.problem == Some(Code::Unreachable), "half a package is taken: {done:?}");
+    ensure!(done.problem == Some(Code::PackageDamaged), "half a package is taken: {done:?}");
     Ok(())
 }
 

@@ -192,7 +192,7 @@ fn receive_file(stream: &mut PackageStream, part: &ContentRef, place: &Place) ->
     file.seek(std::io::SeekFrom::End(0))?;
     tree::receive(Bridge::new(stream, part.length), &part.root, part.length, place.groups, &mut file)
         .map_err(|fault| match fault {
-            SealError::Io(fault) => ExchangeError::Stream(fault),
+            SealError::Io(fault) => ExchangeError::of_copying(fault),
             SealError::Damaged => Code::PackageDamaged.into(),
             other => other.into(),
         })?;
