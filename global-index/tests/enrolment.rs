@@ -97,6 +97,21 @@ async fn a_suspension_reaches_everyone_and_numbers_never_fall() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_frees_an_identifier_that_a_stranger_took() {
+    let realm = Realm::new().await;
+    let stranger = Node::start("lakeside", 1, &realm).await;
+    stranger.enrol(&realm).await.unwrap();
+    let honest = Node::start("lakeside", 2, &realm).await;
+    assert_eq!(honest.enrol(&realm).await, Err(Code::Conflict));
+    let drop = json!({"op": "hospital-drop", "hospital": "lakeside"});
+    let dropped = realm.op(drop.clone()).await.unwrap();
+    assert_eq!(dropped["key"], stranger.signing.public().to_string());
+    honest.enrol(&realm).await.unwrap();
+    realm.certify(&honest).await.unwrap();
+    assert_eq!(realm.op(drop).await, Err(Code::Conflict));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_enrolment_is_refused() {
     let realm = Realm::new().await;
     let node = Node::start("lakeside", 1, &realm).await;

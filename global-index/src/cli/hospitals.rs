@@ -53,6 +53,14 @@ pub(super) fn certify(context: &Context, hospital: &HospitalId, certificate: &Pa
     context.output.emit("handover/hospital/1", &view, |to| writeln!(to, "{}: {}", view.hospital, view.status))
 }
 
+/// Drops an enrolment.
+pub(super) fn drop_enrolment(context: &Context, hospital: HospitalId) -> Result<(), CliError> {
+    let view: HospitalView = context.perform(&Command::HospitalDrop { hospital })?;
+    context.output.emit("handover/hospital-dropped/1", &view, |to| {
+        writeln!(to, "{}: the enrolment with key {} is dropped", view.hospital, view.key)
+    })
+}
+
 fn open_operator(key: &OperatorKey) -> Result<SigningKey, CliError> {
     let passphrase = handover_cli::passphrase(
         key.operator_passphrase_file.as_deref(),

@@ -192,6 +192,11 @@ enum HospitalCommand {
         #[arg(long, value_name = "FILE")]
         certificate: PathBuf,
     },
+    /// Drops an enrolment that was never certified, so that another key can have the identifier.
+    Drop {
+        /// The hospital.
+        hospital: HospitalId,
+    },
     /// Admits it, or takes a suspension back: in force when a second operator says the same.
     Approve(OrderArgs),
     /// Shuts it out for now.
@@ -271,6 +276,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
             HospitalCommand::Certify { hospital, certificate } => {
                 hospitals::certify(&context, &hospital, &certificate)
             }
+            HospitalCommand::Drop { hospital } => hospitals::drop_enrolment(&context, hospital),
             HospitalCommand::Approve(args) => hospitals::order(&context, args, Status::Active),
             HospitalCommand::Suspend(args) => hospitals::order(&context, args, Status::Suspended),
             HospitalCommand::Revoke(args) => hospitals::order(&context, args, Status::Revoked),

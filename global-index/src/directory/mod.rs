@@ -1,16 +1,19 @@
 //! The directory: made from the registry's rows, signed by the index, and proved up to the root before it is in
-//! force. Every change or refresh is a new version, stored with what it changed; versions never fall.
+//! force. Every change or refresh is a new version, stored with what it changed; versions never fall, and no hospital
+//! that stood in one is missing from the next.
 //!
 //! Nothing here knows who asks for it or how it travels.
 
 mod rows;
 
-use handover_core::artefact::Verified;
-use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory};
+use std::collections::BTreeSet;
+
+use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, HospitalCertificate};
+use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::time::HOUR_MS;
 use handover_core::trust::{Federation, TrustError};
-use handover_core::{Code, Timestamp};
+use handover_core::{Code, HospitalId, Timestamp};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn};
 
@@ -36,6 +39,9 @@ pub enum DirectoryError {
         /// Its size.
         bytes: usize,
     },
+    /// A hospital of the version before would be missing: its orders and evidence would hang in the air.
+    #[error("the directory would lose {0}, which the version before has")]
+    Dropped(HospitalId),
     /// A part does not lead up to the root.
     #[error("a part of the directory does not lead up to the root: {0}")]
     Trust(#[from] TrustError),
@@ -53,6 +59,7 @@ impl DirectoryError {
     pub const fn code(&self) -> Code {
         match self {
             Self::Full { .. } => Code::TooLarge,
+            Self::Dropped(_) => Code::StoreDamaged,
             Self::Trust(fault) => fault.code(),
             Self::Books(fault) => fault.code(),
             Self::Store(fault) => fault.code(),
@@ -154,12 +161,30 @@ pub(crate) fn rebuild(
     if bytes > MAX_DIRECTORY_BYTES - 1024 {
         return Err(DirectoryError::Full { bytes });
     }
+    if let Some(before) = cells::get_pieces(txn, &keys.space("directory-piece"))? {
+        let before = Signed::<Directory>::read(&before).map_err(TrustError::from)?;
+        let mut left = members(before.claim())?;
+        let kept = members(&directory)?;
+        left.retain(|hospital| !kept.contains(hospital));
+        if let Some(hospital) = left.pop_first() {
+            return Err(DirectoryError::Dropped(hospital));
+        }
+    }
     let envelope = Verified::sign(directory, &*seat.signer).envelope().to_vec();
     // What the nodes will check is checked here first: a directory that they would refuse never comes into force.
     let federation = Federation::verify(&envelope, &seat.root, now, &Ed25519)?;
     cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
     cells::put_pieces(txn, &keys.space("directory-piece"), &envelope)?;
     Ok(Current { envelope, federation })
+}
+
+/// Who stands in a directory, as its certificates claim.
+fn members(directory: &Directory) -> Result<BTreeSet<HospitalId>, TrustError> {
+    let claimed = directory.hospitals.iter().map(|entry| {
+        let certificate = Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?;
+        Ok(certificate.claim().hospital.clone())
+    });
+    claimed.collect()
 }
 
 #[cfg(test)]

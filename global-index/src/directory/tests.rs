@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use handover_core::artefact::federation::{Authority, AuthorityCertificate};
+use handover_core::artefact::federation::{Authority, AuthorityCertificate, DirectoryEntry};
 use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_seal::{Secret32, SigningKey};
@@ -52,6 +52,36 @@ async fn versions_count_up_and_the_newest_is_found_again() {
         .unwrap();
     assert_eq!(made.version(), 3);
     assert!(!made.is_stale(NOW) && made.is_stale(NOW.plus_ms(REFRESH_AFTER_MS)));
+}
+
+#[tokio::test]
+async fn a_directory_never_loses_a_hospital() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let (keys, book) = (store.keys(), Book::new(store.keys()));
+    let lost = store
+        .write::<(), DirectoryError, _>(move |txn| {
+            let first = rebuild(txn, &keys, &seat(), &book, NOW)?;
+            let certificate = HospitalCertificate {
+                hospital: "lakeside".parse().unwrap(),
+                name: "A hospital".to_owned(),
+                key: key(3).public(),
+                not_before: NOW,
+                not_after: NOW.plus_ms(DAY_MS),
+                extensions: Extensions::default(),
+            };
+            let mut before = (**first.federation().directory()).clone();
+            before.hospitals.push(DirectoryEntry {
+                certificate: Bytes(Verified::sign(certificate, &key(1)).envelope().to_vec()),
+                status: Bytes(Vec::new()),
+                profile: Bytes(Vec::new()),
+                extensions: Extensions::default(),
+            });
+            let before = Verified::sign(before, &key(2));
+            cells::put_pieces(txn, &keys.space("directory-piece"), before.envelope())?;
+            rebuild(txn, &keys, &seat(), &book, NOW).map(drop)
+        })
+        .await;
+    assert!(matches!(lost, Err(DirectoryError::Dropped(hospital)) if hospital.as_str() == "lakeside"));
 }
 
 #[tokio::test]

@@ -89,6 +89,13 @@ impl Operations {
         Ok(self.ordered(&outcome))
     }
 
+    pub(super) async fn drop_enrolment(&self, hospital: HospitalId) -> Result<HospitalView, OpsError> {
+        let keys = self.desk.keys.clone();
+        let row = self.desk.store.write(move |txn| registry::drop_enrolment(txn, &keys, &hospital)).await?;
+        tracing::info!(hospital = %row.hospital, key = %row.key, "an enrolment was dropped");
+        view(&row)
+    }
+
     fn ordered(&self, outcome: &Outcome) -> Ordered {
         let outcome = match outcome {
             Outcome::Pending => "pending",

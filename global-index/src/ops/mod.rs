@@ -33,6 +33,8 @@ pub(crate) enum Command {
     HospitalCertify { certificate: Hex },
     /// A status order, signed once or twice → `Ordered`.
     HospitalOrder { envelope: Hex },
+    /// Drops an enrolment that nobody certified → `HospitalView`, as it was.
+    HospitalDrop { hospital: HospitalId },
     /// An operator's certificate → `OperatorView`.
     OperatorAdd { certificate: Hex },
     /// The newest and the waiting schedule of a jurisdiction → `ScheduleContext`.
@@ -137,6 +139,7 @@ impl Operations {
             Command::HospitalShow { hospital } => value(&self.hospital(hospital).await?),
             Command::HospitalCertify { certificate } => value(&self.certify(certificate).await?),
             Command::HospitalOrder { envelope } => value(&self.order(envelope).await?),
+            Command::HospitalDrop { hospital } => value(&self.drop_enrolment(hospital).await?),
             Command::OperatorAdd { certificate } => value(&self.add_operator(certificate).await?),
             Command::ScheduleShow { jurisdiction } => value(&self.schedule(jurisdiction).await?),
             Command::ScheduleSubmit { envelope } => value(&self.submit_schedule(envelope).await?),

@@ -2,7 +2,8 @@
 //! back, signed, holds both keys.
 //!
 //! Challenges are kept by the request's hash, so that nobody can push another's enrolment aside by asking for the
-//! same identifier.
+//! same identifier. Who proved its keys holds the identifier, until it is certified for some days only: anybody can
+//! make keys, and only the root and the operators know who is who. Operators can drop it before that.
 
 use handover_core::artefact::federation::{
     CertificateRequest, EnrolmentProof, EnrolmentRequest, HospitalProfile,
@@ -11,14 +12,15 @@ use handover_core::artefact::patient::CLOCK_SKEW_MS;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::id::SigningPublic;
-use handover_core::time::HOUR_MS;
-use handover_core::{Code, Digest, Timestamp};
+use handover_core::time::{DAY_MS, MINUTE_MS};
+use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_seal::{Ed25519, RsaPublicKey};
 use handover_store::{KeyMaker, Txn};
 
 use super::rows::{Challenge, Hospital};
 use super::{
-    RegistryError, certificate_request, ensure, hospital, hospitals, may_change, put_hospital, refuse,
+    RegistryError, certificate_request, ensure, hospital, hospital_key, hospitals, known_hospital,
+    may_change, put_hospital, refuse,
 };
 use crate::desk::Changed;
 use handover_store::rows as cells;
@@ -27,8 +29,10 @@ use handover_store::rows as cells;
 const MAX_REQUEST_BYTES: usize = 32 * 1024;
 /// The most challenges that wait, and the most hospitals that wait for a certificate.
 const MAX_PENDING: usize = 1_000;
-/// When room is needed, challenges older than this go, in milliseconds.
-const CHALLENGE_LIFE_MS: i64 = HOUR_MS;
+/// When room is needed, challenges older than this go, in milliseconds: a node answers in seconds.
+const CHALLENGE_LIFE_MS: i64 = MINUTE_MS;
+/// How long an identifier is kept from other keys for a hospital that nobody certifies, in milliseconds.
+const UNCERTIFIED_LIFE_MS: i64 = 7 * DAY_MS;
 /// The most addresses of a profile.
 const MAX_ADDRESSES: usize = 16;
 /// The most bytes of a name, an address or a URL.
@@ -120,12 +124,11 @@ pub(crate) fn enrol(
     now: Timestamp,
 ) -> Result<(Vec<u8>, Changed), RegistryError> {
     let mut changed = Changed::Nothing;
-    if let Some(row) = hospital(txn, keys, &claim.request.hospital)? {
-        ensure(row.key == *claim.key(), Code::Conflict, "another key has enrolled this identifier")?;
-        may_change(&row)?;
-        if row.certificate.is_some() && row.rsa_key == claim.rsa_key.thumbprint() {
-            changed = renew(txn, keys, row, claim)?;
-        }
+    if let Some(row) = holder(txn, keys, claim, now)?
+        && row.certificate.is_some()
+        && row.rsa_key == claim.rsa_key.thumbprint()
+    {
+        changed = renew(txn, keys, row, claim)?;
     }
     let key = challenge_key(keys, &claim.request.hash());
     if let Some(challenge) = cells::get::<Challenge>(txn, &key)? {
@@ -177,7 +180,7 @@ fn make_room(txn: &mut dyn Txn, keys: &KeyMaker, now: Timestamp) -> Result<(), R
     ensure(has_room, Code::Busy, "too many enrolments are under way")
 }
 
-/// Takes the proof: from now on the identifier is this key's.
+/// Takes the proof: from now on the identifier is this key's, for good once it is certified.
 pub(crate) fn prove(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
@@ -207,19 +210,58 @@ pub(crate) fn prove(
         "the challenge was not answered with the RSA key",
     )?;
     txn.remove(&key)?;
-    match hospital(txn, keys, &proof.hospital)? {
-        Some(row) => {
-            ensure(row.key == *claim.key(), Code::Conflict, "another key has enrolled this identifier")?;
-            may_change(&row)?;
-            renew(txn, keys, row, &claim)
-        }
-        None => {
-            let waiting = hospitals(txn, keys)?.iter().filter(|row| row.certificate.is_none()).count();
-            ensure(waiting < MAX_PENDING, Code::Busy, "too many hospitals wait for a certificate")?;
-            put_hospital(txn, keys, &new_row(&claim, now))?;
-            Ok(Changed::Nothing)
-        }
+    if let Some(row) = holder(txn, keys, &claim, now)? {
+        return renew(txn, keys, row, &claim);
     }
+    evict(txn, keys)?;
+    put_hospital(txn, keys, &new_row(&claim, now))?;
+    Ok(Changed::Nothing)
+}
+
+/// The row of the identifier, if it is this key's; none if it is free, or another key's that was not certified in
+/// time.
+fn holder(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    claim: &Claim,
+    now: Timestamp,
+) -> Result<Option<Hospital>, RegistryError> {
+    let Some(row) = hospital(txn, keys, &claim.request.hospital)? else { return Ok(None) };
+    if row.key != *claim.key() {
+        let is_over = row.certificate.is_none() && now.since_ms(row.since) > UNCERTIFIED_LIFE_MS;
+        ensure(is_over, Code::Conflict, "another key has enrolled this identifier")?;
+        return Ok(None);
+    }
+    may_change(&row)?;
+    Ok(Some(row))
+}
+
+/// Lets the oldest go of those that nobody certified, if there are too many of them.
+fn evict(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), RegistryError> {
+    let mut waiting = hospitals(txn, keys)?;
+    waiting.retain(|row| row.certificate.is_none());
+    waiting.sort_by_key(|row| row.since);
+    let too_many = waiting.len().saturating_add(1).saturating_sub(MAX_PENDING);
+    for row in waiting.iter().take(too_many) {
+        txn.remove(&hospital_key(keys, &row.hospital))?;
+    }
+    Ok(())
+}
+
+/// Drops an enrolment that nobody certified: the identifier is free again.
+pub(crate) fn drop_enrolment(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    id: &HospitalId,
+) -> Result<Hospital, RegistryError> {
+    let row = known_hospital(txn, keys, id)?;
+    ensure(
+        row.certificate.is_none(),
+        Code::Conflict,
+        "the hospital is certified: it can be suspended or revoked, not dropped",
+    )?;
+    txn.remove(&hospital_key(keys, id))?;
+    Ok(row)
 }
 
 fn new_row(claim: &Claim, now: Timestamp) -> Hospital {

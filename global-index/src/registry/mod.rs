@@ -1,6 +1,6 @@
 //! Who takes part: enrolment requests and proofs, certificates, status orders, operators, fee schedules.
 //!
-//! Invariants: a hospital's identifier belongs to the key that first proved it; a status order's number never falls;
+//! Invariants: a certified hospital's identifier belongs to its key; a status order's number never falls;
 //! nothing is in force that two different operators did not sign; a revoked hospital stays revoked.
 //!
 //! Nothing here knows transfers, patients or how a request arrived.
@@ -21,7 +21,7 @@ use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_seal::{Ed25519, SealError};
 use handover_store::{KeyMaker, StoreError, Txn};
 
-pub(crate) use self::enrol::{Claim, enrol, prove};
+pub(crate) use self::enrol::{Claim, drop_enrolment, enrol, prove};
 pub(crate) use self::orders::{Outcome, submit_order};
 pub(crate) use self::rows::Hospital;
 use self::rows::Operator;

@@ -140,3 +140,74 @@ async fn an_operator_whose_term_is_over_stops_nobody_and_can_be_renewed() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn what_nobody_certifies_holds_an_identifier_for_some_days_only() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let keys = store.keys();
+    store
+        .write::<_, RegistryError, _>(move |txn| {
+            let id: HospitalId = "lakeside".parse().unwrap();
+            let (squatter, honest) = (claim("lakeside", &key(1), NOW), claim("lakeside", &key(2), NOW));
+            enrol(txn, &keys, &squatter, &[1; 32], b"one", NOW)?;
+            prove(txn, &keys, &proof("lakeside", &key(1), &squatter, &[1; 32]), NOW)?;
+            let taken = enrol(txn, &keys, &honest, &[2; 32], b"two", NOW.plus_ms(7 * DAY_MS));
+            assert_eq!(taken.unwrap_err().code(), Code::Conflict);
+            // Its own key goes on; then the days are over for another one.
+            let later = NOW.plus_ms(7 * DAY_MS + 1);
+            enrol(txn, &keys, &squatter, &[1; 32], b"one", later)?;
+            enrol(txn, &keys, &honest, &[2; 32], b"two", later)?;
+            prove(txn, &keys, &proof("lakeside", &key(2), &honest, &[2; 32]), later)?;
+            assert_eq!(known_hospital(txn, &keys, &id)?.key, key(2).public());
+            let late = prove(txn, &keys, &proof("lakeside", &key(1), &squatter, &[1; 32]), later);
+            assert_eq!(late.unwrap_err().code(), Code::Conflict);
+
+            // An operator need not wait; what is certified is not dropped.
+            drop_enrolment(txn, &keys, &id)?;
+            assert_eq!(drop_enrolment(txn, &keys, &id).unwrap_err().code(), Code::UnknownHospital);
+            enrol(txn, &keys, &squatter, &[1; 32], b"one", later)?;
+            prove(txn, &keys, &proof("lakeside", &key(1), &squatter, &[1; 32]), later)?;
+            let certificate = HospitalCertificate {
+                hospital: id.clone(),
+                name: "A hospital".to_owned(),
+                key: key(1).public(),
+                not_before: NOW,
+                not_after: NOW.plus_ms(30 * DAY_MS),
+                extensions: Extensions::default(),
+            };
+            let certificate = Verified::sign(certificate, &key(9));
+            certify(txn, &keys, certificate.envelope(), &key(9).public(), later)?;
+            assert_eq!(drop_enrolment(txn, &keys, &id).unwrap_err().code(), Code::Conflict);
+            let much_later = enrol(txn, &keys, &honest, &[2; 32], b"two", later.plus_ms(20 * DAY_MS));
+            assert_eq!(much_later.unwrap_err().code(), Code::Conflict);
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_of_enrolments_is_bounded_and_stops_nobody() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let keys = store.keys();
+    store
+        .write::<_, RegistryError, _>(move |txn| {
+            let first = claim("first", &key(1), NOW);
+            enrol(txn, &keys, &first, &[1; 32], b"one", NOW)?;
+            prove(txn, &keys, &proof("first", &key(1), &first, &[1; 32]), NOW)?;
+            let row = known_hospital(txn, &keys, &"first".parse().unwrap())?;
+            for number in 1..1_000 {
+                let hospital = format!("flood-{number}").parse().unwrap();
+                put_hospital(txn, &keys, &Hospital { hospital, since: NOW.plus_ms(number), ..row.clone() })?;
+            }
+            let last = claim("last", &key(2), NOW);
+            enrol(txn, &keys, &last, &[2; 32], b"two", NOW)?;
+            prove(txn, &keys, &proof("last", &key(2), &last, &[2; 32]), NOW.plus_ms(HOUR_MS))?;
+            assert_eq!(hospitals(txn, &keys)?.len(), 1_000);
+            assert!(hospital(txn, &keys, &"first".parse().unwrap())?.is_none());
+            assert!(hospital(txn, &keys, &"last".parse().unwrap())?.is_some());
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
