@@ -157,6 +157,11 @@ pub enum TransferTask {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Takes a patient's ask from the desk: nothing follows from it.
+    Dismiss {
+        /// The transfer that the patient asked for.
+        id: TransferId,
+    },
     /// Sends again what was refused for good.
     Resend {
         /// The transfer.

@@ -22,8 +22,8 @@ use crate::import::Imported;
 use crate::keys::{Secrets, already, make_private_folder};
 use crate::node::Node;
 use crate::operations::{
-    Carried, Checked, Operation, PatientRegistered, RecordLine, RecordsListed, Resent, TransferShown,
-    TransfersListed,
+    Carried, Checked, Dismissed, Operation, PatientRegistered, RecordLine, RecordsListed, Resent,
+    TransferShown, TransfersListed,
 };
 use crate::running::Running;
 use crate::show;
@@ -213,6 +213,10 @@ impl Console {
                     write_file(&out, &content)?;
                 }
                 return self.output.emit("handover/transfer/1", &shown, |out| show::transfer(out, &shown));
+            }
+            TransferTask::Dismiss { id } => {
+                let gone: Dismissed = self.call(Operation::TransferDismiss { transfer: id }, "").await?;
+                return self.output.emit("handover/dismissed/1", &gone, |out| show::dismissed(out, &gone));
             }
             TransferTask::Resend { id } => {
                 let resent: Resent = self.call(Operation::TransferResend { transfer: id }, "").await?;

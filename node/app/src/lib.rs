@@ -33,7 +33,7 @@ pub use error::NodeError;
 pub use import::{HOSPITAL_WIDE, Imported, RecordCounts};
 pub use node::Node;
 pub use operations::{
-    Carried, Checked, Command, Event, Events, Operation, PatientRegistered, RecordLine, RecordsListed,
-    Resent, TransferShown, TransfersListed, perform,
+    Carried, Checked, Command, Dismissed, Event, Events, Operation, PatientRegistered, RecordLine,
+    RecordsListed, Resent, TransferShown, TransfersListed, perform,
 };
 pub use running::{Ready, Running};

@@ -11,7 +11,7 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, PatientRegistered, RecordsListed, Resent, TransferShown, TransfersListed,
+    Carried, Checked, Dismissed, PatientRegistered, RecordsListed, Resent, TransferShown, TransfersListed,
 };
 
 type Out<'a> = &'a mut dyn Write;
@@ -151,6 +151,10 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         writeln!(out, "  {} parcels wait, {} were refused for good", shown.waiting, shown.dead_letters)?;
     }
     Ok(())
+}
+
+pub(crate) fn dismissed(out: Out<'_>, gone: &Dismissed) -> io::Result<()> {
+    writeln!(out, "{}: the ask waits no more", gone.transfer)
 }
 
 pub(crate) fn resent(out: Out<'_>, resent: &Resent) -> io::Result<()> {

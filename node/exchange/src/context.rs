@@ -82,7 +82,7 @@ pub(crate) struct Inner {
 
 /// Where an artefact came from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Came {
     /// From another process: it has told everyone itself.
     Network,
     /// From the patient, to this node: it goes on from here.
@@ -129,7 +129,7 @@ impl Inner {
 
     /// Takes an artefact in: verifies, keeps, advances, and puts what follows from it into the outbox, all in one
     /// transaction. The same one again gives the same answer.
-    pub(crate) async fn take(self: &Arc<Self>, content: Vec<u8>, from: From) -> Result<Taken, ExchangeError> {
+    pub(crate) async fn take(self: &Arc<Self>, content: Vec<u8>, from: Came) -> Result<Taken, ExchangeError> {
         let (inner, federation, now) = (Arc::clone(self), self.federation()?, self.now());
         let keys = self.keys();
         let transfer = handover_dossier::transfer_of(&content)?;
@@ -156,7 +156,7 @@ impl Inner {
         keys: &KeyMaker,
         transfer: TransferId,
         content: &[u8],
-        from: From,
+        from: Came,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
@@ -165,6 +165,9 @@ impl Inner {
         let taken = dossier.take_in(role, content, context, now)?;
         if !taken.is_new {
             return Ok(taken);
+        }
+        if taken.kind == Kind::Request {
+            crate::patients::note(txn, keys, &taken.row)?;
         }
         for label in labels(taken.kind, from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;
@@ -212,7 +215,7 @@ impl Inner {
             extensions: Extensions::default(),
         };
         let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
-        self.take_in(txn, keys, revocation.transfer, confirmed.envelope(), From::Own, context, now)?;
+        self.take_in(txn, keys, revocation.transfer, confirmed.envelope(), Came::Own, context, now)?;
         Ok(())
     }
 
@@ -241,7 +244,7 @@ impl Inner {
         let refusal = Refusal { transfer, step, code, issued: self.now(), extensions: Extensions::default() };
         let refusal = Verified::sign(refusal, &self.parts.identity.signing);
         tracing::warn!(%transfer, %step, code = %code, "refused");
-        self.take(refusal.envelope().to_vec(), From::Own).await?;
+        self.take(refusal.envelope().to_vec(), Came::Own).await?;
         Ok(())
     }
 
@@ -278,8 +281,8 @@ impl Inner {
 }
 
 /// Where a new artefact goes from here.
-fn labels(kind: Kind, from: From, row: &Row, now: Timestamp) -> Vec<Label> {
-    if from == From::Network {
+fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
+    if from == Came::Network {
         return Vec::new();
     }
     let other = if row.role == Role::Source { row.destination.clone() } else { row.source.clone() };

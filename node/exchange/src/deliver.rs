@@ -92,7 +92,8 @@ impl Round {
     /// same transfer and go the same way: so each way keeps its order.
     fn take(&mut self, parcel: Waiting, pauses: &Pauses, running: &Running, now: Instant) {
         let transfer = parcel.label.transfer;
-        let carries = |target: &Target| running.get(target).is_some_and(|carried| carried.contains(&transfer));
+        let carries =
+            |target: &Target| running.get(target).is_some_and(|carried| carried.contains(&transfer));
         let mut target = parcel.label.target();
         if let (Target::Index, Some(hospital)) = (&target, &parcel.label.to) {
             let straight = Target::Hospital(hospital.clone());
@@ -113,9 +114,7 @@ impl Round {
         let is_held = running.contains_key(&target)
             || pauses.is_held(&target, None, now)
             || pauses.is_held(&target, Some(transfer), now)
-            || (target == Target::Index
-                && pauses.is_away(&target)
-                && self.by_target.contains_key(&target));
+            || (target == Target::Index && pauses.is_away(&target) && self.by_target.contains_key(&target));
         if !is_held {
             self.by_target.entry(target).or_default().push(parcel);
             self.count += 1;
@@ -227,12 +226,7 @@ const fn is_away(code: Code) -> bool {
     matches!(code, Code::Unreachable | Code::TimedOut)
 }
 
-async fn send(
-    inner: &Arc<Inner>,
-    net: &Net,
-    target: &Target,
-    parcel: &Waiting,
-) -> Result<(), ExchangeError> {
+async fn send(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waiting) -> Result<(), ExchangeError> {
     let Some(content) = outbox::content(&inner.parts.store, parcel.number).await? else { return Ok(()) };
     let (route, to) = match target {
         Target::Index => (inner.route_to_index(), parcel.label.to.clone()),

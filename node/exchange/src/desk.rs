@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink, Scope};
 use handover_core::artefact::transfer::{Payer, QuoteBody, TransferRequest};
-use handover_core::artefact::{Countersigned, Verified};
+use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
@@ -17,13 +17,15 @@ use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
 use handover_store::{StoreError, rows};
 
-use crate::context::{From, Inner};
+use crate::context::{Came, Inner};
 use crate::outbox::{self, Target};
 use crate::{Exchange, ExchangeError, bodies, links, secrets};
 
 const ASKED: &str = "asked";
 /// Asks that may wait for the desk.
 const ASKS_MAX: usize = 1_000;
+/// Those of one patient.
+const ASKS_PER_PATIENT: usize = 10;
 
 /// A patient's ask that waits for the desk.
 #[derive(Clone, Debug)]
@@ -136,6 +138,9 @@ impl Exchange {
     /// [`Code::LinkCodeWrong`], and why the link does not verify.
     pub async fn link(&self, envelope: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         let (inner, now) = (self.inner(), self.0.now());
+        if envelope.len() > links::LINK_MAX_BYTES {
+            return Err(Code::TooLarge.into());
+        }
         let link = rules::link_claim(&envelope, inner.own(), &Ed25519)?;
         let keys = rules::patient_keys(link.key_record.as_ref(), &link.patient, &Ed25519)?;
         let records = &inner.parts.records;
@@ -168,6 +173,7 @@ impl Exchange {
             inner.federation()?.active(source, now)?;
         }
         inner.parts.records.by_ref(ask.patient).await?.ok_or(Code::NotLinked)?;
+        let patient = ask.patient;
         let row = AskRow { ask: envelope.into(), since: now, extensions: Extensions::default() };
         let keys = inner.keys();
         inner
@@ -181,7 +187,15 @@ impl Exchange {
                 if Dossier::of(txn, &keys, transfer).row()?.is_some() {
                     return Ok(());
                 }
-                if txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)?.len() >= ASKS_MAX {
+                let mut others = Vec::new();
+                for (key, value) in txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)? {
+                    match asked(&value)? {
+                        Some(other) if other.expires > now => others.push(other.patient),
+                        _ => txn.remove(&key)?,
+                    }
+                }
+                let own = others.iter().filter(|other| **other == patient).count();
+                if others.len() >= ASKS_MAX || own >= ASKS_PER_PATIENT {
                     return Err(Code::Busy.into());
                 }
                 Ok(rows::put(txn, &key, &row)?)
@@ -196,7 +210,7 @@ impl Exchange {
     /// # Errors
     /// The store's.
     pub async fn asks(&self) -> Result<Vec<Asked>, ExchangeError> {
-        let keys = self.0.keys();
+        let (keys, now) = (self.0.keys(), self.0.now());
         let cells = self
             .0
             .parts
@@ -207,13 +221,27 @@ impl Exchange {
             .await?;
         let mut asks = Vec::with_capacity(cells.len());
         for (_, value) in cells {
-            let row: AskRow = rows::read(&value)?;
-            let ask = rules::ask(row.ask.as_ref(), AskKind::Transfer, &Ed25519)?;
-            if let (Some(transfer), Some(source)) = (ask.transfer, ask.source.clone()) {
-                asks.push(Asked { transfer, patient: ask.patient, source, expires: ask.expires });
-            }
+            asks.extend(asked(&value)?.filter(|ask| ask.expires > now));
         }
         Ok(asks)
+    }
+
+    /// Takes a patient's ask from the desk: nothing follows from it. They can ask again.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTransfer`] if no ask waits under this identifier.
+    pub async fn dismiss(&self, transfer: TransferId) -> Result<(), ExchangeError> {
+        let key = self.0.keys().space(ASKED).raw(transfer.as_bytes()).build();
+        self.0
+            .parts
+            .store
+            .write(move |txn| -> Result<(), ExchangeError> {
+                txn.get(&key)?.ok_or(Code::UnknownTransfer)?;
+                Ok(txn.remove(&key)?)
+            })
+            .await?;
+        self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(())
     }
 
     /// Asks the source for the records, on the patient's ask. Asking again changes nothing.
@@ -252,7 +280,7 @@ impl Exchange {
                 let context = Context { federation: &federation, verifier: &Ed25519 };
                 secrets::put_request_key(txn, &keys, transfer, &request_key)?;
                 txn.remove(&keys.space(ASKED).raw(transfer.as_bytes()).build())?;
-                work.take_in(txn, &keys, transfer, request.envelope(), From::Own, context, now)
+                work.take_in(txn, &keys, transfer, request.envelope(), Came::Own, context, now)
             })
             .await?;
         inner.wake(&taken);
@@ -376,6 +404,19 @@ impl Exchange {
         let (hospitals, _) = outbox::count(store, |label| label.target() != Target::Index).await?;
         Ok((index, hospitals))
     }
+}
+
+/// What an ask that waits says; it verified when it came. Nothing for one that cannot be read or used.
+fn asked(row: &[u8]) -> Result<Option<Asked>, StoreError> {
+    let row: AskRow = rows::read(row)?;
+    let Ok(ask) = Signed::<Ask>::read(row.ask.as_ref()) else { return Ok(None) };
+    let ask = ask.claim();
+    Ok(match (ask.transfer, ask.source.clone()) {
+        (Some(transfer), Some(source)) => {
+            Some(Asked { transfer, patient: ask.patient, source, expires: ask.expires })
+        }
+        _ => None,
+    })
 }
 
 fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {

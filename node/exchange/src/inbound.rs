@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
-use crate::context::{From, Inner};
-use crate::{jobs, links};
+use crate::context::{Came, Inner};
+use crate::{jobs, links, requests};
 
 /// Requests worked on at once.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -91,7 +91,8 @@ async fn answer(
             }
             for item in &request.items {
                 let parcel: Parcel = codec::decode(item.as_ref(), codec::MAX_MESSAGE_BYTES)?;
-                inner.take(parcel.content.0, From::Network).await?;
+                requests::admit(inner, &party, parcel.content.as_ref()).await?;
+                inner.take(parcel.content.0, Came::Network).await?;
             }
             Ok(())
         }
@@ -134,10 +135,33 @@ async fn refresh(inner: &Arc<Inner>, net: &Net) -> Result<(), ExchangeError> {
     if let Some(envelope) = Answer::decode(&answer)?.into_iter().next() {
         take_directory(inner, net, envelope).await?;
     }
-    for (key, link) in links::owed(&inner.parts.store, LINKS_AT_ONCE).await? {
-        let answer = net.request(&route, Request::encode(Verb::Link, vec![link])).await?;
-        Answer::decode(&answer)?;
-        links::told(&inner.parts.store, key).await?;
+    let mut after = None;
+    loop {
+        let page = links::owed(&inner.parts.store, after, LINKS_AT_ONCE).await?;
+        let is_last = page.len() < LINKS_AT_ONCE;
+        after = page.last().map(|(key, _)| key.clone());
+        for (key, link) in page {
+            let answer = net.request(&route, Request::encode(Verb::Link, vec![link.clone()])).await?;
+            match Answer::decode(&answer) {
+                Ok(_) => links::told(&inner.parts.store, key).await?,
+                Err(code) if is_about_the_link(code) => {
+                    tracing::error!(code = %code, "the index refuses a patient's link");
+                    links::refused(&inner.parts.store, key, link).await?;
+                }
+                Err(code) if code.is_transient() => {
+                    tracing::warn!(code = %code, "a patient's link has to wait");
+                }
+                Err(code) => return Err(code.into()),
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// Whether a refusal is final and says something against the link, not against this hospital.
+const fn is_about_the_link(code: Code) -> bool {
+    !code.is_transient()
+        && !matches!(code, Code::UnknownHospital | Code::HospitalSuspended | Code::HospitalRevoked)
 }

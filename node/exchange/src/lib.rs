@@ -29,6 +29,7 @@ mod outbox;
 mod patients;
 mod pauses;
 mod provenance;
+mod requests;
 mod secrets;
 mod selection;
 

@@ -8,15 +8,28 @@ use handover_core::artefact::patient::PatientLink;
 use handover_core::codec::Extensions;
 use handover_core::{Code, Timestamp, cbor_map, rules};
 use handover_records::LINK_CODE_LASTS_MS;
-use handover_store::{Store, StoreError, rows};
+use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
 use crate::ExchangeError;
 
 const CODES: &str = "link-code-out";
 const SIGNED: &str = "link-signed";
 const TO_INDEX: &str = "link-to-index";
+const REFUSED: &str = "link-refused";
 /// Codes that can be out at once.
 const CODES_MAX: usize = 1_000;
+const WRONG_MINUTE: &str = "link-wrong-minute";
+const WRONG_DAY: &str = "link-wrong-day";
+/// Wrong proofs in any minute, of everybody together.
+const WRONG_PER_MINUTE: usize = 20;
+/// Wrong proofs of one patient reference in a day.
+const WRONG_PER_PATIENT_DAY: usize = 5;
+/// Counts of days gone by that are removed at a time.
+const WRONG_SWEEP: usize = 100;
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+/// The most bytes of a link's envelope.
+pub(crate) const LINK_MAX_BYTES: usize = 64 * 1024;
 
 cbor_map! {
     /// A code that is out.
@@ -28,20 +41,31 @@ cbor_map! {
     }
 }
 
+cbor_map! {
+    /// When something happened that is limited.
+    #[derive(Default)]
+    struct TimesRow {
+        /// Each time.
+        1 => times: Vec<Timestamp>,
+    }
+}
+
 /// Keeps a code that was just given out.
 pub(crate) async fn keep(store: &Store, code: &str, now: Timestamp) -> Result<(), ExchangeError> {
     let (keys, code) = (store.keys(), code.to_owned());
     store
         .write(move |txn| -> Result<(), ExchangeError> {
             let row = CodeRow { code: code.clone(), since: now, extensions: Extensions::default() };
-            let out = txn.scan(&keys.space(CODES).build(), None, CODES_MAX)?;
-            for (key, value) in &out {
-                let other: CodeRow = rows::read(value)?;
+            let mut still_out = 0;
+            for (key, value) in txn.scan(&keys.space(CODES).build(), None, CODES_MAX)? {
+                let other: CodeRow = rows::read(&value)?;
                 if now.since_ms(other.since) > LINK_CODE_LASTS_MS {
-                    txn.remove(key)?;
+                    txn.remove(&key)?;
+                } else {
+                    still_out += 1;
                 }
             }
-            if out.len() >= CODES_MAX {
+            if still_out >= CODES_MAX {
                 return Err(Code::Busy.into());
             }
             Ok(rows::put(txn, &keys.space(CODES).hashed(&code).build(), &row)?)
@@ -49,19 +73,70 @@ pub(crate) async fn keep(store: &Store, code: &str, now: Timestamp) -> Result<()
         .await
 }
 
-/// The code that a link proves.
+/// The code that a link proves. A wrong proof counts, for the hospital and for the patient reference: codes are
+/// short, and a proof is compared with every code that is out.
+///
+/// # Errors
+/// [`Code::Busy`] while there are too many wrong ones, [`Code::LinkCodeWrong`].
 pub(crate) async fn find(store: &Store, link: &PatientLink, now: Timestamp) -> Result<String, ExchangeError> {
-    let keys = store.keys();
-    let out = store
-        .read(move |txn| -> Result<_, StoreError> { txn.scan(&keys.space(CODES).build(), None, CODES_MAX) })
-        .await?;
-    for (_, value) in out {
+    let (keys, link) = (store.keys(), link.clone());
+    let found = store.write(move |txn| -> Result<_, StoreError> { find_in(txn, &keys, &link, now) }).await?;
+    Ok(found?)
+}
+
+/// [`find`] inside a transaction, which is kept whatever the outcome is.
+fn find_in(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    link: &PatientLink,
+    now: Timestamp,
+) -> Result<Result<String, Code>, StoreError> {
+    let minute_key = keys.space(WRONG_MINUTE).build();
+    let mut minute: TimesRow = rows::get(txn, &minute_key)?.unwrap_or_default();
+    minute.times.retain(|time| (0..MINUTE_MS).contains(&now.since_ms(*time)));
+    if minute.times.len() >= WRONG_PER_MINUTE {
+        return Ok(Err(Code::Busy));
+    }
+    let day = u64::try_from(now.as_millis().div_euclid(DAY_MS)).unwrap_or_default();
+    let today = keys.space(WRONG_DAY).u64(day);
+    let patient_key = today.clone().hashed(link.patient.as_bytes()).build();
+    let mut patient: TimesRow = rows::get(txn, &patient_key)?.unwrap_or_default();
+    if patient.times.len() >= WRONG_PER_PATIENT_DAY {
+        return Ok(Err(Code::LinkCodeWrong));
+    }
+    for (_, value) in txn.scan(&keys.space(CODES).build(), None, CODES_MAX)? {
         let row: CodeRow = rows::read(&value)?;
         if now.since_ms(row.since) <= LINK_CODE_LASTS_MS && rules::link_code(link, &row.code) {
-            return Ok(row.code);
+            return Ok(Ok(row.code));
         }
     }
-    Err(Code::LinkCodeWrong.into())
+    minute.times.push(now);
+    patient.times.push(now);
+    rows::put(txn, &minute_key, &minute)?;
+    rows::put(txn, &patient_key, &patient)?;
+    // Days gone by lie in front.
+    let today = today.build();
+    for (key, _) in txn.scan(&keys.space(WRONG_DAY).build(), None, WRONG_SWEEP)? {
+        if key < today {
+            txn.remove(&key)?;
+        }
+    }
+    Ok(Err(Code::LinkCodeWrong))
+}
+
+/// Counts one of what may happen `most` times in any minute; says whether it still may.
+///
+/// # Errors
+/// The store's.
+pub(crate) fn count(txn: &mut dyn Txn, key: &[u8], most: usize, now: Timestamp) -> Result<bool, StoreError> {
+    let mut minute: TimesRow = rows::get(txn, key)?.unwrap_or_default();
+    minute.times.retain(|time| (0..MINUTE_MS).contains(&now.since_ms(*time)));
+    if minute.times.len() >= most {
+        return Ok(false);
+    }
+    minute.times.push(now);
+    rows::put(txn, key, &minute)?;
+    Ok(true)
 }
 
 /// The link as it was signed before, if it was.
@@ -94,15 +169,108 @@ pub(crate) async fn finish(
         .await?)
 }
 
-/// Links that the index does not know yet.
-pub(crate) async fn owed(store: &Store, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ExchangeError> {
+/// Links that the index does not know yet, behind `after`.
+pub(crate) async fn owed(
+    store: &Store,
+    after: Option<Vec<u8>>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ExchangeError> {
     let keys = store.keys();
     Ok(store
-        .read(move |txn| -> Result<_, StoreError> { txn.scan(&keys.space(TO_INDEX).build(), None, limit) })
+        .read(move |txn| -> Result<_, StoreError> {
+            txn.scan(&keys.space(TO_INDEX).build(), after.as_deref(), limit)
+        })
+        .await?)
+}
+
+/// The index refuses it for good: it is set aside, so that others go on.
+pub(crate) async fn refused(store: &Store, key: Vec<u8>, link: Vec<u8>) -> Result<(), ExchangeError> {
+    let keys = store.keys();
+    Ok(store
+        .write(move |txn| -> Result<(), StoreError> {
+            txn.put(&keys.space(REFUSED).hashed(&link).build(), link.clone())?;
+            txn.remove(&key)
+        })
         .await?)
 }
 
 /// The index knows it.
 pub(crate) async fn told(store: &Store, key: Vec<u8>) -> Result<(), ExchangeError> {
     Ok(store.write(move |txn| -> Result<(), StoreError> { txn.remove(&key) }).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::artefact::patient::link_code_proof;
+    use handover_core::{HospitalId, PatientRef};
+    use handover_store::CellKey;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn store() -> Store {
+        Store::memory(&CellKey::from_bytes([1; 32]))
+    }
+
+    fn link(patient: u8, code: &str) -> PatientLink {
+        let hospital: HospitalId = "lakeside".parse().unwrap();
+        let patient = PatientRef::from_bytes([patient; 32]);
+        PatientLink {
+            code_proof: link_code_proof(code, &patient, &hospital),
+            patient,
+            hospital,
+            key_record: Vec::new().into(),
+            issued: NOW,
+            extensions: Extensions::default(),
+        }
+    }
+
+    async fn tried(store: &Store, link: &PatientLink, now: Timestamp) -> Result<String, Code> {
+        find(store, link, now).await.map_err(|fault| fault.code())
+    }
+
+    #[tokio::test]
+    async fn codes_of_yesterday_make_room() {
+        let store = store();
+        let keys = store.keys();
+        let filled = store.write(move |txn| -> Result<(), StoreError> {
+            for number in 0..CODES_MAX {
+                let row = CodeRow { code: number.to_string(), since: NOW, extensions: Extensions::default() };
+                rows::put(txn, &keys.space(CODES).hashed(&row.code).build(), &row)?;
+            }
+            Ok(())
+        });
+        filled.await.unwrap();
+        assert_eq!(keep(&store, "AAAA-AAAA", NOW).await.unwrap_err().code(), Code::Busy);
+        let later = NOW.plus_ms(LINK_CODE_LASTS_MS + 1);
+        keep(&store, "AAAA-AAAA", later).await.unwrap();
+        assert_eq!(tried(&store, &link(1, "AAAA-AAAA"), later).await.unwrap(), "AAAA-AAAA");
+    }
+
+    #[tokio::test]
+    async fn a_patient_has_few_wrong_proofs_in_a_day() {
+        let store = store();
+        keep(&store, "AAAA-AAAA", NOW).await.unwrap();
+        for _ in 0..WRONG_PER_PATIENT_DAY {
+            assert_eq!(tried(&store, &link(1, "wrong"), NOW).await, Err(Code::LinkCodeWrong));
+        }
+        assert_eq!(tried(&store, &link(1, "AAAA-AAAA"), NOW).await, Err(Code::LinkCodeWrong));
+        assert!(tried(&store, &link(2, "AAAA-AAAA"), NOW).await.is_ok());
+        // The next day begins anew.
+        let tomorrow = NOW.plus_ms(DAY_MS);
+        keep(&store, "BBBB-BBBB", tomorrow).await.unwrap();
+        assert!(tried(&store, &link(1, "BBBB-BBBB"), tomorrow).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_hospital_has_few_wrong_proofs_in_a_minute() {
+        let store = store();
+        keep(&store, "AAAA-AAAA", NOW).await.unwrap();
+        for patient in (0..).take(WRONG_PER_MINUTE) {
+            assert_eq!(tried(&store, &link(patient, "wrong"), NOW).await, Err(Code::LinkCodeWrong));
+        }
+        assert_eq!(tried(&store, &link(99, "AAAA-AAAA"), NOW).await, Err(Code::Busy));
+        assert!(tried(&store, &link(99, "AAAA-AAAA"), NOW.plus_ms(MINUTE_MS)).await.is_ok());
+    }
 }

@@ -1,21 +1,55 @@
 //! What patients' wallets want of a node: who it is, who holds their records, what is there for them, and taking in
 //! what they signed.
 
-use handover_core::artefact::patient::{Ask, AskKind};
+use std::collections::VecDeque;
+
+use handover_core::artefact::patient::{Ask, AskKind, Consent, PatientRefusal, ShareRelease};
 use handover_core::artefact::{Payload, Verified, peek_type};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::{Answer, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb};
 use handover_core::rules;
-use handover_core::{Code, PatientRef};
+use handover_core::{Code, PatientRef, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_seal::{Ed25519, OsRandom, hpke_seal};
+use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
-use crate::context::From;
+use crate::context::Came;
 use crate::{Exchange, ExchangeError};
 
 /// Transfers in one inbox.
 const INBOX_MAX: usize = 100;
-const PAGE: usize = 500;
+const OF_PATIENT: &str = "transfer-of";
+
+/// Notes whose a new transfer is, so that their inbox needs no look at others'.
+pub(crate) fn note(txn: &mut dyn Txn, keys: &KeyMaker, row: &Row) -> Result<(), StoreError> {
+    let transfer = row.transfer.as_bytes();
+    txn.put(&keys.space(OF_PATIENT).hashed(row.patient.as_bytes()).raw(transfer).build(), transfer.to_vec())
+}
+
+/// A patient's newest transfers, ascending.
+fn newest(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    patient: PatientRef,
+) -> Result<VecDeque<TransferId>, StoreError> {
+    let prefix = keys.space(OF_PATIENT).hashed(patient.as_bytes()).build();
+    let (mut newest, mut after) = (VecDeque::with_capacity(INBOX_MAX), None);
+    loop {
+        let page = txn.scan(&prefix, after.as_deref(), SCAN_MAX_CELLS)?;
+        let is_last = page.len() < SCAN_MAX_CELLS;
+        for (key, transfer) in page {
+            if newest.len() >= INBOX_MAX {
+                newest.pop_front();
+            }
+            let transfer = TransferId::try_from(transfer.as_slice());
+            newest.push_back(transfer.map_err(|_| rows::damaged("a patient's transfer"))?);
+            after = Some(key);
+        }
+        if is_last {
+            return Ok(newest);
+        }
+    }
+}
 
 impl Exchange {
     /// Which hospital this is, with the directory that proves it.
@@ -43,10 +77,10 @@ impl Exchange {
         Answer::decode(&answer)?.into_iter().next().ok_or_else(|| Code::Malformed.into())
     }
 
-    /// A patient's transfers here, sealed to them.
+    /// A patient's newest transfers here, sealed to them.
     ///
     /// # Errors
-    /// Why the question is none.
+    /// [`Code::NotLinked`]; why the question is none.
     pub async fn inbox(&self, ask: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         let ask = self.inbox_ask(&ask)?;
         let keys = rules::patient_keys(ask.key_record.as_ref(), &ask.patient, &Ed25519)?;
@@ -65,21 +99,15 @@ impl Exchange {
     }
 
     async fn items(&self, patient: PatientRef) -> Result<Vec<InboxItem>, ExchangeError> {
-        let (mut items, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.transfers(after, PAGE).await?;
-            after = page.last().map(|row| row.transfer);
-            let is_last = page.len() < PAGE;
-            for row in page.into_iter().filter(|row| row.patient == patient) {
-                items.push(self.item(row).await?);
-            }
-            if is_last {
-                // The newest are at the end; a patient with more sees those.
-                let surplus = items.len().saturating_sub(INBOX_MAX);
-                items.drain(..surplus);
-                return Ok(items);
-            }
+        self.0.parts.records.by_ref(patient).await?.ok_or(Code::NotLinked)?;
+        let keys = self.0.keys();
+        let store = &self.0.parts.store;
+        let newest = store.read(move |txn| newest(txn, &keys, patient)).await?;
+        let mut items = Vec::with_capacity(newest.len());
+        for transfer in newest {
+            items.push(self.item(self.0.row(transfer).await?).await?);
         }
+        Ok(items)
     }
 
     async fn item(&self, row: Row) -> Result<InboxItem, ExchangeError> {
@@ -119,11 +147,43 @@ impl Exchange {
     /// # Errors
     /// Why it is not taken.
     pub async fn patient_artefact(&self, content: Vec<u8>) -> Result<(), ExchangeError> {
-        if peek_type(&content).is_ok_and(|label| label == Ask::TYPE) {
-            self.take_ask(content).await?;
-            return Ok(());
+        // A bare revocation has no type.
+        let label = peek_type(&content).ok();
+        match label.as_deref() {
+            Some(Ask::TYPE) => {
+                self.take_ask(content).await?;
+                return Ok(());
+            }
+            None | Some(Consent::TYPE | ShareRelease::TYPE | PatientRefusal::TYPE) => {}
+            Some(_) => return Err(Code::AccessDenied.into()),
         }
-        self.0.take(content, From::Patient).await?;
+        self.0.take(content, Came::Patient).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::Timestamp;
+    use handover_store::{CellKey, Store};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_inbox_holds_the_newest_of_its_patient() {
+        let store = Store::memory(&CellKey::from_bytes([1; 32]));
+        let keys = store.keys();
+        let (anna, ben) = (PatientRef::from_bytes([1; 32]), PatientRef::from_bytes([2; 32]));
+        let id = |number: i64| TransferId::new(Timestamp::from_millis(number), [1; 10]);
+        let found = store.write(move |txn| -> Result<_, StoreError> {
+            for number in 0..1_200 {
+                let patient = if number == 1_199 { ben } else { anna };
+                let place = keys.space(OF_PATIENT).hashed(patient.as_bytes());
+                let transfer = id(number);
+                txn.put(&place.raw(transfer.as_bytes()).build(), transfer.as_bytes().to_vec())?;
+            }
+            newest(txn, &keys, anna)
+        });
+        assert_eq!(Vec::from(found.await.unwrap()), (1_099..1_199).map(id).collect::<Vec<_>>());
     }
 }

@@ -9,7 +9,7 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp, tls, yamux};
+use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, quic, tcp, tls, yamux};
 
 use crate::NetError;
 use crate::config::{Limits, NetConfig};
@@ -23,6 +23,11 @@ const MAX_STREAMS_PER_CONNECTION: usize = 128;
 const MAX_PENDING_CONNECTIONS: u32 = 128;
 /// Control streams beyond the counted requests: hellos.
 const HELLO_STREAMS: usize = 8;
+/// A QUIC peer that is silent for so long is gone. A killed TCP peer is told of at once by its system; a QUIC peer
+/// that had dialled is not, and until then everything for it waits.
+const QUIC_IDLE_MS: u32 = 4_000;
+/// Several signs of life within [`QUIC_IDLE_MS`].
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 const IDENTIFY_VERSION: &str = "/handover/1";
 
 /// What the swarm runs. Whoever may deny a connection stands first: the others keep books of every connection that
@@ -81,11 +86,16 @@ pub(crate) fn build(config: &NetConfig) -> Result<(Swarm<Behaviour>, SigningPubl
         muxer.set_max_num_streams(MAX_STREAMS_PER_CONNECTION);
         muxer
     };
+    let quic = |mut config: quic::Config| {
+        config.max_idle_timeout = QUIC_IDLE_MS;
+        config.keep_alive_interval = QUIC_KEEP_ALIVE;
+        config
+    };
     let transports = || {
         SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), (tls::Config::new, noise::Config::new), muxer)
-            .map(|builder| builder.with_quic())
+            .map(|builder| builder.with_quic_config(quic))
             .map_err(|_| NetError::Setup("the TCP transport"))
     };
     let behaviour = |key: &Keypair| Behaviour::new(key, limits);

@@ -1,10 +1,10 @@
 //! How a rogue becomes a member: it enrols and proves both keys; the real root and two operators do the rest, as they
 //! would for any hospital.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use handover_core::Digest;
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{
@@ -16,7 +16,7 @@ use handover_scenarios::process::call;
 use handover_scenarios::programs::Programs;
 use handover_scenarios::world::World;
 
-use super::{Rogue, none, now};
+use super::{Rogue, none, now, until};
 
 /// The world's operators.
 const OPERATORS: [&str; 2] = ["ana", "ben"];
@@ -70,12 +70,13 @@ impl Rogue {
         let proof = Verified::sign(proof, &self.keys.signing).envelope().to_vec();
         self.ask(&self.index, Verb::Prove, vec![proof]).map_err(|code| anyhow!("prove: {code}"))?;
         self.admitted(world, programs)?;
-        self.renew_hello();
         self.refresh()?;
-        for route in [Ok(self.index()), self.route(&"lakeside".parse()?), self.route(&"riverside".parse()?)] {
-            let route = route?;
-            let presented = self.connect(&route).map_err(|code| anyhow!("{}: {code}", route.party))?;
-            ensure!(presented == Presented::Accepted, "{} does not admit it: {presented:?}", route.party);
+        for route in [self.index(), self.route(&"lakeside".parse()?)?, self.route(&"riverside".parse()?)?] {
+            // Their directories are on their way.
+            until(&format!("{} admits it", route.party), || {
+                self.renew_hello();
+                self.connect(&route) == Ok(Presented::Accepted)
+            })?;
         }
         Ok(())
     }
@@ -103,6 +104,6 @@ impl Rogue {
     }
 }
 
-fn text(path: &PathBuf) -> Result<&str> {
+fn text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))
 }

@@ -15,9 +15,9 @@ pub mod wire;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::federation::EndpointCertificate;
 use handover_core::artefact::{Payload, Signed, Verified, peek_type};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
@@ -38,6 +38,11 @@ use stream::Stream;
 
 /// No event is waited for any longer.
 pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// How soon everybody who is connected has to know of a new directory.
+pub const SOON: Duration = Duration::from_secs(10);
+/// Pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Now.
 #[must_use]
@@ -83,7 +88,6 @@ pub struct Rogue {
     mail: mpsc::UnboundedReceiver<Vec<u8>>,
     unread: VecDeque<Vec<u8>>,
     packages: mpsc::UnboundedReceiver<PackageStream>,
-    partings: mpsc::UnboundedReceiver<Party>,
 }
 
 impl Rogue {
@@ -112,12 +116,11 @@ impl Rogue {
         let (net, inbound) = runtime.block_on(handover_net::start(config, gate))?;
         let (letters, mail) = mpsc::unbounded_channel();
         let (streams, packages) = mpsc::unbounded_channel();
-        let (farewells, partings) = mpsc::unbounded_channel();
-        let ends = Ends { letters, streams, farewells, held: Arc::clone(&held), root };
+        let ends = Ends { letters, streams, held: Arc::clone(&held), root };
         runtime.spawn(listen(inbound, net.clone(), ends));
         let index = Route { party: Party::Index, addresses: index };
         let unread = VecDeque::new();
-        Ok(Self { keys, runtime, net, index, root, held, mail, unread, packages, partings })
+        Ok(Self { keys, runtime, net, index, root, held, mail, unread, packages })
     }
 
     /// Its identifier.
@@ -273,28 +276,19 @@ impl Rogue {
         let stream = next.ok().flatten().context("no package stream came")?;
         Ok(Stream::new(stream, self.runtime.handle()))
     }
+}
 
-    /// Waits until somebody has cut the connection.
-    ///
-    /// # Errors
-    /// It goes on.
-    pub fn parted_from(&mut self, party: &Party) -> Result<()> {
-        let parted = async {
-            while let Some(next) = self.partings.recv().await {
-                if next == *party {
-                    return true;
-                }
-            }
-            false
-        };
-        let is_parted = self.runtime.block_on(async { timeout(LIMIT, parted).await });
-        is_parted.ok().filter(|it| *it).with_context(|| format!("{party} stays connected")).map(drop)
+/// Looks until something holds: for what nothing tells of.
+///
+/// # Errors
+/// It does not hold within [`SOON`].
+pub fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
+    let begun = Instant::now();
+    while !holds() {
+        ensure!(begun.elapsed() < SOON, "{what}: not within {} s", SOON.as_secs());
+        std::thread::sleep(LOOK_AGAIN);
     }
-
-    /// Forgets who has left until now.
-    pub fn forget_partings(&mut self) {
-        while self.partings.try_recv().is_ok() {}
-    }
+    Ok(())
 }
 
 /// A parcel, encoded.
@@ -313,7 +307,6 @@ fn believe(held: &Held, envelope: &[u8], root: &SigningPublic) -> Result<()> {
 struct Ends {
     letters: mpsc::UnboundedSender<Vec<u8>>,
     streams: mpsc::UnboundedSender<PackageStream>,
-    farewells: mpsc::UnboundedSender<Party>,
     held: Held,
     root: SigningPublic,
 }
@@ -328,8 +321,7 @@ async fn listen(mut inbound: mpsc::Receiver<Inbound>, net: Net, ends: Ends) {
                 net.recheck().await;
             }
             Inbound::Package { stream, .. } => drop(ends.streams.send(stream)),
-            Inbound::Disconnected(party) => drop(ends.farewells.send(party)),
-            Inbound::Connected(_) => {}
+            Inbound::Connected(_) | Inbound::Disconnected(_) => {}
         }
     }
 }

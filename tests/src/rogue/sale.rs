@@ -80,14 +80,17 @@ fn sealed(plain: &[u8], key: &Secret32) -> Result<Vec<u8>> {
     Ok(writer.finish()?)
 }
 
-/// A part as it travels, from its first group on.
+/// A part as it travels, from a group on; nothing beyond the last.
 ///
 /// # Errors
 /// It has no tree.
-pub fn travelling(content: &[u8]) -> Result<Vec<u8>> {
-    let (_, outboard) = tree::outboard(content, content.len() as u64)?;
+pub fn travelling(content: &[u8], from_group: u64) -> Result<Vec<u8>> {
+    let length = content.len() as u64;
+    let (_, outboard) = tree::outboard(content, length)?;
     let mut out = Vec::new();
-    tree::send(content, &outboard, 0, &mut out)?;
+    if from_group < tree::groups(length) {
+        tree::send(content, &outboard, from_group, &mut out)?;
+    }
     Ok(out)
 }
 
@@ -319,7 +322,7 @@ impl Rogue {
         Ok((stream, have))
     }
 
-    /// Delivers a whole package, its parts as `change` leaves them on their way; the destination's last word.
+    /// Delivers what the destination wants of a package, the parts as `change` leaves them on their way; the destination's last word.
     ///
     /// # Errors
     /// The offer is not taken, or the stream breaks before the last word.
@@ -331,8 +334,10 @@ impl Rogue {
     ) -> Result<Done> {
         let (mut stream, have) = self.offer(to, &package.offer)?;
         ensure!(have.problem.is_none(), "the offer is refused: {have:?}");
-        let mut parts =
-            package.parts.iter().map(|part| travelling(part)).collect::<Result<Vec<Vec<u8>>>>()?;
+        let wanted = package.parts.iter().zip(have.groups);
+        let mut parts = wanted
+            .map(|(part, from_group)| travelling(part, from_group))
+            .collect::<Result<Vec<Vec<u8>>>>()?;
         change(&mut parts);
         for part in &parts {
             // The other side may have seen enough already; its last word says so.

@@ -443,17 +443,16 @@ fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// A patient whom the source does not know.
+/// A patient whom the source does not know: it says so, and keeps nothing.
 fn strangers(stage: &mut Stage) -> Result<()> {
     let lakeside = hospital(LAKESIDE);
+    let before = stage.witness()?;
     let eve = Person::new(668, "eve-3");
     let ask = eve.signed(eve.asking(&lakeside, stage.rogue.id()));
     let request = Verified::sign(stage.rogue.request(&ask)?, &stage.rogue.keys.signing);
-    taken("a stranger's request", || stage.rogue.post(&lakeside, request.envelope()))?;
-    let transfer = request.transfer;
-    // The refusal comes by the index, in order after the request.
-    let no = stage.rogue.letter::<Refusal>(|it| it.transfer == transfer)?;
+    refused("a stranger's request", Code::NotLinked, || stage.rogue.bring(&lakeside, request.envelope()))?;
+    taken("the same by the index", || stage.rogue.post(&lakeside, request.envelope()))?;
+    let no = stage.rogue.letter::<Refusal>(|it| it.transfer == request.transfer)?;
     ensure!(no.claim().code == Code::NotLinked, "refused with {}", no.claim().code);
-    stage.comes_to(LAKESIDE, transfer, "quoted", "refused (not-linked)")?;
-    Ok(())
+    stage.untouched_since(&before)
 }

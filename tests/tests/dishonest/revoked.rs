@@ -1,12 +1,15 @@
 //! A hospital that is revoked while it is connected and in the middle of transfers.
 
 use anyhow::{Result, ensure};
+use handover_core::Code;
 use handover_core::artefact::Verified;
 use handover_core::message::Verb;
-use handover_core::{Code, Party};
 use handover_net::Presented;
 use handover_scenarios::story::Order;
 use handover_tests::rogue::person::endpoint;
+use handover_tests::rogue::sale::travelling;
+use handover_tests::rogue::wire::Done;
+use handover_tests::rogue::{parcel, until};
 
 use super::stage::{RIVERSIDE, Stage, refused};
 
@@ -17,20 +20,22 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let request = Verified::sign(stage.rogue.request(&ask)?, &stage.rogue.keys.signing);
     let sale = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
     let package = stage.rogue.sealed(&sale, &stage.rogue.goods(&sale)?, |_| {})?;
-    let parties = [Party::Index, Party::Hospital(lakeside.clone()), Party::Hospital(riverside.clone())];
-    for party in &parties[1..] {
-        let Party::Hospital(hospital) = party else { continue };
-        let route = stage.rogue.route(hospital)?;
-        ensure!(stage.rogue.connect(&route) == Ok(Presented::Accepted), "{hospital} does not admit it");
+    let routes = [stage.rogue.index(), stage.rogue.route(&lakeside)?, stage.rogue.route(&riverside)?];
+    for route in &routes {
+        let presented = stage.rogue.connect(route);
+        ensure!(presented == Ok(Presented::Accepted), "{} does not admit it: {presented:?}", route.party);
     }
-    stage.rogue.forget_partings();
+    let (mut stream, have) = stage.rogue.offer(&riverside, &package.offer)?;
+    ensure!(have.problem.is_none(), "the offer is refused: {have:?}");
     let before = stage.witness()?;
 
     stage.world.order(stage.rogue.id().as_str(), Order::Revoke)?;
 
-    for party in &parties {
-        stage.rogue.parted_from(party)?;
+    for route in &routes {
+        let asked = || stage.rogue.ask(route, Verb::Deliver, vec![parcel(None, b"no artefact")]);
+        until(&format!("{} refuses it", route.party), || asked() == Err(Code::NotAdmitted))?;
     }
+    stage.rogue.renew_hello();
     let rogue = &stage.rogue;
     for hospital in [&lakeside, &riverside] {
         let presented = rogue.connect(&rogue.route(hospital)?);
@@ -58,5 +63,19 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     refused("an ask for its records", Code::HospitalRevoked, || {
         node.artefact(ask.envelope()).map_err(|fault| fault.code())
     })?;
-    stage.untouched_since(&before)
+    stage.untouched_since(&before)?;
+    // The stream that it had open: whatever still comes on it, the key for it is taken from nobody.
+    for part in &package.parts {
+        if stream.write(&travelling(part, 0)?).is_err() {
+            break;
+        }
+    }
+    let _ = stream.end();
+    let _ = stream.get::<Done>();
+    let key = Verified::sign(rogue.key_release(&package), &rogue.keys.signing);
+    refused("the key", Code::NotAdmitted, || rogue.bring(&riverside, key.envelope()))?;
+    refused("the key, by the index", Code::NotAdmitted, || rogue.post(&riverside, key.envelope()))?;
+    let state = stage.state(RIVERSIDE, sale.transfer())?;
+    ensure!(state == "sealed" || state == "delivered", "a revoked hospital's package is {state}");
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{KeyRelease, PackageHeader, Quote, Receipt, Refusal, Step};
+use handover_core::artefact::transfer::{KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step};
 use handover_core::codec::Extensions;
 use handover_core::{Amount, Code, Digest};
 use handover_seal::OsRandom;
@@ -148,6 +148,7 @@ fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     )?;
     headers("a header for Lakeside", Code::PackageMismatch, wrong(|it| it.destination = hospital(LAKESIDE)))?;
     headers("a header by Lakeside", Code::PackageMismatch, wrong(|it| it.source = hospital(LAKESIDE)))?;
+    headers("a header that makes Riverside pay", Code::CapExceeded, wrong(|it| it.payer = Payer::Hospital))?;
     headers("a header of attempt 0", Code::PackageMismatch, wrong(|it| it.attempt = 0))?;
     headers(
         "a fee above the cap",
@@ -236,13 +237,25 @@ fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     let delivered = |what: &str, change: &dyn Fn(&mut Vec<Vec<u8>>)| -> Result<Done> {
         rogue.deliver(&riverside, package, |parts| change(parts)).context(what.to_owned())
     };
-    let cases: [(&str, &dyn Fn(&mut Vec<Vec<u8>>), Code); 6] = [
-        ("a manifest with a bit flipped", &|parts| parts[0][100] ^= 1, Code::PackageDamaged),
-        ("a content with a bit flipped", &|parts| parts[1][69_000] ^= 1, Code::PackageDamaged),
-        ("a hash with a bit flipped", &|parts| parts[1][3] ^= 1, Code::PackageDamaged),
-        ("a content cut", &|parts| parts[1].truncate(66_000), Code::PackageDamaged),
-        ("a part that never comes", &|parts| parts.truncate(1), Code::PackageDamaged),
+    let cases: [(&str, &dyn Fn(&mut Vec<Vec<u8>>), Code); 7] = [
         ("parts in another order", &|parts| parts.swap(0, 1), Code::PackageDamaged),
+        ("a manifest with a bit flipped", &|parts| parts[0][100] ^= 1, Code::PackageDamaged),
+        ("a manifest cut", &|parts| parts.truncate(0), Code::Unreachable),
+        ("a hash with a bit flipped", &|parts| parts[1][3] ^= 1, Code::PackageDamaged),
+        // From here on Riverside has the first half of it, and wants the second only.
+        (
+            "a content with a bit flipped",
+            &|parts| *parts[1].last_mut().expect("bytes") ^= 1,
+            Code::PackageDamaged,
+        ),
+        (
+            "a content cut",
+            &|parts| {
+                parts[1].pop();
+            },
+            Code::Unreachable,
+        ),
+        ("a part that never comes", &|parts| parts.truncate(1), Code::Unreachable),
     ];
     for (what, change, code) in cases {
         for _ in 0..2 {
@@ -270,7 +283,7 @@ fn slow(stage: &mut Stage, package: &Package) -> Result<()> {
     stage.honest().context("while streams are silent")?;
     half.end()?;
     let done: Done = half.get()?;
-    ensure!(done.problem == Some(Code::PackageDamaged), "half a package is taken: {done:?}");
+    ensure!(done.problem == Some(Code::Unreachable), "half a package is taken: {done:?}");
     Ok(())
 }
 

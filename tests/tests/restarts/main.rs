@@ -1,6 +1,36 @@
-//! Processes are killed (`kill -9`) on real moves at every step: each ends filed, exactly once, with one fee.
+//! Every step is idempotent, and durable before it is acknowledged: on real moves processes are killed (`kill -9`) at
+//! every step, commands are repeated, the index stays away, stored content is damaged. Each move ends filed, exactly
+//! once, with one fee, and everything that is stored is whole.
 
+#![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
+
+mod absence;
 mod damage;
 mod kills;
 mod moves;
 mod repeats;
+
+use anyhow::{Context as _, Result};
+use handover_scenarios::world::World;
+
+use moves::{all_is_whole, close, patients, world};
+
+/// Bytes of scans: the repeated move's, the two without the index, and the one that is damaged.
+const SCANS: [usize; 4] = [200_000, 0, 0, 1_000_000];
+
+#[test]
+fn repetition_absence_and_damage_change_nothing() -> Result<()> {
+    let mut world = world()?;
+    let outcome = play(&mut world);
+    close(world, outcome)
+}
+
+fn play(world: &mut World) -> Result<()> {
+    let mut moves = patients(world, &SCANS)?;
+    if let [repeated, begun, late, damaged] = moves.as_mut_slice() {
+        repeats::change_nothing(world, repeated).context("what is repeated")?;
+        absence::is_made_up_for(world, begun, late).context("an index that is away")?;
+        damage::does_not_leave(world, damaged).context("damaged content")?;
+    }
+    all_is_whole(world)
+}

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 pub use check::Checked;
 pub use patients::{Carried, PatientRegistered};
 pub use records::{RecordLine, RecordsListed};
-pub use transfers::{Resent, TransferShown, TransfersListed};
+pub use transfers::{Dismissed, Resent, TransferShown, TransfersListed};
 
 use crate::Node;
 use crate::error::NodeError;
@@ -99,6 +99,11 @@ pub enum Operation {
         until: Option<String>,
         /// With the file that anybody can verify offline.
         file: bool,
+    },
+    /// Takes an ask from the desk.
+    TransferDismiss {
+        /// The transfer.
+        transfer: TransferId,
     },
     /// Sends a transfer's dead letters again.
     TransferResend {
@@ -201,6 +206,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::TransferShow { transfer, wait_ms, until, file } => {
             answer(&transfers::show(node, transfer, wait_ms, until.as_deref(), file).await?)
         }
+        Operation::TransferDismiss { transfer } => answer(&transfers::dismiss(node, transfer).await?),
         Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),
         Operation::Check => answer(&check::check(node, &staff, events).await?),
     }

@@ -74,6 +74,13 @@ pub struct TransfersListed {
     pub transfers: Vec<TransferShown>,
 }
 
+/// An ask waits no more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dismissed {
+    /// The transfer.
+    pub transfer: String,
+}
+
 /// Dead letters are on their way again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resent {
@@ -194,4 +201,9 @@ pub(super) async fn show(
 pub(super) async fn resend(node: &Node, transfer: TransferId) -> Result<Resent, NodeError> {
     let resent = node.exchange.resend(transfer).await?;
     Ok(Resent { transfer: transfer.to_string(), resent })
+}
+
+pub(super) async fn dismiss(node: &Node, transfer: TransferId) -> Result<Dismissed, NodeError> {
+    node.exchange.dismiss(transfer).await?;
+    Ok(Dismissed { transfer: transfer.to_string() })
 }

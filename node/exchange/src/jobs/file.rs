@@ -21,7 +21,7 @@ use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, SealingKey, Secret32};
 
 use super::check::{Agreed, check};
-use crate::context::{From, Inner};
+use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, read_frame};
 use crate::{ExchangeError, bodies, provenance, secrets};
 
@@ -193,7 +193,7 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
             bodies::put(txn, &keys, transfer, &head.body)?;
-            work.take_in(txn, &keys, transfer, receipt.envelope(), From::Own, context, now)
+            work.take_in(txn, &keys, transfer, receipt.envelope(), Came::Own, context, now)
         })
         .await?;
     inner.wake(&taken);

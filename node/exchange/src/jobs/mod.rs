@@ -18,7 +18,7 @@ use std::time::Duration;
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
 use handover_core::artefact::transfer::{QUOTE_LIFE_MS, Step};
 use handover_core::transfer::{Phase, Role};
-use handover_core::{Code, Timestamp, TransferId};
+use handover_core::{Timestamp, TransferId};
 use handover_dossier::{DossierError, Row};
 use handover_net::Net;
 use tokio::sync::Semaphore;
@@ -176,7 +176,7 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> bool {
     };
     let Err(fault) = outcome else { return true };
     let code = fault.code();
-    if code.is_transient() || code == Code::Internal || code == Code::StoreDamaged {
+    if code.is_transient() {
         tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step has to wait");
         return false;
     }

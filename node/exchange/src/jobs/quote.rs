@@ -25,7 +25,7 @@ use handover_seal::part::open_part;
 use handover_seal::{Ed25519, OsRandom, hpke_seal};
 
 use crate::ExchangeError;
-use crate::context::{From, Inner};
+use crate::context::{Came, Inner};
 use crate::selection;
 
 /// Resource types that a fee can be made of; others are not read for it.
@@ -278,7 +278,7 @@ pub(super) async fn store(
             let context = Context { federation: &federation, verifier: &Ed25519 };
             selection::put(txn, &keys, transfer, &references)?;
             crate::bodies::put(txn, &keys, transfer, &body)?;
-            work.take_in(txn, &keys, transfer, &envelope, From::Own, context, now)
+            work.take_in(txn, &keys, transfer, &envelope, Came::Own, context, now)
         })
         .await?;
     inner.wake(&taken);

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
 use crate::ExchangeError;
-use crate::context::{From, Inner};
+use crate::context::{Came, Inner};
 use crate::leftovers;
 
 const OFFER_LIMIT: Duration = Duration::from_secs(60);
@@ -121,7 +121,7 @@ async fn take_offer(
     for content in
         [Some(offer.quote), Some(offer.consent), offer.final_quote, Some(offer.header)].into_iter().flatten()
     {
-        inner.take(content.0, From::Network).await?;
+        inner.take(content.0, Came::Network).await?;
     }
     let header = header(inner, transfer).await?;
     leftovers::note(&inner.parts.store, transfer, header.manifest.root).await?;
@@ -225,6 +225,6 @@ async fn deliver(inner: &Arc<Inner>, header: &Verified<PackageHeader>) -> Result
         extensions: Extensions::default(),
     };
     let delivered = Verified::sign(delivered, &inner.parts.identity.signing).envelope().to_vec();
-    inner.take(delivered.clone(), From::Own).await?;
+    inner.take(delivered.clone(), Came::Own).await?;
     Ok(delivered)
 }

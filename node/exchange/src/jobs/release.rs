@@ -10,7 +10,7 @@ use handover_core::rules::{self, Context};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_seal::Ed25519;
 
-use crate::context::{From, Inner};
+use crate::context::{Came, Inner};
 use crate::{ExchangeError, secrets};
 
 pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
@@ -41,7 +41,7 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
                 extensions: Extensions::default(),
             };
             let release = Verified::sign(release, &work.parts.identity.signing);
-            work.take_in(txn, &keys, transfer, release.envelope(), From::Own, context, now)
+            work.take_in(txn, &keys, transfer, release.envelope(), Came::Own, context, now)
         })
         .await?;
     inner.wake(&taken);

@@ -22,7 +22,7 @@ use handover_seal::{Ed25519, OsRandom, RsaPublicKey, tree};
 use handover_store::Spool;
 
 use super::quote;
-use crate::context::{From, Inner};
+use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
 use crate::{ExchangeError, bodies, leftovers, secrets, selection};
 
@@ -283,7 +283,7 @@ async fn spend(
                 _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
             }
             secrets::put_sealed_shares(txn, &keys, transfer, &sealed_shares)?;
-            work.take_in(txn, &keys, transfer, header.envelope(), From::Own, context, now)
+            work.take_in(txn, &keys, transfer, header.envelope(), Came::Own, context, now)
         })
         .await?;
     inner.wake(&taken);

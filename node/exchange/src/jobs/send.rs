@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
 use crate::ExchangeError;
-use crate::context::{From, Inner};
+use crate::context::{Came, Inner};
 
 /// How long the destination may take for a word.
 const WORD_LIMIT: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(),
         return Err(code.into());
     }
     let delivered = done.delivered.ok_or(Code::Malformed)?;
-    inner.take(delivered.0, From::Network).await?;
+    inner.take(delivered.0, Came::Network).await?;
     Ok(())
 }
 

@@ -1,0 +1,33 @@
+//! The index is away: the hospitals go on without it, and what they did reaches the ledger later, once.
+
+use anyhow::Result;
+use handover_scenarios::world::{World, is_due};
+
+use crate::moves::{DESTINATION, Move, SOURCE, Victim, kill, same, text};
+
+/// The index goes after the source has one patient's consent; another patient begins when it is gone.
+pub(crate) fn is_made_up_for(world: &mut World, begun: &mut Move, late: &mut Move) -> Result<()> {
+    begun.ask(world)?;
+    begun.request(world)?;
+    begun.quoted(world)?;
+    begun.wallet(world, "consent", &["--no-release"])?.done()?;
+    begun.until(world, SOURCE, "consented")?;
+    kill(Victim::Index.pid(world)?)?;
+
+    begun.wallet(world, "release", &[])?.done()?;
+    late.ask(world)?;
+    late.request(world)?;
+    late.quoted(world)?;
+    late.wallet(world, "consent", &[])?.done()?;
+    for it in [&*begun, &*late] {
+        for at in [SOURCE, DESTINATION] {
+            same("the state without the index", &"filed", &text(&it.until(world, at, "filed")?, "state"))?;
+        }
+        let due = world.entries(&it.transfer)?.iter().filter(|entry| is_due(entry)).count();
+        same("fees in the ledger of an index that was away", &0, &due)?;
+    }
+
+    Victim::Index.restart(world)?;
+    begun.ends_well(world)?;
+    late.ends_well(world)
+}
