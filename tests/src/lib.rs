@@ -1,7 +1,8 @@
 //! What the tests across packages share. Nothing here is shipped.
 //!
 //! [`fixture`] is a whole federation in memory, honest and the same every time; [`golden`] compares formats with the
-//! bytes that were agreed on; [`table`] holds dishonest things against the codes that refuse them.
+//! bytes that were agreed on; [`table`] holds dishonest things against the codes that refuse them;
+//! [`rogue`] is a hospital on the real network that keeps no promise.
 
 pub mod fixture;
 pub mod golden;

@@ -50,6 +50,8 @@ pub struct Limits {
     pub routes_waiting: usize,
     /// Inbound package streams that the application holds at once.
     pub packages_inbound: usize,
+    /// How many of those one party may have, so that one that falls silent on its streams leaves room for others.
+    pub packages_per_party: usize,
 }
 
 impl Default for Limits {
@@ -66,7 +68,8 @@ impl Default for Limits {
             requests_unadmitted: 8,
             waiting_per_peer: 256,
             routes_waiting: 256,
-            packages_inbound: 16,
+            packages_inbound: 64,
+            packages_per_party: 8,
         }
     }
 }

@@ -36,8 +36,8 @@ const LAST_PAUSE_MS: u64 = 500;
 /// before is reset, and the other side may not get what was written last.
 pub struct PackageStream {
     inner: Compat<Stream>,
-    /// An inbound stream's place among those that the application may hold.
-    _place: Option<OwnedSemaphorePermit>,
+    /// An inbound stream's places: among those that the application may hold, and among its party's.
+    _places: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl std::fmt::Debug for PackageStream {
@@ -115,7 +115,7 @@ impl Opener {
         if inner.read_u8().await? != ACCEPTED {
             return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         }
-        Ok(PackageStream { inner, _place: None })
+        Ok(PackageStream { inner, _places: None })
     }
 
     fn turn(&self, peer: PeerId) -> Arc<tokio::sync::Mutex<()>> {
@@ -125,13 +125,35 @@ impl Opener {
     }
 }
 
+/// The places for inbound streams.
+pub(crate) struct Places {
+    all: Arc<Semaphore>,
+    per_party: usize,
+    /// Those of parties that have streams now.
+    of_party: HashMap<Party, Arc<Semaphore>>,
+}
+
+impl Places {
+    pub(crate) fn new(all: usize, per_party: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), per_party, of_party: HashMap::new() }
+    }
+
+    fn take(&mut self, party: &Party) -> Option<[OwnedSemaphorePermit; 2]> {
+        let per_party = self.per_party;
+        self.of_party.retain(|_, own| own.available_permits() < per_party);
+        let own = self.of_party.entry(party.clone()).or_insert_with(|| Arc::new(Semaphore::new(per_party)));
+        let own = Arc::clone(own).try_acquire_owned().ok()?;
+        Some([Arc::clone(&self.all).try_acquire_owned().ok()?, own])
+    }
+}
+
 /// Accepts streams until the network ends. Does nothing but take and pass on, so that it is always ready for the
 /// next one.
 pub(crate) async fn accept(
     mut incoming: IncomingStreams,
     visible: watch::Receiver<Visible>,
     inbound: mpsc::Sender<Inbound>,
-    places: Arc<Semaphore>,
+    mut places: Places,
     ended: CancellationToken,
 ) {
     loop {
@@ -144,7 +166,7 @@ pub(crate) async fn accept(
             tracing::debug!("package stream from a peer that is not admitted");
             continue;
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let Some(places) = places.take(&party) else { continue };
         let Ok(slot) = inbound.clone().try_reserve_owned() else { continue };
         tokio::spawn(async move {
             let mut inner = stream.compat();
@@ -153,7 +175,7 @@ pub(crate) async fn accept(
                 inner.flush().await
             };
             if matches!(timeout(Duration::from_millis(ACCEPT_MS), confirm).await, Ok(Ok(()))) {
-                slot.send(Inbound::Package { party, stream: PackageStream { inner, _place: Some(place) } });
+                slot.send(Inbound::Package { party, stream: PackageStream { inner, _places: Some(places) } });
             }
         });
     }

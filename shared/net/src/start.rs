@@ -8,12 +8,12 @@ use futures::StreamExt as _;
 use libp2p::core::transport::TransportError;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, Swarm};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::behaviour::{Behaviour, build};
 use crate::client::{Inbound, Net, Visible};
-use crate::package::{Opener, PACKAGE, accept};
+use crate::package::{Opener, PACKAGE, Places, accept};
 use crate::swarm_loop::{Ends, Event, Loop};
 use crate::{Admission, NetConfig, NetError};
 
@@ -43,7 +43,7 @@ pub async fn start(
     let mut control = swarm.behaviour().packages.new_control();
     let incoming = control.accept(PACKAGE).map_err(|_| NetError::Setup("the package protocol"))?;
     let ended = CancellationToken::new();
-    let places = Arc::new(Semaphore::new(limits.packages_inbound));
+    let places = Places::new(limits.packages_inbound, limits.packages_per_party);
     tokio::spawn(accept(incoming, seen.clone(), inbound.clone(), places, ended.clone()));
 
     let ends = Ends { commands: command_queue, inbound, visible, _ended: ended.drop_guard() };

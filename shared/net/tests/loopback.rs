@@ -362,6 +362,25 @@ async fn packages_beyond_the_bound_wait_for_a_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_party_does_not_get_every_place() {
+    let limits = Limits { packages_per_party: 1, ..Limits::default() };
+    let mut sink = Process::start("hillside", 1, &[TCP], limits).await;
+    let brief = Limits { package_open_ms: 100, ..Limits::default() };
+    let silent = Process::start("lakeside", 2, &[], brief).await;
+    let other = Process::start("harbour", 3, &[], Limits::default()).await;
+    let route = sink.route("hillside");
+    let package = |event| match event {
+        Inbound::Package { stream, .. } => Some(stream),
+        _ => None,
+    };
+    let _first = silent.net.open_package(&route).await.unwrap();
+    let _held = sink.wait(package).await;
+    let busy = silent.net.open_package(&route).await;
+    assert!(matches!(busy, Err(NetError::Busy)), "{busy:?}");
+    other.net.open_package(&route).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn quic_is_taken_when_tcp_leads_nowhere() {
     let index = Process::start("index", 1, &[QUIC], Limits::default()).await;
     let hospital = Process::start("lakeside", 2, &[], Limits::default()).await;

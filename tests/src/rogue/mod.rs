@@ -111,7 +111,7 @@ impl Rogue {
         let config = NetConfig {
             key_seed: (*keys.endpoint_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
-            limits: Limits { dial_ms: 3_000, ..Limits::default() },
+            limits: Limits { dial_ms: 3_000, package_open_ms: 2_000, ..Limits::default() },
         };
         let (net, inbound) = runtime.block_on(handover_net::start(config, gate))?;
         let (letters, mail) = mpsc::unbounded_channel();

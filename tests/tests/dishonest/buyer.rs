@@ -19,11 +19,11 @@ use handover_tests::rogue::{LIMIT, Rogue, now};
 use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigned};
 
 /// A transfer that was quoted.
-struct Quoted {
+pub(crate) struct Quoted {
     transfer: TransferId,
     request: Verified<TransferRequest>,
-    quote: Verified<Quote>,
-    body: QuoteBody,
+    pub(crate) quote: Verified<Quote>,
+    pub(crate) body: QuoteBody,
 }
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
@@ -111,7 +111,7 @@ fn asks(stage: &Stage) -> Result<()> {
 }
 
 /// An honest request, quoted.
-fn quoted(stage: &mut Stage) -> Result<Quoted> {
+pub(crate) fn quoted(stage: &mut Stage) -> Result<Quoted> {
     let lakeside = hospital(LAKESIDE);
     let ask = stage.ada.signed(stage.ada.asking(&lakeside, stage.rogue.id()));
     let request = Verified::sign(stage.rogue.request(&ask)?, &stage.rogue.keys.signing);

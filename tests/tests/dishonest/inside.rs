@@ -209,6 +209,13 @@ const LIES: &[Lie] = &[
         code: "consent-mismatch",
     },
     Lie {
+        what: "another suite",
+        body: true_body,
+        goods: unchanged,
+        header: |it| it.suite = 9,
+        code: "package-mismatch",
+    },
+    Lie {
         what: "shares of something else",
         body: true_body,
         goods: |it| it.other_shares = Some(Shares::generate(&mut OsRandom)),

@@ -4,6 +4,12 @@
 //! Every attempt has to be refused with its own code, twice the same; the victims' transfers, records and books stay
 //! as they were; and after each group an honest transfer goes through. One world serves all groups, in sequence,
 //! because starting one takes seconds; the last group costs the rogue its membership.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "the helpers of tests"
+)]
 
 mod buyer;
 mod inside;

@@ -53,8 +53,8 @@ fn messages(rogue: &Rogue, to: &Route) -> Result<()> {
         other
     })?;
     let item = parcel(None, b"x");
-    sent("65 parcels", Code::TooLarge, Request::encode(Verb::Deliver, vec![item; 65]))?;
-    refused("more than a mebibyte", Code::TooLarge, || rogue.send(to, vec![0; MAX_MESSAGE_BYTES + 1]))
+    // More than a mebibyte does not leave this side's network room; its own tests say that byte by byte.
+    sent("65 parcels", Code::TooLarge, Request::encode(Verb::Deliver, vec![item; 65]))
 }
 
 /// Artefacts in another form than the one accepted; what they say would be honest.

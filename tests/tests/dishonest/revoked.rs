@@ -11,13 +11,17 @@ use handover_tests::rogue::sale::travelling;
 use handover_tests::rogue::wire::Done;
 use handover_tests::rogue::{parcel, until};
 
-use super::stage::{RIVERSIDE, Stage, refused};
+use super::buyer;
+use super::stage::{LAKESIDE, RIVERSIDE, Stage, refused};
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (lakeside, riverside) = Stage::victims();
-    // One transfer it asked for, one it is to send.
+    // A request that it is about to make, a transfer to it that was quoted, and one that it is sending.
     let ask = stage.ada.signed(stage.ada.asking(&lakeside, stage.rogue.id()));
     let request = Verified::sign(stage.rogue.request(&ask)?, &stage.rogue.keys.signing);
+    let quoted = buyer::quoted(stage)?;
+    let yes =
+        stage.ada.consent(&quoted.quote, &quoted.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;
     let sale = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
     let package = stage.rogue.sealed(&sale, &stage.rogue.goods(&sale)?, |_| {})?;
     let routes = [stage.rogue.index(), stage.rogue.route(&lakeside)?, stage.rogue.route(&riverside)?];
@@ -52,7 +56,6 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     refused("a header by the index", Code::NotAdmitted, || {
         rogue.post(&riverside, package.header.envelope())
     })?;
-    // To come back under another key is as futile as under its own.
     let (items, _) = rogue.enrolment();
     refused("to enrol again", Code::HospitalRevoked, || {
         rogue.ask(&rogue.index(), Verb::Enrol, items.clone())
@@ -62,6 +65,10 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let node = endpoint(&stage.world, RIVERSIDE)?;
     refused("an ask for its records", Code::HospitalRevoked, || {
         node.artefact(ask.envelope()).map_err(|fault| fault.code())
+    })?;
+    let node = endpoint(&stage.world, LAKESIDE)?;
+    refused("a consent to it", Code::HospitalRevoked, || {
+        node.artefact(yes.consent.envelope()).map_err(|fault| fault.code())
     })?;
     stage.untouched_since(&before)?;
     // The stream that it had open: whatever still comes on it, the key for it is taken from nobody.

@@ -9,14 +9,14 @@ use handover_seal::OsRandom;
 use handover_seal::SealingKey;
 use handover_tests::fixture::{self, altered};
 use handover_tests::rogue::person::Person;
-use handover_tests::rogue::sale::{Package, Sale};
+use handover_tests::rogue::sale::{Package, Sale, travelling};
 use handover_tests::rogue::wire::{self, Done, Offer};
 use handover_tests::rogue::{LIMIT, now};
 
 use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigned};
 
-/// Streams that stay silent.
-const SILENT_STREAMS: usize = 3;
+/// More streams than one hospital gets.
+const SILENT_STREAMS: usize = 20;
 
 fn stranger() -> &'static handover_seal::SigningKey {
     &fixture::World::shared().stranger
@@ -31,6 +31,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     offers(stage, &sale, &package)?;
     damage(stage, &sale, &package)?;
     slow(stage, &package)?;
+    greedy(stage)?;
     let receipt = keys(stage, &sale, &package)?;
     replays(stage, &sale, &package, &receipt)
 }
@@ -231,13 +232,16 @@ fn raw_streams(stage: &Stage, package: &Package) -> Result<()> {
     refused("half an offer", Code::Unreachable, || said(&honest[..honest.len() / 2]))
 }
 
+/// What happens to a package's parts on their way.
+type Change<'a> = &'a dyn Fn(&mut Vec<Vec<u8>>);
+
 /// The honest offer, with parts that are not what the header says; then the whole.
 fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     let (rogue, riverside) = (&stage.rogue, hospital(RIVERSIDE));
-    let delivered = |what: &str, change: &dyn Fn(&mut Vec<Vec<u8>>)| -> Result<Done> {
+    let delivered = |what: &str, change: Change<'_>| -> Result<Done> {
         rogue.deliver(&riverside, package, |parts| change(parts)).context(what.to_owned())
     };
-    let cases: [(&str, &dyn Fn(&mut Vec<Vec<u8>>), Code); 7] = [
+    let cases: [(&str, Change<'_>, Code); 7] = [
         ("parts in another order", &|parts| parts.swap(0, 1), Code::PackageDamaged),
         ("a manifest with a bit flipped", &|parts| parts[0][100] ^= 1, Code::PackageDamaged),
         ("a manifest cut", &|parts| parts.truncate(0), Code::Unreachable),
@@ -267,20 +271,52 @@ fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     Ok(())
 }
 
+/// Headers that promise more than there can be. Nothing is set aside for a promise; the transfer waits for what was
+/// promised, and ends when the source says so.
+fn greedy(stage: &mut Stage) -> Result<()> {
+    type Promise = fn(&mut PackageHeader);
+    let cases: [(&str, Promise); 4] = [
+        ("a manifest without end", |it| it.manifest.length = u64::MAX),
+        ("a content without end", |it| it.contents[0].length = u64::MAX),
+        ("a content of many terabytes", |it| it.contents[0].length = 1 << 50),
+        ("an empty content that is not", |it| it.contents[0].length = 0),
+    ];
+    let riverside = hospital(RIVERSIDE);
+    for (what, change) in cases {
+        let sale = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
+        let package = stage.rogue.sealed(&sale, &stage.rogue.goods(&sale)?, change)?;
+        let (mut stream, have) = stage.rogue.offer(&riverside, &package.offer)?;
+        ensure!(have.problem.is_none(), "{what} is refused: {have:?}");
+        for part in &package.parts {
+            // The other side may have seen enough already.
+            if stream.write(&travelling(part, 0)?).is_err() {
+                break;
+            }
+        }
+        let _ = stream.end();
+        let done: Done = stream.get().context(what)?;
+        ensure!(done.problem == Some(Code::PackageDamaged), "{what}: {done:?}");
+    }
+    Ok(())
+}
+
 /// Streams on which nothing, or not all, comes: others go on meanwhile.
 fn slow(stage: &mut Stage, package: &Package) -> Result<()> {
     let riverside = hospital(RIVERSIDE);
-    let mut silent = Vec::new();
-    for _ in 0..SILENT_STREAMS {
-        silent.push(stage.rogue.open(&riverside).map_err(|code| anyhow::anyhow!("{code}"))?);
-    }
     let (mut half, have) = stage.rogue.offer(&riverside, &package.offer)?;
     ensure!(have.problem.is_none(), "the offer is refused");
     half.write(&package.parts[0][..10])?;
     // The same package on another stream has to wait for this one to end.
     let (_, have) = stage.rogue.offer(&riverside, &package.offer)?;
     ensure!(have.problem == Some(Code::Busy), "two streams write one transfer: {have:?}");
+    // As many streams as it gets, on which it says nothing.
+    let mut silent = Vec::new();
+    while let Ok(stream) = stage.rogue.open(&riverside) {
+        silent.push(stream);
+        ensure!(silent.len() < SILENT_STREAMS, "one hospital has {SILENT_STREAMS} silent streams");
+    }
     stage.honest().context("while streams are silent")?;
+    drop(silent);
     half.end()?;
     let done: Done = half.get()?;
     ensure!(done.problem == Some(Code::Unreachable), "half a package is taken: {done:?}");

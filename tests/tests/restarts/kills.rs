@@ -11,11 +11,11 @@ use crate::moves::{
 };
 
 /// Bytes of the scan in a package that is cut in the middle.
-const LARGE_SCAN_BYTES: usize = 3_000_000;
+const LARGE_SCAN_BYTES: usize = 2_000_000;
 /// Bytes of the scans otherwise.
-const SMALL_SCAN_BYTES: usize = 400_000;
+const SMALL_SCAN_BYTES: usize = 300_000;
 /// Seeds of the random moments, unless [`SEED_VARIABLE`] gives another.
-const SEEDS: [u64; 4] = [1, 2, 3, 4];
+const SEEDS: [u64; 4] = [2, 8, 11, 13];
 /// Plays one random moment of one's own choice.
 const SEED_VARIABLE: &str = "HANDOVER_SEED";
 
@@ -49,35 +49,35 @@ fn play(world: &mut World, it: &mut Move, victim: Victim, moment: Moment) -> Res
     let pid = victim.pid(world)?;
     it.ask(world)?;
     it.request(world)?;
-    match moment {
-        Moment::Requested => kill(pid)?,
+    let is_given = match moment {
+        Moment::Requested => {
+            kill(pid)?;
+            false
+        }
         Moment::Quoted => {
             it.until(world, SOURCE, "quoted")?;
             kill(pid)?;
+            false
         }
         Moment::Consented => {
             it.quoted(world)?;
             it.wallet(world, "consent", &[])?.done()?;
             kill(pid)?;
+            true
         }
-        Moment::Reached(at, phase) => {
-            let (world, it) = (&*world, &*it);
-            blow(world, it, move || it.until(world, at, phase).map(drop), pid)?;
-        }
-        Moment::Streamed(bytes) => {
-            let (world, it) = (&*world, &*it);
-            blow(world, it, move || streamed(world, it, bytes), pid)?;
-        }
-    }
+        Moment::Reached(at, phase) => blow(world, it, || it.until(world, at, phase).map(drop), pid)?,
+        Moment::Streamed(bytes) => blow(world, it, || streamed(world, it, bytes), pid)?,
+    };
     victim.restart(world)?;
-    // Whoever got no answer does the same again.
-    it.quoted(world)?;
-    it.wallet(world, "consent", &[])?.done()?;
+    if !is_given {
+        it.quoted(world)?;
+        it.wallet(world, "consent", &[])?.done()?;
+    }
     it.ends_well(world)
 }
 
-/// Consents, and kills as soon as the event has come; the patient may get no answer.
-fn blow(world: &World, it: &Move, event: impl FnOnce() -> Result<()> + Send, pid: u32) -> Result<()> {
+/// Consents, and kills as soon as the event has come. Whether the patient got an answer; who did not consents again.
+fn blow(world: &World, it: &Move, event: impl FnOnce() -> Result<()> + Send, pid: u32) -> Result<bool> {
     it.quoted(world)?;
     thread::scope(|scope| {
         let killed = scope.spawn(move || {
@@ -86,7 +86,7 @@ fn blow(world: &World, it: &Move, event: impl FnOnce() -> Result<()> + Send, pid
         });
         let consented = it.wallet(world, "consent", &[]);
         joined(killed)?;
-        consented.map(drop)
+        Ok(consented?.exit == Some(0))
     })
 }
 
@@ -94,10 +94,13 @@ fn blow(world: &World, it: &Move, event: impl FnOnce() -> Result<()> + Send, pid
 fn streamed(world: &World, it: &Move, bytes: u64) -> Result<()> {
     let incoming =
         world.folder().join("hospitals").join(DESTINATION).join("data/incoming").join(&it.transfer);
-    let mut begun = false;
+    let log = world.logs().join(format!("{DESTINATION}.log"));
     within("the package arrives", || {
-        let Ok(parts) = fs::read_dir(&incoming) else { return Ok(begun) };
-        begun = true;
+        let Ok(parts) = fs::read_dir(&incoming) else {
+            // Not there yet, or over before anybody could look.
+            let is_delivered = |line: &str| line.contains(&it.transfer) && line.contains("\"delivered\"");
+            return Ok(fs::read_to_string(&log)?.lines().any(is_delivered));
+        };
         let lengths = parts.flatten().filter_map(|part| part.metadata().ok()).map(|meta| meta.len());
         Ok(lengths.max() >= Some(bytes))
     })
@@ -105,18 +108,11 @@ fn streamed(world: &World, it: &Move, bytes: u64) -> Result<()> {
 
 fn play_all(world: &mut World, rounds: &[(Victim, Moment, usize)]) -> Result<()> {
     let scans: Vec<usize> = rounds.iter().map(|(_, _, scan_bytes)| *scan_bytes).collect();
-    let t = std::time::Instant::now();
     let mut moves = patients(world, &scans)?;
-    eprintln!("T prepare {:?}", t.elapsed());
     for (it, (victim, moment, _)) in moves.iter_mut().zip(rounds) {
-        let t = std::time::Instant::now();
         play(world, it, *victim, *moment).with_context(|| format!("{victim:?} killed at {moment:?}"))?;
-        eprintln!("T {victim:?} {moment:?} {:?}", t.elapsed());
     }
-    let t = std::time::Instant::now();
-    all_is_whole(world)?;
-    eprintln!("T whole {:?}", t.elapsed());
-    Ok(())
+    all_is_whole(world)
 }
 
 #[test]

@@ -16,6 +16,7 @@ use handover_core::{Code, Digest};
 use handover_ingest::resource::{Facts, minified_hash};
 use handover_ingest::source::MAX_RESOURCE_BYTES;
 use handover_seal::part::open_part;
+use handover_seal::shares::SUITE;
 use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, Secret32};
 
@@ -45,7 +46,8 @@ pub(super) fn check(
         && head.destination == header.destination
         && head.consent == header.consent
         && head.quote == agreed.quote.hash()
-        && head.records == header.records;
+        && head.records == header.records
+        && header.suite == SUITE;
     if !is_this {
         return Err(Code::PackageMismatch.into());
     }
