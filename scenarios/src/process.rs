@@ -103,7 +103,7 @@ impl Answer {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// It cannot be started, or does not end within [`CALL_LIMIT`].
+/// It cannot be started, or does not end within `CALL_LIMIT`.
 pub fn call(mut command: Command) -> Result<Answer> {
     let shown = shown(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -150,7 +150,7 @@ impl Daemon {
     /// Starts it and waits for its ready line. `apart`: in a process group of its own, to outlive this process.
     ///
     /// # Errors
-    /// It ends, or is not ready within [`READY_LIMIT`]; the end of its log is shown.
+    /// It ends, or is not ready within `READY_LIMIT`; the end of its log is shown.
     pub fn start(name: &str, mut command: Command, log: &Path, apart: bool) -> Result<Self> {
         let stderr = File::options().create(true).append(true).open(log);
         let stderr = stderr.with_context(|| format!("{} cannot be written", log.display()))?;
@@ -205,7 +205,7 @@ impl Daemon {
     /// Asks it to stop (SIGTERM) and waits until it has.
     ///
     /// # Errors
-    /// It did not stop within [`STOP_LIMIT`], or not with exit code 0.
+    /// It did not stop within `STOP_LIMIT`, or not with exit code 0.
     pub fn stop(&mut self) -> Result<()> {
         let Some(child) = self.child.take() else { return Ok(()) };
         let pid = child.id();

@@ -3,7 +3,7 @@
 //! Must not know what the programs do.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -49,6 +49,11 @@ impl Programs {
         for package in PACKAGES {
             command.args(["--package", package]);
         }
+        for (name, _) in env::vars_os() {
+            if is_of_this_package(&name) {
+                command.env_remove(name);
+            }
+        }
         let output =
             command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo cannot be run")?;
         if !output.status.success() {
@@ -88,6 +93,13 @@ fn folder_of_this() -> Result<PathBuf> {
     let deeper = |folder: &&Path| folder.file_name().is_some_and(|name| name == "deps" || name == "examples");
     let folder = this.parent().context("this program lies in no folder")?;
     Ok(if deeper(&folder) { folder.parent().unwrap_or(folder) } else { folder }.to_owned())
+}
+
+/// What `cargo run` and `cargo test` tell this program of its own package. Handed on, it would look to build scripts
+/// like a change, and half of the network's crates would be built again each time.
+fn is_of_this_package(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 fn profile(folder: &Path) -> &str {

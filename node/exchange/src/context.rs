@@ -167,7 +167,7 @@ impl Inner {
             return Ok(taken);
         }
         if taken.kind == Kind::Request {
-            crate::patients::note(txn, keys, &taken.row)?;
+            crate::inboxes::note(txn, keys, &taken.row)?;
         }
         for label in labels(taken.kind, from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;

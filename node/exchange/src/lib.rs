@@ -21,6 +21,7 @@ mod error;
 mod export;
 mod federation;
 mod inbound;
+mod inboxes;
 mod jobs;
 mod leftovers;
 mod links;

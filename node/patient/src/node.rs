@@ -75,7 +75,7 @@ impl NodeClient {
     /// Which hospital answers here, and the directory. Nothing of it is verified yet.
     ///
     /// # Errors
-    /// [`WalletError`]: see [`Self::post`].
+    /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
     pub fn hospital(&self) -> Result<HospitalInfo, WalletError> {
         let answer = self.agent.get(format!("{}/patient/v1/hospital", self.base)).call();
         Ok(codec::decode(&received(answer)?, MAX_ANSWER_BYTES.max(MAX_MESSAGE_BYTES))?)
@@ -84,7 +84,7 @@ impl NodeClient {
     /// Posts a signed link; the countersigned one, not verified yet.
     ///
     /// # Errors
-    /// [`WalletError`]: see [`Self::post`].
+    /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
     pub fn link(&self, envelope: &[u8]) -> Result<Vec<u8>, WalletError> {
         self.post("link", envelope)
     }
@@ -92,7 +92,7 @@ impl NodeClient {
     /// Posts a locate question; the sealed `Holders`.
     ///
     /// # Errors
-    /// [`WalletError`]: see [`Self::post`].
+    /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
     pub fn locate(&self, envelope: &[u8]) -> Result<Vec<u8>, WalletError> {
         self.post("locate", envelope)
     }
@@ -100,7 +100,7 @@ impl NodeClient {
     /// Posts an inbox question; the sealed `Inbox`.
     ///
     /// # Errors
-    /// [`WalletError`]: see [`Self::post`].
+    /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
     pub fn inbox(&self, envelope: &[u8]) -> Result<Vec<u8>, WalletError> {
         self.post("inbox", envelope)
     }
@@ -108,7 +108,7 @@ impl NodeClient {
     /// Posts an artefact of a transfer, or a bare revocation. Stored there durably when this returns.
     ///
     /// # Errors
-    /// [`WalletError`]: see [`Self::post`].
+    /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
     pub fn artefact(&self, content: &[u8]) -> Result<(), WalletError> {
         self.post("artefact", content).map(|_| ())
     }

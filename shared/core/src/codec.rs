@@ -1,7 +1,7 @@
 //! The one CBOR codec (RFC 8949, core deterministic encoding): maps with explicit ascending integer keys, definite
 //! lengths, shortest integers, no floats, no tags.
 //!
-//! Types are declared with [`cbor_map!`] and [`cbor_enum!`]; what is decoded must encode to the received bytes
+//! Types are declared with [`crate::cbor_map!`] and [`crate::cbor_enum!`]; what is decoded must encode to the received bytes
 //! again, else it is refused. That closes every door that a lenient decoder leaves open: other integer widths,
 //! indefinite lengths, repeated or unknown keys, tags. Input is bounded before it is decoded.
 //!
@@ -85,7 +85,7 @@ pub trait Field: Sized {
     fn from_value(value: Option<Value>) -> Result<Self, DecodeError>;
 }
 
-/// A type that is a map with integer keys; made by [`cbor_map!`].
+/// A type that is a map with integer keys; made by [`crate::cbor_map!`].
 pub trait CborMap: Sized {
     /// Its entries.
     fn to_map(&self) -> BTreeMap<Value, Value>;
