@@ -13,8 +13,7 @@ use handover_core::rules::{self, Context};
 use handover_core::{Code, ContentRoot};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{
-    Action, BATCH_MAX_RECORDS, BlobRef, Departments, GrantRequest, LocalPatient, NewContent, NewRecord,
-    Origin, Permit, Purpose, Subject,
+    Action, BATCH_MAX_RECORDS, BlobRef, LocalPatient, NewContent, NewRecord, Origin, Permit,
 };
 use handover_seal::shares::{Binding, SealedShares, open_grant_key};
 use handover_seal::stream::OpenReader;
@@ -46,7 +45,7 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
     };
     let agreed = Agreed { header: &released.header, consent: &released.consent, quote: &released.quote };
     let head = tokio::task::block_in_place(|| check(inner, &agreed, open()?))?;
-    let (permit, patient) = permit(inner, row).await?;
+    let (permit, patient) = super::permit(inner, row, Action::File).await?;
     file_records(inner, row, &permit, &patient, open()?).await?;
     finish(inner, row, &released, head).await
 }
@@ -101,20 +100,6 @@ fn content_key(inner: &Arc<Inner>, released: &Released) -> Result<Secret32, Exch
     let secrets = shares.content_secrets(&binding)?;
     secrets.check(header.commitment.as_bytes())?;
     Ok(secrets.cek)
-}
-
-async fn permit(inner: &Arc<Inner>, row: &Row) -> Result<(Permit, LocalPatient), ExchangeError> {
-    let records = &inner.parts.records;
-    let linked = records.by_ref(row.patient).await?.ok_or(Code::NotLinked)?;
-    let request = GrantRequest {
-        subject: Subject::Hospital(row.source.clone()),
-        action: Action::File,
-        purpose: Purpose::Transfer,
-        patient: Some(linked.patient.clone()),
-        departments: Departments::All,
-        transfer: Some(row.transfer),
-    };
-    Ok((records.audit().permit(request, inner.now()).await?, linked.patient))
 }
 
 /// Files batch by batch; what was filed before a stop is unchanged the second time.

@@ -18,9 +18,10 @@ use std::time::Duration;
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
 use handover_core::artefact::transfer::{QUOTE_LIFE_MS, Step};
 use handover_core::transfer::{Phase, Role};
-use handover_core::{Timestamp, TransferId};
+use handover_core::{Code, Timestamp, TransferId};
 use handover_dossier::{DossierError, Row};
 use handover_net::Net;
+use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -190,4 +191,24 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> bool {
         return false;
     }
     true
+}
+
+/// The audit line for what a transfer needs of the records, for the other hospital; and the patient that it is about.
+async fn permit(
+    inner: &Arc<Inner>,
+    row: &Row,
+    action: Action,
+) -> Result<(Permit, LocalPatient), ExchangeError> {
+    let records = &inner.parts.records;
+    let linked = records.by_ref(row.patient).await?.ok_or(Code::NotLinked)?;
+    let other = if row.role == Role::Source { &row.destination } else { &row.source };
+    let request = GrantRequest {
+        subject: Subject::Hospital(other.clone()),
+        action,
+        purpose: Purpose::Transfer,
+        patient: Some(linked.patient.clone()),
+        departments: Departments::All,
+        transfer: Some(row.transfer),
+    };
+    Ok((records.audit().permit(request, inner.now()).await?, linked.patient))
 }

@@ -17,10 +17,7 @@ use handover_core::{Amount, Code, Currency, Digest, Random};
 use handover_dossier::{Dossier, DossierError, Row};
 use handover_ingest::charges::Assessor;
 use handover_ingest::exact::{self, ExactAmount};
-use handover_records::{
-    Action, Departments, Filter, GrantRequest, LocalPatient, Origin, Permit, Purpose, RecordVersionRef,
-    Subject,
-};
+use handover_records::{Action, Filter, LocalPatient, Origin, Permit, RecordVersionRef};
 use handover_seal::part::open_part;
 use handover_seal::{Ed25519, OsRandom, hpke_seal};
 
@@ -38,7 +35,7 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     let aad = part_binding(REQUEST_SCOPE_LABEL, &row.transfer);
     let scope = open_part(&inner.parts.identity.ring, &aad, on.request.sealed.as_ref())?;
     let scope: Scope = codec::decode(&scope, MAX_MESSAGE_BYTES)?;
-    let (permit, patient) = permit(inner, row).await?;
+    let (permit, patient) = super::permit(inner, row, Action::Export).await?;
     let everything = snapshot(inner, &permit, &patient).await?;
     let records: Vec<_> =
         everything.iter().filter(|record| scope.contains(&record.department, record.date)).cloned().collect();
@@ -65,21 +62,6 @@ pub(super) async fn request(inner: &Arc<Inner>, row: &Row) -> Result<RequestEvid
             Dossier::of(txn, &keys, transfer).request(context)
         })
         .await?)
-}
-
-/// The audit line for this transfer, and the patient that it is about.
-pub(super) async fn permit(inner: &Arc<Inner>, row: &Row) -> Result<(Permit, LocalPatient), ExchangeError> {
-    let records = &inner.parts.records;
-    let linked = records.by_ref(row.patient).await?.ok_or(Code::NotLinked)?;
-    let request = GrantRequest {
-        subject: Subject::Hospital(row.destination.clone()),
-        action: Action::Export,
-        purpose: Purpose::Transfer,
-        patient: Some(linked.patient.clone()),
-        departments: Departments::All,
-        transfer: Some(row.transfer),
-    };
-    Ok((records.audit().permit(request, inner.now()).await?, linked.patient))
 }
 
 /// Everything current of a patient.

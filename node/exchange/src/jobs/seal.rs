@@ -14,7 +14,7 @@ use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::rules::{self, Context};
 use handover_core::{Amount, Code, Digest, Random};
 use handover_dossier::{Dossier, DossierError, Row};
-use handover_records::{Permit, RecordRef, SealedContent as Sealed};
+use handover_records::{Action, Permit, RecordRef, SealedContent as Sealed};
 use handover_seal::part::open_part;
 use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
 use handover_seal::stream::SealWriter;
@@ -48,7 +48,7 @@ struct Package {
 }
 
 pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
-    let (permit, _) = quote::permit(inner, row).await?;
+    let (permit, _) = super::permit(inner, row, Action::Export).await?;
     let agreed = agree(inner, row, &permit).await?;
     let binding = Binding {
         source: row.source.clone(),
