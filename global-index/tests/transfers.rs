@@ -15,7 +15,7 @@ use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec;
 use handover_core::message::{HOLDERS_INFO, Verb};
 use handover_core::{Code, Random as _};
-use handover_seal::{OsRandom, SealingKey, hpke_open};
+use handover_seal::{OsRandom, SealingKey, hpke_open_padded};
 use serde_json::{Value, json};
 
 async fn entries(realm: &Realm) -> Vec<(String, String)> {
@@ -346,7 +346,7 @@ async fn patients_find_their_hospitals_and_nobody_else_does() {
     let locate =
         async |ask: &Verified<Ask>| hilltop.ask(&realm, Verb::Locate, vec![ask.envelope().to_vec()]).await;
     let answer = locate(&ask).await.unwrap();
-    let open = |key: &SealingKey| hpke_open(key, HOLDERS_INFO, ask.hash().as_bytes(), &answer[0]);
+    let open = |key: &SealingKey| hpke_open_padded(key, HOLDERS_INFO, ask.hash().as_bytes(), &answer[0]);
     let holders: Holders = codec::decode(&open(&patient.sealing).unwrap(), 1 << 20).unwrap();
     assert_eq!(holders.hospitals.len(), 1);
     assert_eq!(holders.hospitals[0].hospital, lakeside.id);

@@ -35,7 +35,7 @@ fn a_whole_file_verifies() {
             (&story.request.source, &story.request.destination)
         );
         assert_eq!(report.fee, Some(story.header.fee));
-        assert_eq!(report.records_filed, Some(story.receipt.records));
+        assert_eq!(report.filed, Some(story.receipt.issued));
         assert_eq!(report.steps.len(), contents.len());
         let hashes: Vec<Digest> = report.steps.iter().map(|step| step.hash).collect();
         assert!(hashes.contains(&story.consent.hash()) && hashes.contains(&story.receipt.hash()));
@@ -51,7 +51,7 @@ fn unfinished_and_ended_transfers_verify_too() {
     let contents = story.to_receipt();
     for length in 1..contents.len() {
         let report = check(contents[..length].to_vec()).unwrap();
-        assert_eq!((report.steps.len(), report.records_filed), (length, None));
+        assert_eq!((report.steps.len(), report.filed), (length, None));
     }
     let with = |begun: usize, more: &[Vec<u8>]| check([&contents[..begun], more].concat());
     let confirmations = story.confirmations.each_ref().map(|it| it.envelope().to_vec());

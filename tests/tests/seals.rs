@@ -6,7 +6,7 @@ use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::{Digest, TransferId, rules};
 use handover_seal::shares::{SealedShares, open_grant_key};
-use handover_seal::{Ed25519, SealError, hpke_open, part};
+use handover_seal::{Ed25519, SealError, hpke_open_padded, part};
 use handover_tests::fixture::{Hospital, Plan, Story, T0, World};
 
 fn stories() -> (Story, Story) {
@@ -51,7 +51,7 @@ fn scopes_and_details_open_for_their_hospital_alone() {
 fn a_quote_opens_for_its_patient_alone() {
     let (story, other) = stories();
     let open = |by: &Story, id: &TransferId| {
-        hpke_open(&by.patient.sealing, QUOTE_INFO, id.as_bytes(), story.quote.sealed.as_ref())
+        hpke_open_padded(&by.patient.sealing, QUOTE_INFO, id.as_bytes(), story.quote.sealed.as_ref())
     };
     let body = open(&story, &story.id).unwrap();
     assert_eq!(Digest::sha256(&[&body]), story.quote.commitment);

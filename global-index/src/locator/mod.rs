@@ -13,7 +13,7 @@ use handover_core::message::HOLDERS_INFO;
 use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Random, Timestamp};
-use handover_seal::{Ed25519, SealError, hpke_seal};
+use handover_seal::{Ed25519, SealError, hpke_seal_padded};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 use self::rows::{Answered, Link};
@@ -105,7 +105,8 @@ pub(crate) fn locate(
     forget(txn, keys, now)?;
     let holders = codec::encode(&holders(txn, keys, &ask, federation)?);
     let record = rules::patient_keys(ask.key_record.as_ref(), &ask.patient, &Ed25519)?;
-    let sealed = hpke_seal(&record.sealing_key, HOLDERS_INFO, ask.hash().as_bytes(), &holders, random)?;
+    let sealed =
+        hpke_seal_padded(&record.sealing_key, HOLDERS_INFO, ask.hash().as_bytes(), &holders, random)?;
     let row = Answered { ask: ask.hash(), answer: Bytes(sealed.clone()), extensions: Extensions::default() };
     cells::put(txn, &answered, &row)?;
     let until = u64::try_from(ask.expires.as_millis()).unwrap_or(0);

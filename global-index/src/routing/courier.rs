@@ -280,7 +280,7 @@ impl Worker {
         match self.net.request(&route, body).await {
             Ok(answer) => match Answer::decode(&answer) {
                 Ok(_) => Ok(()),
-                Err(code) if is_for_now(code) => Err(Undelivered::Later(code)),
+                Err(code) if code.is_transient() => Err(Undelivered::Later(code)),
                 Err(code) => Err(Undelivered::Never(code)),
             },
             Err(NetError::TooLarge) => Err(Undelivered::Never(Code::TooLarge)),
@@ -305,12 +305,6 @@ impl Worker {
             })
             .await
     }
-}
-
-/// Whether a hospital that refuses with this code may take the same letter later. Faults of its own may be mended.
-fn is_for_now(code: Code) -> bool {
-    code.is_transient()
-        || matches!(code, Code::Internal | Code::ClockOff | Code::KeyUnavailable | Code::StoreDamaged)
 }
 
 /// What a worker waits for.

@@ -7,14 +7,12 @@ use handover_core::artefact::patient::{
     TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use handover_core::artefact::transfer::{
-    ContentRef, Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step, TransferRequest,
+    Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step, TransferRequest,
 };
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SealingPublic;
 use handover_core::time::DAY_MS;
-use handover_core::{
-    Amount, Code, ContentRoot, Digest, HospitalId, PatientRef, Random as _, TransferId, rules,
-};
+use handover_core::{Amount, Code, Digest, HospitalId, PatientRef, Random as _, TransferId, rules};
 use handover_seal::{OsRandom, SealingKey, SigningKey};
 
 use super::{Node, now};
@@ -177,13 +175,7 @@ impl Story {
             quote: quote.hash(),
             suite: 1,
             shares: rules::shares_hash(&shares),
-            manifest: ContentRef {
-                root: ContentRoot::from_bytes([1; 32]),
-                length: 1,
-                extensions: extensions(),
-            },
-            contents: vec![],
-            records: 3,
+            parts: Digest::sha256(&[b"parts"]),
             record_root: Digest::sha256(&[b"records"]),
             fee: dollars(fee),
             payer: Payer::Patient,
@@ -222,7 +214,6 @@ impl Story {
             attempt: 1,
             header: header.hash(),
             consent: consent.hash(),
-            records: 3,
             record_root: header.record_root,
             fee: dollars(stated),
             issued: now(),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, Step};
-use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, RevocationEffect, Step};
+use handover_core::codec::Extensions;
 use handover_core::id::HospitalId;
 use handover_core::rules::Context;
 use handover_core::time::Clock;
@@ -172,8 +172,9 @@ impl Inner {
         for label in labels(taken.kind, from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;
         }
-        if taken.kind == Kind::Revocation {
-            self.confirm_revocation(txn, keys, content, context, now)?;
+        let is_revoked_at_once = taken.kind == Kind::Consent && taken.row.state.phase == Phase::Revoked;
+        if taken.kind == Kind::Revocation || is_revoked_at_once {
+            self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
         if taken.row.state.phase.is_final() {
             secrets::forget(txn, keys, transfer)?;
@@ -201,21 +202,21 @@ impl Inner {
         &self,
         txn: &mut dyn Txn,
         keys: &KeyMaker,
-        content: &[u8],
+        row: &Row,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<(), DossierError> {
-        let revocation: handover_core::artefact::patient::Revocation =
-            codec::decode(content, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        let mut dossier = Dossier::of(txn, keys, row.transfer);
         let confirmed = RevocationConfirmed {
-            transfer: revocation.transfer,
-            consent: revocation.consent,
+            transfer: row.transfer,
+            consent: dossier.consent(context)?.hash(),
             by: self.own().clone(),
             since: now,
+            effect: revocation_effect(&mut dossier, row.role)?,
             extensions: Extensions::default(),
         };
         let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
-        self.take_in(txn, keys, revocation.transfer, confirmed.envelope(), Came::Own, context, now)?;
+        self.take_in(txn, keys, row.transfer, confirmed.envelope(), Came::Own, context, now)?;
         Ok(())
     }
 
@@ -278,6 +279,14 @@ impl Inner {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }
+}
+
+/// What a revocation does at this holder: a share that was released cannot be taken back, and with both of them the
+/// destination can open what it has.
+fn revocation_effect(dossier: &mut Dossier<'_>, role: Role) -> Result<RevocationEffect, DossierError> {
+    let is_released = dossier.get(Kind::KeyRelease)?.is_some();
+    let is_open = is_released && (role == Role::Source || dossier.get(Kind::ShareRelease)?.is_some());
+    Ok(if is_open { RevocationEffect::TooLate } else { RevocationEffect::InTime })
 }
 
 /// Where a new artefact goes from here.

@@ -19,7 +19,7 @@ use handover_store::{StoreError, rows};
 
 use crate::context::{Came, Inner};
 use crate::outbox::{self, Target};
-use crate::{Exchange, ExchangeError, bodies, links, secrets};
+use crate::{Exchange, ExchangeError, bodies, links, parts, secrets};
 
 const ASKED: &str = "asked";
 /// Asks that may wait for the desk.
@@ -324,7 +324,7 @@ impl Exchange {
     /// # Errors
     /// [`Code::UnknownTransfer`].
     pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
-        let (keys, federation) = (self.0.keys(), self.0.federation().ok());
+        let keys = self.0.keys();
         let (row, artefacts, body, package_bytes) = self
             .0
             .parts
@@ -336,16 +336,8 @@ impl Exchange {
                 for kind in Kind::ALL {
                     artefacts.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
                 }
-                let header = federation
-                    .as_ref()
-                    .and_then(|federation| dossier.header(Context { federation, verifier: &Ed25519 }).ok());
-                let bytes = header.map(|header| {
-                    header
-                        .contents
-                        .iter()
-                        .fold(header.manifest.length, |sum, part| sum.saturating_add(part.length))
-                });
-                Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, bytes))
+                let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
+                Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, package_bytes))
             })
             .await?;
         let of_this = |label: &outbox::Label| label.transfer == transfer;

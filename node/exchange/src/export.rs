@@ -3,6 +3,7 @@
 use handover_core::TransferId;
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::verify::TransferFile;
+use handover_dossier::Kind;
 
 use crate::{Exchange, ExchangeError};
 
@@ -14,9 +15,11 @@ impl Exchange {
     pub async fn transfer_file(&self, transfer: TransferId) -> Result<Vec<u8>, ExchangeError> {
         let view = self.transfer(transfer).await?;
         let federation = self.0.federation()?;
+        // The one that came before its consent was never verified; if it was true, it stands there as such too.
+        let verified = view.artefacts.into_iter().filter(|(kind, _)| *kind != Kind::EarlyRevocation);
         Ok(codec::encode(&TransferFile {
             directory: federation.directory().envelope().to_vec().into(),
-            artefacts: view.artefacts.into_iter().map(|(_, content)| Bytes(content)).collect(),
+            artefacts: verified.map(|(_, content)| Bytes(content)).collect(),
             extensions: Extensions::default(),
         }))
     }

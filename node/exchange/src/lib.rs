@@ -27,6 +27,7 @@ mod leftovers;
 mod links;
 mod manifest;
 mod outbox;
+mod parts;
 mod patients;
 mod pauses;
 mod provenance;

@@ -105,12 +105,6 @@ impl RecordTree {
         self.0.push(*leaf.as_bytes());
     }
 
-    /// Leaves so far.
-    #[must_use]
-    pub(crate) fn len(&self) -> u64 {
-        self.0.len()
-    }
-
     /// The root.
     #[must_use]
     pub(crate) fn root(&self) -> Digest {

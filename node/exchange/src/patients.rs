@@ -8,7 +8,7 @@ use handover_core::message::{Answer, HospitalInfo, INBOX_INFO, Inbox, InboxItem,
 use handover_core::rules;
 use handover_core::{Code, PatientRef};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_seal::{Ed25519, OsRandom, hpke_seal};
+use handover_seal::{Ed25519, OsRandom, hpke_seal_padded};
 
 use crate::context::Came;
 use crate::{Exchange, ExchangeError, inboxes};
@@ -48,7 +48,7 @@ impl Exchange {
         let keys = rules::patient_keys(ask.key_record.as_ref(), &ask.patient, &Ed25519)?;
         let inbox = Inbox { items: self.items(ask.patient).await?, extensions: Extensions::default() };
         let plain = codec::encode(&inbox);
-        Ok(hpke_seal(&keys.sealing_key, INBOX_INFO, ask.hash().as_bytes(), &plain, &mut OsRandom)?)
+        Ok(hpke_seal_padded(&keys.sealing_key, INBOX_INFO, ask.hash().as_bytes(), &plain, &mut OsRandom)?)
     }
 
     fn inbox_ask(&self, ask: &[u8]) -> Result<Verified<Ask>, ExchangeError> {

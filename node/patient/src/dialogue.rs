@@ -7,7 +7,7 @@ use handover_core::artefact::patient::{
 use handover_core::codec::{self, Extensions};
 use handover_core::message::{HOLDERS_INFO, INBOX_INFO, Inbox};
 use handover_core::{HospitalId, Random, Timestamp, TransferId};
-use handover_seal::hpke_open;
+use handover_seal::hpke_open_padded;
 
 use crate::node::MAX_ANSWER_BYTES;
 use crate::{PatientKeys, WalletError};
@@ -87,7 +87,7 @@ pub fn make_link(
 /// # Errors
 /// [`WalletError::Seal`] if it was sealed for another key or question; [`WalletError::Decode`].
 pub fn open_holders(keys: &PatientKeys, ask: &Verified<Ask>, sealed: &[u8]) -> Result<Holders, WalletError> {
-    let plain = hpke_open(&keys.sealing, HOLDERS_INFO, ask.hash().as_bytes(), sealed)?;
+    let plain = hpke_open_padded(&keys.sealing, HOLDERS_INFO, ask.hash().as_bytes(), sealed)?;
     Ok(codec::decode(&plain, MAX_ANSWER_BYTES)?)
 }
 
@@ -96,6 +96,6 @@ pub fn open_holders(keys: &PatientKeys, ask: &Verified<Ask>, sealed: &[u8]) -> R
 /// # Errors
 /// As [`open_holders`].
 pub fn open_inbox(keys: &PatientKeys, ask: &Verified<Ask>, sealed: &[u8]) -> Result<Inbox, WalletError> {
-    let plain = hpke_open(&keys.sealing, INBOX_INFO, ask.hash().as_bytes(), sealed)?;
+    let plain = hpke_open_padded(&keys.sealing, INBOX_INFO, ask.hash().as_bytes(), sealed)?;
     Ok(codec::decode(&plain, MAX_ANSWER_BYTES)?)
 }

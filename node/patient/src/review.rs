@@ -9,7 +9,7 @@ use handover_core::message::{InboxItem, QUOTE_INFO};
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::State;
 use handover_core::{Code, Digest, HospitalId, Timestamp, TransferId};
-use handover_seal::hpke_open;
+use handover_seal::hpke_open_padded;
 
 use crate::{PatientKeys, WalletError};
 
@@ -53,7 +53,8 @@ pub struct Reviewed {
 /// # Errors
 /// [`WalletError::Seal`], [`WalletError::Decode`], [`WalletError::FalseQuote`].
 pub fn open_quote(keys: &PatientKeys, quote: &Verified<Quote>) -> Result<QuoteBody, WalletError> {
-    let plain = hpke_open(&keys.sealing, QUOTE_INFO, quote.transfer.as_bytes(), quote.sealed.as_ref())?;
+    let plain =
+        hpke_open_padded(&keys.sealing, QUOTE_INFO, quote.transfer.as_bytes(), quote.sealed.as_ref())?;
     if Digest::sha256(&[&plain]) != quote.commitment {
         return Err(WalletError::FalseQuote("its content is not the one that was committed to"));
     }

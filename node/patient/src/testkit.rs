@@ -14,7 +14,7 @@ use handover_core::message::{HospitalInfo, InboxItem, QUOTE_INFO};
 use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, State};
 use handover_core::{Digest, HospitalId, Timestamp, TransferId};
-use handover_seal::{KeyRing, OsRandom, RsaPrivateKey, SealingKey, SigningKey, hpke_seal};
+use handover_seal::{KeyRing, OsRandom, RsaPrivateKey, SealingKey, SigningKey, hpke_seal_padded};
 
 use crate::{PatientKeys, Wallet};
 
@@ -200,7 +200,7 @@ impl Hospitals {
             extensions: Extensions::default(),
         };
         let request = Verified::sign(request, &world.hospitals[1]);
-        let sealed = hpke_seal(
+        let sealed = hpke_seal_padded(
             &wallet.keys.sealing.public(),
             QUOTE_INFO,
             transfer.as_bytes(),

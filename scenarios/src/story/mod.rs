@@ -113,6 +113,8 @@ pub enum Action {
     Refuse { transfer: String },
     /// The patient takes the consent back.
     Revoke { transfer: String },
+    /// Hospitals confirm to the patient that the consent is taken back, and whether it came in time.
+    Confirmed { transfer: String, by: Vec<String>, effect: String },
     /// Two operators sign an order about a hospital.
     Order { hospital: String, order: Order },
     /// A hospital's process stops, is killed, or starts.

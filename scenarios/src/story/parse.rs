@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use handover_core::artefact::transfer::RevocationEffect;
 use toml::{Table, Value};
 
 use super::fields::Fields;
@@ -148,6 +149,11 @@ fn read_step(f: &mut Fields<'_>, path: &Path) -> Option<Step> {
         "release" => Action::Release { transfer: f.text(transfer) },
         "refuse" => Action::Refuse { transfer: f.text(transfer) },
         "revoke" => Action::Revoke { transfer: f.text(transfer) },
+        "confirmed" => Action::Confirmed {
+            transfer: f.text(transfer),
+            by: f.texts("by").unwrap_or_default(),
+            effect: f.text("effect"),
+        },
         "suspend-hospital" => Action::Order { hospital: f.text(hospital), order: Order::Suspend },
         "revoke-hospital" => Action::Order { hospital: f.text(hospital), order: Order::Revoke },
         "stop" => Action::Process { hospital: f.text(hospital), change: Change::Stop },
@@ -250,6 +256,12 @@ impl Names {
                 hospital(f, "from", from);
                 hospital(f, "to", to);
             }
+            Action::Confirmed { by, effect, .. } => {
+                by.iter().for_each(|id| hospital(f, "by", id));
+                if effect.parse::<RevocationEffect>().is_err() {
+                    f.fault("effect", format!("\"{effect}\" is no effect of a revocation"));
+                }
+            }
             Action::Order { hospital: id, .. } | Action::Process { hospital: id, .. } => {
                 hospital(f, "hospital", id)
             }
@@ -282,6 +294,7 @@ impl Names {
             | Action::Release { transfer }
             | Action::Refuse { transfer }
             | Action::Revoke { transfer }
+            | Action::Confirmed { transfer, .. }
             | Action::Wait { transfer, .. }
             | Action::Unheard { transfer, .. }
             | Action::Compare { transfer, .. }

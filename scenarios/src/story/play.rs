@@ -104,6 +104,7 @@ impl Stage<'_> {
             Action::Release { transfer } => steps::answer(self, transfer, "release", expect),
             Action::Refuse { transfer } => steps::answer(self, transfer, "refuse", expect),
             Action::Revoke { transfer } => steps::answer(self, transfer, "revoke", expect),
+            Action::Confirmed { transfer, by, effect } => steps::confirmed(self, transfer, by, effect),
             Action::Order { hospital, order } => steps::order(self, hospital, *order),
             Action::Process { hospital, change } => steps::process(self, hospital, *change),
             Action::Wait { transfer, at, phase, reason, seconds } => {

@@ -1,7 +1,7 @@
 //! The steps that somebody takes: patients with their wallets, desks with their nodes, operators with their keys.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -12,6 +12,10 @@ use super::{Change, Expect, Order, Records};
 use crate::generator;
 use crate::json::{self, counts, number, text};
 
+/// How soon hospitals that run have confirmed a revocation.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(60);
+/// How often it is looked.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a patient waits for a quote.
 const QUOTE_WAIT_SECONDS: &str = "60";
 
@@ -305,6 +309,28 @@ pub(super) fn answer(
         refused(stage, expect);
     }
     Ok(())
+}
+
+/// Waits until each of `by` has confirmed to the wallet that the consent is taken back, with this effect.
+pub(super) fn confirmed(stage: &mut Stage<'_>, transfer: &str, by: &[String], effect: &str) -> Result<()> {
+    let cast = stage.transfer(transfer)?;
+    let (id, to) = (cast.id.clone(), cast.to.clone());
+    let wallet = stage.patient(&cast.patient)?.wallet.clone();
+    let end = Instant::now().checked_add(CONFIRMED_WITHIN);
+    loop {
+        let inbox = stage.world.wallet_at(&wallet, &to, &["inbox", "--transfer", &id])?.json()?;
+        let item = json::list(&inbox, "transfers").next().context("an empty inbox")?;
+        let came: Vec<_> =
+            json::list(item, "confirmations").map(|it| (text(it, "by"), text(it, "effect"))).collect();
+        if by.iter().all(|hospital| came.contains(&(hospital.as_str(), effect))) {
+            stage.fact(format!("Confirmed to the patient by {}: {effect}", by.join(" and ")));
+            return Ok(());
+        }
+        if end.is_none_or(|end| Instant::now() >= end) {
+            bail!("transfer {id}\n  expected: {effect}, confirmed by {by:?}\n  came: {came:?}");
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 pub(super) fn order(stage: &mut Stage<'_>, hospital: &str, order: Order) -> Result<()> {

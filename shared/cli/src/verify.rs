@@ -30,7 +30,7 @@ struct Verified {
     steps: Vec<VerifiedStep>,
     fee: Option<String>,
     currency: Option<String>,
-    records_filed: Option<u64>,
+    filed: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ impl From<Report> for Verified {
             steps: report.steps.into_iter().map(step).collect(),
             fee: report.fee.map(|fee| fee.to_decimal_string()),
             currency: report.fee.map(|fee| fee.currency().to_string()),
-            records_filed: report.records_filed,
+            filed: report.filed.map(|at| at.to_string()),
         }
     }
 }
@@ -82,8 +82,8 @@ pub fn verify_file(
         if let (Some(fee), Some(currency)) = (&report.fee, &report.currency) {
             writeln!(out, "  fee {fee} {currency}")?;
         }
-        match report.records_filed {
-            Some(records) => writeln!(out, "  {records} records filed"),
+        match &report.filed {
+            Some(at) => writeln!(out, "  filed {at}"),
             None => writeln!(out, "  not filed yet"),
         }
     })

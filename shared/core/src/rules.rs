@@ -9,8 +9,8 @@ use crate::artefact::patient::{
     Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use crate::artefact::transfer::{
-    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PACKAGE_MAX_CONTENTS, PACKAGE_MAX_RECORDS, PackageHeader,
-    Payer, Quote, QuoteBody, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PACKAGE_MAX_CONTENTS, PackageHeader, PartList, Payer, Quote,
+    QuoteBody, Receipt, Refusal, RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId, PatientRef};
@@ -225,8 +225,6 @@ pub fn header(
         && header.attempt >= 1;
     ensure(same, Code::PackageMismatch)?;
     consent_in_time(consent, header.issued)?;
-    let is_bounded = header.records <= PACKAGE_MAX_RECORDS && header.contents.len() <= PACKAGE_MAX_CONTENTS;
-    ensure(is_bounded, Code::TooLarge)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
     // A hospital pays what it accepted; its acceptance is no artefact of this version.
     ensure(header.payer == Payer::Patient, Code::CapExceeded)?;
@@ -245,6 +243,15 @@ pub fn header_quote(header: &PackageHeader, quote: &Verified<Quote>, consent: &C
     let hash = quote.hash();
     let allowed = hash == consent.quote || quote.narrows == Some(consent.quote);
     ensure(header.quote == hash && allowed, Code::QuoteMismatch)
+}
+
+/// Whether these are the parts that a header commits to.
+///
+/// # Errors
+/// [`Code::TooLarge`], [`Code::PackageMismatch`].
+pub fn parts(parts: &PartList, header: &PackageHeader) -> Result<(), Code> {
+    ensure(parts.contents.len() <= PACKAGE_MAX_CONTENTS, Code::TooLarge)?;
+    ensure(parts.commitment() == header.parts, Code::PackageMismatch)
 }
 
 /// The destination has what the header lists.
@@ -328,7 +335,6 @@ pub fn receipt(
         && receipt.attempt == header.attempt
         && receipt.header == header.hash()
         && receipt.consent == header.consent
-        && receipt.records == header.records
         && receipt.record_root == header.record_root;
     ensure(same, Code::PackageMismatch)?;
     Ok(receipt)

@@ -61,8 +61,8 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// The fee, if a package was sealed.
     pub fee: Option<Amount>,
-    /// Records that the receipt confirms.
-    pub records_filed: Option<u64>,
+    /// When the destination signed that everything is filed.
+    pub filed: Option<Timestamp>,
 }
 
 struct Parts<'a> {
@@ -158,7 +158,7 @@ pub fn verify(
         destination: on.request.destination.clone(),
         steps: Vec::new(),
         fee: None,
-        records_filed: None,
+        filed: None,
     };
     if let (Some(consent), Some(last)) = (&consent, &last) {
         let header = parts.step(
@@ -190,7 +190,7 @@ pub fn verify(
             if receipt.is_some() && (delivered.is_none() || release.is_none()) {
                 return Err(fault(Receipt::TYPE, Code::EvidenceMissing));
             }
-            report.records_filed = receipt.map(|receipt| receipt.records);
+            report.filed = receipt.map(|receipt| receipt.issued);
         }
         parts.step(
             ShareRelease::TYPE,

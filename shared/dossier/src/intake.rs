@@ -44,7 +44,8 @@ fn exit(kind: Kind, phase: Phase, code: Code) -> Checked {
 impl Dossier<'_> {
     /// Takes an artefact in: verifies it against those before it, keeps it, advances the state. The same artefact
     /// again changes nothing. The index keeps whatever verifies, also where it leads to no other state: a copy may
-    /// come after the one that ended the transfer, and still say what was done.
+    /// come after the one that ended the transfer, and still say what was done. A revocation that comes before its
+    /// consent is kept unverified, and counts once the consent shows that it is one.
     ///
     /// # Errors
     /// [`DossierError::Refused`] with the rule's code: [`Code::EvidenceMissing`] if one before it is not here yet,
@@ -68,6 +69,9 @@ impl Dossier<'_> {
         if let Some(kept) = self.get(checked.kind)? {
             return if kept == content {
                 Ok(Taken { kind: checked.kind, row, is_new: false })
+            } else if checked.kind == Kind::EarlyRevocation {
+                // Anyone can send a false one first; the true one is known by the consent.
+                Err(Code::EvidenceMissing.into())
             } else {
                 Err(Code::Conflict.into())
             };
@@ -97,7 +101,27 @@ impl Dossier<'_> {
             Transition::Repeat => role == Role::Index,
         };
         self.put(checked.kind, content)?;
+        if checked.kind == Kind::Consent {
+            row = self.revoke_early(role, row, context, now)?;
+        }
         Ok(Taken { kind: checked.kind, row, is_new })
+    }
+
+    /// A revocation that was here before its consent takes it back as soon as it comes.
+    fn revoke_early(
+        &mut self,
+        role: Role,
+        row: Row,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Row, DossierError> {
+        let Some(early) = self.get(Kind::EarlyRevocation)? else { return Ok(row) };
+        match self.take_in(role, &early, context, now) {
+            Ok(taken) => Ok(taken.row),
+            // It was for no consent at all, or for another.
+            Err(DossierError::Refused(_)) => Ok(row),
+            Err(fault) => Err(fault),
+        }
     }
 
     fn begin(
@@ -205,6 +229,9 @@ impl Dossier<'_> {
             Claimed::PatientRefusal(_) => {
                 rules::patient_refusal(content, &self.request(context)?, context.verifier)?;
                 exit(Kind::PatientRefusal, Phase::Refused, Code::PatientRefused)
+            }
+            Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => {
+                Checked { kind: Kind::EarlyRevocation, step: None }
             }
             Claimed::Revocation(revocation) => {
                 rules::revocation(revocation, &self.consent(context)?)?;

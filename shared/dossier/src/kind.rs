@@ -39,6 +39,8 @@ cbor_enum! {
         ConfirmedBySource = 13, "confirmed-by-source";
         /// The destination's `RevocationConfirmed`.
         ConfirmedByDestination = 14, "confirmed-by-destination";
+        /// A `Revocation` that came before the consent, which alone can tell whether it is one.
+        EarlyRevocation = 15, "early-revocation";
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sealed parts: what only one hospital may read inside an artefact (scope, purpose, doctor, openings of hashes).
 //!
-//! AES-256-GCM under a fresh key that is wrapped to the hospital's RSA key. A part names the RSA key by its
+//! Padded, AES-256-GCM under a fresh key that is wrapped to the hospital's RSA key. A part names the RSA key by its
 //! thumbprint, so a hospital opens it with the right one of its ring.
 
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
@@ -8,6 +8,7 @@ use handover_core::{Digest, Random, cbor_map};
 use zeroize::Zeroizing;
 
 use crate::cell::{open_cell, seal_cell};
+use crate::padding::{pad, unpad};
 use crate::{KeyRing, RsaPublicKey, SealError, Secret32};
 
 cbor_map! {
@@ -36,7 +37,7 @@ pub fn seal_part(
     let part = SealedPart {
         key: to.thumbprint(),
         wrapped: to.wrap(fresh.expose(), random)?.into(),
-        cell: seal_cell(&fresh, aad, plaintext, random)?.into(),
+        cell: seal_cell(&fresh, aad, &pad(plaintext), random)?.into(),
         extensions: Extensions::default(),
     };
     let encoded = codec::encode(&part);
@@ -54,7 +55,7 @@ pub fn open_part(ring: &KeyRing, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<
     let part: SealedPart = codec::decode(sealed, MAX_MESSAGE_BYTES)?;
     let key = ring.find(&part.key)?.unwrap(part.wrapped.as_ref())?;
     let key = Secret32::from_slice(&key).map_err(|_| SealError::CannotOpen)?;
-    open_cell(&key, aad, part.cell.as_ref())
+    unpad(open_cell(&key, aad, part.cell.as_ref())?)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _};
 use zeroize::Zeroizing;
 
+use crate::padding::{pad, unpad};
 use crate::random::Adapter;
 use crate::{SealError, Secret32};
 
@@ -118,6 +119,33 @@ pub fn hpke_open(
     )
     .map(Zeroizing::new)
     .map_err(|_| SealError::CannotOpen)
+}
+
+/// As [`hpke_seal`], and the ciphertext's length says little of the plaintext's: for what passes by others.
+///
+/// # Errors
+/// As [`hpke_seal`].
+pub fn hpke_seal_padded(
+    to: &SealingPublic,
+    info: &[u8],
+    aad: &[u8],
+    plaintext: &[u8],
+    random: &mut dyn Random,
+) -> Result<Vec<u8>, SealError> {
+    hpke_seal(to, info, aad, &pad(plaintext), random)
+}
+
+/// Opens what [`hpke_seal_padded`] made with the same `info` and `aad`.
+///
+/// # Errors
+/// [`SealError::CannotOpen`], whatever the reason.
+pub fn hpke_open_padded(
+    key: &SealingKey,
+    info: &[u8],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    unpad(hpke_open(key, info, aad, sealed)?)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use handover_patient::node::NodeClient;
 use handover_scenarios::world::World;
 use handover_seal::part::seal_part;
 use handover_seal::shares::seal_grant_key;
-use handover_seal::{OsRandom, RsaPublicKey, SealingKey, hpke_open};
+use handover_seal::{OsRandom, RsaPublicKey, SealingKey, hpke_open_padded};
 
 use serde_json::Value;
 
@@ -140,8 +140,12 @@ impl Person {
     /// # Errors
     /// It is not sealed to this patient.
     pub fn read(&self, quote: &Quote) -> Result<QuoteBody> {
-        let plain =
-            hpke_open(&self.keys.sealing, QUOTE_INFO, quote.transfer.as_bytes(), quote.sealed.as_ref())?;
+        let plain = hpke_open_padded(
+            &self.keys.sealing,
+            QUOTE_INFO,
+            quote.transfer.as_bytes(),
+            quote.sealed.as_ref(),
+        )?;
         Ok(codec::decode(&plain, codec::MAX_MESSAGE_BYTES)?)
     }
 

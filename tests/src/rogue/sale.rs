@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Ask, Consent, Scope, ShareRelease};
 use handover_core::artefact::transfer::{
-    ContentRef, DepartmentCount, KeyRelease, PackageHeader, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
+    ContentRef, DepartmentCount, KeyRelease, PackageHeader, PartList, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
     QuoteLine, TransferRequest,
 };
 use handover_core::codec;
@@ -15,7 +15,7 @@ use handover_core::{Amount, Digest, HospitalId, Random as _, TransferId};
 use handover_scenarios::world::World;
 use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
 use handover_seal::stream::SealWriter;
-use handover_seal::{OsRandom, RsaPublicKey, Secret32, hpke_seal, tree};
+use handover_seal::{OsRandom, RsaPublicKey, Secret32, hpke_seal_padded, tree};
 
 use super::person::{Person, Yes, endpoint};
 use super::stream::Stream;
@@ -53,6 +53,8 @@ pub struct Goods {
     pub contents: Vec<Vec<u8>>,
     /// The two shares.
     pub shares: Shares,
+    /// What the list of parts says, if not what is true of them.
+    pub listing: fn(&mut PartList),
     /// What the sealed shares are made of, if not of the shares.
     pub other_shares: Option<Shares>,
 }
@@ -149,7 +151,8 @@ impl Rogue {
     /// The patient's key is none.
     pub fn quote(&self, on: &RequestEvidence, body: &QuoteBody) -> Result<Verified<Quote>> {
         let (plain, transfer) = (codec::encode(body), on.request.transfer);
-        let sealed = hpke_seal(&on.keys.sealing_key, QUOTE_INFO, transfer.as_bytes(), &plain, &mut OsRandom)?;
+        let sealed =
+            hpke_seal_padded(&on.keys.sealing_key, QUOTE_INFO, transfer.as_bytes(), &plain, &mut OsRandom)?;
         let quote = Quote {
             transfer,
             patient: on.ask.patient,
@@ -250,7 +253,15 @@ impl Rogue {
             extensions: none(),
         };
         let shares = Shares::generate(&mut OsRandom);
-        Ok(Goods { head, records, trailing: Vec::new(), contents: vec![content], shares, other_shares: None })
+        Ok(Goods {
+            head,
+            records,
+            trailing: Vec::new(),
+            contents: vec![content],
+            listing: |_| {},
+            shares,
+            other_shares: None,
+        })
     }
 
     /// Seals goods as they are; the header says what is true of them, but for what `change` does to it.
@@ -280,6 +291,9 @@ impl Rogue {
         let grant = &yes.consent.grant_key;
         let shares = codec::encode(&SealedShares::seal(given, &binding, &rsa, grant, &mut OsRandom)?);
         let mut refs = parts.iter().map(|part| content_ref(part)).collect::<Result<Vec<_>>>()?;
+        let manifest = refs.remove(0);
+        let mut list = PartList { salt: OsRandom.array(), manifest, contents: refs, extensions: none() };
+        (goods.listing)(&mut list);
         let mut header = PackageHeader {
             transfer: binding.transfer,
             attempt: binding.attempt,
@@ -289,9 +303,7 @@ impl Rogue {
             quote: sale.quote.hash(),
             suite: SUITE,
             shares: rules::shares_hash(&shares),
-            manifest: refs.remove(0),
-            contents: refs,
-            records: goods.records.len() as u64,
+            parts: list.commitment(),
             record_root: wire::record_root(&goods.records),
             fee: sale.body.fee,
             payer: sale.body.payer,
@@ -306,6 +318,7 @@ impl Rogue {
             consent: yes.consent.envelope().to_vec().into(),
             final_quote: None,
             header: header.envelope().to_vec().into(),
+            parts: list,
             extensions: none(),
         };
         Ok(Package { offer, header, parts, shares })

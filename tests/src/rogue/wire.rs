@@ -1,7 +1,7 @@
 //! The package format, written down a second time: frames of a length and a CBOR map, a sealed manifest of a head and
 //! records, and the tree over the records (RFC 6962).
 
-use handover_core::artefact::transfer::QuoteBody;
+use handover_core::artefact::transfer::{PartList, QuoteBody};
 use handover_core::codec::{self, Bytes, CborMap};
 use handover_core::id::ContentRoot;
 use handover_core::{Code, Department, Digest, HospitalId, Timestamp, TransferId, cbor_map};
@@ -17,6 +17,8 @@ cbor_map! {
         3 => final_quote: Option<Bytes>,
         /// `PackageHeader`.
         4 => header: Bytes,
+        /// What the header commits to.
+        5 => parts: PartList,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{PackageHeader, QuoteBody};
+use handover_core::artefact::transfer::{PACKAGE_MAX_RECORDS, PackageHeader, QuoteBody};
 use handover_core::{Amount, Digest, TransferId};
 use handover_seal::shares::Shares;
 use handover_seal::{OsRandom, Secret32};
@@ -64,24 +64,24 @@ const LIES: &[Lie] = &[
         code: "package-mismatch",
     },
     Lie {
-        what: "more records in the head than in the header",
+        what: "more records promised than a package may have",
         body: true_body,
-        goods: |it| it.head.records = 3,
+        goods: |it| it.head.records = PACKAGE_MAX_RECORDS + 1,
         header: honest,
-        code: "package-mismatch",
+        code: "too-large",
     },
     Lie {
         what: "more records promised than there are",
         body: true_body,
         goods: |it| it.head.records = 3,
-        header: |it| it.records = 3,
+        header: honest,
         code: "cannot-open",
     },
     Lie {
         what: "fewer records promised than there are",
         body: true_body,
         goods: |it| it.head.records = 1,
-        header: |it| it.records = 1,
+        header: honest,
         code: "package-damaged",
     },
     Lie {
@@ -105,7 +105,7 @@ const LIES: &[Lie] = &[
             it.records.clear();
             it.trailing = wire::framed(&[0x5a; 100]);
         },
-        header: |it| it.records = 2,
+        header: honest,
         code: "package-damaged",
     },
     Lie {
@@ -115,7 +115,7 @@ const LIES: &[Lie] = &[
             it.records.clear();
             it.trailing = vec![0x7f, 0xff, 0xff, 0xff];
         },
-        header: |it| it.records = 2,
+        header: honest,
         code: "package-damaged",
     },
     Lie {

@@ -8,7 +8,7 @@ use handover_core::message::INBOX_INFO;
 use handover_core::time::{DAY_MS, HOUR_MS};
 use handover_core::{Code, HospitalId};
 use handover_patient::node::NodeClient;
-use handover_seal::hpke_open;
+use handover_seal::hpke_open_padded;
 use handover_tests::rogue::now;
 use handover_tests::rogue::person::{Person, endpoint};
 
@@ -70,7 +70,7 @@ fn inboxes(stage: &Stage, node: &NodeClient, riverside: &HospitalId, eve: &Perso
     let own = pat.signed(asked);
     let sealed = inbox(own.envelope()).map_err(|code| anyhow::anyhow!("Pat's own question: {code}"))?;
     let binding = own.hash();
-    let opened = |by: &Person| hpke_open(&by.keys.sealing, INBOX_INFO, binding.as_bytes(), &sealed);
+    let opened = |by: &Person| hpke_open_padded(&by.keys.sealing, INBOX_INFO, binding.as_bytes(), &sealed);
     ensure!(opened(pat).is_ok(), "Pat cannot open his own inbox");
     ensure!(opened(eve).is_err(), "Eve opens Pat's inbox");
     let locate = Verified::sign(pat.question(None), &eve.keys.signing);

@@ -2,14 +2,16 @@
 
 use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step};
+use handover_core::artefact::transfer::{
+    KeyRelease, PackageHeader, PartList, Payer, Quote, Receipt, Refusal, Step,
+};
 use handover_core::codec::Extensions;
 use handover_core::{Amount, Code, Digest};
 use handover_seal::OsRandom;
 use handover_seal::SealingKey;
 use handover_tests::fixture::{self, altered};
 use handover_tests::rogue::person::Person;
-use handover_tests::rogue::sale::{Package, Sale, travelling};
+use handover_tests::rogue::sale::{Goods, Package, Sale, travelling};
 use handover_tests::rogue::wire::{self, Done, Offer};
 use handover_tests::rogue::{LIMIT, now};
 
@@ -182,6 +184,9 @@ fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     let mut unknown = package.offer.clone();
     unknown.header = wrong(|it| it.transfer = handover_core::TransferId::new(now(), [7; 10])).into();
     refused("an offer for no known transfer", Code::UnknownTransfer, || offered(&unknown))?;
+    let mut relisted = package.offer.clone();
+    relisted.parts.contents.pop();
+    refused("an offer that lists other parts", Code::PackageMismatch, || offered(&relisted))?;
     refused("an offer of nothing", Code::Malformed, || {
         offered(&Offer { header: vec![0; 10].into(), ..package.offer.clone() })
     })?;
@@ -224,10 +229,10 @@ fn raw_streams(stage: &Stage, package: &Package) -> Result<()> {
     refused("an offer with a byte behind it", Code::Malformed, || {
         said(&wire::framed(&[&honest[4..], &[0]].concat()))
     })?;
-    // 0xa3 is a map of three; 0xb8 0x03 is the same map, not in its shortest form.
-    ensure!(honest[4] == 0xa3, "an offer is a map of three");
+    // 0xa4 is a map of four; 0xb8 0x04 is the same map, not in its shortest form.
+    ensure!(honest[4] == 0xa4, "an offer is a map of four");
     refused("an offer in another encoding", Code::Malformed, || {
-        said(&wire::framed(&[&[0xb8, 0x03], &honest[5..]].concat()))
+        said(&wire::framed(&[&[0xb8, 0x04], &honest[5..]].concat()))
     })?;
     refused("half an offer", Code::Unreachable, || said(&honest[..honest.len() / 2]))
 }
@@ -271,10 +276,10 @@ fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     Ok(())
 }
 
-/// Headers that promise more than there can be. Nothing is set aside for a promise; the transfer waits for what was
+/// Parts that promise more than there can be. Nothing is set aside for a promise; the transfer waits for what was
 /// promised, and ends when the source says so.
 fn greedy(stage: &mut Stage) -> Result<()> {
-    type Promise = fn(&mut PackageHeader);
+    type Promise = fn(&mut PartList);
     let cases: [(&str, Promise); 4] = [
         ("a manifest without end", |it| it.manifest.length = u64::MAX),
         ("a content without end", |it| it.contents[0].length = u64::MAX),
@@ -284,7 +289,8 @@ fn greedy(stage: &mut Stage) -> Result<()> {
     let riverside = hospital(RIVERSIDE);
     for (what, change) in cases {
         let sale = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
-        let package = stage.rogue.sealed(&sale, &stage.rogue.goods(&sale)?, change)?;
+        let goods = Goods { listing: change, ..stage.rogue.goods(&sale)? };
+        let package = stage.rogue.sealed(&sale, &goods, |_| {})?;
         let (mut stream, have) = stage.rogue.offer(&riverside, &package.offer)?;
         ensure!(have.problem.is_none(), "{what} is refused: {have:?}");
         for part in &package.parts {

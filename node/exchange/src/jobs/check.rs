@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
-use handover_core::artefact::transfer::{ContentRef, PackageHeader, Quote, QuoteBody};
+use handover_core::artefact::transfer::{
+    ContentRef, PACKAGE_MAX_RECORDS, PackageHeader, PartList, Quote, QuoteBody,
+};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::rules::{self, Context};
@@ -28,6 +30,7 @@ use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, expect_en
 /// What a package has to agree with.
 pub(super) struct Agreed<'a> {
     pub(super) header: &'a Verified<PackageHeader>,
+    pub(super) parts: &'a PartList,
     pub(super) consent: &'a Verified<Consent>,
     pub(super) quote: &'a Verified<Quote>,
 }
@@ -46,14 +49,16 @@ pub(super) fn check(
         && head.destination == header.destination
         && head.consent == header.consent
         && head.quote == agreed.quote.hash()
-        && head.records == header.records
         && header.suite == SUITE;
     if !is_this {
         return Err(Code::PackageMismatch.into());
     }
+    if head.records > PACKAGE_MAX_RECORDS {
+        return Err(Code::TooLarge.into());
+    }
     let scope = consented_scope(inner, agreed.consent)?;
     check_body(inner, agreed, &head.body, &scope)?;
-    let mut listed = header.contents.iter();
+    let mut listed = agreed.parts.contents.iter();
     let mut leaves = RecordTree::new();
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
     for _ in 0..head.records {
@@ -104,7 +109,7 @@ fn check_body(
     Ok(())
 }
 
-/// A record's content is inside, or the next one that the header lists; it opens, and is what the manifest says.
+/// A record's content is inside, or the next part of the package; it opens, and is what the manifest says.
 fn check_content<'h>(
     inner: &Arc<Inner>,
     record: &ManifestRecord,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
-use handover_core::artefact::transfer::{KeyRelease, PackageHeader, Quote, Receipt};
+use handover_core::artefact::transfer::{KeyRelease, PackageHeader, PartList, Quote, Receipt};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::rules::{self, Context};
 use handover_core::{Code, ContentRoot};
@@ -22,11 +22,12 @@ use handover_seal::{Ed25519, SealingKey, Secret32};
 use super::check::{Agreed, check};
 use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, read_frame};
-use crate::{ExchangeError, bodies, provenance, secrets};
+use crate::{ExchangeError, bodies, parts, provenance, secrets};
 
 /// Everything that opening stands on.
 struct Released {
     header: Verified<PackageHeader>,
+    parts: PartList,
     consent: Verified<Consent>,
     quote: Verified<Quote>,
     keys: Verified<KeyRelease>,
@@ -40,10 +41,15 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
     let released = released(inner, row).await?;
     let cek = content_key(inner, &released)?;
     let open = || -> Result<Manifest, ExchangeError> {
-        let path = inner.parts.blobs.local_path(released.header.manifest.root);
+        let path = inner.parts.blobs.local_path(released.parts.manifest.root);
         Ok(OpenReader::new(BufReader::new(File::open(path)?), &cek))
     };
-    let agreed = Agreed { header: &released.header, consent: &released.consent, quote: &released.quote };
+    let agreed = Agreed {
+        header: &released.header,
+        parts: &released.parts,
+        consent: &released.consent,
+        quote: &released.quote,
+    };
     let head = tokio::task::block_in_place(|| check(inner, &agreed, open()?))?;
     let (permit, patient) = super::permit(inner, row, Action::File).await?;
     file_records(inner, row, &permit, &patient, open()?).await?;
@@ -67,14 +73,11 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeErr
                 // The patient may release until the consent ends.
                 rules::consent_in_time(&*dossier.consent(context)?, now)?;
             }
-            Ok(Released {
-                header: dossier.header(context)?,
-                consent: dossier.consent(context)?,
-                quote: dossier.agreed_quote(context)?,
-                keys: dossier.key_release(context)?,
-                share: dossier.share_release(context)?,
-                request_key,
-            })
+            let (header, consent) = (dossier.header(context)?, dossier.consent(context)?);
+            let (quote, release) = (dossier.agreed_quote(context)?, dossier.key_release(context)?);
+            let share = dossier.share_release(context)?;
+            let parts = parts::of(txn, &keys, &header)?;
+            Ok(Released { header, parts, consent, quote, keys: release, share, request_key })
         })
         .await?)
 }
@@ -163,7 +166,6 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
         attempt: header.attempt,
         header: header.hash(),
         consent: header.consent,
-        records: header.records,
         record_root: header.record_root,
         fee: header.fee,
         issued: inner.now(),

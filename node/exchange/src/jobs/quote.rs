@@ -19,7 +19,7 @@ use handover_ingest::charges::Assessor;
 use handover_ingest::exact::{self, ExactAmount};
 use handover_records::{Action, Filter, LocalPatient, Origin, Permit, RecordVersionRef};
 use handover_seal::part::open_part;
-use handover_seal::{Ed25519, OsRandom, hpke_seal};
+use handover_seal::{Ed25519, OsRandom, hpke_seal_padded};
 
 use crate::ExchangeError;
 use crate::context::{Came, Inner};
@@ -228,8 +228,14 @@ pub(super) fn sign(
         destination: on.request.destination.clone(),
         request: on.request.hash(),
         commitment: Digest::sha256(&[&plain]),
-        sealed: hpke_seal(&on.keys.sealing_key, QUOTE_INFO, transfer.as_bytes(), &plain, &mut OsRandom)?
-            .into(),
+        sealed: hpke_seal_padded(
+            &on.keys.sealing_key,
+            QUOTE_INFO,
+            transfer.as_bytes(),
+            &plain,
+            &mut OsRandom,
+        )?
+        .into(),
         narrows,
         request_key: on.request.request_key,
         issued: now,

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{ContentRef, Delivered, PackageHeader};
+use handover_core::artefact::transfer::{ContentRef, Delivered, PackageHeader, PartList};
+use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
-use handover_core::rules::Context;
+use handover_core::rules::{self, Context};
 use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind};
 use handover_net::PackageStream;
@@ -20,9 +20,8 @@ use tokio::time::timeout;
 
 use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
-use crate::ExchangeError;
 use crate::context::{Came, Inner};
-use crate::leftovers;
+use crate::{ExchangeError, leftovers, parts};
 
 const OFFER_LIMIT: Duration = Duration::from_secs(60);
 /// Packages that one hospital may have on their way in at once.
@@ -52,10 +51,10 @@ async fn receive_stream(
 ) -> Result<Vec<u8>, ExchangeError> {
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
-        let header = take_offer(inner, from, offer).await?;
-        Ok((Alone::with(inner, from, header.transfer)?, header))
+        let (header, parts) = take_offer(inner, from, offer).await?;
+        Ok((Alone::with(inner, from, header.transfer)?, header, parts))
     };
-    let (_alone, header) = match begun.await {
+    let (_alone, header, parts) = match begun.await {
         Ok(begun) => begun,
         Err(fault) => {
             let fault: ExchangeError = fault;
@@ -67,9 +66,7 @@ async fn receive_stream(
     };
     let folder = inner.parts.incoming.join(header.transfer.to_string());
     std::fs::create_dir_all(&folder)?;
-    let mut parts = vec![header.manifest.clone()];
-    parts.extend(header.contents.iter().cloned());
-    let mut places = Vec::with_capacity(parts.len());
+    let mut places = Vec::new();
     for (number, part) in parts.iter().enumerate() {
         places.push(Place::find(inner, &folder, number, part).await?);
     }
@@ -107,37 +104,37 @@ impl Drop for Alone {
     }
 }
 
-/// Takes in what the offer brings, each as if it had come by itself.
+/// Takes in what the offer brings, each as if it had come by itself, and keeps the parts that the header commits to.
 async fn take_offer(
     inner: &Arc<Inner>,
     from: &Party,
     offer: Offer,
-) -> Result<Verified<PackageHeader>, ExchangeError> {
+) -> Result<(Verified<PackageHeader>, PartList), ExchangeError> {
     let transfer = handover_dossier::transfer_of(offer.header.as_ref())?;
     let row = inner.row(transfer).await?;
     if *from != Party::Hospital(row.source.clone()) || row.destination != *inner.own() {
         return Err(Code::WrongSigner.into());
     }
+    // Looked at before anything is kept: the header that is taken in below is this one, or none is.
+    let claimed = Signed::<PackageHeader>::read(offer.header.as_ref()).map_err(|fault| fault.code())?;
+    rules::parts(&offer.parts, claimed.claim())?;
     for content in
         [Some(offer.quote), Some(offer.consent), offer.final_quote, Some(offer.header)].into_iter().flatten()
     {
         inner.take(content.0, Came::Network).await?;
     }
-    let header = header(inner, transfer).await?;
-    leftovers::note(&inner.parts.store, transfer, header.manifest.root).await?;
-    Ok(header)
-}
-
-async fn header(inner: &Arc<Inner>, transfer: TransferId) -> Result<Verified<PackageHeader>, ExchangeError> {
-    let (keys, federation) = (inner.keys(), inner.federation()?);
-    Ok(inner
+    let (keys, federation, offered) = (inner.keys(), inner.federation()?, offer.parts.clone());
+    let header = inner
         .parts
         .store
-        .read(move |txn| -> Result<_, DossierError> {
+        .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
+            parts::put(txn, &keys, transfer, &offered)?;
             Dossier::of(txn, &keys, transfer).header(context)
         })
-        .await?)
+        .await?;
+    leftovers::note(&inner.parts.store, transfer, offer.parts.manifest.root).await?;
+    Ok((header, offer.parts))
 }
 
 /// Where a part lies while it arrives, and how much of it does.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
 use handover_core::artefact::transfer::{
-    CARRIED_MAX_BYTES, ContentRef, PACKAGE_MAX_CONTENTS, PackageHeader, Quote, QuoteBody,
+    ContentRef, PACKAGE_MAX_CONTENTS, PackageHeader, PartList, Quote, QuoteBody,
 };
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
@@ -24,7 +24,7 @@ use handover_store::Spool;
 use super::quote;
 use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
-use crate::{ExchangeError, bodies, leftovers, secrets, selection};
+use crate::{ExchangeError, bodies, leftovers, parts, secrets, selection};
 
 /// The first attempt; a transfer whose destination lost its disk has more.
 const FIRST_ATTEMPT: u32 = 1;
@@ -38,13 +38,11 @@ struct Agreed {
     records: Vec<RecordRef>,
 }
 
-/// A sealed manifest and what the header says of it.
+/// A sealed manifest and what the header commits to.
 struct Package {
     spool: Spool,
-    manifest: ContentRef,
-    contents: Vec<ContentRef>,
+    parts: PartList,
     record_root: Digest,
-    records: u64,
 }
 
 pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
@@ -90,9 +88,7 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
         quote: agreed.quote.hash(),
         suite: SUITE,
         shares: rules::shares_hash(&sealed),
-        manifest: package.manifest.clone(),
-        contents: package.contents,
-        records: package.records,
+        parts: package.parts.commitment(),
         record_root: package.record_root,
         fee: agreed.body.fee,
         payer: agreed.body.payer,
@@ -101,12 +97,10 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
         extensions: Extensions::default(),
     };
     let header = Verified::sign(header, &inner.parts.identity.signing);
-    if header.envelope().len() > CARRIED_MAX_BYTES || header.contents.len() > PACKAGE_MAX_CONTENTS {
-        return Err(Code::TooLarge.into());
-    }
-    leftovers::note(&inner.parts.store, row.transfer, package.manifest.root).await?;
-    inner.parts.blobs.put(package.spool, package.manifest.root).await?;
-    spend(inner, row, header, sealed).await
+    let manifest = package.parts.manifest.root;
+    leftovers::note(&inner.parts.store, row.transfer, manifest).await?;
+    inner.parts.blobs.put(package.spool, manifest).await?;
+    spend(inner, row, header, package.parts, sealed).await
 }
 
 /// Checks the consent and settles what it covers. One that narrows gets a final quote first.
@@ -211,6 +205,9 @@ async fn pack(
             length: sealed.length,
             extensions: Extensions::default(),
         }));
+        if contents.len() > PACKAGE_MAX_CONTENTS {
+            return Err(Code::TooLarge.into());
+        }
         leaves.push(&record.leaf());
         write_frame(&mut writer, &record)?;
     }
@@ -220,13 +217,9 @@ async fn pack(
         file.rewind()?;
         tree::root(file)?
     };
-    Ok(Package {
-        spool,
-        manifest: ContentRef { root, length, extensions: Extensions::default() },
-        contents,
-        record_root: leaves.root(),
-        records: leaves.len(),
-    })
+    let manifest = ContentRef { root, length, extensions: Extensions::default() };
+    let parts = PartList { salt: OsRandom.array(), manifest, contents, extensions: Extensions::default() };
+    Ok(Package { spool, parts, record_root: leaves.root() })
 }
 
 async fn manifest_record(
@@ -263,11 +256,12 @@ async fn manifest_record(
     })
 }
 
-/// Spends the consent for this transfer and stores header and sealed shares, in one transaction.
+/// Spends the consent for this transfer and stores header, parts and sealed shares, in one transaction.
 async fn spend(
     inner: &Arc<Inner>,
     row: &Row,
     header: Verified<PackageHeader>,
+    package: PartList,
     sealed_shares: Vec<u8>,
 ) -> Result<(), ExchangeError> {
     let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
@@ -282,6 +276,7 @@ async fn spend(
                 Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
                 _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
             }
+            parts::put(txn, &keys, transfer, &package)?;
             secrets::put_sealed_shares(txn, &keys, transfer, &sealed_shares)?;
             work.take_in(txn, &keys, transfer, header.envelope(), Came::Own, context, now)
         })

@@ -17,25 +17,25 @@ use tokio::time::timeout;
 
 use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
-use crate::ExchangeError;
 use crate::context::{Came, Inner};
+use crate::{ExchangeError, parts};
 
 /// How long the destination may take for a word.
 const WORD_LIMIT: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
-    let (offer, parts) = offer(inner, row.transfer).await?;
+    let offer = offer(inner, row.transfer).await?;
     let mut stream = net.open_package(&inner.route_to(&row.destination)?).await?;
     timeout(WORD_LIMIT, wire::put(&mut stream, &offer)).await.map_err(|_| Code::TimedOut)??;
     let have: Have = word(&mut stream).await?;
     if let Some(code) = have.problem {
         return Err(code.into());
     }
-    if have.groups.len() != parts.len() {
+    if have.groups.len() != offer.parts.iter().count() {
         return Err(Code::Malformed.into());
     }
-    for (part, from_group) in parts.iter().zip(have.groups) {
+    for (part, from_group) in offer.parts.iter().zip(have.groups) {
         tokio::task::block_in_place(|| send_part(&inner.parts.blobs, &mut stream, part, from_group))?;
     }
     let done: Done = word(&mut stream).await?;
@@ -51,7 +51,7 @@ async fn word<T: handover_core::codec::CborMap>(stream: &mut PackageStream) -> R
     timeout(WORD_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)?
 }
 
-async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(Offer, Vec<ContentRef>), ExchangeError> {
+async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<Offer, ExchangeError> {
     let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
     Ok(inner
         .parts
@@ -61,17 +61,15 @@ async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(Offer, Vec<C
             let mut dossier = Dossier::of(txn, &keys, transfer);
             rules::consent_in_time(&*dossier.consent(context)?, now)?;
             let header = dossier.header(context)?;
-            let mut parts = vec![header.manifest.clone()];
-            parts.extend(header.contents.iter().cloned());
             let mut envelope = |kind| dossier.get(kind).map(|found| found.map(Bytes));
-            let offer = Offer {
+            Ok(Offer {
                 quote: envelope(Kind::Quote)?.ok_or(Code::EvidenceMissing)?,
                 consent: envelope(Kind::Consent)?.ok_or(Code::EvidenceMissing)?,
                 final_quote: envelope(Kind::FinalQuote)?,
                 header: header.envelope().to_vec().into(),
+                parts: parts::of(txn, &keys, &header)?,
                 extensions: Extensions::default(),
-            };
-            Ok((offer, parts))
+            })
         })
         .await?)
 }

@@ -3,6 +3,7 @@
 //! `offer → have → parts → done`, each but the parts a frame of u32 length and CBOR map. A part is content with its
 //! hash tree interleaved (see `handover_seal::tree`), from the group that the receiver wants.
 
+use handover_core::artefact::transfer::PartList;
 use handover_core::codec::{self, Bytes, CborMap};
 use handover_core::{Code, cbor_map};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -23,6 +24,8 @@ cbor_map! {
         3 => final_quote: Option<Bytes>,
         /// `PackageHeader`.
         4 => header: Bytes,
+        /// What the header commits to.
+        5 => parts: PartList,
     }
 }
 

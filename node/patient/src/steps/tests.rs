@@ -2,14 +2,14 @@ use handover_core::Digest;
 use handover_core::artefact::Countersigned;
 use handover_core::artefact::federation::Status;
 use handover_core::artefact::patient::{Ask, AskKind, Holder, Holders, Revocation};
-use handover_core::artefact::transfer::{QuoteBody, RevocationConfirmed};
+use handover_core::artefact::transfer::{QuoteBody, RevocationConfirmed, RevocationEffect};
 use handover_core::codec::MAX_MESSAGE_BYTES;
 use handover_core::message::{CONSENT_DETAILS_LABEL, HOLDERS_INFO, INBOX_INFO, part_binding};
 use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, State};
 use handover_seal::part::open_part;
 use handover_seal::shares::open_grant_key;
-use handover_seal::{OsRandom, hpke_seal};
+use handover_seal::{OsRandom, hpke_seal_padded};
 
 use super::*;
 use crate::testkit::{Hospitals, NOW, World, body, hospital, key, ring};
@@ -75,7 +75,7 @@ fn answers_open_for_their_own_question_only() {
     let holders = Holders { hospitals: vec![holder], extensions: Extensions::default() };
     let to = wallet.keys.sealing.public();
     let seal = |info, ask: &Verified<Ask>, plain: &[u8]| {
-        hpke_seal(&to, info, ask.hash().as_bytes(), plain, &mut OsRandom).unwrap()
+        hpke_seal_padded(&to, info, ask.hash().as_bytes(), plain, &mut OsRandom).unwrap()
     };
     let sealed = seal(HOLDERS_INFO, &ask, &codec::encode(&holders));
     assert_eq!(open_holders(&wallet.keys, &ask, &sealed).unwrap(), holders);
@@ -145,6 +145,7 @@ fn from_the_question_to_the_revocation() {
             consent: consent.hash(),
             by: hospital(by),
             since: NOW,
+            effect: RevocationEffect::InTime,
             extensions: Extensions::default(),
         };
         Bytes(Verified::sign(confirmed, signer).envelope().to_vec())

@@ -1,6 +1,6 @@
 //! The artefacts of one transfer between two hospitals.
 
-use crate::codec::Bytes;
+use crate::codec::{self, Bytes};
 use crate::id::{ContentRoot, Department, Digest, HospitalId, PatientRef, SealingPublic, TransferId};
 use crate::{Amount, Code, Timestamp, cbor_enum, cbor_map};
 
@@ -152,6 +152,38 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// The parts of a package. The two hospitals alone have it: a header's copy goes through the index, which must not
+    /// learn how much a patient's records are.
+    pub struct PartList {
+        /// Makes the commitment say nothing.
+        1 => salt: [u8; 16],
+        /// The sealed manifest.
+        2 => manifest: ContentRef,
+        /// Large contents, in the manifest's order.
+        3 => contents: Vec<ContentRef>,
+    }
+}
+
+impl PartList {
+    /// SHA-256 over the encoded list, salt included.
+    #[must_use]
+    pub fn commitment(&self) -> Digest {
+        Digest::sha256(&[b"handover/1/parts", &codec::encode(self)])
+    }
+
+    /// All parts in the order in which they travel: the manifest, then the contents.
+    pub fn iter(&self) -> impl Iterator<Item = &ContentRef> {
+        std::iter::once(&self.manifest).chain(&self.contents)
+    }
+
+    /// Bytes of all parts.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.iter().fold(0, |sum, part| sum.saturating_add(part.length))
+    }
+}
+
+cbor_map! {
     /// What is in a package. Signed by the source; stored before anything is sent.
     pub struct PackageHeader {
         /// The transfer.
@@ -170,22 +202,18 @@ cbor_map! {
         7 => suite: u8,
         /// SHA-256 over the sealed shares.
         8 => shares: Digest,
-        /// The sealed manifest.
-        9 => manifest: ContentRef,
-        /// Large contents, in the manifest's order.
-        10 => contents: Vec<ContentRef>,
-        /// Records in the manifest.
-        11 => records: u64,
+        /// [`PartList::commitment`].
+        9 => parts: Digest,
         /// RFC 6962 root over the salted hashes of the records, in the manifest's order.
-        12 => record_root: Digest,
+        10 => record_root: Digest,
         /// The fee that is reserved with this header.
-        13 => fee: Amount,
+        11 => fee: Amount,
         /// Who owes it.
-        14 => payer: Payer,
+        12 => payer: Payer,
         /// Commitment to the content key: shows whether the shares belong to this package before it is opened.
-        15 => commitment: Digest,
+        13 => commitment: Digest,
         /// When.
-        16 => issued: Timestamp,
+        14 => issued: Timestamp,
     }
 }
 
@@ -232,14 +260,12 @@ cbor_map! {
         3 => header: Digest,
         /// Hash of the consent.
         4 => consent: Digest,
-        /// Records filed.
-        5 => records: u64,
         /// Root over the salted hashes of what was filed.
-        6 => record_root: Digest,
+        5 => record_root: Digest,
         /// The fee as the destination computes it from the lines.
-        7 => fee: Amount,
+        6 => fee: Amount,
         /// When.
-        8 => issued: Timestamp,
+        7 => issued: Timestamp,
     }
 }
 
@@ -257,6 +283,16 @@ cbor_map! {
     }
 }
 
+cbor_enum! {
+    /// What a revocation did at one holder.
+    pub enum RevocationEffect {
+        /// Nothing that the consent allowed is done there any more.
+        InTime = 1, "in-time";
+        /// It had been done: the source had released its share, the destination could open the package.
+        TooLate = 2, "too-late";
+    }
+}
+
 cbor_map! {
     /// A holder of a consent has taken its revocation in. Signed by that holder.
     pub struct RevocationConfirmed {
@@ -268,6 +304,8 @@ cbor_map! {
         3 => by: HospitalId,
         /// Since when it holds here.
         4 => since: Timestamp,
+        /// What it did here.
+        5 => effect: RevocationEffect,
     }
 }
 
@@ -289,7 +327,7 @@ pub const CONSENT_MAX_LIFE_MS: i64 = 730 * crate::time::DAY_MS;
 
 /// The most records of one package.
 pub const PACKAGE_MAX_RECORDS: u64 = 200_000;
-/// The most large contents of one package: their list stands in the header.
+/// The most large contents of one package.
 pub const PACKAGE_MAX_CONTENTS: usize = 16_000;
 /// The most bytes of an artefact that travels as a control message: leaves room for the message around it.
 pub const CARRIED_MAX_BYTES: usize = 1_000_000;

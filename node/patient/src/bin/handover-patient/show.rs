@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use handover_cli::CliError;
 use handover_core::artefact::patient::Scope;
+use handover_core::artefact::transfer::RevocationEffect;
 use handover_core::trust::Federation;
 use handover_core::{HospitalId, Timestamp};
 use handover_patient::state::KnownTransfer;
@@ -87,7 +88,7 @@ pub(crate) fn reviewed_json(it: &Reviewed, needs_answer: bool, federation: Optio
     let confirmations: Vec<Value> = it
         .confirmations
         .iter()
-        .map(|confirmed| json!({ "by": confirmed.by, "since": confirmed.since.to_string() }))
+        .map(|it| json!({ "by": it.by, "since": it.since.to_string(), "effect": it.effect.as_str() }))
         .collect();
     let consent = it.consent.as_ref().map(|consent| {
         json!({
@@ -128,8 +129,17 @@ pub(crate) fn print_reviewed(
     if let Some(consent) = &it.consent {
         writeln!(out, "  consent: at most {}, until {}", consent.fee_cap, consent.expires)?;
     }
-    it.confirmations.iter().try_for_each(|confirmed| {
-        writeln!(out, "  taken back: {} confirms, since {}", confirmed.by, confirmed.since)
+    it.confirmations.iter().try_for_each(|confirmed| match confirmed.effect {
+        RevocationEffect::InTime => {
+            writeln!(out, "  taken back: {} confirms, since {}", confirmed.by, confirmed.since)
+        }
+        RevocationEffect::TooLate => {
+            writeln!(
+                out,
+                "  taken back too late for {}, which had acted on the consent by {}",
+                confirmed.by, confirmed.since
+            )
+        }
     })
 }
 
