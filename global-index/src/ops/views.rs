@@ -126,6 +126,8 @@ pub(crate) struct EntryView {
     pub(crate) about: Option<String>,
     pub(crate) at: String,
     pub(crate) cycle: String,
+    /// What shows that the fee is due, for a post: `receipt` or `silence`.
+    pub(crate) proof: Option<String>,
     /// Why the fee is not posted although there is a receipt.
     pub(crate) hold: Option<String>,
 }

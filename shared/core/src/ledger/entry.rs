@@ -185,6 +185,15 @@ impl Evidence {
 }
 
 impl Entry {
+    /// What shows that the fee is due, if this entry makes it so.
+    #[must_use]
+    pub const fn proof(&self) -> Option<Proof> {
+        match self.kind {
+            EntryKind::Post | EntryKind::PostDirect => self.evidence.proof(),
+            EntryKind::Reserve | EntryKind::Void | EntryKind::Reverse => None,
+        }
+    }
+
     /// What holds of every entry by itself: identifier, parties, amounts within the cap, one currency, postings that
     /// add up to the amount, evidence.
     ///
