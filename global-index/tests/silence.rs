@@ -4,11 +4,11 @@
 mod common;
 
 use common::transfer::{Patient, Story};
-use common::{LIMIT, Node, Realm, now};
-use handover_core::TransferId;
+use common::{LIMIT, Node, Realm, now, orders};
 use handover_core::artefact::federation::FeeSchedule;
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::time::{DAY_MS, HOUR_MS};
+use handover_core::{Code, TransferId};
 use serde_json::{Value, json};
 
 /// The silence period where no schedule says otherwise.
@@ -39,7 +39,7 @@ async fn nth_entry(realm: &Realm, transfer: TransferId, count: usize) -> Value {
     tokio::time::timeout(LIMIT, wait).await.unwrap()
 }
 
-async fn schedule(realm: &Realm, schedule: FeeSchedule) -> Result<Value, handover_core::Code> {
+async fn schedule(realm: &Realm, schedule: FeeSchedule) -> Result<Value, Code> {
     let submit = |envelope: &[u8]| json!({"op": "schedule-submit", "envelope": hex::encode(envelope)});
     let first = Verified::sign(schedule, &realm.operators[0]);
     realm.op(submit(first.envelope())).await?;
@@ -103,7 +103,7 @@ async fn the_schedule_of_the_quote_says_how_long() {
         ..FeeSchedule::percentage(now())
     };
     for silence_ms in [-1, 31 * DAY_MS] {
-        assert_eq!(schedule(&realm, us(1, silence_ms)).await, Err(handover_core::Code::Malformed));
+        assert_eq!(schedule(&realm, us(1, silence_ms)).await, Err(Code::Malformed));
     }
     schedule(&realm, us(1, 2 * DAY_MS)).await.unwrap();
     let patient = Patient::new();
@@ -198,5 +198,39 @@ async fn what_was_not_released_is_let_go_and_late_copies_are_posted_after_it() {
     // A header that comes when nobody waits for copies any more reserves nothing.
     let fee = nth_entry(&realm, never.transfer, 1).await;
     assert_eq!((&fee["kind"], &fee["about"]), (&json!("post-direct"), &Value::Null));
+    sound(&realm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_order_of_the_copies_silence_leaves_one_fee() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let mut transfers = Vec::new();
+    for order in orders(4) {
+        let story = Story::new(&patient, &source, &destination, 500, 500);
+        for content in [&story.request, &story.quote, &story.consent] {
+            source.send(&realm, None, content).await.unwrap();
+        }
+        let copies = [&story.header, &story.delivered, &story.key_release, &story.share_release];
+        let mut waiting = order.clone();
+        while !waiting.is_empty() {
+            let mut again = Vec::new();
+            for copy in waiting {
+                match source.send(&realm, None, copies[copy]).await {
+                    Err(Code::EvidenceMissing) => again.push(copy),
+                    sent => assert_eq!(sent, Ok(()), "{order:?}: {copy}"),
+                }
+            }
+            waiting = again;
+        }
+        transfers.push((story.transfer, order));
+    }
+    realm.pass(SILENCE_MS);
+    for (transfer, order) in transfers {
+        nth_entry(&realm, transfer, 2).await;
+        assert_eq!(kinds(&realm, transfer).await, ["reserve", "post"], "{order:?}");
+    }
     sound(&realm).await;
 }

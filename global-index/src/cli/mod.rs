@@ -288,9 +288,9 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Schedule { command: ScheduleCommand::Show { jurisdiction } } => {
             hospitals::show_schedule(&context, jurisdiction)
         }
-        Command::Schedule { command: ScheduleCommand::Approve { preset, jurisdiction, silence_days, key } } => {
-            hospitals::approve_schedule(&context, preset, jurisdiction, silence_days, &key)
-        }
+        Command::Schedule {
+            command: ScheduleCommand::Approve { preset, jurisdiction, silence_days, key },
+        } => hospitals::approve_schedule(&context, preset, jurisdiction, silence_days, &key),
         Command::Directory { command: DirectoryCommand::Show } => books::directory(&context),
         Command::Ledger { command: LedgerCommand::Entries } => books::entries(&context),
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),

@@ -14,12 +14,7 @@ impl Book {
     ///
     /// # Errors
     /// [`BooksError`].
-    pub fn look_at(
-        &self,
-        txn: &mut dyn Txn,
-        transfer: &TransferId,
-        at: Timestamp,
-    ) -> Result<(), BooksError> {
+    pub fn look_at(&self, txn: &mut dyn Txn, transfer: &TransferId, at: Timestamp) -> Result<(), BooksError> {
         self.look_no_more(txn, transfer)?;
         txn.put(&self.keys.due(at, transfer), transfer.as_bytes().to_vec())?;
         let row = Due { transfer: *transfer, at, extensions: Extensions::default() };

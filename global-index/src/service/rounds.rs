@@ -112,7 +112,9 @@ async fn settle(desk: &Desk) -> Result<(), BooksError> {
             })
             .await;
         match looked {
-            Ok(Due::Post) => tracing::info!(%transfer, "no receipt came, the fee is posted after the silence"),
+            Ok(Due::Post) => {
+                tracing::info!(%transfer, "no receipt came, the fee is posted after the silence")
+            }
             Ok(Due::Void(reason)) => tracing::info!(%transfer, %reason, "the reserved fee is let go"),
             Ok(Due::Later(_) | Due::Nothing) => {}
             Err(fault) => {

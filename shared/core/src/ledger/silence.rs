@@ -70,7 +70,11 @@ impl Handover {
         let released_in_time = self.released.is_some_and(|released| released < self.consent_expires);
         match self.silent_until {
             Some(until) if released_in_time && self.is_delivered && !self.is_ended => {
-                if now < until { Due::Later(until) } else { Due::Post }
+                if now < until {
+                    Due::Later(until)
+                } else {
+                    Due::Post
+                }
             }
             _ => {
                 let reason = if released_in_time { Reason::NotDelivered } else { Reason::ConsentExpired };
