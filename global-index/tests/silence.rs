@@ -1,5 +1,10 @@
 //! Fees for which no receipt comes, on a running index whose clock is moved ahead.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests and their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers"
+)]
 
 mod common;
 

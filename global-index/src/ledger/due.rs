@@ -75,11 +75,11 @@ impl Book {
     /// Every time that is set stands in the order, and nothing else does; `false` if not.
     pub(super) fn are_dues_in_order(&self, txn: &mut dyn Txn) -> Result<bool, BooksError> {
         let (mut ordered, mut set, mut found): (u64, u64, u64) = (0, 0, 0);
-        rows::each(txn, &self.keys.dues().build(), &mut |_, _| {
+        rows::each(txn, &self.keys.dues().build(), |_, _| {
             ordered = ordered.saturating_add(1);
             Ok(())
         })?;
-        rows::each(txn, &self.keys.dues_of().build(), &mut |txn, row| {
+        rows::each(txn, &self.keys.dues_of().build(), |txn, row| {
             let row: Due = rows::decode(row)?;
             let is_there = txn.get(&self.keys.due(row.at, &row.transfer))?.is_some();
             set = set.saturating_add(1);

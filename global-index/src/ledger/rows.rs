@@ -157,7 +157,7 @@ pub(super) fn sequence_of(key: &[u8]) -> Result<u64, BooksError> {
 pub(super) fn each(
     txn: &mut dyn Txn,
     prefix: &[u8],
-    visit: &mut dyn FnMut(&mut dyn Txn, &[u8]) -> Result<(), BooksError>,
+    mut visit: impl FnMut(&mut dyn Txn, &[u8]) -> Result<(), BooksError>,
 ) -> Result<(), BooksError> {
     let mut after: Option<Vec<u8>> = None;
     loop {
