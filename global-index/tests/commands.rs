@@ -118,7 +118,15 @@ async fn a_federation_is_founded_from_the_command_line() {
     assert_eq!(desk.data(&schedule("ann"))["outcome"], "pending");
     assert_eq!(desk.refusal(&schedule("ann")), (1, "wrong-signer".to_owned()));
     assert_eq!(desk.data(&schedule("ben"))["outcome"], "effective");
-    assert_eq!(desk.data("schedule show --data data")["rate_bps"], 500);
+    let shown = desk.data("schedule show --data data");
+    assert_eq!((&shown["rate_bps"], &shown["silence_ms"]), (&500.into(), &604_800_000.into()));
+    // A second operator who wants another silence period proposes, and approves nothing.
+    for (name, days, outcome) in [("ann", 3, "pending"), ("ben", 2, "pending"), ("ann", 2, "effective")] {
+        let own = format!("{} --jurisdiction US --silence-days {days}", schedule(name));
+        assert_eq!(desk.data(&own)["outcome"], outcome, "{name} {days}");
+    }
+    assert_eq!(desk.data("schedule show --jurisdiction US --data data")["silence_ms"], 172_800_000);
+    assert_eq!(desk.refusal(&format!("{} --silence-days 31", schedule("ann"))).0, 2);
 
     let node = Node::start_under("lakeside", 1, root.parse::<SigningPublic>().unwrap()).await;
     let addresses =

@@ -9,7 +9,7 @@
 mod common;
 
 use common::transfer::{Patient, Story};
-use common::{Node, Realm, now};
+use common::{Node, Realm, now, orders};
 use handover_core::artefact::patient::{Ask, AskKind, Holders};
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec;
@@ -278,20 +278,6 @@ async fn standing(realm: &Realm, story: &Story) -> usize {
             return found;
         }
     }
-}
-
-/// Every order of `0..count`.
-fn orders(count: usize) -> Vec<Vec<usize>> {
-    if count == 0 {
-        return vec![vec![]];
-    }
-    let shorter = orders(count - 1);
-    let with = |order: &Vec<usize>, at: usize| {
-        let mut order = order.clone();
-        order.insert(at, count - 1);
-        order
-    };
-    shorter.iter().flat_map(|order| (0..count).map(move |at| with(order, at))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

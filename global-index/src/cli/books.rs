@@ -48,10 +48,21 @@ pub(super) fn entries(context: &Context) -> Result<(), CliError> {
     })?;
     context.output.emit("handover/ledger-entries/1", &view, |to| {
         for it in &view.entries {
+            // What a fee was posted on, or why it was let go.
+            let why = [("by", &it.proof), ("because", &it.reason)];
+            let why = why.iter().find_map(|(word, what)| what.as_ref().map(|what| format!(" {word} {what}")));
             writeln!(
                 to,
-                "{:>6} {} {:<11} {:>12} {} {} -> {} for {}",
-                it.sequence, it.at, it.kind, it.amount, it.currency, it.payer, it.source, it.transfer
+                "{:>6} {} {:<11} {:>12} {} {} -> {} for {}{}",
+                it.sequence,
+                it.at,
+                it.kind,
+                it.amount,
+                it.currency,
+                it.payer,
+                it.source,
+                it.transfer,
+                why.unwrap_or_default()
             )?;
             if let Some(hold) = &it.hold {
                 writeln!(to, "       held: {hold}")?;

@@ -8,6 +8,7 @@ use handover_core::artefact::federation::{FeeSchedule, HospitalCertificate, Stat
 use handover_core::artefact::{Countersigned, Payload, Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::id::SigningPublic;
+use handover_core::time::DAY_MS;
 use handover_core::{Code, HospitalId};
 use handover_seal::{Ed25519, SigningKey};
 use serde_json::json;
@@ -136,7 +137,12 @@ pub(super) fn show_schedule(context: &Context, jurisdiction: String) -> Result<(
     context.output.emit("handover/schedule/1", &found, |to| {
         match found.rate_bps {
             Some(rate) => {
-                writeln!(to, "{}: number {}, {rate} basis points", found.jurisdiction, found.number)?
+                let days = found.silence_ms.unwrap_or_default() / DAY_MS;
+                writeln!(
+                    to,
+                    "{}: number {}, {rate} basis points, due after {days} days of silence",
+                    found.jurisdiction, found.number
+                )?
             }
             None => writeln!(to, "{}: no schedule", found.jurisdiction)?,
         }
@@ -152,6 +158,7 @@ pub(super) fn approve_schedule(
     context: &Context,
     preset: Preset,
     jurisdiction: String,
+    silence_days: Option<u16>,
     key: &OperatorKey,
 ) -> Result<(), CliError> {
     let found: ScheduleContext =
@@ -159,9 +166,12 @@ pub(super) fn approve_schedule(
     let mine = open_operator(key)?;
     let number = found.number.saturating_add(1);
     let now = context.edge.clock.now();
-    let wanted = match preset {
+    let mut wanted = match preset {
         Preset::Percentage => FeeSchedule { jurisdiction, number, ..FeeSchedule::percentage(now) },
     };
+    if let Some(days) = silence_days {
+        wanted.silence_ms = DAY_MS.saturating_mul(i64::from(days));
+    }
     // Only what is the same but for its time is countersigned: an operator approves what they asked for.
     let waiting = found.pending.filter(|pending| {
         Signed::<FeeSchedule>::read(&pending.0).is_ok_and(|pending| {
@@ -178,6 +188,7 @@ pub(super) fn approve_schedule(
         "jurisdiction": wanted.jurisdiction,
         "number": number,
         "rate_bps": wanted.rate_bps,
+        "silence_ms": wanted.silence_ms,
         "outcome": ordered.outcome,
         "directory_version": ordered.directory_version,
     });

@@ -228,6 +228,10 @@ enum ScheduleCommand {
         /// ISO 3166-1 alpha-2, or `*` for all without their own.
         #[arg(long, default_value = "*")]
         jurisdiction: String,
+        /// After how many days without a receipt the fee is due, once the destination has everything; the preset's
+        /// are 7.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=30))]
+        silence_days: Option<u16>,
         #[command(flatten)]
         key: OperatorKey,
     },
@@ -284,9 +288,9 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Schedule { command: ScheduleCommand::Show { jurisdiction } } => {
             hospitals::show_schedule(&context, jurisdiction)
         }
-        Command::Schedule { command: ScheduleCommand::Approve { preset, jurisdiction, key } } => {
-            hospitals::approve_schedule(&context, preset, jurisdiction, &key)
-        }
+        Command::Schedule {
+            command: ScheduleCommand::Approve { preset, jurisdiction, silence_days, key },
+        } => hospitals::approve_schedule(&context, preset, jurisdiction, silence_days, &key),
         Command::Directory { command: DirectoryCommand::Show } => books::directory(&context),
         Command::Ledger { command: LedgerCommand::Entries } => books::entries(&context),
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),

@@ -177,7 +177,7 @@ impl Book {
                 let mut booked = None;
                 for entry in entries {
                     self.append(txn, size, &entry, &booking.salt_seed)?;
-                    self.keep_due(txn, &ledger, &entry)?;
+                    self.keep_due(txn, &entry)?;
                     booked = Some(Listed { sequence: size, entry });
                     size = size.checked_add(1).ok_or(BooksError::Damaged("the sequence number"))?;
                 }
@@ -212,17 +212,6 @@ impl Book {
         rows::put(txn, &self.keys.entry(sequence), &stored)?;
         let place = self.keys.transfer(&entry.transfer).u64(sequence).build();
         Ok(txn.put(&place, Vec::new())?)
-    }
-
-    /// Keeps the list of open reservations.
-    fn keep_due(&self, txn: &mut dyn Txn, before: &TransferLedger, entry: &Entry) -> Result<(), BooksError> {
-        if let Some(expires) = entry.expires {
-            let transfer = entry.transfer.as_bytes().to_vec();
-            txn.put(&self.keys.due(expires, &entry.transfer), transfer)?;
-        } else if let Some(expires) = before.open_reservation().and_then(|reserved| reserved.expires) {
-            txn.remove(&self.keys.due(expires, &entry.transfer))?;
-        }
-        Ok(())
     }
 
     /// The entry with this sequence number and the salt of its commitment.
@@ -293,27 +282,6 @@ impl Book {
             .map(|(key, row)| {
                 let sequence = rows::sequence_of(key)?;
                 Ok(Listed { sequence, entry: read_entry(&rows::decode(row)?)? })
-            })
-            .collect()
-    }
-
-    /// Transfers whose reservations are open and can only be voided at `now`, longest expired first.
-    ///
-    /// # Errors
-    /// [`BooksError`].
-    pub fn due(
-        &self,
-        txn: &mut dyn Txn,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<TransferId>, BooksError> {
-        // The first key that is not due yet, whatever its transfer.
-        let end = self.keys.dues().u64(rows::due_order(now.plus_ms(1))).build();
-        txn.scan(&self.keys.dues().build(), None, limit.clamp(1, SCAN_MAX_CELLS))?
-            .iter()
-            .take_while(|(key, _)| *key < end)
-            .map(|(_, transfer)| {
-                TransferId::try_from(transfer.as_slice()).map_err(|_| BooksError::Damaged("a due row"))
             })
             .collect()
     }

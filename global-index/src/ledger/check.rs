@@ -164,7 +164,7 @@ fn check_tree(book: &Book, txn: &mut dyn Txn, size: u64, report: &mut CheckRepor
     Ok(())
 }
 
-/// Every transfer's entries tell a story that the rules allow, and open reservations are listed as such.
+/// Every transfer's entries tell a story that the rules allow, and open reservations are looked at again.
 fn check_transfers(book: &Book, txn: &mut dyn Txn, report: &mut CheckReport) -> Result<(), BooksError> {
     let prefix = book.keys.transfers().build();
     let mut after: Option<Vec<u8>> = None;
@@ -190,13 +190,17 @@ fn check_transfers(book: &Book, txn: &mut dyn Txn, report: &mut CheckReport) -> 
         let Some(ledger) = report.note(Some(sequence), ledger.map_err(BooksError::from))? else { continue };
         let Some(reserved) = ledger.open_reservation() else { continue };
         report.open_reservations = report.open_reservations.saturating_add(1);
-        let due = reserved.expires.map(|expires| book.keys.due(expires, &reserved.transfer));
-        if due.map(|key| txn.get(&key)).transpose()?.flatten().is_none() {
-            report.fault(Some(sequence), "an open reservation is not listed as one");
+        let due = book.due_of(txn, &reserved.transfer);
+        if report.note(Some(sequence), due)? == Some(None) {
+            report.fault(Some(sequence), "nobody will look at an open reservation");
         }
     }
     if listed != report.entries {
         report.fault(None, "transfers list more or fewer entries than there are");
+    }
+    let dues = book.are_dues_in_order(txn);
+    if report.note(None, dues)? == Some(false) {
+        report.fault(None, "the times at which fees are looked at are not in their order");
     }
     Ok(())
 }

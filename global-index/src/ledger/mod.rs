@@ -11,6 +11,7 @@
 mod balances;
 mod book;
 mod check;
+mod due;
 mod proof;
 mod rows;
 

@@ -3,7 +3,7 @@
 use handover_core::codec::{self, Bytes, CborMap};
 use handover_core::ledger::{Account, AccountBalance, Cycle};
 use handover_core::{Digest, Timestamp, TransferId, cbor_map};
-use handover_store::{KeyBuilder, KeyMaker, Txn};
+use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, Txn};
 
 use super::BooksError;
 
@@ -61,6 +61,16 @@ cbor_map! {
     }
 }
 
+cbor_map! {
+    /// When a transfer's fee is looked at next.
+    pub struct Due {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Not before.
+        2 => at: Timestamp,
+    }
+}
+
 /// Makes this room's keys.
 #[derive(Clone)]
 pub(super) struct Keys(pub(super) KeyMaker);
@@ -112,17 +122,26 @@ impl Keys {
         self.balances().hashed(account.to_string()).build()
     }
 
-    /// Open reservations, by the time from which they can only be voided.
+    /// Transfers, by the time at which their fees are looked at next.
     pub(super) fn dues(&self) -> KeyBuilder {
         self.0.space("ledger-due")
     }
 
-    pub(super) fn due(&self, expires: Timestamp, transfer: &TransferId) -> Vec<u8> {
-        self.dues().u64(due_order(expires)).hashed(transfer.as_bytes()).build()
+    pub(super) fn due(&self, at: Timestamp, transfer: &TransferId) -> Vec<u8> {
+        self.dues().u64(due_order(at)).hashed(transfer.as_bytes()).build()
+    }
+
+    /// The same, by transfer.
+    pub(super) fn dues_of(&self) -> KeyBuilder {
+        self.0.space("ledger-due-of")
+    }
+
+    pub(super) fn due_of(&self, transfer: &TransferId) -> Vec<u8> {
+        self.dues_of().hashed(transfer.as_bytes()).build()
     }
 }
 
-/// A time as an ordered number; nothing expires before 1970.
+/// A time as an ordered number; nothing is due before 1970.
 pub(super) fn due_order(at: Timestamp) -> u64 {
     u64::try_from(at.as_millis()).unwrap_or(0)
 }
@@ -132,6 +151,25 @@ pub(super) fn sequence_of(key: &[u8]) -> Result<u64, BooksError> {
     key.last_chunk()
         .map(|bytes| u64::from_be_bytes(*bytes))
         .ok_or(BooksError::Damaged("a key without its number"))
+}
+
+/// Calls `visit` with the value of every cell under `prefix`, page by page.
+pub(super) fn each(
+    txn: &mut dyn Txn,
+    prefix: &[u8],
+    mut visit: impl FnMut(&mut dyn Txn, &[u8]) -> Result<(), BooksError>,
+) -> Result<(), BooksError> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = txn.scan(prefix, after.as_deref(), SCAN_MAX_CELLS)?;
+        for (_, value) in &page {
+            visit(txn, value)?;
+        }
+        if page.len() < SCAN_MAX_CELLS {
+            return Ok(());
+        }
+        after = page.into_iter().next_back().map(|(key, _)| key);
+    }
 }
 
 pub(super) fn encode<T: CborMap>(row: &T) -> Vec<u8> {

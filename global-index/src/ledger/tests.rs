@@ -159,7 +159,7 @@ async fn stands_or_falls_with_the_callers_transaction() {
 }
 
 #[tokio::test]
-async fn expired_reservations_are_due_for_voiding() {
+async fn fees_are_looked_at_in_their_order_until_they_are_settled() {
     let ledger = ledger();
     for (number, expires) in [(1, 40), (2, 20), (3, 60), (4, 10)] {
         ledger.reserve(on(0, number), terms(number), day(expires), receipt()).await.unwrap();
@@ -172,6 +172,12 @@ async fn expired_reservations_are_due_for_voiding() {
         ledger.void(on(40, 10), transfer, Reason::ReservationExpired, Evidence::default()).await.unwrap();
     }
     assert_eq!(ledger.due(day(40), 10).await.unwrap(), []);
+    // Looked at earlier, and later again: one time stands.
+    for at in [30, 50] {
+        raw(&ledger, move |book, txn| book.look_at(txn, &terms(3).transfer, day(at))).await;
+    }
+    assert_eq!(ledger.due(day(49), 10).await.unwrap(), []);
+    assert_eq!(ledger.due(day(50), 10).await.unwrap(), [terms(3).transfer]);
     // A proof after the expiry voids and posts in one booking.
     ledger.post(on(61, 11), terms(3), receipt()).await.unwrap();
     assert_eq!(kinds(&ledger.transfer(terms(3).transfer).await.unwrap()), ["reserve", "void", "post-direct"]);
@@ -223,7 +229,7 @@ async fn checkpoints_continue_each_other() {
 #[tokio::test]
 async fn check_finds_what_was_altered() {
     type Change = fn(&Book, &mut dyn Txn) -> Result<(), BooksError>;
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 10] = [
         ("an entry taken out", |book, txn| Ok(txn.remove(&book.keys.entry(1))?)),
         ("the newest entry taken out", |book, txn| Ok(txn.remove(&book.keys.entry(5))?)),
         ("an entry altered", |book, txn| {
@@ -242,7 +248,12 @@ async fn check_finds_what_was_altered() {
         ("a transfer's entry hidden", |book, txn| {
             Ok(txn.remove(&book.keys.transfer(&terms(2).transfer).u64(4).build())?)
         }),
-        ("a reservation hidden", |book, txn| Ok(txn.remove(&book.keys.due(day(40), &terms(3).transfer))?)),
+        ("a reservation hidden", |book, txn| book.look_no_more(txn, &terms(3).transfer)),
+        ("a look left out", |book, txn| Ok(txn.remove(&book.keys.due(day(40), &terms(3).transfer))?)),
+        ("a look added", |book, txn| {
+            let transfer = terms(1).transfer;
+            Ok(txn.put(&book.keys.due(day(7), &transfer), transfer.as_bytes().to_vec())?)
+        }),
         ("a balance altered", |book, txn| {
             let account = book.transfer(txn, &terms(1).transfer)?.remove(0).entry.postings.remove(0).debit;
             let mut row: rows::StoredBalance = rows::get(txn, &book.keys.balance(&account))?.unwrap();

@@ -26,6 +26,7 @@ fn amounts(currency: Currency, balance: &AccountBalance) -> AmountsView {
 }
 
 fn entry_view(Listed { sequence, entry }: Listed, hold: Option<String>) -> EntryView {
+    let proof = entry.proof().map(|proof| proof.to_string());
     EntryView {
         sequence,
         id: entry.id.to_string(),
@@ -41,6 +42,7 @@ fn entry_view(Listed { sequence, entry }: Listed, hold: Option<String>) -> Entry
         about: entry.about.map(|about| about.to_string()),
         at: entry.at.to_string(),
         cycle: entry.cycle.to_string(),
+        proof,
         hold,
     }
 }

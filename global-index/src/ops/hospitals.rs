@@ -128,7 +128,8 @@ impl Operations {
         Ok(ScheduleContext {
             jurisdiction,
             number: newest.as_ref().map_or(0, |schedule| schedule.number),
-            rate_bps: newest.map(|schedule| schedule.rate_bps),
+            rate_bps: newest.as_ref().map(|schedule| schedule.rate_bps),
+            silence_ms: newest.map(|schedule| schedule.silence_ms),
             pending: pending.map(Hex),
             operators: self.operators().await?,
         })

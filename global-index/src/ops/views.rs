@@ -66,6 +66,8 @@ pub(crate) struct ScheduleContext {
     pub(crate) number: u64,
     /// Its rate in basis points.
     pub(crate) rate_bps: Option<u32>,
+    /// Its silence period in milliseconds.
+    pub(crate) silence_ms: Option<i64>,
     /// The schedule that waits, as one operator signed it.
     pub(crate) pending: Option<Hex>,
     pub(crate) operators: Vec<OperatorView>,
@@ -126,6 +128,8 @@ pub(crate) struct EntryView {
     pub(crate) about: Option<String>,
     pub(crate) at: String,
     pub(crate) cycle: String,
+    /// What shows that the fee is due, for a post: `receipt` or `silence`.
+    pub(crate) proof: Option<String>,
     /// Why the fee is not posted although there is a receipt.
     pub(crate) hold: Option<String>,
 }

@@ -3,6 +3,7 @@
 use handover_core::artefact::federation::{AuthorityCertificate, FeeSchedule};
 use handover_core::artefact::{Countersigned, Payload as _, peek_type};
 use handover_core::codec::{Bytes, Extensions};
+use handover_core::ledger::SILENCE_MAX_MS;
 use handover_core::ledger::fee::BASIS_POINTS;
 use handover_core::trust::two_operators;
 use handover_core::{Code, Timestamp};
@@ -103,7 +104,9 @@ fn check(
             && schedule.jurisdiction.bytes().all(|byte| byte.is_ascii_uppercase());
     ensure(jurisdiction, Code::Malformed, "the jurisdiction is neither two capital letters nor '*'")?;
     ensure(schedule.rate_bps <= BASIS_POINTS, Code::Malformed, "the rate is above the whole")?;
-    ensure(schedule.silence_ms >= 0, Code::Malformed, "the silence period is negative")?;
+    // Reservations outlive the longest.
+    let silence = (0..=SILENCE_MAX_MS).contains(&schedule.silence_ms);
+    ensure(silence, Code::Malformed, "the silence period is negative or above 30 days")?;
     ensure(rows_of(txn, keys)?.len() < MAX_SCHEDULES, Code::Busy, "there are too many schedules")?;
     let newest = newest_schedule(txn, keys, &schedule.jurisdiction)?;
     let next = newest.as_ref().map_or(0, |newest| newest.number).checked_add(1);

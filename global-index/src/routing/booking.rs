@@ -1,5 +1,6 @@
 //! What follows for the books from an artefact: a header reserves its fee, a receipt makes it due, a revocation,
-//! refusal or failure lets it go. The books themselves decide whether they take it.
+//! refusal or failure lets it go, and the last of delivery and releases begins the silence period. The books
+//! themselves decide whether they take it.
 //!
 //! Copies come in any order. Invariants: with a receipt among them exactly one fee stands, whatever ended the
 //! transfer before it came; a revocation lets nothing go once the shares are known to be out; a destination's
@@ -9,21 +10,19 @@ use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
 use handover_core::artefact::transfer::{PackageHeader, Payer};
 use handover_core::codec::Extensions;
-use handover_core::ledger::{Evidence, Holder, Reason, Terms, TransferLedger};
+use handover_core::ledger::{
+    Evidence, Holder, RESERVATION_AFTER_CONSENT_MS, Reason, Terms, TransferLedger, copies_until,
+};
 use handover_core::rules::Context;
-use handover_core::time::DAY_MS;
 use handover_core::transfer::Phase;
 use handover_core::{Amount, Code, Digest, TransferId};
 use handover_dossier::{Dossier, Kind, Row, Taken};
 use handover_store::{KeyMaker, StoreError, Txn};
 
-use super::RoutingError;
 pub(crate) use super::rows::Hold;
+use super::{RoutingError, silence};
 use crate::ledger::{Book, Booking, BooksError};
 use handover_store::rows as cells;
-
-/// How long a reservation outlives its consent, in milliseconds: longer than any silence period.
-const RESERVATION_AFTER_CONSENT_MS: i64 = 90 * DAY_MS;
 
 /// Books what follows from an artefact that was just taken in.
 pub(super) fn consequence(
@@ -45,6 +44,9 @@ pub(super) fn consequence(
         Kind::Receipt => return receipt(txn, keys, book, booking, transfer, context),
         Kind::Delivered | Kind::KeyRelease if is_refused(txn, keys, &taken.row, context)? => {
             hold_back(txn, keys, book, booking, transfer, context)?;
+        }
+        Kind::Delivered | Kind::KeyRelease | Kind::ShareRelease => {
+            silence::offered(txn, keys, book, booking, &taken.row, context)?;
         }
         Kind::Refusal if is_refused(txn, keys, &taken.row, context)? => {
             // Its own word does not free it of the fee for what it has.
@@ -153,27 +155,33 @@ fn put_hold(
     cells::put(txn, &hold_key(keys, &terms.transfer), &hold)
 }
 
-/// Reserves what was agreed on; nothing if its time is over, a receipt is then posted directly.
+/// Reserves what was agreed on, to be looked at when no more copies are waited for; nothing if that time is over, a
+/// proof is then posted directly.
 fn reserve(txn: &mut dyn Txn, book: &Book, booking: &Booking, agreed: &Agreement) -> Result<(), BooksError> {
-    let expires = agreed.consent.expires.plus_ms(RESERVATION_AFTER_CONSENT_MS);
-    if booking.now < expires {
-        book.reserve(txn, booking, &agreed.terms, expires, &agreed.evidence)?;
+    let (copies_until, expires) =
+        (copies_until(agreed.consent.expires), agreed.consent.expires.plus_ms(RESERVATION_AFTER_CONSENT_MS));
+    if booking.now >= copies_until {
+        return Ok(());
     }
-    Ok(())
+    let booked = book.reserve(txn, booking, &agreed.terms, expires, &agreed.evidence)?;
+    if booked.is_repeated {
+        return Ok(());
+    }
+    book.look_at(txn, &agreed.terms.transfer, copies_until)
 }
 
-const fn is_exit(phase: Phase) -> bool {
+pub(super) const fn is_exit(phase: Phase) -> bool {
     phase.is_final() && !matches!(phase, Phase::Filed)
 }
 
 /// What was agreed on, and the evidence of it.
-struct Agreement {
-    terms: Terms,
-    evidence: Evidence,
-    consent: Verified<Consent>,
+pub(super) struct Agreement {
+    pub(super) terms: Terms,
+    pub(super) evidence: Evidence,
+    pub(super) consent: Verified<Consent>,
 }
 
-fn agreement(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Agreement, RoutingError> {
+pub(super) fn agreement(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Agreement, RoutingError> {
     let consent = dossier.consent(context)?;
     let quote = dossier.agreed_quote(context)?;
     let header = dossier.header(context)?;
@@ -218,20 +226,6 @@ fn void(
         book.void(txn, booking, transfer, reason, evidence)?;
     }
     Ok(())
-}
-
-/// Lets reservations go whose time is over, at most `limit`; how many.
-pub(crate) fn void_expired(
-    txn: &mut dyn Txn,
-    book: &Book,
-    booking: &Booking,
-    limit: usize,
-) -> Result<usize, BooksError> {
-    let due = book.due(txn, booking.now, limit)?;
-    for transfer in &due {
-        book.void(txn, booking, transfer, Reason::ReservationExpired, &Evidence::default())?;
-    }
-    Ok(due.len())
 }
 
 fn hold_key(keys: &KeyMaker, transfer: &TransferId) -> Vec<u8> {

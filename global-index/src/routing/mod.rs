@@ -8,18 +8,20 @@ mod booking;
 mod courier;
 mod mailbox;
 mod rows;
+mod silence;
 
 use handover_core::message::Parcel;
 use handover_core::rules::Context;
 use handover_core::transfer::Role;
 use handover_core::{Code, HospitalId, Timestamp};
-use handover_dossier::{Dossier, DossierError, transfer_of};
+use handover_dossier::{Dossier, DossierError, Kind, transfer_of};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn};
 
-pub(crate) use self::booking::{hold_of, void_expired};
+pub(crate) use self::booking::hold_of;
 pub(crate) use self::courier::Courier;
 pub(crate) use self::mailbox::{dead_letters, waiting};
+pub(crate) use self::silence::look;
 use crate::directory::Current;
 use crate::ledger::{Book, Booking, BooksError};
 
@@ -72,8 +74,8 @@ pub(crate) struct Intake {
 /// What taking a parcel in did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passed {
-    /// The hospital in whose mailbox it is new.
-    pub(crate) to: Option<HospitalId>,
+    /// The hospitals in whose mailboxes it is new.
+    pub(crate) to: Vec<HospitalId>,
     /// Whether the artefact was new.
     pub(crate) is_new: bool,
 }
@@ -102,13 +104,17 @@ impl Intake {
             booking::consequence(txn, &self.keys, &self.book, &booking, &taken, context)?;
         }
         mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.kind)?;
-        let mut to = None;
-        if let Some(receiver) = parcel.to.as_ref().filter(|receiver| **receiver != self.sender) {
+        // A release is offered to the destination whoever brings it, and whomever for: its silence is to mean something.
+        let offered = matches!(taken.kind, Kind::KeyRelease | Kind::ShareRelease)
+            .then_some(&taken.row.destination)
+            .filter(|destination| Some(*destination) != parcel.to.as_ref());
+        let mut to = Vec::new();
+        for receiver in parcel.to.iter().chain(offered).filter(|receiver| **receiver != self.sender) {
             if !both.contains(&receiver) {
                 return Err(Code::AccessDenied.into());
             }
             if mailbox::post(txn, &self.keys, receiver, transfer, taken.kind)? {
-                to = Some(receiver.clone());
+                to.push(receiver.clone());
             }
         }
         Ok(Passed { to, is_new: taken.is_new })

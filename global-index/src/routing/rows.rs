@@ -53,3 +53,15 @@ cbor_map! {
         4 => at: Timestamp,
     }
 }
+
+cbor_map! {
+    /// The destination has what it signed for, and was offered both releases of it.
+    pub struct Offered {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// When the last of them came here.
+        2 => at: Timestamp,
+        /// The end of the silence period, by the schedule that was in force for the quote.
+        3 => until: Timestamp,
+    }
+}

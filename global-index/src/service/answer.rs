@@ -115,7 +115,7 @@ impl Desks {
                 .await
                 .map_err(|fault: RoutingError| logged(fault.code(), &fault))?;
             self.instruments.parcels.inc([if passed.is_new { "new" } else { "repeated" }]);
-            if let Some(receiver) = passed.to {
+            for receiver in passed.to {
                 self.courier.mail(receiver).await;
             }
         }

@@ -1,11 +1,15 @@
 //! The chores of a running index: each new directory goes to everyone who is connected, the directory is made anew
-//! before it gets old, expired reservations are let go, and the health page tells the truth.
+//! before it gets old, fees whose time has come are posted or let go, and the health page tells the truth.
 
 use std::time::Duration;
 
+use handover_core::ledger::Due;
 use handover_core::message::{Request, Verb};
-use handover_core::{Code, HospitalId, Party};
+use handover_core::rules::Context;
+use handover_core::time::HOUR_MS;
+use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_net::{Net, Route};
+use handover_seal::Ed25519;
 use handover_store::Health as StoreHealth;
 use handover_web::{CancellationToken, Health};
 use tokio::task::JoinSet;
@@ -14,12 +18,14 @@ use crate::desk::{Changed, Desk};
 use crate::directory::DirectoryError;
 use crate::ledger::{Booking, BooksError};
 use crate::log::Log;
-use crate::routing::void_expired;
+use crate::routing::look;
 
 /// How often the chores are done, in milliseconds.
 const ROUND_MS: u64 = 5_000;
-/// Reservations that one round lets go.
-const VOIDS_PER_ROUND: usize = 100;
+/// Fees that one round looks at.
+const FEES_PER_ROUND: usize = 100;
+/// After how long a fee that could not be decided is looked at again, in milliseconds.
+const UNDECIDED_MS: i64 = HOUR_MS;
 /// How long one hospital may take to take a directory, in milliseconds.
 const PUSH_MS: u64 = 20_000;
 
@@ -74,7 +80,7 @@ pub(super) async fn refresh(desk: Desk, log: Log, health: Health, stop: Cancella
         health.set("store", store);
         health.set("directory", renew(&desk).await);
         health.set("log", log.checkpoint().await.map(drop).map_err(|fault| fault.code()));
-        health.set("ledger", let_go(&desk).await.map_err(|fault| fault.code()));
+        health.set("ledger", settle(&desk).await.map_err(|fault| fault.code()));
     }
 }
 
@@ -90,17 +96,37 @@ async fn renew(desk: &Desk) -> Result<(), Code> {
     desk.current().federation().check_fresh(now)
 }
 
-async fn let_go(desk: &Desk) -> Result<(), BooksError> {
+/// Looks at the fees whose time has come: no receipt came for them.
+async fn settle(desk: &Desk) -> Result<(), BooksError> {
     let now = desk.now();
     let book = desk.ledger.book().clone();
-    // Read first: most rounds have nothing to write.
-    let reader = book.clone();
-    let due = desk.store.read(move |txn| reader.due(txn, now, 1)).await?;
-    if due.is_empty() {
-        return Ok(());
+    for transfer in desk.ledger.due(now, FEES_PER_ROUND).await? {
+        let (keys, book, current) = (desk.keys.clone(), book.clone(), desk.current());
+        let booking = Booking { now, salt_seed: desk.random_32() };
+        // Each by itself: one that cannot be decided is no matter of the others.
+        let looked = desk
+            .store
+            .write(move |txn| {
+                let context = Context { federation: current.federation(), verifier: &Ed25519 };
+                look(txn, &keys, &book, &booking, transfer, context)
+            })
+            .await;
+        match looked {
+            Ok(Due::Post) => {
+                tracing::info!(%transfer, "no receipt came, the fee is posted after the silence")
+            }
+            Ok(Due::Void(reason)) => tracing::info!(%transfer, %reason, "the reserved fee is let go"),
+            Ok(Due::Later(_) | Due::Nothing) => {}
+            Err(fault) => {
+                tracing::error!(%transfer, code = %fault.code(), %fault, "a fee cannot be decided");
+                put_off(desk, transfer, now.plus_ms(UNDECIDED_MS)).await?;
+            }
+        }
     }
-    let booking = Booking { now, salt_seed: desk.random_32() };
-    let voided = desk.store.write(move |txn| void_expired(txn, &book, &booking, VOIDS_PER_ROUND)).await?;
-    tracing::info!(voided, "expired reservations were let go");
     Ok(())
+}
+
+async fn put_off(desk: &Desk, transfer: TransferId, until: Timestamp) -> Result<(), BooksError> {
+    let book = desk.ledger.book().clone();
+    desk.store.write(move |txn| book.look_at(txn, &transfer, until)).await
 }

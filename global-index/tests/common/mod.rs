@@ -4,6 +4,7 @@
 pub mod transfer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::message::{Answer, Parcel, Request, Verb};
-use handover_core::time::{Clock as _, DAY_MS};
+use handover_core::time::{Clock, DAY_MS};
 use handover_core::trust::{Federation, Hello, admit};
 use handover_core::{Code, Digest, HospitalId, Party, Random, Timestamp};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
@@ -30,6 +31,20 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub fn now() -> Timestamp {
     SystemClock.now()
+}
+
+/// Every order of `0..count`.
+pub fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![vec![]];
+    }
+    let shorter = orders(count - 1);
+    let with = |order: &Vec<usize>, at: usize| {
+        let mut order = order.clone();
+        order.insert(at, count - 1);
+        order
+    };
+    shorter.iter().flat_map(|order| (0..count).map(move |at| with(order, at))).collect()
 }
 
 /// One RSA key for every hospital of a test process: making one takes seconds.
@@ -52,11 +67,25 @@ impl Random for Counting {
     }
 }
 
+/// The index's clock: the system's, moved ahead by the test.
+#[derive(Default)]
+pub struct Moved(AtomicI64);
+
+impl Clock for Moved {
+    fn now(&self) -> Timestamp {
+        now().plus_ms(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Certificates outlive every journey of the clock.
+const LIFE_MS: i64 = 1_000 * DAY_MS;
+
 pub struct Realm {
     pub root: SigningKey,
     pub operators: [SigningKey; 2],
     pub config: Config,
     index: Option<Index>,
+    clock: Arc<Moved>,
     _folder: tempfile::TempDir,
 }
 
@@ -74,7 +103,8 @@ impl Realm {
             web_listen: "127.0.0.1:0".parse().unwrap(),
             web_names: vec!["localhost".to_owned()],
         };
-        let realm = Self { operators: [key(201), key(202)], root, config, index: None, _folder: folder };
+        let operators = [key(201), key(202)];
+        let realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };
         let certificate = realm.authority(Authority::Index, Self::keys().signing.public());
         std::fs::write(realm.config.data.join(CERTIFICATE_FILE), certificate).unwrap();
         let mut realm = realm;
@@ -96,14 +126,20 @@ impl Realm {
             name: "test".to_owned(),
             key,
             not_before: now(),
-            not_after: now().plus_ms(DAY_MS),
+            not_after: now().plus_ms(LIFE_MS),
             extensions: Extensions::default(),
         };
         Verified::sign(certificate, &self.root).envelope().to_vec()
     }
 
     pub async fn start(&mut self) {
-        self.index = Some(Index::start(self.config.clone(), Self::keys(), Edge::system()).await.unwrap());
+        let edge = Edge { clock: self.clock.clone(), ..Edge::system() };
+        self.index = Some(Index::start(self.config.clone(), Self::keys(), edge).await.unwrap());
+    }
+
+    /// Time passes for the index.
+    pub fn pass(&self, span_ms: i64) {
+        self.clock.0.fetch_add(span_ms, Ordering::SeqCst);
     }
 
     pub async fn stop(&mut self) {
@@ -133,7 +169,7 @@ impl Realm {
             name: "A hospital".to_owned(),
             key: request.claim().key,
             not_before: now(),
-            not_after: now().plus_ms(DAY_MS),
+            not_after: now().plus_ms(LIFE_MS),
             extensions: Extensions::default(),
         };
         let certificate = Verified::sign(certificate, &self.root).envelope().to_vec();
@@ -219,7 +255,7 @@ impl Node {
             party: Party::Hospital(id.clone()),
             key: net_key.public(),
             not_before: now(),
-            not_after: now().plus_ms(DAY_MS),
+            not_after: now().plus_ms(LIFE_MS),
             extensions: Extensions::default(),
         };
         let endpoint = Verified::sign(endpoint, &signing);

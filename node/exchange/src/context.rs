@@ -292,7 +292,9 @@ fn revocation_effect(dossier: &mut Dossier<'_>, role: Role) -> Result<Revocation
 /// Where a new artefact goes from here.
 fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
     if from == Came::Network {
-        return Vec::new();
+        // Whom the fee is due to tells the index of the delivery as well: a destination may keep its own copy back.
+        let is_owed = kind == Kind::Delivered && row.role == Role::Source;
+        return if is_owed { vec![Label::copy(row.transfer, now)] } else { Vec::new() };
     }
     let other = if row.role == Role::Source { row.destination.clone() } else { row.source.clone() };
     match kind {

@@ -103,15 +103,20 @@ impl Federation {
         for name in OPERATORS {
             federation.add_operator(programs, folder, name)?;
         }
+        federation.schedule(programs, &[])?;
+        Ok(federation)
+    }
+
+    /// Both operators sign the same fee schedule.
+    pub(super) fn schedule(&self, programs: &Programs, args: &[&str]) -> Result<()> {
         let mut ordered = Value::Null;
-        for [key, secret] in &federation.operators {
-            let mut command = federation.command(programs);
-            command.args(["schedule", "approve", "--operator-key"]).arg(key);
+        for [key, secret] in &self.operators {
+            let mut command = self.command(programs);
+            command.args(["schedule", "approve"]).args(args).arg("--operator-key").arg(key);
             command.arg("--operator-passphrase-file").arg(secret);
             ordered = call(command)?.json()?;
         }
-        effective("the fee schedule", &ordered)?;
-        Ok(federation)
+        effective("the fee schedule", &ordered)
     }
 
     fn run_daemon(&mut self, programs: &Programs) -> Result<()> {

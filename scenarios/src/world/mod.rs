@@ -275,6 +275,14 @@ impl World {
         self.federation.order(&self.programs, hospital, word)
     }
 
+    /// Two operators sign a fee schedule, with these words of the command.
+    ///
+    /// # Errors
+    /// It is not in force afterwards.
+    pub fn schedule(&self, args: &[&str]) -> Result<()> {
+        self.federation.schedule(&self.programs, args)
+    }
+
     /// The ledger's entries of a transfer.
     ///
     /// # Errors

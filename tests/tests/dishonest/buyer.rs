@@ -20,7 +20,7 @@ use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigne
 
 /// A transfer that was quoted.
 pub(crate) struct Quoted {
-    transfer: TransferId,
+    pub(crate) transfer: TransferId,
     request: Verified<TransferRequest>,
     pub(crate) quote: Verified<Quote>,
     pub(crate) body: QuoteBody,
@@ -318,7 +318,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
 
 /// Waits for the package of a transfer; its header. A source tries a package again whose stream broke, so that those
 /// of others may come first.
-fn offered(
+pub(crate) fn offered(
     stage: &mut Stage,
     transfer: TransferId,
     consent: &Verified<Consent>,

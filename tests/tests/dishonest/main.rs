@@ -17,6 +17,7 @@ mod noise;
 mod patients;
 mod revoked;
 mod seller;
+mod silent;
 mod stage;
 mod unknown;
 
@@ -28,13 +29,14 @@ use stage::Stage;
 /// What is tried: a group's name, and the group.
 type Group = (&'static str, fn(&mut Stage) -> Result<()>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("an unknown hospital", unknown::all),
     ("patients and strangers over HTTPS", patients::all),
     ("a dishonest destination", buyer::all),
     ("a dishonest source", seller::all),
     ("packages that are not what they say inside", inside::all),
     ("noise", noise::all),
+    ("a destination that keeps its receipt", silent::all),
     ("a revoked hospital", revoked::all),
 ];
 

@@ -40,6 +40,16 @@ cbor_enum! {
     }
 }
 
+cbor_enum! {
+    /// What shows that a fee is due.
+    pub enum Proof {
+        /// The destination's receipt.
+        Receipt = 1, "receipt";
+        /// Delivery, both releases, and the destination's silence after them.
+        Silence = 2, "silence";
+    }
+}
+
 cbor_map! {
     /// Hashes of the artefacts that an entry stands on. `quote`, `consent` and `acceptance` say what was agreed;
     /// the others prove a step and can differ between attempts.
@@ -162,17 +172,28 @@ impl Evidence {
     }
 
     /// What was done: a receipt, or delivery with both releases.
-    fn check_proof(&self) -> Result<(), LedgerError> {
+    #[must_use]
+    pub const fn proof(&self) -> Option<Proof> {
         let handed_over =
             self.delivered.is_some() && self.key_release.is_some() && self.share_release.is_some();
-        if self.receipt.is_some() || handed_over {
-            return Ok(());
+        match self.receipt {
+            Some(_) => Some(Proof::Receipt),
+            None if handed_over => Some(Proof::Silence),
+            None => None,
         }
-        Err(LedgerError::EvidenceMissing("receipt, or of delivery with both releases"))
     }
 }
 
 impl Entry {
+    /// What shows that the fee is due, if this entry makes it so.
+    #[must_use]
+    pub const fn proof(&self) -> Option<Proof> {
+        match self.kind {
+            EntryKind::Post | EntryKind::PostDirect => self.evidence.proof(),
+            EntryKind::Reserve | EntryKind::Void | EntryKind::Reverse => None,
+        }
+    }
+
     /// What holds of every entry by itself: identifier, parties, amounts within the cap, one currency, postings that
     /// add up to the amount, evidence.
     ///
@@ -199,7 +220,8 @@ impl Entry {
             EntryKind::Reserve => self.evidence.check_agreement(&self.payer),
             EntryKind::Post | EntryKind::PostDirect => {
                 self.evidence.check_agreement(&self.payer)?;
-                self.evidence.check_proof()
+                let missing = LedgerError::EvidenceMissing("receipt, or of delivery with both releases");
+                self.evidence.proof().map(drop).ok_or(missing)
             }
             EntryKind::Void | EntryKind::Reverse => Ok(()),
         }

@@ -14,6 +14,7 @@ mod balances;
 mod cycle;
 mod entry;
 mod rules;
+mod silence;
 mod transfer;
 
 #[cfg(test)]
@@ -24,8 +25,9 @@ pub(crate) mod samples;
 pub use account::{Account, Holder};
 pub use balances::{AccountBalance, Balances, Sides, TrialRow};
 pub use cycle::Cycle;
-pub use entry::{Entry, EntryKind, Evidence, MAX_ENTRY_BYTES, Posting, Reason, entry_id};
+pub use entry::{Entry, EntryKind, Evidence, MAX_ENTRY_BYTES, Posting, Proof, Reason, entry_id};
 pub use rules::{Command, Context, Decision, Terms, apply};
+pub use silence::{Due, Handover, RESERVATION_AFTER_CONSENT_MS, SILENCE_MAX_MS, copies_until};
 pub use transfer::TransferLedger;
 
 use crate::{Code, Currency};

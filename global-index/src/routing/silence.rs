@@ -1,0 +1,128 @@
+//! Fees for which no receipt comes. The rule is `handover_core::ledger::Handover`'s; here is what it is asked with,
+//! and what it says is done.
+//!
+//! Invariants: silence is counted only from the moment on at which everything of both releases lies in the
+//! destination's mailbox, or came from it; what is to be done is derived from what is stored each time, so that a
+//! look repeated or made too early harms nothing.
+
+use handover_core::artefact::federation::FeeSchedule;
+use handover_core::codec::Extensions;
+use handover_core::ledger::{Due, Evidence, Handover, Terms, TransferLedger};
+use handover_core::rules::Context;
+use handover_core::{Timestamp, TransferId};
+use handover_dossier::{Dossier, Kind, Row};
+use handover_store::rows as cells;
+use handover_store::{KeyMaker, Txn};
+
+use super::RoutingError;
+use super::booking::{Agreement, agreement, hold_of, is_exit};
+use super::rows::Offered;
+use crate::ledger::{Book, Booking, BooksError};
+
+/// Notes it if the destination has been offered everything now, and looks at the fee. From now on by the index's own
+/// clock: the artefacts' dates are the word of those who gain by a sooner or a later one.
+pub(super) fn offered(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    row: &Row,
+    context: Context<'_>,
+) -> Result<(), RoutingError> {
+    let mut dossier = Dossier::of(txn, keys, row.transfer);
+    for kind in [Kind::Delivered, Kind::KeyRelease, Kind::ShareRelease] {
+        if dossier.get(kind)?.is_none() {
+            return Ok(());
+        }
+    }
+    let quoted = dossier.agreed_quote(context)?.issued;
+    let jurisdiction = &context.federation.member(&row.source)?.profile.jurisdiction;
+    let silence_ms = context
+        .federation
+        .schedule(jurisdiction, quoted)
+        .map_or_else(|| FeeSchedule::percentage(quoted).silence_ms, |schedule| schedule.silence_ms);
+    let offered = Offered {
+        transfer: row.transfer,
+        at: booking.now,
+        until: booking.now.plus_ms(silence_ms),
+        extensions: Extensions::default(),
+    };
+    cells::put(txn, &offered_key(keys, &row.transfer), &offered)?;
+    look(txn, keys, book, booking, row.transfer, context).map(drop)
+}
+
+fn offered_key(keys: &KeyMaker, transfer: &TransferId) -> Vec<u8> {
+    keys.space("offered").hashed(transfer.as_bytes()).build()
+}
+
+/// Looks at a fee: posts it, lets it go, or sets when to look again; what it did.
+pub(crate) fn look(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    transfer: TransferId,
+    context: Context<'_>,
+) -> Result<Due, RoutingError> {
+    let entries = book.transfer(txn, &transfer)?.into_iter().map(|listed| listed.entry);
+    let ledger = TransferLedger::from_entries(entries).map_err(BooksError::from)?;
+    let Known { handover, terms, evidence } = known(txn, keys, transfer, context)?;
+    let due = handover.due(&ledger, booking.now);
+    match due {
+        Due::Nothing => book.look_no_more(txn, &transfer)?,
+        Due::Later(at) => book.look_at(txn, &transfer, at)?,
+        Due::Post => drop(book.post(txn, booking, &terms, &evidence)?),
+        Due::Void(reason) => {
+            book.void(txn, booking, &transfer, reason, &Evidence::default())?;
+        }
+    }
+    Ok(due)
+}
+
+struct Known {
+    handover: Handover,
+    terms: Terms,
+    evidence: Evidence,
+}
+
+fn known(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    context: Context<'_>,
+) -> Result<Known, RoutingError> {
+    let is_held = hold_of(txn, keys, &transfer)?.is_some();
+    let silent_until =
+        cells::get::<Offered>(txn, &offered_key(keys, &transfer))?.map(|offered| offered.until);
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    let Agreement { terms, mut evidence, consent } = agreement(&mut dossier, context)?;
+    if dossier.get(Kind::Delivered)?.is_some() {
+        evidence.delivered = Some(dossier.delivered(context)?.hash());
+    }
+    let released = releases(&mut dossier, &mut evidence, context)?;
+    let has_ended = dossier.row()?.is_some_and(|row| is_exit(row.state.phase));
+    let handover = Handover {
+        consent_expires: consent.expires,
+        is_delivered: evidence.delivered.is_some(),
+        released,
+        silent_until,
+        is_ended: has_ended || dossier.get(Kind::Refusal)?.is_some(),
+        is_held,
+    };
+    Ok(Known { handover, terms, evidence })
+}
+
+/// When both releases were made, if both are there.
+fn releases(
+    dossier: &mut Dossier<'_>,
+    evidence: &mut Evidence,
+    context: Context<'_>,
+) -> Result<Option<Timestamp>, RoutingError> {
+    if dossier.get(Kind::KeyRelease)?.is_none() || dossier.get(Kind::ShareRelease)?.is_none() {
+        return Ok(None);
+    }
+    let (key, share) = (dossier.key_release(context)?, dossier.share_release(context)?);
+    evidence.key_release = Some(key.hash());
+    evidence.share_release = Some(share.hash());
+    Ok(Some(key.issued.max(share.issued)))
+}

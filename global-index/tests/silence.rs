@@ -1,0 +1,241 @@
+//! Fees for which no receipt comes, on a running index whose clock is moved ahead.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers"
+)]
+
+mod common;
+
+use common::transfer::{Patient, Story};
+use common::{LIMIT, Node, Realm, now, orders};
+use handover_core::artefact::federation::FeeSchedule;
+use handover_core::artefact::{Countersigned, Verified};
+use handover_core::time::{DAY_MS, HOUR_MS};
+use handover_core::{Code, TransferId};
+use serde_json::{Value, json};
+
+/// The silence period where no schedule says otherwise.
+const SILENCE_MS: i64 = 7 * DAY_MS;
+
+/// The entries of one transfer.
+async fn entries(realm: &Realm, transfer: TransferId) -> Vec<Value> {
+    let page = realm.op(json!({"op": "ledger-entries", "after": null})).await.unwrap();
+    let all = page["entries"].as_array().unwrap().iter();
+    all.filter(|it| it["transfer"] == transfer.to_string()).cloned().collect()
+}
+
+async fn kinds(realm: &Realm, transfer: TransferId) -> Vec<String> {
+    entries(realm, transfer).await.iter().map(|it| it["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until a transfer has so many entries; the last of them.
+async fn nth_entry(realm: &Realm, transfer: TransferId, count: usize) -> Value {
+    let wait = async {
+        loop {
+            let entries = entries(realm, transfer).await;
+            if entries.len() >= count {
+                break entries[count - 1].clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap()
+}
+
+async fn schedule(realm: &Realm, schedule: FeeSchedule) -> Result<Value, Code> {
+    let submit = |envelope: &[u8]| json!({"op": "schedule-submit", "envelope": hex::encode(envelope)});
+    let first = Verified::sign(schedule, &realm.operators[0]);
+    realm.op(submit(first.envelope())).await?;
+    realm.op(submit(&Countersigned::sign(&first, &realm.operators[1]))).await
+}
+
+/// Everything but a receipt, and nobody tells the index whom it is for.
+async fn hand_over(realm: &Realm, story: &Story, source: &Node) {
+    for content in [
+        &story.request,
+        &story.quote,
+        &story.consent,
+        &story.header,
+        &story.delivered,
+        &story.key_release,
+        &story.share_release,
+    ] {
+        source.send(realm, None, content).await.unwrap();
+    }
+}
+
+async fn sound(realm: &Realm) {
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!(check["sound"], true, "{check}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_keeps_its_receipt_pays_after_the_silence_period() {
+    let mut realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let mut destination = realm.hospital("destination", 2).await;
+    let story = Story::new(&Patient::new(), &source, &destination, 500, 500);
+    let begun = now();
+    hand_over(&realm, &story, &source).await;
+    // It was offered both, although the source named nobody to take them.
+    assert_eq!(destination.letter().await, story.key_release);
+    assert_eq!(destination.letter().await, story.share_release);
+    assert_eq!(kinds(&realm, story.transfer).await, ["reserve"]);
+
+    // What was noted outlives a restart, and time passes while the index is away.
+    realm.pass(SILENCE_MS - HOUR_MS);
+    realm.stop().await;
+    realm.start().await;
+    realm.pass(HOUR_MS);
+    let fee = nth_entry(&realm, story.transfer, 2).await;
+    let told = ["kind", "amount", "proof"].map(|key| fee[key].as_str().unwrap());
+    assert_eq!(told, ["post", "5.00", "silence"]);
+    assert!(fee["at"].as_str().unwrap() >= begun.plus_ms(SILENCE_MS).to_string().as_str());
+    sound(&realm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schedule_of_the_quote_says_how_long() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let us = |number, silence_ms| FeeSchedule {
+        jurisdiction: "US".to_owned(),
+        number,
+        silence_ms,
+        ..FeeSchedule::percentage(now())
+    };
+    for silence_ms in [-1, 31 * DAY_MS] {
+        assert_eq!(schedule(&realm, us(1, silence_ms)).await, Err(Code::Malformed));
+    }
+    schedule(&realm, us(1, 2 * DAY_MS)).await.unwrap();
+    let patient = Patient::new();
+    let [story, other] = [500, 700].map(|stated| Story::new(&patient, &source, &destination, 500, stated));
+    // In force only after the quote: it changes nothing for it.
+    tokio::task::yield_now().await;
+    let later = FeeSchedule { valid_from: now().plus_ms(1), ..us(2, 30 * DAY_MS) };
+    schedule(&realm, later).await.unwrap();
+    let begun = now();
+    hand_over(&realm, &story, &source).await;
+    hand_over(&realm, &other, &source).await;
+    realm.pass(2 * DAY_MS);
+    let fee = nth_entry(&realm, story.transfer, 2).await;
+    assert_eq!((&fee["kind"], &fee["proof"]), (&json!("post"), &json!("silence")));
+    assert!(fee["at"].as_str().unwrap() >= begun.plus_ms(2 * DAY_MS).to_string().as_str());
+    // A receipt with the same fee settles nothing more.
+    source.send(&realm, None, &story.receipt).await.unwrap();
+    assert_eq!(kinds(&realm, story.transfer).await, ["reserve", "post"]);
+    // With another fee, the one that stands is still the answer, and people see it.
+    nth_entry(&realm, other.transfer, 2).await;
+    source.send(&realm, None, &other.receipt).await.unwrap();
+    assert_eq!(kinds(&realm, other.transfer).await, ["reserve", "post"]);
+    let hold = &entries(&realm, other.transfer).await[1]["hold"];
+    assert_eq!(hold, "the receipt states 7.00 USD, reserved is 5.00 USD");
+    sound(&realm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_says_nothing_where_somebody_has_spoken() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let story = || Story::new(&patient, &source, &destination, 500, 500);
+    let [held, forgone, revoked, silent] = [story(), story(), story(), story()];
+    // The consent is taken back before the release: whatever the source sends then, only a receipt is paid.
+    for content in [&revoked.request, &revoked.quote, &revoked.consent, &revoked.header, &revoked.revocation]
+    {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    hand_over(&realm, &revoked, &source).await;
+    // The destination cannot file it, the source forgoes its fee.
+    hand_over(&realm, &held, &source).await;
+    source.send(&realm, None, &held.refusal).await.unwrap();
+    hand_over(&realm, &forgone, &source).await;
+    source.send(&realm, None, &forgone.source_refusal).await.unwrap();
+    hand_over(&realm, &silent, &source).await;
+
+    realm.pass(SILENCE_MS);
+    // The others came before it, so they were looked at before it.
+    nth_entry(&realm, silent.transfer, 2).await;
+    assert_eq!(kinds(&realm, held.transfer).await, ["reserve"]);
+    assert_eq!(kinds(&realm, forgone.transfer).await, ["reserve", "void"]);
+    assert_eq!(kinds(&realm, revoked.transfer).await, ["reserve", "void"]);
+    sound(&realm).await;
+    // What people have not decided when the reservation expires can only be let go.
+    realm.pass(100 * DAY_MS);
+    let void = nth_entry(&realm, held.transfer, 2).await;
+    assert_eq!((&void["kind"], &void["reason"]), (&json!("void"), &json!("reservation-expired")));
+    assert_eq!(kinds(&realm, silent.transfer).await, ["reserve", "post"]);
+    assert_eq!(kinds(&realm, revoked.transfer).await, ["reserve", "void"]);
+    sound(&realm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_released_is_let_go_and_late_copies_are_posted_after_it() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let [kept, never] = [(); 2].map(|()| Story::new(&patient, &source, &destination, 500, 500));
+    for content in [&kept.request, &kept.quote, &kept.consent, &kept.header, &kept.delivered] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    for content in [&never.request, &never.quote, &never.consent] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    // The consent lasts a day, copies are waited for a week longer.
+    realm.pass(8 * DAY_MS);
+    let void = nth_entry(&realm, kept.transfer, 2).await;
+    assert_eq!((&void["kind"], &void["reason"]), (&json!("void"), &json!("consent-expired")));
+
+    // They come: what was done was done in time, so the silence begins now.
+    for content in [&kept.share_release, &kept.key_release] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    hand_over(&realm, &never, &source).await;
+    realm.pass(SILENCE_MS);
+    let fee = nth_entry(&realm, kept.transfer, 3).await;
+    assert_eq!((&fee["kind"], &fee["about"]), (&json!("post-direct"), &void["id"]));
+    assert_eq!(fee["proof"], "silence");
+    // A header that comes when nobody waits for copies any more reserves nothing.
+    let fee = nth_entry(&realm, never.transfer, 1).await;
+    assert_eq!((&fee["kind"], &fee["about"]), (&json!("post-direct"), &Value::Null));
+    sound(&realm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_order_of_the_copies_silence_leaves_one_fee() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let mut transfers = Vec::new();
+    for order in orders(4) {
+        let story = Story::new(&patient, &source, &destination, 500, 500);
+        for content in [&story.request, &story.quote, &story.consent] {
+            source.send(&realm, None, content).await.unwrap();
+        }
+        let copies = [&story.header, &story.delivered, &story.key_release, &story.share_release];
+        let mut waiting = order.clone();
+        while !waiting.is_empty() {
+            let mut again = Vec::new();
+            for copy in waiting {
+                match source.send(&realm, None, copies[copy]).await {
+                    Err(Code::EvidenceMissing) => again.push(copy),
+                    sent => assert_eq!(sent, Ok(()), "{order:?}: {copy}"),
+                }
+            }
+            waiting = again;
+        }
+        transfers.push((story.transfer, order));
+    }
+    realm.pass(SILENCE_MS);
+    for (transfer, order) in transfers {
+        nth_entry(&realm, transfer, 2).await;
+        assert_eq!(kinds(&realm, transfer).await, ["reserve", "post"], "{order:?}");
+    }
+    sound(&realm).await;
+}
