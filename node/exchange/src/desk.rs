@@ -12,12 +12,15 @@ use handover_core::rules::{self, Context};
 use handover_core::transfer::Phase;
 use handover_core::{Amount, Code, Department, HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_records::{
+    Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject,
+};
 use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
-use handover_store::{StoreError, rows};
+use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::context::{Came, Inner};
+use crate::links::UnknownLink;
 use crate::outbox::{self, Target};
 use crate::{Exchange, ExchangeError, bodies, links, secrets};
 
@@ -97,7 +100,8 @@ impl Exchange {
         self.0.parts.identity.signing.public()
     }
 
-    /// Registers a patient at the desk; gives the code with which they link themselves.
+    /// Registers a patient at the desk; gives the code with which they link themselves: a fresh one, or always the
+    /// same for the same request.
     ///
     /// # Errors
     /// The records room's.
@@ -105,14 +109,45 @@ impl Exchange {
         &self,
         staff: &str,
         patient: &LocalPatient,
+        request: Option<&RequestId>,
     ) -> Result<String, ExchangeError> {
         let records = &self.0.parts.records;
         let subject = Subject::Staff { name: staff.to_owned() };
         let permit = self.link_permit(subject, patient).await?;
-        records.register(&permit, self.0.now(), patient).await?;
-        let code = records.new_link_code(&permit, self.0.now(), patient, &mut OsRandom).await?;
-        links::keep(&self.0.parts.store, &code, self.0.now()).await?;
+        let now = self.0.now();
+        let code = match request {
+            None => {
+                records.register(&permit, now, patient).await?;
+                records.new_link_code(&permit, now, patient, &mut OsRandom).await?
+            }
+            Some(request) => {
+                let requested = records.register_with_code(&permit, now, patient, request).await?;
+                if requested.is_used {
+                    return Ok(requested.code);
+                }
+                requested.code
+            }
+        };
+        links::keep(&self.0.parts.store, &code, now).await?;
         Ok(code)
+    }
+
+    /// The links of patients that the index does not know: those that wait, and those that it refused.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn unknown_links(&self) -> Result<Vec<UnknownLink>, ExchangeError> {
+        links::unknown_to_index(&self.0.parts.store).await
+    }
+
+    /// Tells the index again of the links that it refused; says how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn resend_links(&self) -> Result<usize, ExchangeError> {
+        let count = links::revive(&self.0.parts.store).await?;
+        self.0.links.notify_one();
+        Ok(count)
     }
 
     async fn link_permit(&self, subject: Subject, patient: &LocalPatient) -> Result<Permit, ExchangeError> {
@@ -184,8 +219,14 @@ impl Exchange {
                 if let Some(kept) = rows::get::<AskRow>(txn, &key)? {
                     return if kept.ask == row.ask { Ok(()) } else { Err(Code::Conflict.into()) };
                 }
-                if Dossier::of(txn, &keys, transfer).row()?.is_some() {
-                    return Ok(());
+                let mut dossier = Dossier::of(txn, &keys, transfer);
+                if dossier.row()?.is_some() {
+                    let asked = dossier.get(Kind::Request)?.map(|request| ask_of(&request)).transpose()?;
+                    return if asked.is_none_or(|asked| asked == row.ask) {
+                        Ok(())
+                    } else {
+                        Err(Code::Conflict.into())
+                    };
                 }
                 let mut others = Vec::new();
                 for (key, value) in txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)? {
@@ -244,13 +285,21 @@ impl Exchange {
         Ok(())
     }
 
-    /// Asks the source for the records, on the patient's ask. Asking again changes nothing.
+    /// Asks the source for the records, on the patient's ask. Asking again for the same gives the first answer, until
+    /// the transfer is over whatever is asked for.
     ///
     /// # Errors
-    /// [`Code::UnknownTransfer`] if no ask waits under this identifier, and what a rule says.
-    pub async fn request(&self, transfer: TransferId, scope: Scope) -> Result<Row, ExchangeError> {
+    /// [`ExchangeError::AskedOtherwise`] for another scope; [`Code::UnknownTransfer`] if no ask waits under this
+    /// identifier, and what a rule says.
+    pub async fn request(&self, transfer: TransferId, mut scope: Scope) -> Result<Row, ExchangeError> {
         let inner = self.inner();
-        if let Ok(row) = inner.row(transfer).await {
+        if let Some(departments) = &mut scope.departments {
+            departments.sort();
+            departments.dedup();
+        }
+        let (keys, again) = (inner.keys(), scope.clone());
+        let asked = inner.parts.store.read(move |txn| requested(txn, &keys, transfer, &again)).await?;
+        if let Some(row) = asked {
             return Ok(row);
         }
         let ask = self.waiting_ask(transfer).await?;
@@ -276,15 +325,25 @@ impl Exchange {
         let taken = inner
             .parts
             .store
-            .write(move |txn| -> Result<_, DossierError> {
+            .write(move |txn| -> Result<_, ExchangeError> {
+                // Somebody else may have asked since it was looked at.
+                if let Some(row) = requested(txn, &keys, transfer, &scope)? {
+                    return Ok(Err(row));
+                }
                 let context = Context { federation: &federation, verifier: &Ed25519 };
                 secrets::put_request_key(txn, &keys, transfer, &request_key)?;
+                secrets::put_request_scope(txn, &keys, transfer, &scope)?;
                 txn.remove(&keys.space(ASKED).raw(transfer.as_bytes()).build())?;
-                work.take_in(txn, &keys, transfer, request.envelope(), Came::Own, context, now)
+                Ok(Ok(work.take_in(txn, &keys, transfer, request.envelope(), Came::Own, context, now)?))
             })
             .await?;
-        inner.wake(&taken);
-        Ok(taken.row)
+        Ok(match taken {
+            Ok(taken) => {
+                inner.wake(&taken);
+                taken.row
+            }
+            Err(row) => row,
+        })
     }
 
     async fn waiting_ask(&self, transfer: TransferId) -> Result<Verified<Ask>, ExchangeError> {
@@ -403,6 +462,29 @@ impl Exchange {
         let (index, _) = outbox::count(store, |label| label.target() == Target::Index).await?;
         let (hospitals, _) = outbox::count(store, |label| label.target() != Target::Index).await?;
         Ok((index, hospitals))
+    }
+}
+
+/// The ask in a stored request.
+fn ask_of(request: &[u8]) -> Result<Bytes, Code> {
+    let request = Signed::<TransferRequest>::read(request).map_err(|fault| fault.code())?;
+    Ok(request.claim().ask.clone())
+}
+
+/// A transfer that was asked for before, if it was.
+///
+/// # Errors
+/// [`ExchangeError::AskedOtherwise`] if another scope was.
+fn requested(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    scope: &Scope,
+) -> Result<Option<Row>, ExchangeError> {
+    let Some(row) = Dossier::of(txn, keys, transfer).row()? else { return Ok(None) };
+    match secrets::request_scope(txn, keys, transfer)? {
+        Some(held) if held != *scope => Err(ExchangeError::asked_otherwise(&held, scope)),
+        _ => Ok(Some(row)),
     }
 }
 

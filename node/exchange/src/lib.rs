@@ -47,6 +47,7 @@ pub use context::{Identity, Parts};
 pub use desk::{Asked, TransferDetails, TransferView};
 pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
+pub use links::UnknownLink;
 
 /// The exchange of one node. Cheap to clone.
 #[derive(Clone)]
