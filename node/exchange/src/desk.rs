@@ -1,17 +1,16 @@
 //! What clerks do: register and link patients, turn a patient's ask into a request, look at transfers, send again.
 
-use std::time::Duration;
+mod view;
 
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink, Scope};
-use handover_core::artefact::transfer::{Payer, QuoteBody, TransferRequest};
+use handover_core::artefact::transfer::TransferRequest;
 use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{self, Context};
-use handover_core::transfer::Phase;
-use handover_core::{Amount, Code, Department, HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
-use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_core::{Code, HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
+use handover_dossier::{Dossier, Kind, Row};
 use handover_records::{
     Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject,
 };
@@ -21,8 +20,9 @@ use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::context::{Came, Inner};
 use crate::links::UnknownLink;
-use crate::outbox::{self, Target};
-use crate::{Exchange, ExchangeError, bodies, links, secrets};
+use crate::{Exchange, ExchangeError, links, outbox, secrets};
+
+pub use view::{Refused, TransferDetails, TransferView};
 
 const ASKED: &str = "asked";
 /// Asks that may wait for the desk.
@@ -41,42 +41,6 @@ pub struct Asked {
     pub source: HospitalId,
     /// Until when it is good.
     pub expires: Timestamp,
-}
-
-/// What this hospital knows of what was sent.
-#[derive(Clone, Debug)]
-pub struct TransferDetails {
-    /// Records by department.
-    pub departments: Vec<(Department, u64)>,
-    /// All records.
-    pub records: u64,
-    /// Tests with a price.
-    pub tests_priced: u64,
-    /// Tests without.
-    pub tests_unpriced: u64,
-    /// Sum of the prices, exact.
-    pub basis: String,
-    /// The fee.
-    pub fee: Amount,
-    /// Who owes it.
-    pub payer: Payer,
-    /// Bytes of the package as it travels; none before it is sealed.
-    pub package_bytes: Option<u64>,
-}
-
-/// A transfer as the desk sees it.
-#[derive(Clone, Debug)]
-pub struct TransferView {
-    /// Its state.
-    pub row: Row,
-    /// Its artefacts, whole.
-    pub artefacts: Vec<(Kind, Vec<u8>)>,
-    /// Parcels of it that were refused for good.
-    pub dead_letters: usize,
-    /// Parcels of it that wait.
-    pub waiting: usize,
-    /// What is known of its content here.
-    pub details: Option<TransferDetails>,
 }
 
 cbor_map! {
@@ -360,64 +324,6 @@ impl Exchange {
         Ok(rules::ask(row.ask.as_ref(), AskKind::Transfer, &Ed25519)?)
     }
 
-    /// Transfers, oldest first; `after` pages on.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn transfers(
-        &self,
-        after: Option<TransferId>,
-        limit: usize,
-    ) -> Result<Vec<Row>, ExchangeError> {
-        let keys = self.0.keys();
-        Ok(self
-            .0
-            .parts
-            .store
-            .read(move |txn| -> Result<_, DossierError> { handover_dossier::list(txn, &keys, after, limit) })
-            .await?)
-    }
-
-    /// One transfer with everything known of it here.
-    ///
-    /// # Errors
-    /// [`Code::UnknownTransfer`].
-    pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
-        let (keys, federation) = (self.0.keys(), self.0.federation().ok());
-        let (row, artefacts, body, package_bytes) = self
-            .0
-            .parts
-            .store
-            .read(move |txn| -> Result<_, ExchangeError> {
-                let mut dossier = Dossier::of(txn, &keys, transfer);
-                let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
-                let mut artefacts = Vec::new();
-                for kind in Kind::ALL {
-                    artefacts.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
-                }
-                let header = federation
-                    .as_ref()
-                    .and_then(|federation| dossier.header(Context { federation, verifier: &Ed25519 }).ok());
-                let bytes = header.map(|header| {
-                    header
-                        .contents
-                        .iter()
-                        .fold(header.manifest.length, |sum, part| sum.saturating_add(part.length))
-                });
-                Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, bytes))
-            })
-            .await?;
-        let of_this = |label: &outbox::Label| label.transfer == transfer;
-        let (waiting, dead_letters) = outbox::count(&self.0.parts.store, of_this).await?;
-        Ok(TransferView {
-            row,
-            artefacts,
-            dead_letters,
-            waiting,
-            details: body.map(|body| details(body, package_bytes)),
-        })
-    }
-
     /// Sends a transfer's dead letters again; says how many.
     ///
     /// # Errors
@@ -428,40 +334,6 @@ impl Exchange {
         self.0.outbox.notify_one();
         self.0.jobs.notify_one();
         Ok(count)
-    }
-
-    /// Waits until a transfer has reached a phase, or is over.
-    ///
-    /// # Errors
-    /// [`Code::TimedOut`].
-    pub async fn wait_for(
-        &self,
-        transfer: TransferId,
-        phase: Phase,
-        limit: Duration,
-    ) -> Result<Row, ExchangeError> {
-        let mut changes = self.0.changed.subscribe();
-        let wait = async {
-            loop {
-                match self.0.row(transfer).await {
-                    Ok(row) if row.state.phase >= phase || row.state.phase.is_final() => return Ok(row),
-                    _ => {}
-                }
-                changes.changed().await.map_err(|_| ExchangeError::TaskEnded)?;
-            }
-        };
-        tokio::time::timeout(limit, wait).await.map_err(|_| Code::TimedOut)?
-    }
-
-    /// How many parcels wait for the index and for hospitals.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn backlog(&self) -> Result<(usize, usize), ExchangeError> {
-        let store = &self.0.parts.store;
-        let (index, _) = outbox::count(store, |label| label.target() == Target::Index).await?;
-        let (hospitals, _) = outbox::count(store, |label| label.target() != Target::Index).await?;
-        Ok((index, hospitals))
     }
 }
 
@@ -499,18 +371,4 @@ fn asked(row: &[u8]) -> Result<Option<Asked>, StoreError> {
         }
         _ => None,
     })
-}
-
-fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {
-    let unpriced = u64::from(body.unpriced);
-    TransferDetails {
-        departments: body.departments.into_iter().map(|it| (it.department, it.records)).collect(),
-        records: body.records,
-        tests_priced: (body.lines.len() as u64).saturating_sub(unpriced),
-        tests_unpriced: unpriced,
-        basis: body.basis,
-        fee: body.fee,
-        payer: body.payer,
-        package_bytes,
-    }
 }
