@@ -19,7 +19,7 @@ const MAX_PAUSE_MS: u64 = 2_000;
 
 pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliError> {
     let client = session.client(&options.node, options.node_certificate.as_deref())?;
-    let deadline = Instant::now() + Duration::from_secs(u64::from(options.wait.unwrap_or(0)));
+    let deadline = Instant::now() + options.wait.unwrap_or_default();
     let mut pause_ms = FIRST_PAUSE_MS;
     let mut met = None;
     loop {
