@@ -73,6 +73,9 @@ pub(crate) struct Node {
     /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
     #[arg(long, value_name = "FILE", requires = "node")]
     pub(crate) node_certificate: Option<PathBuf>,
+    /// Go on trying this long if the node cannot be reached or is busy.
+    #[arg(long, value_name = "SECONDS", value_parser = wait_seconds, requires = "node")]
+    pub(crate) wait: Option<Duration>,
 }
 
 /// To a node, or into a file that somebody carries.
@@ -138,6 +141,9 @@ pub(crate) struct Locate {
     /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
     #[arg(long, value_name = "FILE")]
     pub(crate) node_certificate: Option<PathBuf>,
+    /// Go on trying this long if the node or the index cannot be reached or is busy.
+    #[arg(long, value_name = "SECONDS", value_parser = wait_seconds)]
+    pub(crate) wait: Option<Duration>,
 }
 
 #[derive(Args)]

@@ -14,6 +14,7 @@ use handover_seal::{OsRandom, Secret32, SigningKey, Zeroizing};
 use serde_json::json;
 
 use crate::args::{self, Common, OnTransfer};
+use crate::patience::Patience;
 use crate::session::{Channel, Session, now, read_text, wallet_path, write_new};
 use crate::show::{line_of_files, plain, scope_json, scope_text};
 
@@ -120,8 +121,8 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
         .file
         .update(&mut OsRandom, |wallet, _| wallet.link(&met.hospital, code, &met.federation, now()))?;
     let files = match &channel {
-        Channel::Node(client) => {
-            let answer = client.link(&envelope)?;
+        Channel::Node(client, patience) => {
+            let answer = patience.hold(|| Ok(client.link(&envelope)?))?;
             session.file.update(&mut OsRandom, |wallet, _| wallet.linked(&answer, &met.federation))?;
             Vec::new()
         }
@@ -144,10 +145,13 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
 
 pub(crate) fn locate(session: &Session, options: &args::Locate) -> Result<(), CliError> {
     let client = session.client(&options.node, options.node_certificate.as_deref())?;
-    session.meet(&client)?;
+    let patience = Patience::of(options.wait);
+    patience.hold(|| session.meet(&client))?;
     let wallet = session.file.read()?;
-    let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
-    let holders = open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals;
+    let holders = patience.hold(|| {
+        let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
+        Ok(open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals)
+    })?;
     let list: Vec<_> = holders
         .iter()
         .map(|it| json!({ "hospital": it.hospital, "name": it.name, "linked": it.linked.to_string() }))
@@ -169,7 +173,9 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
     let (transfer, envelope) = session.file.update(&mut OsRandom, |wallet, random| {
         wallet.ask(options.transfer_id, (source, destination), &met.federation, now(), random)
     })?;
-    let files = channel.send(&[("", &envelope)])?;
+    let files = channel.send(&[("", &envelope)]).map_err(|fault| {
+        fault.with_next(format!("The question is in the wallet: to repeat it, add --request-id {transfer}."))
+    })?;
     let (source_name, source_code) = named(&met.federation, source)?;
     let (destination_name, destination_code) = named(&met.federation, destination)?;
     let data = json!({
@@ -187,8 +193,8 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
 
 pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), CliError> {
     let (channel, met) = session.way(&options.way)?;
-    if let (Channel::Node(client), Some(met)) = (&channel, &met) {
-        let (entries, _) = session.fetch_inbox(client, met)?;
+    if let (Channel::Node(client, patience), Some(met)) = (&channel, &met) {
+        let (entries, _) = patience.hold(|| session.fetch_inbox(client, met))?;
         let fault = entries.into_iter().find(|entry| entry.transfer == options.transfer);
         if let Some(Err(fault)) = fault.map(|entry| entry.outcome) {
             return Err(fault.into());
