@@ -51,6 +51,21 @@ impl Desk {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// The data of a command that gives the same when it is repeated.
+    fn twice(&self, line: &str) -> Value {
+        let first = self.data(line);
+        assert_eq!(self.data(line), first, "{line}");
+        first
+    }
+
+    /// A command whose identity stands for other content: refused, and what differs is named.
+    fn otherwise(&self, line: &str, differs: &str) {
+        let output = self.run(line);
+        let problem: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((output.status.code(), &problem["code"]), (Some(1), &Value::from("conflict")), "{line}");
+        assert!(problem["detail"].as_str().unwrap().contains(differs), "{line}: {problem}");
+    }
+
     /// Exit code and problem code of a command that does not.
     fn refusal(&self, line: &str) -> (i32, String) {
         let output = self.run(line);
@@ -89,23 +104,34 @@ impl Running {
 async fn a_federation_is_founded_from_the_command_line() {
     let desk = Desk::new();
     let root = desk.data("root init --out root.key")["root"].as_str().unwrap().to_owned();
-    assert_eq!(desk.refusal("root init --out root.key"), (3, "key-unavailable".to_owned()));
+    assert_eq!(desk.data("root init --out root.key")["root"], root.as_str());
     let config = format!(
         "[index]\nname = \"index.test\"\ndata = \"data\"\nroot = \"{root}\"\n\
          [net]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n[web]\nlisten = \"127.0.0.1:0\"\n"
     );
     std::fs::write(desk.folder.path().join("index.toml"), config).unwrap();
-    desk.data("init --config index.toml");
-    assert_eq!(desk.refusal("init --config index.toml"), (1, "conflict".to_owned()));
+    desk.twice("init --config index.toml");
+    desk.otherwise("init --config index.toml --name other", "--name: \"index.test\"");
     assert_eq!(desk.refusal("run --config index.toml"), (3, "config-invalid".to_owned()));
-    desk.data("root sign --root-key root.key --request data/index-request.cbor --out index.cert");
-    desk.data("init --certificate index.cert --config index.toml");
+    desk.twice("root sign --root-key root.key --request data/index-request.cbor --out index.cert");
+    desk.twice("init --certificate index.cert --config index.toml");
     for name in ["ann", "ben"] {
-        desk.data(&format!("operator new --name {name} --out {name}.key --request-out {name}.request"));
+        let new =
+            |called| format!("operator new --name {called} --out {name}.key --request-out {name}.request");
+        desk.twice(&new(name));
+        desk.otherwise(&new("eve"), "--name");
+        // A key that was made without its request gets one.
+        std::fs::remove_file(desk.folder.path().join(format!("{name}.request"))).unwrap();
+        desk.twice(&new(name));
         let sign = format!("root sign --root-key root.key --request {name}.request --out {name}.cert");
-        assert_eq!(desk.data(&sign)["subject"], "operator");
-        desk.data(&format!("operator add --certificate {name}.cert --config index.toml"));
+        assert_eq!(desk.twice(&sign)["subject"], "operator");
+        desk.otherwise(&format!("{sign} --days 7"), "--days");
+        desk.otherwise(&sign.replace(&format!("{name}.cert"), "index.cert"), "subject, name, key");
+        desk.twice(&format!("operator add --certificate {name}.cert --config index.toml"));
     }
+    desk.data("root init --out other.key");
+    let other = "root sign --root-key other.key --request ann.request --out ann.cert";
+    desk.otherwise(other, "another root");
 
     let (running, ready) = Running::start(&desk);
     assert_eq!((&ready["ready"], &ready["role"]), (&Value::Bool(true), &Value::from("index")));
@@ -115,9 +141,11 @@ async fn a_federation_is_founded_from_the_command_line() {
             "schedule approve --preset percentage --operator-key {name}.key --operator-passphrase-file passphrase --data data"
         )
     };
-    assert_eq!(desk.data(&schedule("ann"))["outcome"], "pending");
-    assert_eq!(desk.refusal(&schedule("ann")), (1, "wrong-signer".to_owned()));
-    assert_eq!(desk.data(&schedule("ben"))["outcome"], "effective");
+    assert_eq!(desk.twice(&schedule("ann"))["outcome"], "pending");
+    assert_eq!(desk.twice(&schedule("ben"))["outcome"], "effective");
+    let again = desk.data(&schedule("ann"));
+    assert_eq!((&again["outcome"], &again["number"]), (&Value::from("effective"), &Value::from(1)));
+    assert_eq!(desk.data("schedule show --data data")["pending"], Value::Null);
     let shown = desk.data("schedule show --data data");
     assert_eq!((&shown["rate_bps"], &shown["silence_ms"]), (&500.into(), &604_800_000.into()));
     // A second operator who wants another silence period proposes, and approves nothing.
@@ -132,18 +160,25 @@ async fn a_federation_is_founded_from_the_command_line() {
     let addresses =
         ready["net"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect();
     node.enrol_at(&Route { party: Party::Index, addresses }).await.unwrap();
-    let order = |verb, name| {
+    let because = |verb, name, reason| {
         format!(
-            "hospital {verb} lakeside --reason test --operator-key {name}.key --operator-passphrase-file passphrase --config index.toml"
+            "hospital {verb} lakeside {reason} --operator-key {name}.key --operator-passphrase-file passphrase --config index.toml"
         )
     };
+    let order = |verb, name| because(verb, name, "--reason test");
     assert_eq!(desk.refusal(&order("approve", "ann")), (1, "hospital-pending".to_owned()));
-    desk.data("hospital request lakeside --out lakeside.request --data data");
+    desk.twice("hospital request lakeside --out lakeside.request --data data");
     desk.data("root sign --root-key root.key --request lakeside.request --out lakeside.cert --days 365");
-    desk.data("hospital certify lakeside --certificate lakeside.cert --data data");
-    assert_eq!(desk.data(&order("approve", "ann"))["outcome"], "pending");
-    assert_eq!(desk.refusal(&order("approve", "ann")), (1, "wrong-signer".to_owned()));
-    assert_eq!(desk.data(&order("approve", "ben"))["outcome"], "effective");
+    desk.twice("hospital certify lakeside --certificate lakeside.cert --data data");
+    assert_eq!(desk.twice(&order("approve", "ann"))["outcome"], "pending");
+    for name in ["ann", "ben"] {
+        desk.otherwise(&because("approve", name, "--reason whim"), "--reason: \"test\"");
+    }
+    assert_eq!(desk.refusal(&order("approve", "other")), (1, "wrong-signer".to_owned()));
+    let approved = desk.twice(&because("approve", "ben", ""));
+    assert_eq!((&approved["outcome"], &approved["number"]), (&Value::from("effective"), &Value::from(1)));
+    assert_eq!(desk.data(&order("approve", "ann")), approved);
+    desk.otherwise(&because("approve", "ann", "--reason whim"), "--reason: \"test\"");
     assert_eq!(desk.data("hospital list --data data")["hospitals"][0]["status"], "active");
     assert_eq!(desk.data("directory show --data data")["hospitals"][0]["hospital"], "lakeside");
     assert_eq!(desk.data("ledger entries --data data")["entries"], Value::Array(vec![]));
@@ -153,8 +188,9 @@ async fn a_federation_is_founded_from_the_command_line() {
     assert_eq!(running.end(), 0);
 
     // Without a process the commands open the data folder themselves.
-    assert_eq!(desk.data(&order("suspend", "ben"))["outcome"], "pending");
-    assert_eq!(desk.data(&order("suspend", "ann"))["outcome"], "effective");
+    assert_eq!(desk.twice(&order("suspend", "ben"))["outcome"], "pending");
+    let suspended = desk.twice(&order("suspend", "ann"));
+    assert_eq!((&suspended["outcome"], &suspended["number"]), (&Value::from("effective"), &Value::from(2)));
     assert_eq!(desk.data("hospital list --config index.toml")["hospitals"][0]["status"], "suspended");
     assert_eq!(desk.data("check --config index.toml")["sound"], true);
     assert_eq!(desk.refusal("hospital list").1, "usage-invalid");

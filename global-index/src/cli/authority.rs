@@ -13,8 +13,9 @@ use handover_seal::{Ed25519, SigningKey};
 use serde_json::json;
 
 use super::context::{Context, file_fault, read_file, write_file};
-use crate::keys::{CERTIFICATE_FILE, IndexKeys, KEY_FILE, REQUEST_FILE, write_signing_key};
+use crate::keys::{CERTIFICATE_FILE, IndexKeys, KEY_FILE, REQUEST_FILE, open_signing_key, write_signing_key};
 use crate::ops::{Command, Hex, views::OperatorView};
+use crate::registry;
 
 fn request(key: &SigningKey, authority: Authority, name: String, now: Timestamp) -> Vec<u8> {
     let request = CertificateRequest {
@@ -28,26 +29,57 @@ fn request(key: &SigningKey, authority: Authority, name: String, now: Timestamp)
     Verified::sign(request, key).envelope().to_vec()
 }
 
-/// Makes the index's keys.
+/// Whether a request that lies there is this key's; it is, or is made now. A name that is wished has to be its name.
+fn keep_request(
+    context: &Context,
+    path: &Path,
+    key: &SigningKey,
+    authority: Authority,
+    wished: Option<&str>,
+    fallback: &str,
+) -> Result<(), CliError> {
+    if !path.exists() {
+        let name = wished.unwrap_or(fallback).to_owned();
+        return write_file(path, &request(key, authority, name, context.edge.clock.now()));
+    }
+    let fault = |what: &str| {
+        CliError::new(Code::Conflict, format!("{} is there already: {what}", path.display()))
+            .with_next("Nothing was changed. Give another file.")
+    };
+    let held = registry::certificate_request(&read_file(path)?).map_err(|_| fault("it is no request"))?;
+    if held.key != key.public() || held.authority != Some(authority) {
+        return Err(fault("it is a request for another key"));
+    }
+    match wished {
+        Some(name) if name != held.name => Err(fault(&format!("it has another --name: {:?}", held.name))),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the index's keys; again, it shows them.
 pub(super) fn init(context: &Context, name: Option<String>) -> Result<(), CliError> {
     let data = context.data()?;
-    if data.join(KEY_FILE).exists() {
-        return Err(CliError::new(Code::Conflict, format!("{} has keys already", data.display()))
-            .with_next("Install the root's answer with --certificate, or choose another folder."));
-    }
-    let name = match (name, context.config_if_any()?) {
-        (Some(name), _) => name,
-        (None, Some(config)) => config.name,
-        (None, None) => "index".to_owned(),
-    };
-    make_folder(&data)?;
-    let passphrase = context.new_passphrase("New passphrase of the index's keys: ")?;
-    let mut random = (context.edge.random)();
-    let keys = IndexKeys::generate(&mut *random);
-    // The request first: keys without a request could not be asked for again.
     let path = data.join(REQUEST_FILE);
-    write_file(&path, &request(&keys.signing, Authority::Index, name, context.edge.clock.now()))?;
-    keys.write(&data, &passphrase, &mut *random)?;
+    let configured = match (&name, context.config_if_any()?) {
+        (None, Some(config)) => config.name,
+        _ => "index".to_owned(),
+    };
+    let keys = if data.join(KEY_FILE).exists() {
+        let keys = IndexKeys::open(&data, &context.passphrase("Passphrase of the index's keys: ")?)?;
+        keep_request(context, &path, &keys.signing, Authority::Index, name.as_deref(), &configured)?;
+        context.output.note("The keys are there already: nothing was changed.");
+        keys
+    } else {
+        make_folder(&data)?;
+        let passphrase = context.new_passphrase("New passphrase of the index's keys: ")?;
+        let mut random = (context.edge.random)();
+        let keys = IndexKeys::generate(&mut *random);
+        // The request first: keys without a request could not be asked for again.
+        let name = name.unwrap_or(configured);
+        write_file(&path, &request(&keys.signing, Authority::Index, name, context.edge.clock.now()))?;
+        keys.write(&data, &passphrase, &mut *random)?;
+        keys
+    };
     let key = keys.signing.public().to_string();
     context.output.note("Let the root sign this request, then give its answer to `init --certificate`:");
     context.output.emit("handover/init/1", &json!({ "request": path, "key": key }), |to| {
@@ -89,21 +121,27 @@ pub(super) fn install(
     })
 }
 
-/// Makes an operator's key.
+/// Makes an operator's key; again, it shows it.
 pub(super) fn new_operator(
     context: &Context,
     out: &Path,
     request_out: &Path,
-    name: String,
+    name: &str,
 ) -> Result<(), CliError> {
-    if request_out.exists() {
-        return Err(file_fault(request_out, "is there already"));
-    }
-    let passphrase = context.new_passphrase("New passphrase of the operator's key: ")?;
-    let mut random = (context.edge.random)();
-    let key = SigningKey::generate(&mut *random);
-    write_signing_key(out, &key, &passphrase, &mut *random)?;
-    write_file(request_out, &request(&key, Authority::Operator, name, context.edge.clock.now()))?;
+    let key = if out.exists() {
+        let key = open_signing_key(out, &context.passphrase("Passphrase of the operator's key: ")?)?;
+        context.output.note("The key is there already: nothing was changed.");
+        key
+    } else if request_out.exists() {
+        return Err(file_fault(request_out, "is there already, without its key"));
+    } else {
+        let passphrase = context.new_passphrase("New passphrase of the operator's key: ")?;
+        let mut random = (context.edge.random)();
+        let key = SigningKey::generate(&mut *random);
+        write_signing_key(out, &key, &passphrase, &mut *random)?;
+        key
+    };
+    keep_request(context, request_out, &key, Authority::Operator, Some(name), name)?;
     let public = key.public().to_string();
     let document = json!({ "key": public, "request": request_out });
     context.output.emit("handover/operator/1", &document, |to| writeln!(to, "{public}"))

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use handover_cli::CliError;
 use handover_core::artefact::federation::{FeeSchedule, HospitalCertificate, Status, StatusOrder};
-use handover_core::artefact::{Countersigned, Payload, Signed, Verified};
-use handover_core::codec::Extensions;
+use handover_core::artefact::{ArtefactError, Countersigned, Payload, Signed, Verified};
+use handover_core::codec::{self, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_core::{Code, HospitalId};
@@ -70,58 +70,95 @@ fn open_operator(key: &OperatorKey) -> Result<SigningKey, CliError> {
     Ok(open_signing_key(&key.operator_key, &passphrase)?)
 }
 
-/// Countersigns what another operator proposed, after checking that another one did.
-fn second<T: Payload>(
-    pending: &[u8],
-    operators: &[OperatorView],
-    mine: &SigningKey,
-) -> Result<Vec<u8>, CliError> {
-    let stored =
-        |fault: handover_core::artefact::ArtefactError| CliError::new(fault.code(), fault.to_string());
-    let pending = Signed::<T>::read(pending).map_err(stored)?;
-    if *pending.kid() == mine.public().thumbprint() {
-        return Err(CliError::new(Code::WrongSigner, "this operator has proposed it already")
-            .with_next("Let another operator approve it."));
-    }
-    let first = operators
-        .iter()
-        .filter_map(|operator| operator.key.parse::<SigningPublic>().ok())
-        .find(|key| key.thumbprint() == *pending.kid())
-        .ok_or_else(|| {
-            CliError::new(Code::WrongSigner, "it was proposed with a key that is no operator's")
-        })?;
-    Ok(Countersigned::sign(&pending.verify(&first, &Ed25519).map_err(stored)?, mine))
+/// What one operator signed and another one is to sign.
+struct Proposal<T> {
+    order: Verified<T>,
+    is_mine: bool,
 }
 
-/// Orders a hospital's status.
+/// What waits, if whoever proposed it is in office; else somebody has to propose it anew.
+fn proposal<T: Payload>(
+    pending: Option<&Hex>,
+    operators: &[SigningPublic],
+    mine: &SigningKey,
+) -> Result<Option<Proposal<T>>, CliError> {
+    let stored = |fault: ArtefactError| CliError::new(fault.code(), fault.to_string());
+    let Some(pending) = pending else { return Ok(None) };
+    let pending = Signed::<T>::read(&pending.0).map_err(stored)?;
+    let is_mine = *pending.kid() == mine.public().thumbprint();
+    let by = operators.iter().find(|key| key.thumbprint() == *pending.kid());
+    let Some(by) = by else { return Ok(None) };
+    Ok(Some(Proposal { order: pending.verify(by, &Ed25519).map_err(stored)?, is_mine }))
+}
+
+/// The operators in office, of whom the one who signs has to be.
+fn in_office(operators: &[OperatorView], mine: &SigningKey) -> Result<Vec<SigningPublic>, CliError> {
+    let keys: Vec<SigningPublic> =
+        operators.iter().filter_map(|operator| operator.key.parse().ok()).collect();
+    if keys.contains(&mine.public()) {
+        return Ok(keys);
+    }
+    Err(CliError::new(Code::WrongSigner, "this key is no operator's in office")
+        .with_next("Give its certificate first: operator add --certificate FILE."))
+}
+
+/// Who names a reason names the one that holds: nobody signs another's words unseen.
+fn same_reason(wished: &str, holds: &str) -> Result<(), CliError> {
+    if wished.is_empty() || wished == holds {
+        return Ok(());
+    }
+    Err(CliError::new(Code::Conflict, format!("the order has another --reason: {holds:?}"))
+        .with_next("Leave --reason out to say the same."))
+}
+
+/// Orders a hospital's status. What is in force already, or was proposed by the same operator, is not signed again.
 pub(super) fn order(context: &Context, args: OrderArgs, status: Status) -> Result<(), CliError> {
     let OrderArgs { hospital, key, reason } = args;
     let found: HospitalContext = context.perform(&Command::HospitalShow { hospital: hospital.clone() })?;
     let mine = open_operator(&key)?;
-    let number = found.hospital.number.saturating_add(1);
-    let waits = found.hospital.pending.as_ref().is_some_and(|pending| pending.what == status.as_str());
-    let envelope = match found.pending.filter(|_| waits) {
-        Some(pending) => second::<StatusOrder>(&pending.0, &found.operators, &mine)?,
-        None => {
+    let operators = in_office(&found.operators, &mine)?;
+    let standing =
+        |outcome: &str| Ordered { outcome: outcome.to_owned(), directory_version: found.directory_version };
+    let stored = |fault: ArtefactError| CliError::new(fault.code(), fault.to_string());
+    let in_force = found.order.as_ref().map(|order| Countersigned::<StatusOrder>::read(&order.0)).transpose();
+    let in_force = in_force.map_err(stored)?.filter(|order| order.claim().status == status);
+    let proposed = proposal::<StatusOrder>(found.pending.as_ref(), &operators, &mine)?;
+    let proposed = proposed.filter(|proposed| proposed.order.status == status);
+    let (order, ordered) = match (in_force, proposed) {
+        (Some(order), _) => {
+            same_reason(&reason, &order.claim().reason)?;
+            (order.claim().clone(), standing("effective"))
+        }
+        (None, Some(Proposal { order, is_mine: true })) => {
+            same_reason(&reason, &order.reason)?;
+            ((*order).clone(), standing("pending"))
+        }
+        (None, Some(Proposal { order, is_mine: false })) => {
+            same_reason(&reason, &order.reason)?;
+            let envelope = Hex(Countersigned::sign(&order, &mine));
+            ((*order).clone(), context.perform(&Command::HospitalOrder { envelope })?)
+        }
+        (None, None) => {
             let key: SigningPublic =
                 found.hospital.key.parse().map_err(|_| CliError::from(Code::Malformed))?;
             let order = StatusOrder {
                 hospital: hospital.clone(),
                 key: key.thumbprint(),
                 status,
-                number,
+                number: found.hospital.number.saturating_add(1),
                 reason,
                 issued: context.edge.clock.now(),
                 extensions: Extensions::default(),
             };
-            Verified::sign(order, &mine).envelope().to_vec()
+            let envelope = Hex(Verified::sign(order.clone(), &mine).envelope().to_vec());
+            (order, context.perform(&Command::HospitalOrder { envelope })?)
         }
     };
-    let ordered: Ordered = context.perform(&Command::HospitalOrder { envelope: Hex(envelope) })?;
     let document = json!({
         "hospital": hospital,
         "status": status.as_str(),
-        "number": number,
+        "number": order.number,
+        "reason": order.reason,
         "outcome": ordered.outcome,
         "directory_version": ordered.directory_version,
     });
@@ -153,7 +190,14 @@ pub(super) fn show_schedule(context: &Context, jurisdiction: String) -> Result<(
     })
 }
 
-/// Proposes or approves a schedule.
+/// Whether two schedules say the same but for number and time.
+fn same_terms(one: &FeeSchedule, other: &FeeSchedule) -> bool {
+    let FeeSchedule { number, valid_from, issued, .. } = one.clone();
+    *one == FeeSchedule { number, valid_from, issued, ..other.clone() }
+}
+
+/// Proposes or approves a schedule. What is in force already, or was proposed by the same operator, is not signed
+/// again.
 pub(super) fn approve_schedule(
     context: &Context,
     preset: Preset,
@@ -164,6 +208,9 @@ pub(super) fn approve_schedule(
     let found: ScheduleContext =
         context.perform(&Command::ScheduleShow { jurisdiction: jurisdiction.clone() })?;
     let mine = open_operator(key)?;
+    let operators = in_office(&found.operators, &mine)?;
+    let standing =
+        |outcome: &str| Ordered { outcome: outcome.to_owned(), directory_version: found.directory_version };
     let number = found.number.saturating_add(1);
     let now = context.edge.clock.now();
     let mut wanted = match preset {
@@ -172,18 +219,20 @@ pub(super) fn approve_schedule(
     if let Some(days) = silence_days {
         wanted.silence_ms = DAY_MS.saturating_mul(i64::from(days));
     }
-    // Only what is the same but for its time is countersigned: an operator approves what they asked for.
-    let waiting = found.pending.filter(|pending| {
-        Signed::<FeeSchedule>::read(&pending.0).is_ok_and(|pending| {
-            let valid_from = pending.claim().valid_from;
-            *pending.claim() == FeeSchedule { valid_from, issued: valid_from, ..wanted.clone() }
-        })
-    });
-    let envelope = match waiting {
-        Some(pending) => second::<FeeSchedule>(&pending.0, &found.operators, &mine)?,
-        None => Verified::sign(wanted.clone(), &mine).envelope().to_vec(),
+    let newest = found.newest.as_ref().map(|newest| codec::decode(&newest.0, codec::MAX_MESSAGE_BYTES));
+    let newest: Option<FeeSchedule> = newest.transpose().map_err(|_| CliError::from(Code::Malformed))?;
+    // An operator approves what they asked for: only what says the same is countersigned.
+    let proposed = proposal::<FeeSchedule>(found.pending.as_ref(), &operators, &mine)?;
+    let proposed = proposed.filter(|proposed| same_terms(&proposed.order, &wanted));
+    let submit = |envelope: Vec<u8>| context.perform(&Command::ScheduleSubmit { envelope: Hex(envelope) });
+    let (number, ordered) = match (newest.filter(|newest| same_terms(newest, &wanted)), proposed) {
+        (Some(newest), _) => (newest.number, standing("effective")),
+        (None, Some(Proposal { order, is_mine: true })) => (order.number, standing("pending")),
+        (None, Some(Proposal { order, is_mine: false })) => {
+            (order.number, submit(Countersigned::sign(&order, &mine))?)
+        }
+        (None, None) => (number, submit(Verified::sign(wanted.clone(), &mine).envelope().to_vec())?),
     };
-    let ordered: Ordered = context.perform(&Command::ScheduleSubmit { envelope: Hex(envelope) })?;
     let document = json!({
         "jurisdiction": wanted.jurisdiction,
         "number": number,

@@ -269,7 +269,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         }
         Command::Run => run::run(&context),
         Command::Operator { command: OperatorCommand::New { out, request_out, name } } => {
-            authority::new_operator(&context, &out, &request_out, name)
+            authority::new_operator(&context, &out, &request_out, &name)
         }
         Command::Operator { command: OperatorCommand::Add { certificate } } => {
             authority::add_operator(&context, &certificate)

@@ -3,6 +3,7 @@
 use handover_core::HospitalId;
 use handover_core::artefact::Signed;
 use handover_core::artefact::federation::{AuthorityCertificate, StatusOrder};
+use handover_core::codec;
 
 use super::views::{
     DirectoryView, HospitalContext, HospitalView, Hospitals, MemberView, OperatorView, Ordered, PendingView,
@@ -65,7 +66,9 @@ impl Operations {
             hospital: view(&row)?,
             certificate_request: Hex(row.certificate_request.0),
             pending: row.pending.map(|pending| Hex(pending.0)),
+            order: row.order.map(|order| Hex(order.0)),
             operators: self.operators().await?,
+            directory_version: self.desk.current().version(),
         })
     }
 
@@ -129,9 +132,11 @@ impl Operations {
             jurisdiction,
             number: newest.as_ref().map_or(0, |schedule| schedule.number),
             rate_bps: newest.as_ref().map(|schedule| schedule.rate_bps),
-            silence_ms: newest.map(|schedule| schedule.silence_ms),
+            silence_ms: newest.as_ref().map(|schedule| schedule.silence_ms),
+            newest: newest.map(|schedule| Hex(codec::encode(&schedule))),
             pending: pending.map(Hex),
             operators: self.operators().await?,
+            directory_version: self.desk.current().version(),
         })
     }
 

@@ -55,7 +55,11 @@ pub(crate) struct HospitalContext {
     pub(crate) certificate_request: Hex,
     /// The order that waits, as one operator signed it.
     pub(crate) pending: Option<Hex>,
+    /// The order in force, as two operators signed it.
+    pub(crate) order: Option<Hex>,
     pub(crate) operators: Vec<OperatorView>,
+    /// The directory in force now.
+    pub(crate) directory_version: u64,
 }
 
 /// What an operator needs to sign about a jurisdiction's fee.
@@ -68,9 +72,13 @@ pub(crate) struct ScheduleContext {
     pub(crate) rate_bps: Option<u32>,
     /// Its silence period in milliseconds.
     pub(crate) silence_ms: Option<i64>,
+    /// The newest schedule.
+    pub(crate) newest: Option<Hex>,
     /// The schedule that waits, as one operator signed it.
     pub(crate) pending: Option<Hex>,
     pub(crate) operators: Vec<OperatorView>,
+    /// The directory in force now.
+    pub(crate) directory_version: u64,
 }
 
 /// What a submitted order or schedule has become.

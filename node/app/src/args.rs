@@ -1,8 +1,10 @@
 //! The command line, as clap reads it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use handover_cli::wait_seconds;
 use handover_core::id::{Department, TransferId};
 
 /// One hospital's node: keeps its records by department, and exchanges them with other hospitals under the
@@ -30,15 +32,15 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Makes this node's keys and certificate, once.
+    /// Makes this node's keys and certificate, once; again, it shows them.
     Init,
     /// Runs the node until SIGTERM; prints one JSON line once everything listens.
     Run,
     /// Asks the federation to admit this hospital. The node has to run.
     Enrol {
         /// Waits until the hospital is active.
-        #[arg(long, value_name = "SECONDS")]
-        wait: Option<u64>,
+        #[arg(long, value_name = "SECONDS", value_parser = wait_seconds)]
+        wait: Option<Duration>,
     },
     /// Imports FHIR R4: Bundles, single resources, NDJSON.
     Import {
@@ -70,10 +72,19 @@ pub enum Task {
 /// Patients at the desk.
 #[derive(Debug, Subcommand)]
 pub enum PatientTask {
-    /// Registers a patient; prints the code with which they link themselves, once.
+    /// Registers a patient; prints a code with which they link themselves. A new code each time, without --request-id.
     Register {
         /// The hospital's own identifier.
         id: String,
+        /// Any word for this request, 1 to 64 characters: the same again gives the same code.
+        #[arg(long, value_name = "ID")]
+        request_id: Option<String>,
+    },
+    /// Lists patients' links that the index does not know: those that it refused, and those that wait for it.
+    Links {
+        /// Tells the index again of those that it refused.
+        #[arg(long)]
+        resend: bool,
     },
     /// Takes a patient's link from a file.
     Link(Carried),
@@ -123,7 +134,7 @@ pub enum RecordsTask {
 /// Transfers.
 #[derive(Debug, Subcommand)]
 pub enum TransferTask {
-    /// Asks the old hospital for the records, on the patient's ask. Asking again changes nothing.
+    /// Asks the old hospital for the records, on the patient's ask. The same again changes nothing.
     Request {
         /// The transfer that the patient asked for.
         #[arg(required_unless_present = "ask")]
@@ -148,8 +159,8 @@ pub enum TransferTask {
         /// The transfer.
         id: TransferId,
         /// Waits for a phase.
-        #[arg(long, value_name = "SECONDS")]
-        wait: Option<u64>,
+        #[arg(long, value_name = "SECONDS", value_parser = wait_seconds)]
+        wait: Option<Duration>,
         /// The phase to wait for, such as `quoted`; `filed` if left out. A transfer that is over is waited for no more.
         #[arg(long, value_name = "PHASE", requires = "wait")]
         until: Option<String>,

@@ -6,6 +6,7 @@ mod calling;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use handover_cli::{CliError, Output, VerifyArgs, init_logging, new_passphrase, passphrase, verify_file};
 use handover_core::time::Clock as _;
@@ -19,11 +20,11 @@ use crate::args::{Arguments, PatientTask, RecordsTask, Task, TransferTask};
 use crate::config::{Config, usage};
 use crate::enrol::Enrolled;
 use crate::import::Imported;
-use crate::keys::{Secrets, already, make_private_folder};
+use crate::keys::{Secrets, make_private_folder};
 use crate::node::Node;
 use crate::operations::{
-    Carried, Checked, Dismissed, Operation, PatientRegistered, RecordLine, RecordsListed, Resent,
-    TransferShown, TransfersListed,
+    Carried, Checked, Dismissed, LinksListed, Operation, PatientRegistered, RecordLine, RecordsListed,
+    Resent, TransferShown, TransfersListed,
 };
 use crate::running::Running;
 use crate::show;
@@ -87,7 +88,9 @@ impl Console {
         let (config, now) = (&self.config, SystemClock.now());
         let file = config.keys_file();
         if file.exists() {
-            return Err(already(&file));
+            let secrets = Secrets::load(&file, &passphrase(self.passphrase_file.as_deref(), PROMPT)?)?;
+            self.output.note("Its keys are there already: nothing was changed.");
+            return self.initialised(&secrets);
         }
         let passphrase = new_passphrase(self.passphrase_file.as_deref(), PROMPT)?;
         make_private_folder(&config.data)?;
@@ -97,7 +100,11 @@ impl Console {
         let secrets = Secrets::generate(&mut OsRandom).map_err(made)?;
         // The keys last: with them the node is initialised.
         secrets.save(&file, &passphrase, &mut OsRandom)?;
-        let made = show::Initialised::of(config, &secrets)?;
+        self.initialised(&secrets)
+    }
+
+    fn initialised(&self, secrets: &Secrets) -> Result<(), CliError> {
+        let made = show::Initialised::of(&self.config, secrets)?;
         self.output.emit("handover/node-initialised/1", &made, |out| show::initialised(out, &made))
     }
 
@@ -140,12 +147,16 @@ impl Console {
 
     async fn patient(&self, task: PatientTask) -> Result<(), CliError> {
         match task {
-            PatientTask::Register { id } => {
-                let registered: PatientRegistered =
-                    self.call(Operation::PatientRegister { patient: id }, "").await?;
+            PatientTask::Register { id, request_id } => {
+                let operation = Operation::PatientRegister { patient: id, request: request_id };
+                let registered: PatientRegistered = self.call(operation, "").await?;
                 self.output.emit("handover/patient-registered/1", &registered, |out| {
                     show::registered(out, &registered)
                 })
+            }
+            PatientTask::Links { resend } => {
+                let listed: LinksListed = self.call(Operation::PatientLinks { resend }, "").await?;
+                self.output.emit("handover/patient-links/1", &listed, |out| show::links(out, &listed))
             }
             PatientTask::Link(carried) => self.take(&carried.file, carried.out.as_deref(), true).await,
             PatientTask::Take(carried) => self.take(&carried.file, carried.out.as_deref(), false).await,
@@ -246,8 +257,8 @@ impl Console {
     }
 }
 
-const fn ms(seconds: u64) -> u64 {
-    seconds.saturating_mul(1000)
+fn ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn signals(error: std::io::Error) -> CliError {

@@ -158,7 +158,7 @@ pub fn make_private_folder(folder: &Path) -> Result<(), CliError> {
 }
 
 /// There are keys already.
-pub(crate) fn already(path: &Path) -> CliError {
+fn already(path: &Path) -> CliError {
     CliError::new(Code::Conflict, format!("{} exists: this node has its keys already", path.display()))
         .with_next("Nothing was changed. To begin anew, use another data folder.")
 }

@@ -11,7 +11,8 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, Dismissed, PatientRegistered, RecordsListed, Resent, TransferShown, TransfersListed,
+    Carried, Checked, Dismissed, LinkLine, LinksListed, PatientRegistered, RecordsListed, Resent,
+    TransferShown, TransfersListed,
 };
 
 type Out<'a> = &'a mut dyn Write;
@@ -55,6 +56,21 @@ pub(crate) fn enrolled(out: Out<'_>, enrolled: &Enrolled) -> io::Result<()> {
 pub(crate) fn registered(out: Out<'_>, registered: &PatientRegistered) -> io::Result<()> {
     writeln!(out, "{} is registered. Link code, for 24 hours: {}", registered.patient, registered.link_code)?;
     writeln!(out, "The wallet must show {} for this hospital.", registered.hospital_code)
+}
+
+pub(crate) fn links(out: Out<'_>, listed: &LinksListed) -> io::Result<()> {
+    if listed.resent > 0 {
+        writeln!(out, "{} links are told to the index again", listed.resent)?;
+    }
+    if listed.links.is_empty() {
+        writeln!(out, "The index knows every link.")?;
+    }
+    for LinkLine { patient, state, code, since } in &listed.links {
+        let why = code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+        let since = since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+        writeln!(out, "{patient} {state}{why}{since}")?;
+    }
+    Ok(())
 }
 
 pub(crate) fn taken(out: Out<'_>, taken: &Carried) -> io::Result<()> {
@@ -150,7 +166,10 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     if shown.waiting > 0 || shown.dead_letters > 0 {
         writeln!(out, "  {} parcels wait, {} were refused for good", shown.waiting, shown.dead_letters)?;
     }
-    Ok(())
+    for refused in &shown.refused {
+        writeln!(out, "  refused by {}: {}; transfer resend sends it again", refused.party, refused.code)?;
+    }
+    shown.waits.iter().try_for_each(|wait| writeln!(out, "  {}", wait.line()))
 }
 
 pub(crate) fn dismissed(out: Out<'_>, gone: &Dismissed) -> io::Result<()> {

@@ -203,9 +203,34 @@ fn what_cannot_be_read_is_named_and_stops_nothing_else() {
 }
 
 #[test]
+fn what_creates_gives_the_same_again() {
+    let place = Place::new();
+    let made = place.done(&["init"]);
+    assert_eq!(place.done(&["init"]), made);
+    place.passphrase("passphrase", "another");
+    assert!(place.ends(&["init"], 3).contains("key-unavailable"));
+    place.passphrase("passphrase", PASSPHRASE);
+
+    let register = |patient, request| place.done(&["patient", "register", patient, "--request-id", request]);
+    let first = register("anna", "visit 1");
+    assert_eq!(register("anna", "visit 1"), first);
+    assert_ne!(register("anna", "visit 2")["link_code"], first["link_code"]);
+    assert_ne!(register("bert", "visit 3")["link_code"], first["link_code"]);
+    assert_ne!(place.done(&["patient", "register", "anna"]), place.done(&["patient", "register", "anna"]));
+    let other = place.ends(&["patient", "register", "carl", "--request-id", "visit 1"], 1);
+    assert!(other.contains("conflict") && other.contains("another patient"), "{other}");
+    assert_eq!(place.done(&["check"])["patients"], 2);
+    for bad in ["", "tab\there", "é", &"x".repeat(65)] {
+        let refused = place.ends(&["patient", "register", "anna", "--request-id", bad], 2);
+        assert!(refused.contains("--request-id"), "{refused}");
+    }
+    assert_eq!(place.done(&["patient", "links"]), place.done(&["patient", "links", "--resend"]));
+}
+
+#[test]
 fn faults_end_with_their_exit_codes() {
     let place = Place::initialised();
-    assert!(place.ends(&["init"], 1).contains("keys already"));
+    assert!(place.ends(&["enrol", "--wait", "86401"], 2).contains("at most 86400"));
     place.ends(&["nonsense"], 2);
     place.ends(&["import"], 2);
     assert!(place.ends(&["import", "absent.json"], 2).contains("absent.json"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, RevocationEffect, Step};
@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
+use crate::pauses::{Connected, Pauses, WorkPauses};
 use crate::{ExchangeError, secrets};
 
 /// Who this node is.
@@ -71,7 +72,10 @@ pub(crate) struct Inner {
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.
-    pub(crate) connected: crate::pauses::Connected,
+    pub(crate) connected: Connected,
+    /// Parcels that have to wait, and work that has to.
+    pub(crate) pauses: Mutex<Pauses>,
+    pub(crate) work_pauses: Mutex<WorkPauses>,
     /// Transfers whose package is arriving at this moment.
     pub(crate) receiving: Mutex<BTreeMap<TransferId, Party>>,
     /// Something may be due.
@@ -102,6 +106,16 @@ impl Inner {
 
     pub(crate) fn own(&self) -> &HospitalId {
         &self.parts.identity.hospital
+    }
+
+    /// Parcels that have to wait.
+    pub(crate) fn pauses(&self) -> MutexGuard<'_, Pauses> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Work that has to wait.
+    pub(crate) fn work_pauses(&self) -> MutexGuard<'_, WorkPauses> {
+        self.work_pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The directory and how to verify under it.

@@ -31,11 +31,10 @@ type Running = BTreeMap<Target, BTreeSet<TransferId>>;
 
 /// Runs until shut down.
 pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
-    let mut pauses = Pauses::default();
     let mut running = Running::new();
     let mut runs: JoinSet<Run> = JoinSet::new();
     loop {
-        match due(&inner, &pauses, &running).await {
+        match due(&inner, &running).await {
             Ok(round) => {
                 for (target, parcels) in round.by_target {
                     let transfers = parcels.iter().map(|parcel| parcel.label.transfer).collect();
@@ -49,6 +48,7 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
             }
             Err(fault) => tracing::error!(code = %fault.code(), "the outbox cannot be read"),
         }
+        let wake = inner.pauses().next(Instant::now());
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = inner.outbox.notified() => {}
@@ -57,12 +57,13 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
                     Party::Index => Target::Index,
                     Party::Hospital(hospital) => Target::Hospital(hospital),
                 };
-                pauses.connected(&target, Instant::now());
+                inner.pauses().connected(&target, Instant::now());
             },
-            () = tokio::time::sleep_until(pauses.next(Instant::now())) => {}
+            () = tokio::time::sleep_until(wake) => {}
             Some(done) = runs.join_next() => if let Ok(run) = done {
                 running.remove(&run.target);
-                for (parcel, code) in pauses.learn(run, Instant::now()) {
+                let given_up = inner.pauses().learn(run, Instant::now());
+                for (parcel, code) in given_up {
                     give_up(&inner, parcel, code).await;
                 }
             }
@@ -123,14 +124,14 @@ impl Round {
 }
 
 /// What can go out now, by target, in order.
-async fn due(inner: &Arc<Inner>, pauses: &Pauses, running: &Running) -> Result<Round, ExchangeError> {
+async fn due(inner: &Arc<Inner>, running: &Running) -> Result<Round, ExchangeError> {
     let (mut round, mut after, now) = (Round::default(), None, Instant::now());
     loop {
         let page = outbox::waiting(&inner.parts.store, after, SCAN_MAX_CELLS).await?;
         let is_last = page.len() < SCAN_MAX_CELLS;
         after = page.last().map(|parcel| parcel.number);
         for parcel in page {
-            round.take(parcel, pauses, running, now);
+            round.take(parcel, &inner.pauses(), running, now);
             if round.count >= ROUND_PARCELS {
                 round.is_full = true;
                 return Ok(round);

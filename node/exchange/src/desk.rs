@@ -1,25 +1,28 @@
 //! What clerks do: register and link patients, turn a patient's ask into a request, look at transfers, send again.
 
-use std::time::Duration;
+mod view;
 
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink, Scope};
-use handover_core::artefact::transfer::{Payer, QuoteBody, TransferRequest};
+use handover_core::artefact::transfer::TransferRequest;
 use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{self, Context};
-use handover_core::transfer::Phase;
-use handover_core::{Amount, Code, Department, HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
-use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_core::{Code, HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
+use handover_dossier::{Dossier, Kind, Row};
+use handover_records::{
+    Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject,
+};
 use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
-use handover_store::{StoreError, rows};
+use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::context::{Came, Inner};
-use crate::outbox::{self, Target};
-use crate::{Exchange, ExchangeError, bodies, links, parts, secrets};
+use crate::links::UnknownLink;
+use crate::{Exchange, ExchangeError, links, outbox, secrets};
+
+pub use view::{Refused, TransferDetails, TransferView};
 
 const ASKED: &str = "asked";
 /// Asks that may wait for the desk.
@@ -38,42 +41,6 @@ pub struct Asked {
     pub source: HospitalId,
     /// Until when it is good.
     pub expires: Timestamp,
-}
-
-/// What this hospital knows of what was sent.
-#[derive(Clone, Debug)]
-pub struct TransferDetails {
-    /// Records by department.
-    pub departments: Vec<(Department, u64)>,
-    /// All records.
-    pub records: u64,
-    /// Tests with a price.
-    pub tests_priced: u64,
-    /// Tests without.
-    pub tests_unpriced: u64,
-    /// Sum of the prices, exact.
-    pub basis: String,
-    /// The fee.
-    pub fee: Amount,
-    /// Who owes it.
-    pub payer: Payer,
-    /// Bytes of the package as it travels; none before it is sealed.
-    pub package_bytes: Option<u64>,
-}
-
-/// A transfer as the desk sees it.
-#[derive(Clone, Debug)]
-pub struct TransferView {
-    /// Its state.
-    pub row: Row,
-    /// Its artefacts, whole.
-    pub artefacts: Vec<(Kind, Vec<u8>)>,
-    /// Parcels of it that were refused for good.
-    pub dead_letters: usize,
-    /// Parcels of it that wait.
-    pub waiting: usize,
-    /// What is known of its content here.
-    pub details: Option<TransferDetails>,
 }
 
 cbor_map! {
@@ -97,7 +64,8 @@ impl Exchange {
         self.0.parts.identity.signing.public()
     }
 
-    /// Registers a patient at the desk; gives the code with which they link themselves.
+    /// Registers a patient at the desk; gives the code with which they link themselves: a fresh one, or always the
+    /// same for the same request.
     ///
     /// # Errors
     /// The records room's.
@@ -105,14 +73,45 @@ impl Exchange {
         &self,
         staff: &str,
         patient: &LocalPatient,
+        request: Option<&RequestId>,
     ) -> Result<String, ExchangeError> {
         let records = &self.0.parts.records;
         let subject = Subject::Staff { name: staff.to_owned() };
         let permit = self.link_permit(subject, patient).await?;
-        records.register(&permit, self.0.now(), patient).await?;
-        let code = records.new_link_code(&permit, self.0.now(), patient, &mut OsRandom).await?;
-        links::keep(&self.0.parts.store, &code, self.0.now()).await?;
+        let now = self.0.now();
+        let code = match request {
+            None => {
+                records.register(&permit, now, patient).await?;
+                records.new_link_code(&permit, now, patient, &mut OsRandom).await?
+            }
+            Some(request) => {
+                let requested = records.register_with_code(&permit, now, patient, request).await?;
+                if requested.is_used {
+                    return Ok(requested.code);
+                }
+                requested.code
+            }
+        };
+        links::keep(&self.0.parts.store, &code, now).await?;
         Ok(code)
+    }
+
+    /// The links of patients that the index does not know: those that wait, and those that it refused.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn unknown_links(&self) -> Result<Vec<UnknownLink>, ExchangeError> {
+        links::unknown_to_index(&self.0.parts.store).await
+    }
+
+    /// Tells the index again of the links that it refused; says how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn resend_links(&self) -> Result<usize, ExchangeError> {
+        let count = links::revive(&self.0.parts.store).await?;
+        self.0.links.notify_one();
+        Ok(count)
     }
 
     async fn link_permit(&self, subject: Subject, patient: &LocalPatient) -> Result<Permit, ExchangeError> {
@@ -184,8 +183,14 @@ impl Exchange {
                 if let Some(kept) = rows::get::<AskRow>(txn, &key)? {
                     return if kept.ask == row.ask { Ok(()) } else { Err(Code::Conflict.into()) };
                 }
-                if Dossier::of(txn, &keys, transfer).row()?.is_some() {
-                    return Ok(());
+                let mut dossier = Dossier::of(txn, &keys, transfer);
+                if dossier.row()?.is_some() {
+                    let asked = dossier.get(Kind::Request)?.map(|request| ask_of(&request)).transpose()?;
+                    return if asked.is_none_or(|asked| asked == row.ask) {
+                        Ok(())
+                    } else {
+                        Err(Code::Conflict.into())
+                    };
                 }
                 let mut others = Vec::new();
                 for (key, value) in txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)? {
@@ -244,13 +249,21 @@ impl Exchange {
         Ok(())
     }
 
-    /// Asks the source for the records, on the patient's ask. Asking again changes nothing.
+    /// Asks the source for the records, on the patient's ask. Asking again for the same gives the first answer, until
+    /// the transfer is over whatever is asked for.
     ///
     /// # Errors
-    /// [`Code::UnknownTransfer`] if no ask waits under this identifier, and what a rule says.
-    pub async fn request(&self, transfer: TransferId, scope: Scope) -> Result<Row, ExchangeError> {
+    /// [`ExchangeError::AskedOtherwise`] for another scope; [`Code::UnknownTransfer`] if no ask waits under this
+    /// identifier, and what a rule says.
+    pub async fn request(&self, transfer: TransferId, mut scope: Scope) -> Result<Row, ExchangeError> {
         let inner = self.inner();
-        if let Ok(row) = inner.row(transfer).await {
+        if let Some(departments) = &mut scope.departments {
+            departments.sort();
+            departments.dedup();
+        }
+        let (keys, again) = (inner.keys(), scope.clone());
+        let asked = inner.parts.store.read(move |txn| requested(txn, &keys, transfer, &again)).await?;
+        if let Some(row) = asked {
             return Ok(row);
         }
         let ask = self.waiting_ask(transfer).await?;
@@ -276,15 +289,25 @@ impl Exchange {
         let taken = inner
             .parts
             .store
-            .write(move |txn| -> Result<_, DossierError> {
+            .write(move |txn| -> Result<_, ExchangeError> {
+                // Somebody else may have asked since it was looked at.
+                if let Some(row) = requested(txn, &keys, transfer, &scope)? {
+                    return Ok(Err(row));
+                }
                 let context = Context { federation: &federation, verifier: &Ed25519 };
                 secrets::put_request_key(txn, &keys, transfer, &request_key)?;
+                secrets::put_request_scope(txn, &keys, transfer, &scope)?;
                 txn.remove(&keys.space(ASKED).raw(transfer.as_bytes()).build())?;
-                work.take_in(txn, &keys, transfer, request.envelope(), Came::Own, context, now)
+                Ok(Ok(work.take_in(txn, &keys, transfer, request.envelope(), Came::Own, context, now)?))
             })
             .await?;
-        inner.wake(&taken);
-        Ok(taken.row)
+        Ok(match taken {
+            Ok(taken) => {
+                inner.wake(&taken);
+                taken.row
+            }
+            Err(row) => row,
+        })
     }
 
     async fn waiting_ask(&self, transfer: TransferId) -> Result<Verified<Ask>, ExchangeError> {
@@ -301,56 +324,6 @@ impl Exchange {
         Ok(rules::ask(row.ask.as_ref(), AskKind::Transfer, &Ed25519)?)
     }
 
-    /// Transfers, oldest first; `after` pages on.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn transfers(
-        &self,
-        after: Option<TransferId>,
-        limit: usize,
-    ) -> Result<Vec<Row>, ExchangeError> {
-        let keys = self.0.keys();
-        Ok(self
-            .0
-            .parts
-            .store
-            .read(move |txn| -> Result<_, DossierError> { handover_dossier::list(txn, &keys, after, limit) })
-            .await?)
-    }
-
-    /// One transfer with everything known of it here.
-    ///
-    /// # Errors
-    /// [`Code::UnknownTransfer`].
-    pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
-        let keys = self.0.keys();
-        let (row, artefacts, body, package_bytes) = self
-            .0
-            .parts
-            .store
-            .read(move |txn| -> Result<_, ExchangeError> {
-                let mut dossier = Dossier::of(txn, &keys, transfer);
-                let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
-                let mut artefacts = Vec::new();
-                for kind in Kind::ALL {
-                    artefacts.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
-                }
-                let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
-                Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, package_bytes))
-            })
-            .await?;
-        let of_this = |label: &outbox::Label| label.transfer == transfer;
-        let (waiting, dead_letters) = outbox::count(&self.0.parts.store, of_this).await?;
-        Ok(TransferView {
-            row,
-            artefacts,
-            dead_letters,
-            waiting,
-            details: body.map(|body| details(body, package_bytes)),
-        })
-    }
-
     /// Sends a transfer's dead letters again; says how many.
     ///
     /// # Errors
@@ -362,39 +335,28 @@ impl Exchange {
         self.0.jobs.notify_one();
         Ok(count)
     }
+}
 
-    /// Waits until a transfer has reached a phase, or is over.
-    ///
-    /// # Errors
-    /// [`Code::TimedOut`].
-    pub async fn wait_for(
-        &self,
-        transfer: TransferId,
-        phase: Phase,
-        limit: Duration,
-    ) -> Result<Row, ExchangeError> {
-        let mut changes = self.0.changed.subscribe();
-        let wait = async {
-            loop {
-                match self.0.row(transfer).await {
-                    Ok(row) if row.state.phase >= phase || row.state.phase.is_final() => return Ok(row),
-                    _ => {}
-                }
-                changes.changed().await.map_err(|_| ExchangeError::TaskEnded)?;
-            }
-        };
-        tokio::time::timeout(limit, wait).await.map_err(|_| Code::TimedOut)?
-    }
+/// The ask in a stored request.
+fn ask_of(request: &[u8]) -> Result<Bytes, Code> {
+    let request = Signed::<TransferRequest>::read(request).map_err(|fault| fault.code())?;
+    Ok(request.claim().ask.clone())
+}
 
-    /// How many parcels wait for the index and for hospitals.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn backlog(&self) -> Result<(usize, usize), ExchangeError> {
-        let store = &self.0.parts.store;
-        let (index, _) = outbox::count(store, |label| label.target() == Target::Index).await?;
-        let (hospitals, _) = outbox::count(store, |label| label.target() != Target::Index).await?;
-        Ok((index, hospitals))
+/// A transfer that was asked for before, if it was.
+///
+/// # Errors
+/// [`ExchangeError::AskedOtherwise`] if another scope was.
+fn requested(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    scope: &Scope,
+) -> Result<Option<Row>, ExchangeError> {
+    let Some(row) = Dossier::of(txn, keys, transfer).row()? else { return Ok(None) };
+    match secrets::request_scope(txn, keys, transfer)? {
+        Some(held) if held != *scope => Err(ExchangeError::asked_otherwise(&held, scope)),
+        _ => Ok(Some(row)),
     }
 }
 
@@ -409,18 +371,4 @@ fn asked(row: &[u8]) -> Result<Option<Asked>, StoreError> {
         }
         _ => None,
     })
-}
-
-fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {
-    let unpriced = u64::from(body.unpriced);
-    TransferDetails {
-        departments: body.departments.into_iter().map(|it| (it.department, it.records)).collect(),
-        records: body.records,
-        tests_priced: (body.lines.len() as u64).saturating_sub(unpriced),
-        tests_unpriced: unpriced,
-        basis: body.basis,
-        fee: body.fee,
-        payer: body.payer,
-        package_bytes,
-    }
 }

@@ -2,8 +2,9 @@
 
 use std::io::{self, ErrorKind};
 
-use handover_core::Code;
+use handover_core::artefact::patient::Scope;
 use handover_core::codec::DecodeError;
+use handover_core::{Code, Department};
 use handover_dossier::DossierError;
 use handover_net::NetError;
 use handover_records::RecordsError;
@@ -16,6 +17,9 @@ pub enum ExchangeError {
     /// A rule says no.
     #[error("{0}")]
     Refused(Code),
+    /// The desk asked before for another scope: what differs, and what holds.
+    #[error("asked before for another scope: {0}")]
+    AskedOtherwise(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -79,11 +83,31 @@ impl ExchangeError {
         }
     }
 
+    /// What of a wished scope differs from the one that holds.
+    pub(crate) fn asked_otherwise(held: &Scope, wished: &Scope) -> Self {
+        let mut differs = Vec::new();
+        if held.departments != wished.departments {
+            let names = held.departments.as_ref().map_or_else(
+                || "all".to_owned(),
+                |names| names.iter().map(Department::as_str).collect::<Vec<_>>().join(","),
+            );
+            differs.push(format!("departments (asked for: {names})"));
+        }
+        for (word, held, wished) in [("from", held.from, wished.from), ("until", held.until, wished.until)] {
+            if held != wished {
+                let time = held.map_or_else(|| "no limit".to_owned(), |time| time.to_string());
+                differs.push(format!("{word} (asked for: {time})"));
+            }
+        }
+        Self::AskedOtherwise(differs.join(", "))
+    }
+
     /// The stable code for it.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
             Self::Refused(code) => *code,
+            Self::AskedOtherwise(_) => Code::Conflict,
             Self::Store(fault) => fault.code(),
             Self::Records(fault) => fault.code(),
             Self::Seal(fault) => fault.code(),

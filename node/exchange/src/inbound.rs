@@ -146,7 +146,7 @@ async fn refresh(inner: &Arc<Inner>, net: &Net) -> Result<(), ExchangeError> {
                 Ok(_) => links::told(&inner.parts.store, key).await?,
                 Err(code) if is_about_the_link(code) => {
                     tracing::error!(code = %code, "the index refuses a patient's link");
-                    links::refused(&inner.parts.store, key, link).await?;
+                    links::refused(&inner.parts.store, key, link, code, inner.now()).await?;
                 }
                 Err(code) if code.is_transient() => {
                     tracing::warn!(code = %code, "a patient's link has to wait");

@@ -45,9 +45,11 @@ use tokio_util::sync::CancellationToken;
 use context::Inner;
 
 pub use context::{Identity, Parts};
-pub use desk::{Asked, TransferDetails, TransferView};
+pub use desk::{Asked, Refused, TransferDetails, TransferView};
 pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
+pub use links::UnknownLink;
+pub use pauses::Wait;
 
 /// The exchange of one node. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +64,8 @@ impl Exchange {
             net: OnceLock::new(),
             outbox: Notify::new(),
             connected: pauses::Connected::default(),
+            pauses: Mutex::default(),
+            work_pauses: Mutex::default(),
             receiving: Mutex::default(),
             jobs: Notify::new(),
             links: Notify::new(),

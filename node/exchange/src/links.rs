@@ -3,10 +3,10 @@
 //! The patient proves the desk's code without carrying it, so the hospital must know which codes are out: each lies
 //! in its own cell until it is used or a day has passed.
 
-use handover_core::artefact::Verified;
 use handover_core::artefact::patient::PatientLink;
-use handover_core::codec::Extensions;
-use handover_core::{Code, Timestamp, cbor_map, rules};
+use handover_core::artefact::{Countersigned, Verified};
+use handover_core::codec::{Bytes, Extensions};
+use handover_core::{Code, PatientRef, Timestamp, cbor_map, rules};
 use handover_records::LINK_CODE_LASTS_MS;
 use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
@@ -26,6 +26,8 @@ const WRONG_PER_MINUTE: usize = 20;
 const WRONG_PER_PATIENT_DAY: usize = 5;
 /// Counts of days gone by that are removed at a time.
 const WRONG_SWEEP: usize = 100;
+/// Links looked at in one page.
+const PAGE: usize = 500;
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// The most bytes of a link's envelope.
@@ -42,6 +44,27 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// A link that the index refused.
+    struct RefusedRow {
+        /// As the patient and this hospital signed it.
+        1 => link: Bytes,
+        /// Why.
+        2 => code: Code,
+        /// When.
+        3 => since: Timestamp,
+    }
+}
+
+/// A link that the index does not know: it waits, or was refused.
+#[derive(Clone, Debug)]
+pub struct UnknownLink {
+    /// The patient in the federation.
+    pub patient: PatientRef,
+    /// Why and when the index refused it; none if it waits.
+    pub refused: Option<(Code, Timestamp)>,
+}
+
+cbor_map! {
     /// When something happened that is limited.
     #[derive(Default)]
     struct TimesRow {
@@ -50,11 +73,15 @@ cbor_map! {
     }
 }
 
-/// Keeps a code that was just given out.
+/// Keeps a code that was just given out. One that is out already stays out no longer than before.
 pub(crate) async fn keep(store: &Store, code: &str, now: Timestamp) -> Result<(), ExchangeError> {
     let (keys, code) = (store.keys(), code.to_owned());
     store
         .write(move |txn| -> Result<(), ExchangeError> {
+            let own_key = keys.space(CODES).hashed(&code).build();
+            if txn.get(&own_key)?.is_some() {
+                return Ok(());
+            }
             let row = CodeRow { code: code.clone(), since: now, extensions: Extensions::default() };
             let mut still_out = 0;
             for (key, value) in txn.scan(&keys.space(CODES).build(), None, CODES_MAX)? {
@@ -68,7 +95,7 @@ pub(crate) async fn keep(store: &Store, code: &str, now: Timestamp) -> Result<()
             if still_out >= CODES_MAX {
                 return Err(Code::Busy.into());
             }
-            Ok(rows::put(txn, &keys.space(CODES).hashed(&code).build(), &row)?)
+            Ok(rows::put(txn, &own_key, &row)?)
         })
         .await
 }
@@ -184,14 +211,72 @@ pub(crate) async fn owed(
 }
 
 /// The index refuses it for good: it is set aside, so that others go on.
-pub(crate) async fn refused(store: &Store, key: Vec<u8>, link: Vec<u8>) -> Result<(), ExchangeError> {
+pub(crate) async fn refused(
+    store: &Store,
+    key: Vec<u8>,
+    link: Vec<u8>,
+    code: Code,
+    now: Timestamp,
+) -> Result<(), ExchangeError> {
     let keys = store.keys();
+    let row = RefusedRow { link: link.into(), code, since: now, extensions: Extensions::default() };
     Ok(store
         .write(move |txn| -> Result<(), StoreError> {
-            txn.put(&keys.space(REFUSED).hashed(&link).build(), link.clone())?;
+            rows::put(txn, &keys.space(REFUSED).hashed(row.link.as_ref()).build(), &row)?;
             txn.remove(&key)
         })
         .await?)
+}
+
+/// The links that the index does not know, those that it refused first.
+pub(crate) async fn unknown_to_index(store: &Store) -> Result<Vec<UnknownLink>, ExchangeError> {
+    let mut found = Vec::new();
+    for space in [REFUSED, TO_INDEX] {
+        let mut after = None;
+        loop {
+            let (keys, from) = (store.keys(), after.take());
+            let page: Vec<(Vec<u8>, Vec<u8>)> =
+                store.read(move |txn| txn.scan(&keys.space(space).build(), from.as_deref(), PAGE)).await?;
+            after = page.last().map(|(key, _)| key.clone()).filter(|_| page.len() == PAGE);
+            for (_, value) in page {
+                let (link, refused) = if space == REFUSED {
+                    let row: RefusedRow = rows::read(&value)?;
+                    (row.link.0, Some((row.code, row.since)))
+                } else {
+                    (value, None)
+                };
+                let link = Countersigned::<PatientLink>::read(&link).map_err(|fault| fault.code())?;
+                found.push(UnknownLink { patient: link.claim().patient, refused });
+            }
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Owes the index again what it refused; says how many.
+pub(crate) async fn revive(store: &Store) -> Result<usize, ExchangeError> {
+    let mut count = 0_usize;
+    loop {
+        let keys = store.keys();
+        let revived = store
+            .write(move |txn| -> Result<usize, StoreError> {
+                let page = txn.scan(&keys.space(REFUSED).build(), None, PAGE)?;
+                for (key, value) in &page {
+                    let row: RefusedRow = rows::read(value)?;
+                    txn.put(&keys.space(TO_INDEX).hashed(row.link.as_ref()).build(), row.link.0)?;
+                    txn.remove(key)?;
+                }
+                Ok(page.len())
+            })
+            .await?;
+        count = count.saturating_add(revived);
+        if revived < PAGE {
+            return Ok(count);
+        }
+    }
 }
 
 /// The index knows it.
@@ -201,8 +286,9 @@ pub(crate) async fn told(store: &Store, key: Vec<u8>) -> Result<(), ExchangeErro
 
 #[cfg(test)]
 mod tests {
+    use handover_core::HospitalId;
     use handover_core::artefact::patient::link_code_proof;
-    use handover_core::{HospitalId, PatientRef};
+    use handover_seal::{OsRandom, SigningKey};
     use handover_store::CellKey;
 
     use super::*;
@@ -246,6 +332,35 @@ mod tests {
         let later = NOW.plus_ms(LINK_CODE_LASTS_MS + 1);
         keep(&store, "AAAA-AAAA", later).await.unwrap();
         assert_eq!(tried(&store, &link(1, "AAAA-AAAA"), later).await.unwrap(), "AAAA-AAAA");
+    }
+
+    #[tokio::test]
+    async fn a_code_given_again_stays_out_no_longer() {
+        let store = store();
+        keep(&store, "AAAA-AAAA", NOW).await.unwrap();
+        keep(&store, "AAAA-AAAA", NOW.plus_ms(LINK_CODE_LASTS_MS)).await.unwrap();
+        let later = NOW.plus_ms(LINK_CODE_LASTS_MS + 1);
+        assert_eq!(tried(&store, &link(1, "AAAA-AAAA"), later).await, Err(Code::LinkCodeWrong));
+    }
+
+    #[tokio::test]
+    async fn links_that_the_index_refused_are_told_and_owed_again() {
+        let (store, patient) = (store(), SigningKey::generate(&mut OsRandom));
+        let claim = Verified::sign(link(1, "AAAA-AAAA"), &patient);
+        let signed = Countersigned::sign(&claim, &SigningKey::generate(&mut OsRandom));
+        finish(&store, &claim, "AAAA-AAAA", &signed).await.unwrap();
+        let owes = owed(&store, None, 10).await.unwrap();
+        let told = unknown_to_index(&store).await.unwrap();
+        assert_eq!((owes.len(), told.len(), told[0].refused), (1, 1, None));
+        let (key, content) = owes[0].clone();
+        refused(&store, key, content, Code::Conflict, NOW).await.unwrap();
+        assert!(owed(&store, None, 10).await.unwrap().is_empty());
+        let told = unknown_to_index(&store).await.unwrap();
+        assert_eq!((told.len(), told[0].refused), (1, Some((Code::Conflict, NOW))));
+        assert_eq!(told[0].patient, PatientRef::from_bytes([1; 32]));
+        assert_eq!(revive(&store).await.unwrap(), 1);
+        assert_eq!(owed(&store, None, 10).await.unwrap()[0].1, signed);
+        assert_eq!(revive(&store).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -148,28 +148,44 @@ pub(crate) async fn waiting(
     page(store, OUTBOX, after, limit).await
 }
 
-/// How many parcels wait, and how many are dead letters, of those that `is_wanted` names.
+/// The labels of the parcels that wait, and of the dead letters, of those that `is_wanted` names.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn count(
+pub(crate) async fn labels(
     store: &Store,
     is_wanted: impl Fn(&Label) -> bool,
-) -> Result<(usize, usize), ExchangeError> {
-    let mut counts = [0, 0];
-    for (count, space) in counts.iter_mut().zip([OUTBOX, DEAD]) {
+) -> Result<(Vec<Label>, Vec<Label>), ExchangeError> {
+    let mut labels = [Vec::new(), Vec::new()];
+    for (labels, space) in labels.iter_mut().zip([OUTBOX, DEAD]) {
         let mut after = None;
         loop {
             let found = page(store, space, after, SCAN_MAX_CELLS).await?;
-            *count += found.iter().filter(|parcel| is_wanted(&parcel.label)).count();
-            match found.last() {
-                Some(last) if found.len() == SCAN_MAX_CELLS => after = Some(last.number),
-                _ => break,
+            after = found.last().map(|parcel| parcel.number).filter(|_| found.len() == SCAN_MAX_CELLS);
+            labels.extend(found.into_iter().map(|parcel| parcel.label).filter(&is_wanted));
+            if after.is_none() {
+                break;
             }
         }
     }
-    let [waiting, dead] = counts;
+    let [waiting, dead] = labels;
     Ok((waiting, dead))
+}
+
+/// How many parcels wait, of those that `is_wanted` names.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn count(store: &Store, is_wanted: impl Fn(&Label) -> bool) -> Result<usize, ExchangeError> {
+    let (mut count, mut after) = (0_usize, None);
+    loop {
+        let found = page(store, OUTBOX, after, SCAN_MAX_CELLS).await?;
+        count = count.saturating_add(found.iter().filter(|parcel| is_wanted(&parcel.label)).count());
+        match found.last() {
+            Some(last) if found.len() == SCAN_MAX_CELLS => after = Some(last.number),
+            _ => return Ok(count),
+        }
+    }
 }
 
 /// The content of a parcel.
@@ -280,9 +296,14 @@ mod tests {
         });
         filled.await.unwrap();
         let of_it = |label: &Label| label.transfer == transfer(2);
-        assert_eq!(count(&store, of_it).await.unwrap(), (0, 6));
+        let counts = || async {
+            let (waiting, dead) = labels(&store, of_it).await.unwrap();
+            assert_eq!(count(&store, of_it).await.unwrap(), waiting.len());
+            (waiting.len(), dead.len())
+        };
+        assert_eq!(counts().await, (0, 6));
         assert_eq!(revive(&store, transfer(2)).await.unwrap(), 6);
-        assert_eq!(count(&store, of_it).await.unwrap(), (6, 0));
+        assert_eq!(counts().await, (6, 0));
     }
 
     #[tokio::test]

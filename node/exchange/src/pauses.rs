@@ -1,11 +1,12 @@
-//! When what is tried again: a whole target that is away, or one transfer whose turn has not come there. And who has
-//! connected meanwhile.
+//! When what is tried again and why it has to wait: a whole target that is away, one transfer whose turn has not come
+//! there, or a transfer's next piece of work. And who has connected meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use handover_core::{Code, Party, TransferId};
+use handover_core::{Code, Party, Timestamp, TransferId};
+use handover_dossier::Row;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -25,6 +26,68 @@ struct Pause {
     until: Instant,
     next: Duration,
     tries: u32,
+    code: Code,
+}
+
+/// Why a transfer does not go on for now; it is tried again by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What has to wait: a piece of work here, or `deliver`.
+    pub step: &'static str,
+    /// For whom, if it is for somebody.
+    pub party: Option<Party>,
+    /// Why.
+    pub code: Code,
+    /// How long until it is tried next.
+    pub next_in: Duration,
+}
+
+/// A transfer's next piece of work waits, unless the transfer has changed since.
+struct WorkPause {
+    updated: Timestamp,
+    until: Instant,
+    next: Duration,
+    step: &'static str,
+    code: Code,
+}
+
+/// The pieces of work that wait.
+#[derive(Default)]
+pub(crate) struct WorkPauses(BTreeMap<TransferId, WorkPause>);
+
+impl WorkPauses {
+    /// Whether a transfer's work has to wait.
+    pub(crate) fn is_held(&self, row: &Row, now: Instant) -> bool {
+        self.of(row).is_some_and(|pause| pause.until > now)
+    }
+
+    /// When the next pause ends.
+    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+        self.0.values().map(|pause| pause.until).filter(|until| *until > now).min()
+    }
+
+    /// Learns what a try came to.
+    pub(crate) fn learn(&mut self, row: &Row, step: &'static str, outcome: Result<(), Code>, now: Instant) {
+        match outcome {
+            Ok(()) => drop(self.0.remove(&row.transfer)),
+            Err(code) => {
+                let length = self.of(row).map_or(TARGET_PAUSE, |pause| pause.next);
+                let next = (length * 2).min(LONGEST_PAUSE);
+                let pause = WorkPause { updated: row.updated, until: now + length, next, step, code };
+                self.0.insert(row.transfer, pause);
+            }
+        }
+    }
+
+    /// Why a transfer's work waits, if it does.
+    pub(crate) fn wait(&self, row: &Row, now: Instant) -> Option<Wait> {
+        let WorkPause { step, code, until, .. } = self.of(row)?;
+        Some(Wait { step, party: None, code: *code, next_in: until.saturating_duration_since(now) })
+    }
+
+    fn of(&self, row: &Row) -> Option<&WorkPause> {
+        self.0.get(&row.transfer).filter(|pause| pause.updated == row.updated)
+    }
 }
 
 /// What a run to one target came to.
@@ -44,11 +107,11 @@ pub(crate) struct Pauses(BTreeMap<Blocked, Pause>);
 
 impl Pauses {
     /// Says how often it was put off by now.
-    fn hold(&mut self, blocked: Blocked, now: Instant) -> u32 {
+    fn hold(&mut self, blocked: Blocked, code: Code, now: Instant) -> u32 {
         let first = first_pause(&blocked);
         let (length, tries) = self.0.get(&blocked).map_or((first, 0), |pause| (pause.next, pause.tries));
         let tries = tries.saturating_add(1);
-        let pause = Pause { until: now + length, next: (length * 2).min(LONGEST_PAUSE), tries };
+        let pause = Pause { until: now + length, next: (length * 2).min(LONGEST_PAUSE), tries, code };
         self.0.insert(blocked, pause);
         tries
     }
@@ -61,6 +124,18 @@ impl Pauses {
     /// Whether a target was away when it was last tried.
     pub(crate) fn is_away(&self, target: &Target) -> bool {
         self.0.contains_key(&(target.clone(), None))
+    }
+
+    /// Why a transfer's parcels for a target wait, if they do.
+    pub(crate) fn wait(&self, target: &Target, transfer: TransferId, now: Instant) -> Option<Wait> {
+        let [all, own] = [None, Some(transfer)].map(|blocked| self.0.get(&(target.clone(), blocked)));
+        let pause = all.or(own)?;
+        let party = match target {
+            Target::Index => Party::Index,
+            Target::Hospital(hospital) => Party::Hospital(hospital.clone()),
+        };
+        let next_in = pause.until.saturating_duration_since(now);
+        Some(Wait { step: "deliver", party: Some(party), code: pause.code, next_in })
     }
 
     /// When the next pause ends.
@@ -86,14 +161,14 @@ impl Pauses {
         let mut given_up = Vec::new();
         for (transfer, parcel) in run.held {
             let blocked = (run.target.clone(), Some(transfer));
-            if self.hold(blocked.clone(), now) >= TRIES_MAX {
+            if self.hold(blocked.clone(), parcel.1, now) >= TRIES_MAX {
                 self.0.remove(&blocked);
                 given_up.push(parcel);
             }
         }
         let target = (run.target, None);
         if run.is_away {
-            self.hold(target, now);
+            self.hold(target, Code::Unreachable, now);
         } else {
             self.0.remove(&target);
         }
@@ -132,8 +207,6 @@ impl Connected {
 
 #[cfg(test)]
 mod tests {
-    use handover_core::Timestamp;
-
     use super::*;
     use crate::outbox::Label;
 
@@ -160,6 +233,12 @@ mod tests {
         assert!(!pauses.is_held(&other, Some(transfer()), now));
         assert!(pauses.is_held(&Target::Index, None, now));
         assert!(pauses.is_held(&Target::Index, Some(transfer()), now));
+        let why = |target: &Target| {
+            pauses.wait(target, transfer(), now).map(|wait| (wait.party, wait.code, wait.next_in))
+        };
+        assert_eq!(why(&Target::Index), Some((Some(Party::Index), Code::Unreachable, TARGET_PAUSE)));
+        let lakeside = Party::Hospital("lakeside".parse().unwrap());
+        assert_eq!(why(&other), Some((Some(lakeside), Code::EvidenceMissing, Duration::ZERO)));
     }
 
     #[test]

@@ -1,12 +1,24 @@
 //! What a hospital keeps secret for one transfer, in its own cells, until the transfer is over: at the destination
-//! the request's secret key. The source keeps shares only sealed.
+//! the request's secret key, and what was asked for, which travels sealed to the source. The source keeps shares only
+//! sealed.
 
-use handover_core::TransferId;
+use handover_core::artefact::patient::Scope;
+use handover_core::codec::Extensions;
+use handover_core::{TransferId, cbor_map};
 use handover_seal::{SealingKey, Secret32};
-use handover_store::{KeyMaker, StoreError, Txn};
+use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 const REQUEST_KEY: &str = "request-key";
+const REQUEST_SCOPE: &str = "request-scope";
 const SEALED_SHARES: &str = "sealed-shares";
+
+cbor_map! {
+    /// What the desk asked for.
+    struct ScopeRow {
+        /// The scope as it was sealed.
+        1 => scope: Scope,
+    }
+}
 
 /// Keeps the request's secret key.
 pub(crate) fn put_request_key(
@@ -26,6 +38,28 @@ pub(crate) fn request_key(
 ) -> Result<Option<SealingKey>, StoreError> {
     let kept = txn.get(&keys.space(REQUEST_KEY).hashed(transfer.as_bytes()).build())?;
     Ok(kept.and_then(|bytes| Secret32::from_slice(&bytes).ok()).map(SealingKey::from_bytes))
+}
+
+/// Keeps what was asked for, so that asking again can be compared with it.
+pub(crate) fn put_request_scope(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    scope: &Scope,
+) -> Result<(), StoreError> {
+    let row = ScopeRow { scope: scope.clone(), extensions: Extensions::default() };
+    rows::put(txn, &keys.space(REQUEST_SCOPE).hashed(transfer.as_bytes()).build(), &row)
+}
+
+/// What was asked for; none once the transfer is over.
+pub(crate) fn request_scope(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<Option<Scope>, StoreError> {
+    let row: Option<ScopeRow> =
+        rows::get(txn, &keys.space(REQUEST_SCOPE).hashed(transfer.as_bytes()).build())?;
+    Ok(row.map(|row| row.scope))
 }
 
 /// Keeps the sealed shares of a package until they may be released.
@@ -49,7 +83,7 @@ pub(crate) fn sealed_shares(
 
 /// Forgets everything: the transfer is over.
 pub(crate) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<(), StoreError> {
-    for space in [REQUEST_KEY, SEALED_SHARES] {
+    for space in [REQUEST_KEY, REQUEST_SCOPE, SEALED_SHARES] {
         txn.remove(&keys.space(space).hashed(transfer.as_bytes()).build())?;
     }
     Ok(())

@@ -109,6 +109,11 @@ pub fn fee_cap(body: &QuoteBody, scope: &Scope, wish: &Wish) -> Result<Amount, W
     Ok(cap)
 }
 
+/// How long a consent as wished holds.
+pub(crate) fn life_ms(wish: &Wish) -> i64 {
+    i64::from(wish.life_hours.unwrap_or(DEFAULT_LIFE_HOURS)).saturating_mul(HOUR_MS)
+}
+
 /// Signs a consent to a quote, within it, to hospitals that take part now; its details are sealed to each of them.
 ///
 /// # Errors
@@ -131,7 +136,7 @@ pub fn make_consent(
     }
     let scope = narrow(body, wish)?;
     let cap = fee_cap(body, &scope, wish)?;
-    let life_ms = i64::from(wish.life_hours.unwrap_or(DEFAULT_LIFE_HOURS)).saturating_mul(HOUR_MS);
+    let life_ms = life_ms(wish);
     if life_ms == 0 || life_ms > CONSENT_MAX_LIFE_MS {
         return Err(WalletError::Life);
     }

@@ -61,9 +61,9 @@ pub enum WalletError {
         /// What it is.
         found: String,
     },
-    /// The same thing was signed before with other content.
-    #[error("signed before with other content: {0}")]
-    SignedOtherwise(&'static str),
+    /// The same thing was signed before with other content; what differs.
+    #[error("signed before with other content: {0} (`show` tells what holds)")]
+    SignedOtherwise(String),
     /// The step needs another one before it, or comes too late.
     #[error("{0}")]
     NotNow(&'static str),

@@ -69,6 +69,12 @@ impl PatientKeys {
         self.record.hash()
     }
 
+    /// The recovery key's public half.
+    #[must_use]
+    pub fn recovery_public(&self) -> Option<SigningPublic> {
+        self.record.recovery_key
+    }
+
     /// The key record's envelope.
     #[must_use]
     pub fn record(&self) -> &[u8] {

@@ -7,11 +7,11 @@ use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::Inbox;
 use handover_core::rules::{self, Context};
-use handover_core::time::HOUR_MS;
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Random, Timestamp, TransferId};
 use handover_seal::Ed25519;
 
+use crate::consent::life_ms;
 use crate::state::{KnownLink, KnownTransfer};
 use crate::{
     ConsentDraft, Question, QuoteView, Reviewed, Wallet, WalletError, Wish, fee_cap, make_ask, make_consent,
@@ -40,6 +40,13 @@ pub struct Given {
     pub repeated: bool,
 }
 
+const TAKEN_BACK: WalletError = WalletError::NotNow("the consent was taken back: ask for a new transfer");
+
+/// Refuses what was signed before with other content, and names what differs.
+fn otherwise(differs: &[&str]) -> Result<(), WalletError> {
+    if differs.is_empty() { Ok(()) } else { Err(WalletError::SignedOtherwise(differs.join(", "))) }
+}
+
 const fn context(federation: &Federation) -> Context<'_> {
     Context { federation, verifier: &Ed25519 }
 }
@@ -58,14 +65,15 @@ impl Wallet {
     ) -> Result<Vec<u8>, WalletError> {
         federation.active(hospital, now).map_err(WalletError::rule("the hospital"))?;
         let proof = link_code_proof(code, &self.keys.patient(), hospital);
-        if let Some(known) = self.state.links.iter().find(|known| known.hospital == *hospital) {
+        for known in self.state.links.iter().filter(|known| known.hospital == *hospital) {
             let signed = Signed::<PatientLink>::read(known.signed.as_ref())?;
             if signed.claim().code_proof == proof {
                 return Ok(known.signed.0.clone());
             }
         }
         let envelope = make_link(&self.keys, hospital, code, now).envelope().to_vec();
-        self.state.links.retain(|known| known.hospital != *hospital);
+        // A link that the hospital signed holds until it has signed this one.
+        self.state.links.retain(|known| known.hospital != *hospital || known.countersigned.is_some());
         self.state.links.push(KnownLink {
             hospital: hospital.clone(),
             signed: Bytes(envelope.clone()),
@@ -82,14 +90,14 @@ impl Wallet {
     pub fn linked(&mut self, envelope: &[u8], federation: &Federation) -> Result<HospitalId, WalletError> {
         let link =
             rules::link(envelope, context(federation)).map_err(WalletError::rule("the hospital's link"))?;
-        let known = self.state.links.iter_mut().find(|known| known.hospital == link.hospital);
-        match known {
-            Some(known) if known.signed.as_ref() == link.envelope() => {
-                known.countersigned = Some(Bytes(envelope.to_vec()));
-                Ok(link.hospital.clone())
-            }
-            _ => Err(WalletError::Rule { what: "the hospital's link", code: Code::AskMismatch }),
-        }
+        let known = self.state.links.iter_mut().find(|known| known.signed.as_ref() == link.envelope());
+        let known =
+            known.ok_or(WalletError::Rule { what: "the hospital's link", code: Code::AskMismatch })?;
+        known.countersigned = Some(Bytes(envelope.to_vec()));
+        self.state
+            .links
+            .retain(|known| known.hospital != link.hospital || known.signed.as_ref() == link.envelope());
+        Ok(link.hospital.clone())
     }
 
     /// Signs the question for one transfer between two hospitals that take part now; the transfer and the envelope.
@@ -105,9 +113,14 @@ impl Wallet {
         random: &mut dyn Random,
     ) -> Result<(TransferId, Vec<u8>), WalletError> {
         if let Some(known) = transfer.and_then(|transfer| self.transfer(&transfer).ok()) {
-            if known.source != *source || known.destination != *destination {
-                return Err(WalletError::SignedOtherwise("the transfer is between other hospitals"));
+            let mut differs = Vec::new();
+            if known.source != *source {
+                differs.push("the source");
             }
+            if known.destination != *destination {
+                differs.push("the destination");
+            }
+            otherwise(&differs)?;
             return Ok((known.transfer, known.ask.0.clone()));
         }
         if source == destination {
@@ -169,11 +182,11 @@ impl Wallet {
         // Asked with another copy of the keys: shown, not remembered.
         let Ok(known) = self.transfer_mut(&reviewed.transfer) else { return Ok(()) };
         if known.source != reviewed.source || known.destination != reviewed.destination {
-            return Err(WalletError::SignedOtherwise("the transfer is between other hospitals"));
+            return Err(WalletError::SignedOtherwise("the hospitals".to_owned()));
         }
         let consent = known.consent.as_ref().zip(reviewed.consent.as_ref());
         if consent.is_some_and(|(held, told)| held.as_ref() != told.envelope()) {
-            return Err(WalletError::SignedOtherwise("the hospital holds another consent"));
+            return Err(WalletError::SignedOtherwise("the hospital holds another consent".to_owned()));
         }
         if reviewed.request.as_ref().is_some_and(|found| found.ask.envelope() != known.ask.as_ref()) {
             return Err(WalletError::Rule { what: "the request", code: Code::AskMismatch });
@@ -238,6 +251,9 @@ impl Wallet {
         let held = known.consent(&self.keys.signing_public())?.zip(known.details()?);
         let repeated = held.is_some();
         if let Some((consent, details)) = held {
+            if known.revoked.is_some() {
+                return Err(TAKEN_BACK);
+            }
             self.check_same(transfer, wish, &consent, &details, federation)?;
         } else {
             if known.refusal.is_some() {
@@ -283,23 +299,27 @@ impl Wallet {
         details: &ConsentDetails,
         federation: &Federation,
     ) -> Result<(), WalletError> {
-        if *wish == Wish::default() {
-            return Ok(());
-        }
         let view = self.quote(transfer, federation)?;
-        let narrows = wish.departments.is_some() || wish.from.is_some() || wish.until.is_some();
         let scope = narrow(&view.body, wish)?;
-        if narrows && scope != details.scope {
-            return Err(WalletError::SignedOtherwise("the consent has another scope"));
+        let held = &details.scope;
+        let mut differs = Vec::new();
+        if scope.departments != held.departments {
+            differs.push("departments");
         }
-        if wish.fee_cap.is_some() && fee_cap(&view.body, &details.scope, wish)? != consent.fee_cap {
-            return Err(WalletError::SignedOtherwise("the consent has another highest fee"));
+        if scope.from != held.from {
+            differs.push("from");
         }
-        let life_ms = consent.expires.since_ms(consent.not_before);
-        if wish.life_hours.is_some_and(|hours| i64::from(hours).saturating_mul(HOUR_MS) != life_ms) {
-            return Err(WalletError::SignedOtherwise("the consent has another end"));
+        if scope.until != held.until {
+            differs.push("until");
         }
-        Ok(())
+        // What a cap may be depends on the scope: it is compared for the one that holds.
+        if fee_cap(&view.body, held, wish)? != consent.fee_cap {
+            differs.push("the highest fee");
+        }
+        if life_ms(wish) != consent.expires.since_ms(consent.not_before) {
+            differs.push("how long it holds");
+        }
+        otherwise(&differs)
     }
 
     /// Signs the release of the grant key for a consent; its envelope.
@@ -313,11 +333,11 @@ impl Wallet {
         random: &mut dyn Random,
     ) -> Result<Vec<u8>, WalletError> {
         let known = self.transfer(transfer)?;
+        if known.revoked.is_some() {
+            return Err(TAKEN_BACK);
+        }
         if let Some(envelope) = &known.release {
             return Ok(envelope.0.clone());
-        }
-        if known.revoked.is_some() {
-            return Err(WalletError::NotNow("the consent was taken back"));
         }
         let consent = known
             .consent(&self.keys.signing_public())?

@@ -66,6 +66,12 @@ pub enum RecordsError {
     /// The link code is wrong, used or expired.
     #[error("the link code is wrong, used or expired")]
     LinkCodeWrong,
+    /// A request's identifier was used before, for another patient.
+    #[error("the request identifier was given before for another patient")]
+    RequestOfAnother,
+    /// The code that a request was given has expired, or was tried wrongly too often.
+    #[error("this request's link code is no longer valid: ask for a new one with another request identifier")]
+    LinkCodeOver,
     /// So many link codes are out that no free one was found.
     #[error("too many link codes are out")]
     TooManyLinkCodes,
@@ -98,8 +104,8 @@ impl RecordsError {
             Self::UnknownPatient => Code::UnknownPatient,
             Self::ContentMissing => Code::PackageMismatch,
             Self::Changed | Self::TooManyLinkCodes => Code::Busy,
-            Self::LinkCodeWrong => Code::LinkCodeWrong,
-            Self::Conflict(_) => Code::Conflict,
+            Self::LinkCodeWrong | Self::LinkCodeOver => Code::LinkCodeWrong,
+            Self::Conflict(_) | Self::RequestOfAnother => Code::Conflict,
             Self::KeyRecordOld => Code::KeyRecordOld,
             Self::Seal(error) => error.code(),
         }

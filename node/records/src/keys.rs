@@ -13,13 +13,14 @@ use handover_seal::{OsRandom, Secret32};
 use handover_store::{Store, Txn};
 
 use crate::RecordsError;
-use crate::model::{LocalPatient, RecordId, RecordRef};
+use crate::model::{LocalPatient, RecordId, RecordRef, RequestId};
 use crate::rows::{self, DepartmentRow, KeyCheckRow, Places};
 
 const DEPARTMENT_WRAP: &str = "handover records v1 department wrap";
 const RECORD_ID: &str = "handover records v1 record identifier";
 const ASIDE: &str = "handover records v1 kept aside";
 const LINK_CODE: &str = "handover records v1 link code";
+const CODE_REQUEST: &str = "handover records v1 request for a link code";
 const KEY_CHECK: &str = "handover records v1 key check";
 
 /// Bytes that bind something sealed to its place: a kind, then parts each with its length.
@@ -101,6 +102,21 @@ impl Vault {
     /// What is stored of a link code.
     pub(crate) fn link_code_hash(&self, code: &str) -> [u8; 32] {
         keyed_hash(&self.code_key, &[code.as_bytes()])
+    }
+
+    /// What a request's code is made of: the same again, and by nobody without the key. Each draw gives another one.
+    pub(crate) fn requested_code(&self, request: &RequestId, patient: &LocalPatient, draw: u64) -> [u8; 8] {
+        let key = derive(&self.code_key, CODE_REQUEST, b"code");
+        let parts: [&[u8]; 3] =
+            [request.as_str().as_bytes(), patient.as_str().as_bytes(), &draw.to_be_bytes()];
+        let [a, b, c, d, e, f, g, h, ..] = keyed_hash(&key, &parts);
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// What is stored of the patient whom a request was for.
+    pub(crate) fn code_request_hash(&self, patient: &LocalPatient) -> [u8; 32] {
+        let key = derive(&self.code_key, CODE_REQUEST, b"patient");
+        keyed_hash(&key, &[patient.as_str().as_bytes()])
     }
 
     /// A department's key, if it has one yet.

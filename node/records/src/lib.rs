@@ -38,10 +38,10 @@ pub use check::CheckReport;
 pub use content::{BlobContent, Content, INLINE_MAX_BYTES};
 pub use error::RecordsError;
 pub use filing::BATCH_MAX_RECORDS;
-pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES};
+pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES, RequestedCode};
 pub use model::{
     BlobRef, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, NewContent, NewRecord, Origin,
-    RecordId, RecordRef, RecordSummary, RecordVersionRef,
+    RecordId, RecordRef, RecordSummary, RecordVersionRef, RequestId,
 };
 pub use permit::{GrantRequest, Permit};
 pub use quarantine::Quarantined;

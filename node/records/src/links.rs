@@ -1,7 +1,8 @@
 //! Who a patient is in the federation: codes given out at the desk, links, and patients' newest key records.
 //!
 //! A code's first half finds it and only its keyed hash is stored, so guesses at a code count against it: after five
-//! it is dead, like after 24 hours. Key records are whole envelopes that the caller has verified; here only their
+//! it is dead, like after 24 hours. A code that was asked for with a request's identifier follows from it, the patient
+//! and the hospital's key, so that the same request gives the same code again and nothing more is stored. Key records are whole envelopes that the caller has verified; here only their
 //! number is compared. Looking up a link needs no permit: a permit is asked for with what it answers.
 
 use handover_core::codec::Extensions;
@@ -11,10 +12,10 @@ use handover_store::Txn;
 
 use crate::RecordsError;
 use crate::access::Action;
-use crate::model::{Linked, LocalPatient};
+use crate::model::{Linked, LocalPatient, RequestId};
 use crate::permit::Permit;
-use crate::records::Records;
-use crate::rows::{self, LinkCodeRow, LinkRow};
+use crate::records::{Records, register_in};
+use crate::rows::{self, CodeRequestRow, LinkCodeRow, LinkRow};
 
 /// How long a link code is valid.
 pub const LINK_CODE_LASTS_MS: i64 = DAY_MS;
@@ -24,12 +25,22 @@ pub const LINK_CODE_TRIES: u8 = 5;
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const HALF_CHARS: usize = 4;
+const CODE_CHARS: usize = 2 * HALF_CHARS;
 /// How many codes are drawn to find one whose first half is free.
 const DRAWS: usize = 16;
 /// The most bytes of a key record's envelope.
 const KEY_RECORD_MAX_BYTES: usize = 32 * 1024;
 /// The most links of one patient.
 const LINKS_MAX: usize = 1_000;
+
+/// The code of a request for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestedCode {
+    /// Like `K7QF-29XM`.
+    pub code: String,
+    /// Whether the patient has used it: nobody else can.
+    pub is_used: bool,
+}
 
 impl Records {
     /// A code that a patient is given in person, like `K7QF-29XM`. Needs [`Action::Link`] on the patient, who is
@@ -46,30 +57,98 @@ impl Records {
     ) -> Result<String, RecordsError> {
         permit.check(now, &[Action::Link])?;
         permit.check_patient(patient)?;
-        let drawn: Vec<(String, String)> = (0..DRAWS).map(|_| (half(random), half(random))).collect();
+        let drawn: Vec<[u8; CODE_CHARS]> = (0..DRAWS)
+            .map(|_| {
+                let mut bytes = [0; CODE_CHARS];
+                random.fill(&mut bytes);
+                bytes
+            })
+            .collect();
         let (records, patient) = (self.clone(), patient.clone());
         let write = self.store.write(move |txn| {
             records.require_registered(txn, &patient)?;
-            for (handle, rest) in &drawn {
-                let key = records.places.link_code(handle);
-                let taken: Option<LinkCodeRow> = rows::get(txn, &key, "link code")?;
-                if taken.is_some_and(|taken| now < taken.expires) {
-                    continue;
+            for bytes in &drawn {
+                let code = LinkCode::of(bytes);
+                if records.keep_code_in(txn, now, &patient, &code)? {
+                    return Ok(code.shown());
                 }
-                let row = LinkCodeRow {
-                    code: records.vault.link_code_hash(&format!("{handle}{rest}")),
-                    patient: patient.as_str().to_owned(),
-                    expires: now.plus_ms(LINK_CODE_LASTS_MS),
-                    wrong_tries: 0,
-                    used_by: None,
-                    extensions: Extensions::default(),
-                };
-                rows::put(txn, &key, &row)?;
-                return Ok(format!("{handle}-{rest}"));
             }
             Err(RecordsError::TooManyLinkCodes)
         });
         write.await
+    }
+
+    /// Registers a patient and gives a code as [`Records::new_link_code`] does: the same again for the same request, as
+    /// long as it is valid. Needs [`Action::Link`] on the patient.
+    ///
+    /// # Errors
+    /// [`RecordsError::Denied`]; [`RecordsError::RequestOfAnother`], and nobody is registered;
+    /// [`RecordsError::LinkCodeOver`] if its code has expired or was tried wrongly too often.
+    pub async fn register_with_code(
+        &self,
+        permit: &Permit,
+        now: Timestamp,
+        patient: &LocalPatient,
+        request: &RequestId,
+    ) -> Result<RequestedCode, RecordsError> {
+        permit.check(now, &[Action::Link])?;
+        permit.check_patient(patient)?;
+        let (records, patient, request) = (self.clone(), patient.clone(), request.clone());
+        let write = self.store.write(move |txn| {
+            let key = records.places.code_request(&request);
+            let hash = records.vault.code_request_hash(&patient);
+            if let Some(kept) = rows::get::<CodeRequestRow>(txn, &key, "request for a link code")? {
+                if kept.patient != hash {
+                    return Err(RecordsError::RequestOfAnother);
+                }
+                let code = LinkCode::of(&records.vault.requested_code(&request, &patient, kept.draw));
+                let row: Option<LinkCodeRow> =
+                    rows::get(txn, &records.places.link_code(code.handle()), "link code")?;
+                let row = row.filter(|row| {
+                    now < row.expires
+                        && row.wrong_tries < LINK_CODE_TRIES
+                        && row.code == records.vault.link_code_hash(&code.0)
+                });
+                let row = row.ok_or(RecordsError::LinkCodeOver)?;
+                return Ok(RequestedCode { code: code.shown(), is_used: row.used_by.is_some() });
+            }
+            register_in(txn, &records.places, &patient, now)?;
+            for draw in 0..DRAWS as u64 {
+                let code = LinkCode::of(&records.vault.requested_code(&request, &patient, draw));
+                if records.keep_code_in(txn, now, &patient, &code)? {
+                    let row = CodeRequestRow { patient: hash, draw, extensions: Extensions::default() };
+                    rows::put(txn, &key, &row)?;
+                    return Ok(RequestedCode { code: code.shown(), is_used: false });
+                }
+            }
+            Err(RecordsError::TooManyLinkCodes)
+        });
+        write.await
+    }
+
+    /// Keeps a code, unless its first half is taken by one that is out.
+    fn keep_code_in(
+        &self,
+        txn: &mut dyn Txn,
+        now: Timestamp,
+        patient: &LocalPatient,
+        code: &LinkCode,
+    ) -> Result<bool, RecordsError> {
+        let key = self.places.link_code(code.handle());
+        let taken: Option<LinkCodeRow> = rows::get(txn, &key, "link code")?;
+        if taken.is_some_and(|taken| now < taken.expires) {
+            return Ok(false);
+        }
+        let row = LinkCodeRow {
+            code: self.vault.link_code_hash(&code.0),
+            patient: patient.as_str().to_owned(),
+            expires: now.plus_ms(LINK_CODE_LASTS_MS),
+            wrong_tries: 0,
+            used_by: None,
+            extensions: Extensions::default(),
+        };
+        rows::put(txn, &key, &row)?;
+        Ok(true)
     }
 
     /// Uses a code up for a patient reference. The same reference may repeat it until it expires.
@@ -285,22 +364,32 @@ fn linked(row: LinkRow) -> Result<Option<Linked>, RecordsError> {
     }))
 }
 
-/// Half a code: 20 bits.
-fn half(random: &mut dyn Random) -> String {
-    let mut bytes = [0; HALF_CHARS];
-    random.fill(&mut bytes);
-    bytes
-        .iter()
-        .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)))
-        .map(|&char| char::from(char))
-        .collect()
+/// A code's eight characters: 40 bits.
+struct LinkCode(String);
+
+impl LinkCode {
+    /// From as many random bytes.
+    fn of(bytes: &[u8; CODE_CHARS]) -> Self {
+        let chars = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte % 32)));
+        Self(chars.map(|&char| char::from(char)).collect())
+    }
+
+    /// The half that finds it.
+    fn handle(&self) -> &str {
+        self.0.get(..HALF_CHARS).unwrap_or_default()
+    }
+
+    /// As people read it.
+    fn shown(&self) -> String {
+        format!("{}-{}", self.handle(), self.0.get(HALF_CHARS..).unwrap_or_default())
+    }
 }
 
 /// The eight characters of a code as people type it: any case, with or without hyphen and spaces, O for 0, I or L
 /// for 1.
 fn normal_form(code: &str) -> Option<String> {
-    let mut normal = String::with_capacity(2 * HALF_CHARS);
-    for char in code.chars().filter(|char| !matches!(char, '-' | ' ')).take(2 * HALF_CHARS + 1) {
+    let mut normal = String::with_capacity(CODE_CHARS);
+    for char in code.chars().filter(|char| !matches!(char, '-' | ' ')).take(CODE_CHARS + 1) {
         let char = match char.to_ascii_uppercase() {
             'O' => '0',
             'I' | 'L' => '1',
@@ -311,7 +400,7 @@ fn normal_form(code: &str) -> Option<String> {
         }
         normal.push(char);
     }
-    (normal.len() == 2 * HALF_CHARS).then_some(normal)
+    (normal.len() == CODE_CHARS).then_some(normal)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::RecordsError;
 
 /// The most characters of a [`LocalPatient`].
 pub const LOCAL_PATIENT_MAX_CHARS: usize = 128;
+/// The most characters of a [`RequestId`].
+const REQUEST_ID_MAX_CHARS: usize = 64;
 /// The most bytes of a resource's type and of its identifier.
 const RESOURCE_TYPE_MAX_BYTES: usize = 64;
 const RESOURCE_ID_MAX_BYTES: usize = 256;
@@ -62,6 +64,33 @@ impl fmt::Display for LocalPatient {
 impl fmt::Debug for LocalPatient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LocalPatient(..)")
+    }
+}
+
+/// What a repeated command calls its request by: 1 to 64 printable ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let fault = |reason| InvalidId { kind: "request identifier", reason };
+        if !(1..=REQUEST_ID_MAX_CHARS).contains(&text.len()) {
+            return Err(fault("needs 1 to 64 characters"));
+        }
+        if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return Err(fault("needs printable ASCII characters"));
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 

@@ -11,7 +11,7 @@ use handover_store::{KeyMaker, Txn, VALUE_MAX_BYTES};
 
 use crate::RecordsError;
 use crate::access::{Action, Purpose};
-use crate::model::{LocalPatient, Origin, RecordId, RecordRef, RecordSummary};
+use crate::model::{LocalPatient, Origin, RecordId, RecordRef, RecordSummary, RequestId};
 
 /// The version byte before every row.
 const ROW_FORMAT: u8 = 1;
@@ -115,6 +115,16 @@ cbor_map! {
         3 => expires: Timestamp,
         4 => wrong_tries: u8,
         5 => used_by: Option<PatientRef>,
+    }
+}
+
+cbor_map! {
+    /// A request for a link code, which follows from it.
+    pub struct CodeRequestRow {
+        /// Keyed hash of the patient's identifier.
+        1 => patient: [u8; 32],
+        /// Which draw of the request the code is.
+        2 => draw: u64,
     }
 }
 
@@ -312,6 +322,10 @@ impl Places {
     /// `handle` is the first half of the code.
     pub(crate) fn link_code(&self, handle: &str) -> Vec<u8> {
         self.0.space("records.link-code").hashed(handle).build()
+    }
+
+    pub(crate) fn code_request(&self, request: &RequestId) -> Vec<u8> {
+        self.0.space("records.link-code-request").hashed(request.as_str()).build()
     }
 
     pub(crate) fn asides(&self) -> Vec<u8> {

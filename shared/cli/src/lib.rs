@@ -12,6 +12,7 @@ mod passphrase;
 mod progress;
 mod run;
 mod verify;
+mod wait;
 
 pub use config::{ConfigFaults, Reader};
 pub use error::CliError;
@@ -21,3 +22,4 @@ pub use passphrase::{PASSPHRASE_OPTION, new_passphrase, passphrase};
 pub use progress::{Progress, Unit};
 pub use run::{exit_code, run};
 pub use verify::{VerifyArgs, verify_file};
+pub use wait::wait_seconds;

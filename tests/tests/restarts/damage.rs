@@ -77,10 +77,19 @@ pub(crate) fn does_not_leave(world: &World, it: &mut Move) -> Result<()> {
         pauses.iter().all(|pause| *pause >= FIRST_PAUSE_MS) && pauses.is_sorted(),
         "pauses in ms between tries: {pauses:?}"
     );
-    same("the source's state", &"sealed", &text(&it.show(world, SOURCE)?, "state"))?;
+    let shown = it.show(world, SOURCE)?;
+    same("the source's state", &"sealed", &text(&shown, "state"))?;
+    let wait = &shown["waits"][0];
+    same("what waits, and why", &("send", "store-damaged"), &(text(wait, "step"), text(wait, "code")))?;
+    let next: Timestamp = text(wait, "next").parse().context("no next try")?;
+    ensure!(times.last().is_some_and(|last| next > *last), "the next try lies before the last: {shown}");
+    let in_vain = world.node(SOURCE, &["transfer", "show", &it.transfer, "--wait", "0"])?;
+    same("the code of a wait in vain", &Some("timed-out".to_owned()), &in_vain.problem())?;
+    ensure!(in_vain.stderr.contains("send waits: store-damaged"), "{}", in_vain.stderr);
     same("the destination's state", &"sealed", &text(&it.show(world, DESTINATION)?, "state"))?;
     same("records that arrived", &0, &it.records(world, DESTINATION)?.len())?;
 
     flip(&blob)?;
-    it.ends_well(world)
+    it.ends_well(world)?;
+    same("what waits in the end", &0, &it.show(world, SOURCE)?["waits"].as_array().map_or(1, Vec::len))
 }

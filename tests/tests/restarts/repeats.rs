@@ -1,6 +1,7 @@
 //! The same command again: the first answer, and nothing changes.
 
 use anyhow::{Context as _, Result, ensure};
+use handover_scenarios::process::Answer;
 use handover_scenarios::world::World;
 use serde_json::Value;
 
@@ -31,15 +32,27 @@ fn twice(what: &str, step: impl Fn() -> Result<Value>) -> Result<Value> {
     Ok(first)
 }
 
+/// A step whose identity stands for other content is refused, and what differs is named.
+fn differs(answer: &Answer, what: &str) -> Result<()> {
+    same("the code of a step repeated otherwise", &Some("conflict".to_owned()), &answer.problem())?;
+    ensure!(answer.stderr.contains(what), "{what:?} is not named: {}", answer.stderr);
+    Ok(())
+}
+
 pub(crate) fn change_nothing(world: &World, it: &mut Move) -> Result<()> {
     let file = it.file.to_str().context("a file's name is no UTF-8")?.to_owned();
     let import = || world.node(SOURCE, &["import", &file])?.json();
     let imported = twice("import", import)?;
     same("records that an import given again brings", &Some(0), &imported["records"]["new"].as_u64())?;
     for hospital in [SOURCE, DESTINATION] {
-        let registered = world.node(hospital, &["patient", "register", &it.patient])?.json()?;
+        let register = |patient: &str| {
+            world.node(hospital, &["patient", "register", patient, "--request-id", "first visit"])
+        };
+        let registered = twice("register", || register(&it.patient)?.json())?;
+        differs(&register("somebody else")?, "another patient")?;
         let code = text(&registered, "link_code");
         twice("link", || world.wallet_at(&it.wallet, hospital, &["link", "--code", code])?.json())?;
+        same("the answer to register, after the link", &registered, &register(&it.patient)?.json()?)?;
     }
 
     it.ask(world)?;
@@ -53,10 +66,13 @@ pub(crate) fn change_nothing(world: &World, it: &mut Move) -> Result<()> {
     let first = it.request(world)?;
     let again = it.request(world)?;
     same("when the request was made", &first["created"], &again["created"])?;
+    let scope = ["--departments", "laboratory", "--until", "2020-01-01"];
+    let other = world.node(DESTINATION, &[&["transfer", "request", &it.transfer], &scope[..]].concat())?;
+    differs(&other, "departments (asked for: all), until (asked for: no limit)")?;
     it.quoted(world)?;
     twice("consent", || it.wallet(world, "consent", &["--no-release"])?.json())?;
     let other = it.wallet(world, "consent", &["--no-release", "--max-fee", "1000000.00 USD"])?;
-    ensure!(other.exit != Some(0), "a second consent was taken to the same quote");
+    differs(&other, "the highest fee")?;
     it.until(world, DESTINATION, "released")?;
     twice("release", || it.wallet(world, "release", &[])?.json())?;
     it.ends_well(world)?;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 pub use check::Checked;
 pub use patients::{Carried, PatientRegistered};
+pub(crate) use patients::{LinkLine, LinksListed};
 pub use records::{RecordLine, RecordsListed};
 pub use transfers::{Dismissed, Resent, TransferShown, TransfersListed};
 
@@ -52,6 +53,13 @@ pub enum Operation {
     PatientRegister {
         /// The hospital's own identifier.
         patient: String,
+        /// What the request is called, so that it can be repeated.
+        request: Option<String>,
+    },
+    /// Lists links that the index does not know.
+    PatientLinks {
+        /// First owes it again those that it refused.
+        resend: bool,
     },
     /// Takes what a patient carries: a link, an ask, a consent, a release, a refusal, a revocation.
     PatientTake {
@@ -187,7 +195,10 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::Import { files, retry } => {
             answer(&import::import(node, &staff, files, retry, events).await?)
         }
-        Operation::PatientRegister { patient } => answer(&patients::register(node, &staff, &patient).await?),
+        Operation::PatientRegister { patient, request } => {
+            answer(&patients::register(node, &staff, &patient, request.as_deref()).await?)
+        }
+        Operation::PatientLinks { resend } => answer(&patients::links(node, resend).await?),
         Operation::PatientTake { content, only_link } => {
             answer(&patients::take(node, &content, only_link).await?)
         }

@@ -4,7 +4,8 @@ use handover_core::Code;
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink};
 use handover_core::artefact::{Payload as _, Signed, peek_type};
 use handover_core::short_code;
-use handover_records::LocalPatient;
+use handover_exchange::UnknownLink;
+use handover_records::{LocalPatient, RequestId};
 use serde::{Deserialize, Serialize};
 
 use crate::Node;
@@ -15,10 +16,32 @@ use crate::error::NodeError;
 pub struct PatientRegistered {
     /// The hospital's own identifier.
     pub patient: String,
-    /// What the patient links themselves with; shown once.
+    /// What the patient links themselves with.
     pub link_code: String,
     /// The code of this hospital's key, for the patient to compare on their own screen.
     pub hospital_code: String,
+}
+
+/// Links that the index does not know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LinksListed {
+    /// How many that it had refused are told to it again.
+    pub resent: usize,
+    /// Those that it refused first.
+    pub links: Vec<LinkLine>,
+}
+
+/// A link that the index does not know: it waits, or was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LinkLine {
+    /// The patient in the federation.
+    pub patient: String,
+    /// `waiting` or `refused`.
+    pub state: String,
+    /// Why the index refused it.
+    pub code: Option<String>,
+    /// When it did (RFC 3339).
+    pub since: Option<String>,
 }
 
 /// What became of what a patient carried.
@@ -45,13 +68,32 @@ pub(super) async fn register(
     node: &Node,
     staff: &str,
     patient: &str,
+    request: Option<&str>,
 ) -> Result<PatientRegistered, NodeError> {
-    let link_code = node.exchange.register_patient(staff, &local(patient)?).await?;
+    let request = request.map(str::parse::<RequestId>).transpose();
+    let request =
+        request.map_err(|fault| NodeError::refused(Code::UsageInvalid, format!("--request-id: {fault}")))?;
+    let link_code = node.exchange.register_patient(staff, &local(patient)?, request.as_ref()).await?;
     Ok(PatientRegistered {
         patient: patient.to_owned(),
         link_code,
         hospital_code: short_code(&node.exchange.signing_key().thumbprint()),
     })
+}
+
+pub(super) async fn links(node: &Node, resend: bool) -> Result<LinksListed, NodeError> {
+    let resent = if resend { node.exchange.resend_links().await? } else { 0 };
+    let line = |link: UnknownLink| {
+        let state = if link.refused.is_some() { "refused" } else { "waiting" };
+        let (code, since) = link.refused.unzip();
+        LinkLine {
+            patient: link.patient.to_string(),
+            state: state.to_owned(),
+            code: code.map(|code| code.to_string()),
+            since: since.map(|since| since.to_string()),
+        }
+    };
+    Ok(LinksListed { resent, links: node.exchange.unknown_links().await?.into_iter().map(line).collect() })
 }
 
 pub(super) async fn take(node: &Node, content: &str, only_link: bool) -> Result<Carried, NodeError> {

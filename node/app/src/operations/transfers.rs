@@ -9,7 +9,7 @@ use handover_core::id::{Department, TransferId};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Timestamp};
 use handover_dossier::Row;
-use handover_exchange::{Asked, TransferView};
+use handover_exchange::{Asked, ExchangeError, Refused, TransferView, Wait};
 use serde::{Deserialize, Serialize};
 
 use crate::Node;
@@ -44,6 +44,10 @@ pub struct TransferShown {
     pub waiting: usize,
     /// Parcels that were refused for good.
     pub dead_letters: usize,
+    /// Who refused them, and why.
+    pub refused: Vec<RefusedShown>,
+    /// Why it does not go on for now; it is tried again by itself.
+    pub waits: Vec<WaitShown>,
     /// Records by department.
     pub departments: Option<BTreeMap<String, u64>>,
     /// All records.
@@ -65,6 +69,30 @@ pub struct TransferShown {
     /// What anybody can verify offline, as hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+}
+
+/// A parcel that was refused for good.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusedShown {
+    /// `index` or a hospital.
+    pub party: String,
+    /// Why.
+    pub code: String,
+}
+
+/// Why a transfer does not go on for now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WaitShown {
+    /// What has to wait: `quote`, `seal`, `send`, `release`, `file`, `expire` or `deliver`.
+    pub step: String,
+    /// For whom, if it is for somebody: `index` or a hospital.
+    pub party: Option<String>,
+    /// Why.
+    pub code: String,
+    /// What that means and what to do.
+    pub text: String,
+    /// When it is tried next (RFC 3339).
+    pub next: String,
 }
 
 /// Transfers and asks.
@@ -106,9 +134,15 @@ impl TransferShown {
         }
     }
 
-    fn of_view(view: TransferView) -> Self {
-        let mut shown =
-            Self { waiting: view.waiting, dead_letters: view.dead_letters, ..Self::of_row(&view.row) };
+    fn of_view(view: TransferView, now: Timestamp) -> Self {
+        let refused = |it: &Refused| RefusedShown { party: it.party.to_string(), code: it.code.to_string() };
+        let mut shown = Self {
+            waiting: view.waiting,
+            dead_letters: view.refused.len(),
+            refused: view.refused.iter().map(refused).collect(),
+            waits: view.waits.iter().map(|wait| WaitShown::of(wait, now)).collect(),
+            ..Self::of_row(&view.row)
+        };
         if let Some(details) = view.details {
             let departments = details.departments.into_iter().map(|(name, count)| (name.to_string(), count));
             shown.departments = Some(departments.collect());
@@ -137,6 +171,26 @@ impl TransferShown {
     }
 }
 
+impl WaitShown {
+    fn of(wait: &Wait, now: Timestamp) -> Self {
+        let next_ms = i64::try_from(wait.next_in.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            step: wait.step.to_owned(),
+            party: wait.party.as_ref().map(ToString::to_string),
+            code: wait.code.to_string(),
+            text: wait.code.text().to_owned(),
+            next: now.plus_ms(next_ms).to_string(),
+        }
+    }
+
+    /// As people read it.
+    pub(crate) fn line(&self) -> String {
+        let party = self.party.as_ref().map(|party| format!(" to {party}")).unwrap_or_default();
+        let Self { step, code, text, next, .. } = self;
+        format!("{step}{party} waits: {code}, next try {next}. {text}")
+    }
+}
+
 pub(super) async fn request(
     node: &Node,
     transfer: TransferId,
@@ -146,7 +200,7 @@ pub(super) async fn request(
     let departments = (!departments.is_empty()).then_some(departments);
     let scope = Scope { departments, from, until, extensions: Extensions::default() };
     node.exchange.request(transfer, scope).await?;
-    Ok(TransferShown::of_view(node.exchange.transfer(transfer).await?))
+    Ok(TransferShown::of_view(node.exchange.transfer(transfer).await?, node.now()))
 }
 
 pub(super) async fn list(node: &Node) -> Result<TransfersListed, NodeError> {
@@ -177,13 +231,15 @@ pub(super) async fn show(
     if let Some(wait_ms) = wait_ms {
         let reached = node.exchange.wait_for(transfer, phase, Duration::from_millis(wait_ms));
         tokio::select! {
-            reached = reached => drop(reached?),
+            reached = reached => if let Err(fault) = reached {
+                return Err(in_vain(node, transfer, fault).await);
+            },
             () = node.stopping.cancelled() => return Err(NodeError::Stopping),
         }
     }
     match node.exchange.transfer(transfer).await {
         Ok(view) => {
-            let mut shown = TransferShown::of_view(view);
+            let mut shown = TransferShown::of_view(view, node.now());
             if file {
                 shown.file = Some(hex::encode(node.exchange.transfer_file(transfer).await?));
             }
@@ -196,6 +252,15 @@ pub(super) async fn show(
         }
         Err(fault) => Err(fault.into()),
     }
+}
+
+/// A wait that was in vain says where the transfer stands and what holds it up.
+async fn in_vain(node: &Node, transfer: TransferId, fault: ExchangeError) -> NodeError {
+    let stands = node.exchange.transfer(transfer).await.map(|view| TransferShown::of_view(view, node.now()));
+    let (Code::TimedOut, Ok(stands)) = (fault.code(), stands) else { return fault.into() };
+    let lines = std::iter::once(format!("the transfer is {}", stands.state));
+    let lines: Vec<String> = lines.chain(stands.waits.iter().map(WaitShown::line)).collect();
+    NodeError::refused(Code::TimedOut, lines.join("\n"))
 }
 
 pub(super) async fn resend(node: &Node, transfer: TransferId) -> Result<Resent, NodeError> {

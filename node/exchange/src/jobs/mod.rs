@@ -11,7 +11,7 @@ mod seal;
 mod send;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +39,6 @@ const WORK_AT_ONCE: usize = 4;
 const SENDS_AT_ONCE: usize = 16;
 /// Transfers looked at in one page.
 const PAGE: usize = 200;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often everything is looked at even if nothing happened.
 const ROUND: Duration = Duration::from_secs(30);
 
@@ -56,6 +54,18 @@ enum Job {
 }
 
 impl Job {
+    /// As the desk reads it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Quote => "quote",
+            Self::Seal => "seal",
+            Self::Send => "send",
+            Self::Release => "release",
+            Self::File => "file",
+            Self::Expire => "expire",
+        }
+    }
+
     /// The step that a refusal names if this cannot be done.
     const fn step(self) -> Step {
         match self {
@@ -83,20 +93,12 @@ fn due(row: &Row, now: Timestamp) -> Option<Job> {
     }
 }
 
-/// A job waits, unless its transfer has changed since.
-struct Pause {
-    updated: Timestamp,
-    until: Instant,
-    next: Duration,
-}
-
 /// Runs until shut down.
 pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
     let (working, sending) =
         (Arc::new(Semaphore::new(WORK_AT_ONCE)), Arc::new(Semaphore::new(SENDS_AT_ONCE)));
-    let mut pauses: BTreeMap<TransferId, Pause> = BTreeMap::new();
     let mut running: BTreeSet<TransferId> = BTreeSet::new();
-    let mut tasks: JoinSet<(Row, bool)> = JoinSet::new();
+    let mut tasks: JoinSet<(Row, Job, Result<(), Code>)> = JoinSet::new();
     loop {
         let Inner { parts, .. } = &*inner;
         if let Err(fault) = leftovers::sweep(&parts.store, &parts.blobs, &parts.incoming).await {
@@ -106,10 +108,7 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
             Ok(rows) => {
                 for row in rows {
                     let Some(job) = due(&row, inner.now()) else { continue };
-                    let paused = pauses
-                        .get(&row.transfer)
-                        .is_some_and(|pause| pause.updated == row.updated && pause.until > Instant::now());
-                    if paused || !running.insert(row.transfer) {
+                    if inner.work_pauses().is_held(&row, Instant::now()) || !running.insert(row.transfer) {
                         continue;
                     }
                     let places = if job == Job::Send { &sending } else { &working };
@@ -119,28 +118,21 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
                         let seen = row.clone();
                         // In a task of its own: one that panics leaves its transfer to be tried again.
                         let task = tokio::spawn(async move { work(&inner, &net, &row, job).await });
-                        (seen, AbortOnDropHandle::new(task).await.unwrap_or(false))
+                        (seen, job, AbortOnDropHandle::new(task).await.unwrap_or(Err(Code::Internal)))
                     });
                 }
             }
             Err(fault) => tracing::error!(code = %fault.code(), "transfers cannot be read"),
         }
         let now = Instant::now();
-        let wake = pauses.values().map(|pause| pause.until).filter(|until| *until > now).min();
+        let wake = inner.work_pauses().next(now);
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = inner.jobs.notified() => {}
             () = tokio::time::sleep_until(wake.unwrap_or(now + ROUND).min(now + ROUND)) => {}
-            Some(done) = tasks.join_next() => if let Ok((row, is_done)) = done {
+            Some(done) = tasks.join_next() => if let Ok((row, job, outcome)) = done {
                 running.remove(&row.transfer);
-                if is_done {
-                    pauses.remove(&row.transfer);
-                } else {
-                    let updated = row.updated;
-                    let next = pauses.get(&row.transfer).filter(|pause| pause.updated == updated).map_or(FIRST_PAUSE, |pause| pause.next);
-                    let pause = Pause { updated, until: Instant::now() + next, next: (next * 2).min(LONGEST_PAUSE) };
-                    pauses.insert(row.transfer, pause);
-                }
+                inner.work_pauses().learn(&row, job.word(), outcome, Instant::now());
             }
         }
     }
@@ -165,8 +157,8 @@ async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
     }
 }
 
-/// Does a job; says whether the state has moved on.
-async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> bool {
+/// Does a job, so that the state moves on; or why it has to wait.
+async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), Code> {
     let outcome = match job {
         Job::Quote => quote::quote(inner, row).await,
         Job::Seal => seal::seal(inner, row).await,
@@ -175,22 +167,22 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> bool {
         Job::File => file::file(inner, row).await,
         Job::Expire => inner.expire(row).await,
     };
-    let Err(fault) = outcome else { return true };
+    let Err(fault) = outcome else { return Ok(()) };
     let code = fault.code();
     if code.is_transient() {
         tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step has to wait");
-        return false;
+        return Err(code);
     }
     tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step cannot be done");
     if let Err(fault) = inner.refuse(row.transfer, job.step(), code).await {
         // It may have ended while this was under way.
         if inner.row(row.transfer).await.is_ok_and(|row| row.state.phase.is_final()) {
-            return true;
+            return Ok(());
         }
         tracing::error!(transfer = %row.transfer, code = %fault.code(), "the refusal could not be stored");
-        return false;
+        return Err(fault.code());
     }
-    true
+    Ok(())
 }
 
 /// The audit line for what a transfer needs of the records, for the other hospital; and the patient that it is about.

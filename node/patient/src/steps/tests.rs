@@ -59,6 +59,18 @@ fn links_are_countersigned_by_their_hospital() {
     assert_eq!(wallet.linked(&by_own, &federation).unwrap(), hospital(1));
     let mut stranger = world.wallet();
     assert_eq!(code(stranger.linked(&by_own, &federation)), Code::AskMismatch);
+
+    // A mistyped code takes nothing from the link that holds; a newer link takes its place once it is signed.
+    let confirmed = |wallet: &Wallet| -> Vec<bool> {
+        wallet.state.links.iter().map(|known| known.countersigned.is_some()).collect()
+    };
+    wallet.link(&hospital(1), "mistyped", &federation, NOW).unwrap();
+    let newer = wallet.link(&hospital(1), "8765-4321", &federation, NOW).unwrap();
+    assert_eq!(confirmed(&wallet), [true, false]);
+    assert_eq!(wallet.link(&hospital(1), "1234-5678", &federation, NOW).unwrap(), envelope);
+    let newer = rules::link_claim(&newer, &hospital(1), &Ed25519).unwrap();
+    wallet.linked(&Countersigned::sign(&newer, &world.hospitals[1]), &federation).unwrap();
+    assert_eq!(confirmed(&wallet), [true]);
 }
 
 #[test]
@@ -123,20 +135,32 @@ fn from_the_question_to_the_revocation() {
 
     // Repeated, also after a restart: the same bytes. Another wish is refused.
     let mut wallet = Wallet::from_bytes(&wallet.to_bytes()).unwrap();
-    for wish in [&wish, &Wish::default()] {
-        let later = NOW.plus_ms(60_000);
-        let again = wallet.consent(&transfer, wish, true, &federation, later, &mut OsRandom).unwrap();
-        assert!(again.repeated && again.release == given.release);
-        assert_eq!(again.consent, given.consent);
+    let later = NOW.plus_ms(60_000);
+    let again = wallet.consent(&transfer, &wish, true, &federation, later, &mut OsRandom).unwrap();
+    assert!(again.repeated && again.release == given.release);
+    assert_eq!(again.consent, given.consent);
+    let some = |departments: &str| Some(vec![departments.parse().unwrap()]);
+    for (other, differs) in [
+        (Wish { departments: some("radiology"), ..wish.clone() }, "departments"),
+        (Wish { departments: None, ..wish.clone() }, "departments"),
+        (Wish { from: Some(NOW), ..wish.clone() }, "from"),
+        (Wish { until: Some(NOW), ..wish.clone() }, "until"),
+        (Wish { fee_cap: Some("1.00 USD".parse().unwrap()), ..wish.clone() }, "the highest fee"),
+        (Wish { life_hours: None, ..wish.clone() }, "how long it holds"),
+        (Wish::default(), "departments, how long it holds"),
+    ] {
+        let refused = wallet.consent(&transfer, &other, true, &federation, NOW, &mut OsRandom).unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict);
+        assert!(refused.to_string().contains(&format!(": {differs} (")), "{refused}");
     }
-    let other = Wish { departments: Some(vec!["radiology".parse().unwrap()]), ..Wish::default() };
-    let refused = wallet.consent(&transfer, &other, true, &federation, NOW, &mut OsRandom);
-    assert_eq!(code(refused), Code::Conflict);
     assert_eq!(code(wallet.refuse(&transfer, NOW)), Code::OutOfOrder);
 
     // Taken back, and confirmed by a holder.
     let revocation = wallet.revoke(&transfer, NOW).unwrap();
     assert_eq!(wallet.revoke(&transfer, NOW.plus_ms(1)).unwrap(), revocation);
+    assert_eq!(code(wallet.release(&transfer, NOW, &mut OsRandom)), Code::OutOfOrder);
+    let late = wallet.consent(&transfer, &wish, true, &federation, NOW, &mut OsRandom);
+    assert_eq!(code(late), Code::OutOfOrder);
     let revocation: Revocation = codec::decode(&revocation, MAX_MESSAGE_BYTES).unwrap();
     rules::revocation(&revocation, &consent).unwrap();
     let confirm = |by: usize, signer: &handover_seal::SigningKey| {
@@ -183,8 +207,9 @@ fn questions_and_refusals_are_repeated_as_they_were() {
     let pair = (&hospital(0), &hospital(1));
     let again = wallet.ask(Some(transfer), pair, &federation, NOW.plus_ms(5), &mut OsRandom).unwrap();
     assert_eq!(again, (transfer, ask));
-    let turned = wallet.ask(Some(transfer), (pair.1, pair.0), &federation, NOW, &mut OsRandom);
-    assert_eq!(code(turned), Code::Conflict);
+    let turned = wallet.ask(Some(transfer), (pair.1, pair.0), &federation, NOW, &mut OsRandom).unwrap_err();
+    assert_eq!(turned.code(), Code::Conflict);
+    assert!(turned.to_string().contains(": the source, the destination ("), "{turned}");
     let refused = wallet.consent(&transfer, &Wish::default(), true, &federation, NOW, &mut OsRandom);
     assert_eq!(code(refused), Code::OutOfOrder);
     let refusal = wallet.refuse(&transfer, NOW).unwrap();

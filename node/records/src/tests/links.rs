@@ -51,6 +51,55 @@ async fn a_code_expires() {
 }
 
 #[tokio::test]
+async fn a_request_has_one_code_for_one_patient_until_it_is_over() {
+    let (house, anna, code) = with_code().await;
+    let records = &house.records;
+    let permit = records.leave(staff(), Action::Link, Purpose::Administration, Some(&anna)).await;
+    let ask = |request: &str, now| {
+        let (request, permit, anna) = (request.parse().unwrap(), permit.clone(), anna.clone());
+        async move { records.register_with_code(&permit, now, &anna, &request).await }
+    };
+    let first = ask("visit", NOW).await.unwrap();
+    assert_ne!(first.code, code);
+    assert!(!first.is_used);
+    assert_eq!(ask("visit", NOW.plus_ms(1)).await.unwrap(), first);
+    assert_ne!(ask("visit 2", NOW).await.unwrap().code, first.code);
+    let bert = patient("bert");
+    let other = records.leave(staff(), Action::Link, Purpose::Administration, Some(&bert)).await;
+    let refused = records.register_with_code(&other, NOW, &bert, &"visit".parse().unwrap()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Conflict);
+    let unknown = records.new_link_code(&other, NOW, &bert, &mut OsRandom).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::UnknownPatient);
+
+    // Used, it is the same patient's still; wrong tries or a day end it.
+    assert_eq!(records.redeem(&first.code, a_ref(1), NOW).await.unwrap(), anna);
+    let used = ask("visit", NOW).await.unwrap();
+    assert_eq!((&used.code, used.is_used), (&first.code, true));
+    let second = ask("visit 2", NOW).await.unwrap();
+    for _ in 0..LINK_CODE_TRIES {
+        assert!(records.redeem(&wrong(&second.code), a_ref(2), NOW).await.is_err());
+    }
+    assert_eq!(ask("visit 2", NOW).await.unwrap_err().code(), Code::LinkCodeWrong);
+    let permit =
+        records.audit().permit(permit_request(&anna), NOW.plus_ms(LINK_CODE_LASTS_MS)).await.unwrap();
+    let late = records
+        .register_with_code(&permit, NOW.plus_ms(LINK_CODE_LASTS_MS), &anna, &"visit".parse().unwrap())
+        .await;
+    assert!(late.unwrap_err().to_string().contains("another request identifier"));
+}
+
+fn permit_request(patient: &LocalPatient) -> GrantRequest {
+    GrantRequest {
+        subject: staff(),
+        action: Action::Link,
+        purpose: Purpose::Administration,
+        patient: Some(patient.clone()),
+        departments: Departments::All,
+        transfer: None,
+    }
+}
+
+#[tokio::test]
 async fn links_hold_and_the_newest_key_record_stays() {
     let (house, anna, _) = with_code().await;
     let records = &house.records;

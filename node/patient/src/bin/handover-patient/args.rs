@@ -1,8 +1,10 @@
 //! The command line's words.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use handover_cli::wait_seconds;
 use handover_core::id::SigningPublic;
 use handover_core::transfer::Phase;
 use handover_core::{Amount, Department, HospitalId, Timestamp, TransferId};
@@ -34,7 +36,7 @@ pub(crate) struct Common {
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a wallet with fresh keys; prints the patient's reference.
+    /// Make a wallet with fresh keys; prints the patient's reference. Again, it prints the same.
     New(New),
     /// Trust a node's TLS certificate from now on.
     Trust(Trust),
@@ -71,6 +73,9 @@ pub(crate) struct Node {
     /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
     #[arg(long, value_name = "FILE", requires = "node")]
     pub(crate) node_certificate: Option<PathBuf>,
+    /// Go on trying this long if the node cannot be reached or is busy.
+    #[arg(long, value_name = "SECONDS", value_parser = wait_seconds, requires = "node")]
+    pub(crate) wait: Option<Duration>,
 }
 
 /// To a node, or into a file that somebody carries.
@@ -136,6 +141,9 @@ pub(crate) struct Locate {
     /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
     #[arg(long, value_name = "FILE")]
     pub(crate) node_certificate: Option<PathBuf>,
+    /// Go on trying this long if the node or the index cannot be reached or is busy.
+    #[arg(long, value_name = "SECONDS", value_parser = wait_seconds)]
+    pub(crate) wait: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -162,8 +170,8 @@ pub(crate) struct Inbox {
     #[arg(long, value_name = "UUID")]
     pub(crate) transfer: Option<TransferId>,
     /// Wait this long for something that needs an answer, or for --until.
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) wait: Option<u32>,
+    #[arg(long, value_name = "SECONDS", value_parser = wait_seconds)]
+    pub(crate) wait: Option<Duration>,
     /// Wait for this phase, for example `filed`.
     #[arg(long, value_name = "PHASE", requires = "transfer")]
     pub(crate) until: Option<Phase>,

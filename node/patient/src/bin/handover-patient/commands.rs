@@ -4,16 +4,17 @@ use handover_cli::{CliError, Output, new_passphrase};
 use handover_core::artefact::patient::ConsentDetails;
 use handover_core::codec;
 use handover_core::trust::Federation;
-use handover_core::{Code, HospitalId, short_code};
+use handover_core::{Code, HospitalId, PatientRef, short_code};
 use handover_patient::node::NodeClient;
 use handover_patient::{
     PatientKeys, Question, Wallet, WalletError, WalletFile, Wish, make_ask, open_holders,
 };
 use handover_seal::keyfile::KdfParams;
-use handover_seal::{OsRandom, SigningKey, Zeroizing};
+use handover_seal::{OsRandom, Secret32, SigningKey, Zeroizing};
 use serde_json::json;
 
 use crate::args::{self, Common, OnTransfer};
+use crate::patience::Patience;
 use crate::session::{Channel, Session, now, read_text, wallet_path, write_new};
 use crate::show::{line_of_files, plain, scope_json, scope_text};
 
@@ -27,20 +28,51 @@ pub(crate) fn named(federation: &Federation, hospital: &HospitalId) -> Result<(S
 pub(crate) fn new(common: &Common, options: &args::New, output: Output) -> Result<(), CliError> {
     let path = wallet_path(common)?;
     if path.exists() {
-        return Err(WalletError::Exists(path.to_owned()).into());
+        return new_again(common, options, output);
     }
     let secret = new_passphrase(common.passphrase_file.as_deref(), "Passphrase for the new wallet: ")?;
     let recovery = SigningKey::generate(&mut OsRandom);
     let recovery_hex = Zeroizing::new(hex::encode(recovery.seed().expose()));
     if let Some(file) = &options.recovery_file {
         // Before the wallet: keys whose recovery key was lost must not come into use.
-        write_new(file, format!("{}\n", *recovery_hex).as_bytes())?;
+        write_new(file, format!("{}\n", *recovery_hex).as_bytes()).map_err(|fault| {
+            fault.with_next("Give another --recovery-file, or remove that one if no wallet was made with it.")
+        })?;
     }
     let keys = PatientKeys::generate(recovery.public(), now(), &mut OsRandom);
     let patient = keys.patient();
     let wallet = Wallet::new(keys, options.root);
     WalletFile::create(path, &secret, &wallet, KdfParams::default(), &mut OsRandom)?;
     let printed = options.recovery_file.is_none().then(|| recovery_hex.as_str());
+    made(options, output, &patient, printed)
+}
+
+/// The wallet is there: its patient again, if it is what is asked for.
+fn new_again(common: &Common, options: &args::New, output: Output) -> Result<(), CliError> {
+    let wallet = Session::open(common)?.file.read()?;
+    let other = |what: &str| CliError::new(Code::Conflict, format!("the wallet there has {what}"));
+    if wallet.state.root != options.root {
+        return Err(other(&format!("another --root: {}", wallet.state.root)));
+    }
+    if let Some(file) = &options.recovery_file {
+        let held = Zeroizing::new(read_text(file)?);
+        let seed = hex::decode(held.trim()).map(Zeroizing::new).ok();
+        let seed = seed.and_then(|seed| Secret32::from_slice(&seed).ok());
+        let public = seed.map(|seed| SigningKey::from_seed(&seed).public());
+        if public.is_none() || public != wallet.keys.recovery_public() {
+            return Err(other("another recovery key than the one in --recovery-file"));
+        }
+    }
+    output.note("The wallet is there already: nothing was changed. It does not hold the recovery key.");
+    made(options, output, &wallet.keys.patient(), None)
+}
+
+fn made(
+    options: &args::New,
+    output: Output,
+    patient: &PatientRef,
+    printed: Option<&str>,
+) -> Result<(), CliError> {
     let data = json!({ "patient": patient, "recovery_key": printed, "recovery_file": options.recovery_file });
     output.emit("handover/patient-new/1", &data, |out| {
         writeln!(out, "Patient: {patient}")?;
@@ -89,8 +121,8 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
         .file
         .update(&mut OsRandom, |wallet, _| wallet.link(&met.hospital, code, &met.federation, now()))?;
     let files = match &channel {
-        Channel::Node(client) => {
-            let answer = client.link(&envelope)?;
+        Channel::Node(client, patience) => {
+            let answer = patience.hold(|| Ok(client.link(&envelope)?))?;
             session.file.update(&mut OsRandom, |wallet, _| wallet.linked(&answer, &met.federation))?;
             Vec::new()
         }
@@ -113,10 +145,13 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
 
 pub(crate) fn locate(session: &Session, options: &args::Locate) -> Result<(), CliError> {
     let client = session.client(&options.node, options.node_certificate.as_deref())?;
-    session.meet(&client)?;
+    let patience = Patience::of(options.wait);
+    patience.hold(|| session.meet(&client))?;
     let wallet = session.file.read()?;
-    let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
-    let holders = open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals;
+    let holders = patience.hold(|| {
+        let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
+        Ok(open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals)
+    })?;
     let list: Vec<_> = holders
         .iter()
         .map(|it| json!({ "hospital": it.hospital, "name": it.name, "linked": it.linked.to_string() }))
@@ -138,7 +173,9 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
     let (transfer, envelope) = session.file.update(&mut OsRandom, |wallet, random| {
         wallet.ask(options.transfer_id, (source, destination), &met.federation, now(), random)
     })?;
-    let files = channel.send(&[("", &envelope)])?;
+    let files = channel.send(&[("", &envelope)]).map_err(|fault| {
+        fault.with_next(format!("The question is in the wallet: to repeat it, add --request-id {transfer}."))
+    })?;
     let (source_name, source_code) = named(&met.federation, source)?;
     let (destination_name, destination_code) = named(&met.federation, destination)?;
     let data = json!({
@@ -156,8 +193,8 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
 
 pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), CliError> {
     let (channel, met) = session.way(&options.way)?;
-    if let (Channel::Node(client), Some(met)) = (&channel, &met) {
-        let (entries, _) = session.fetch_inbox(client, met)?;
+    if let (Channel::Node(client, patience), Some(met)) = (&channel, &met) {
+        let (entries, _) = patience.hold(|| session.fetch_inbox(client, met))?;
         let fault = entries.into_iter().find(|entry| entry.transfer == options.transfer);
         if let Some(Err(fault)) = fault.map(|entry| entry.outcome) {
             return Err(fault.into());

@@ -1,8 +1,5 @@
 //! The inbox, and waiting for it.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
 use handover_cli::CliError;
 use handover_core::Code;
 use handover_core::transfer::{Phase, State};
@@ -10,17 +7,13 @@ use handover_patient::{InboxEntry, Reviewed, Wallet};
 use serde_json::json;
 
 use crate::args;
+use crate::patience::{Patience, Pauses, is_passing};
 use crate::session::{Session, now};
 use crate::show::{print_reviewed, reviewed_json};
 
-/// Pause after the first look; doubles up to [`MAX_PAUSE_MS`].
-const FIRST_PAUSE_MS: u64 = 200;
-const MAX_PAUSE_MS: u64 = 2_000;
-
 pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliError> {
     let client = session.client(&options.node, options.node_certificate.as_deref())?;
-    let deadline = Instant::now() + Duration::from_secs(u64::from(options.wait.unwrap_or(0)));
-    let mut pause_ms = FIRST_PAUSE_MS;
+    let (patience, mut pauses) = (Patience::of(options.wait), Pauses::new());
     let mut met = None;
     loop {
         // Looked at anew each time: a hospital that is not there yet may come within the wait.
@@ -28,28 +21,23 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
             Some(met) => session.fetch_inbox(&client, met),
             None => session.meet(&client).and_then(|found| session.fetch_inbox(&client, met.insert(found))),
         };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let is_over = patience.is_over();
         match looked {
             Ok((mut entries, wallet)) => {
                 entries.retain(|entry| options.transfer.is_none_or(|wanted| entry.transfer == wanted));
                 let waits = options.wait.is_some() || options.until.is_some();
                 let done = !waits || entries.iter().any(|entry| is_awaited(entry, &wallet, options.until));
-                if done || left.is_zero() {
+                if done || is_over {
                     let federation = met.as_ref().map(|met| &met.federation);
                     show(session, &entries, &wallet, federation)?;
                     return outcome(entries, options.until, done);
                 }
             }
-            Err(fault) if left.is_zero() || !is_passing(fault.code) => return Err(fault),
+            Err(fault) if is_over || !is_passing(fault.code) => return Err(fault),
             Err(_) => {}
         }
-        sleep(Duration::from_millis(pause_ms).min(left));
-        pause_ms = pause_ms.saturating_mul(2).min(MAX_PAUSE_MS);
+        pauses.wait(patience);
     }
-}
-
-const fn is_passing(code: Code) -> bool {
-    matches!(code, Code::Unreachable | Code::Busy | Code::TimedOut)
 }
 
 /// Whether a transfer is where the patient waits for it, or ended, or is not believed.

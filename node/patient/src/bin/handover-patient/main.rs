@@ -11,6 +11,7 @@ use session::Session;
 mod args;
 mod commands;
 mod inbox;
+mod patience;
 mod session;
 mod show;
 

@@ -14,6 +14,7 @@ use handover_patient::{DirectoryNews, InboxEntry, Question, WalletFile, make_ask
 use handover_seal::OsRandom;
 
 use crate::args::{Common, Way};
+use crate::patience::Patience;
 
 /// The most bytes of a hospital's information: a directory and a little more.
 const MAX_INFO_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
@@ -26,8 +27,8 @@ pub(crate) fn now() -> Timestamp {
 
 /// Where what is signed goes.
 pub(crate) enum Channel {
-    /// To a node.
-    Node(NodeClient),
+    /// To a node, tried as long as was said.
+    Node(NodeClient, Patience),
     /// Into a file.
     File(PathBuf),
 }
@@ -38,7 +39,7 @@ impl Channel {
         let mut files = Vec::new();
         for (suffix, content) in contents {
             match self {
-                Self::Node(client) => client.artefact(content)?,
+                Self::Node(client, patience) => patience.hold(|| Ok(client.artefact(content)?))?,
                 Self::File(path) => {
                     let mut path = path.clone().into_os_string();
                     path.push(suffix);
@@ -96,7 +97,7 @@ impl Session {
     pub(crate) fn way(&self, way: &Way) -> Result<(Channel, Option<Met>), CliError> {
         let channel = self.channel(way)?;
         let met = match &channel {
-            Channel::Node(client) => Some(self.meet(client)?),
+            Channel::Node(client, patience) => Some(patience.hold(|| self.meet(client))?),
             Channel::File(_) => way.hospital_info.as_deref().map(|path| self.meet_file(path)).transpose()?,
         };
         Ok((channel, met))
@@ -105,7 +106,10 @@ impl Session {
     /// Where a command's artefacts go; nobody is met.
     pub(crate) fn channel(&self, way: &Way) -> Result<Channel, CliError> {
         match (&way.node.node, &way.out) {
-            (Some(url), _) => self.client(url, way.node.node_certificate.as_deref()).map(Channel::Node),
+            (Some(url), _) => {
+                let client = self.client(url, way.node.node_certificate.as_deref())?;
+                Ok(Channel::Node(client, Patience::of(way.node.wait)))
+            }
             (None, Some(out)) => Ok(Channel::File(out.clone())),
             (None, None) => Err(CliError::new(Code::UsageInvalid, "--node URL or --out FILE is needed")),
         }

@@ -1,0 +1,179 @@
+//! Looking at transfers: their state, what holds them up here, and waiting for a phase.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use handover_core::artefact::transfer::{Payer, QuoteBody};
+use handover_core::transfer::Phase;
+use handover_core::{Amount, Code, Department, Party, TransferId};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
+use tokio::time::Instant;
+
+use crate::outbox::{self, Target};
+use crate::pauses::Wait;
+use crate::{Exchange, ExchangeError, bodies, parts};
+
+/// What this hospital knows of what was sent.
+#[derive(Clone, Debug)]
+pub struct TransferDetails {
+    /// Records by department.
+    pub departments: Vec<(Department, u64)>,
+    /// All records.
+    pub records: u64,
+    /// Tests with a price.
+    pub tests_priced: u64,
+    /// Tests without.
+    pub tests_unpriced: u64,
+    /// Sum of the prices, exact.
+    pub basis: String,
+    /// The fee.
+    pub fee: Amount,
+    /// Who owes it.
+    pub payer: Payer,
+    /// Bytes of the package as it travels; none before it is sealed.
+    pub package_bytes: Option<u64>,
+}
+
+/// A parcel that was refused for good: a person has to look, and send it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// By whom.
+    pub party: Party,
+    /// Why.
+    pub code: Code,
+}
+
+/// A transfer as the desk sees it.
+#[derive(Clone, Debug)]
+pub struct TransferView {
+    /// Its state.
+    pub row: Row,
+    /// Its artefacts, whole.
+    pub artefacts: Vec<(Kind, Vec<u8>)>,
+    /// Parcels of it that were refused for good.
+    pub refused: Vec<Refused>,
+    /// Parcels of it that wait.
+    pub waiting: usize,
+    /// Why it does not go on for now; empty if nothing holds it up here.
+    pub waits: Vec<Wait>,
+    /// What is known of its content here.
+    pub details: Option<TransferDetails>,
+}
+
+impl Exchange {
+    /// Transfers, oldest first; `after` pages on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn transfers(
+        &self,
+        after: Option<TransferId>,
+        limit: usize,
+    ) -> Result<Vec<Row>, ExchangeError> {
+        let keys = self.0.keys();
+        Ok(self
+            .0
+            .parts
+            .store
+            .read(move |txn| -> Result<_, DossierError> { handover_dossier::list(txn, &keys, after, limit) })
+            .await?)
+    }
+
+    /// One transfer with everything known of it here.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTransfer`].
+    pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
+        let keys = self.0.keys();
+        let (row, artefacts, body, package_bytes) = self
+            .0
+            .parts
+            .store
+            .read(move |txn| -> Result<_, ExchangeError> {
+                let mut dossier = Dossier::of(txn, &keys, transfer);
+                let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
+                let mut artefacts = Vec::new();
+                for kind in Kind::ALL {
+                    artefacts.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
+                }
+                let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
+                Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, package_bytes))
+            })
+            .await?;
+        let of_this = |label: &outbox::Label| label.transfer == transfer;
+        let (waiting, dead) = outbox::labels(&self.0.parts.store, of_this).await?;
+        Ok(TransferView {
+            waits: self.waits(&row, &waiting),
+            row,
+            artefacts,
+            refused: dead.iter().map(refused).collect(),
+            waiting: waiting.len(),
+            details: body.map(|body| details(body, package_bytes)),
+        })
+    }
+
+    fn waits(&self, row: &Row, waiting: &[outbox::Label]) -> Vec<Wait> {
+        let now = Instant::now();
+        let targets: BTreeSet<Target> = waiting.iter().map(outbox::Label::target).collect();
+        let mut waits: Vec<Wait> = self.0.work_pauses().wait(row, now).into_iter().collect();
+        let pauses = self.0.pauses();
+        waits.extend(targets.iter().filter_map(|target| pauses.wait(target, row.transfer, now)));
+        waits
+    }
+
+    /// Waits until a transfer has reached a phase, or is over.
+    ///
+    /// # Errors
+    /// [`Code::TimedOut`].
+    pub async fn wait_for(
+        &self,
+        transfer: TransferId,
+        phase: Phase,
+        limit: Duration,
+    ) -> Result<Row, ExchangeError> {
+        let mut changes = self.0.changed.subscribe();
+        let wait = async {
+            loop {
+                match self.0.row(transfer).await {
+                    Ok(row) if row.state.phase >= phase || row.state.phase.is_final() => return Ok(row),
+                    _ => {}
+                }
+                changes.changed().await.map_err(|_| ExchangeError::TaskEnded)?;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.map_err(|_| Code::TimedOut)?
+    }
+
+    /// How many parcels wait for the index and for hospitals.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn backlog(&self) -> Result<(usize, usize), ExchangeError> {
+        let store = &self.0.parts.store;
+        let index = outbox::count(store, |label| label.target() == Target::Index).await?;
+        let hospitals = outbox::count(store, |label| label.target() != Target::Index).await?;
+        Ok((index, hospitals))
+    }
+}
+
+fn refused(label: &outbox::Label) -> Refused {
+    let party = match label.target() {
+        Target::Index => Party::Index,
+        Target::Hospital(hospital) => Party::Hospital(hospital),
+    };
+    Refused { party, code: label.refused.unwrap_or(Code::Internal) }
+}
+
+fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {
+    let unpriced = u64::from(body.unpriced);
+    TransferDetails {
+        departments: body.departments.into_iter().map(|it| (it.department, it.records)).collect(),
+        records: body.records,
+        tests_priced: (body.lines.len() as u64).saturating_sub(unpriced),
+        tests_unpriced: unpriced,
+        basis: body.basis,
+        fee: body.fee,
+        payer: body.payer,
+        package_bytes,
+    }
+}
