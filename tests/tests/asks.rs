@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use handover_core::artefact::patient::{ASK_LIFE_MS, Ask, AskKind, PatientLink, TRANSFER_ASK_LIFE_MS};
+use handover_core::artefact::patient::{Ask, AskKind, LOCATE_LIFE_MS, PatientLink, TRANSFER_ASK_LIFE_MS};
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::rules;
 use handover_core::{Code, TransferId};
@@ -36,7 +36,7 @@ fn dishonest_asks() {
     let second = altered(&story.ask, &story.patient.signing, |it| it.key_record = second.clone().into());
     let locate = altered(&story.ask, &story.patient.signing, |it| {
         it.kind = AskKind::Locate;
-        it.expires = it.issued.plus_ms(ASK_LIFE_MS + 1);
+        it.expires = it.issued.plus_ms(LOCATE_LIFE_MS + 1);
     });
     let foreign_record = altered(&story.patient.record, &other.signing, |_| {});
     let foreign_record =

@@ -3,8 +3,8 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{
-    ASK_LIFE_MS, Ask, AskKind, Consent, ConsentMode, PatientKeyRecord, PatientLink, Revocation, ShareRelease,
-    TRANSFER_ASK_LIFE_MS, link_code_proof,
+    Ask, AskKind, Consent, ConsentMode, LOCATE_LIFE_MS, PatientKeyRecord, PatientLink, Revocation,
+    ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use handover_core::artefact::transfer::{
     Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step, TransferRequest,
@@ -73,7 +73,7 @@ impl Patient {
             source: None,
             destination: None,
             issued: now(),
-            expires: now().plus_ms(ASK_LIFE_MS),
+            expires: now().plus_ms(LOCATE_LIFE_MS),
             extensions: extensions(),
         }
     }

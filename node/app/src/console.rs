@@ -175,10 +175,12 @@ impl Console {
 
     /// Shows what was taken, and writes what goes back.
     fn carried(&self, mut taken: Carried, out: Option<&Path>) -> Result<(), CliError> {
-        if let (Some(answer), Some(out)) = (taken.answer.take(), out) {
-            write_file(out, &answer)?;
+        let written = out.filter(|_| taken.answer.is_some());
+        if let (Some(answer), Some(out)) = (&taken.answer, written) {
+            write_file(out, answer)?;
+            taken.answer = None;
         }
-        self.output.emit("handover/patient-taken/1", &taken, |out| show::taken(out, &taken))
+        self.output.emit("handover/patient-taken/1", &taken, |to| show::taken(to, &taken, written))
     }
 
     async fn records(&self, task: RecordsTask) -> Result<(), CliError> {

@@ -1,6 +1,7 @@
 //! Answers as people read them.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use handover_cli::CliError;
 use handover_net::peer_id;
@@ -73,15 +74,16 @@ pub(crate) fn links(out: Out<'_>, listed: &LinksListed) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn taken(out: Out<'_>, taken: &Carried) -> io::Result<()> {
+pub(crate) fn taken(out: Out<'_>, taken: &Carried, written: Option<&Path>) -> io::Result<()> {
     match &taken.transfer {
         Some(transfer) => writeln!(out, "Taken: {} for transfer {transfer}", taken.kind)?,
         None => writeln!(out, "Taken: {}", taken.kind)?,
     }
-    taken
-        .answer
-        .as_ref()
-        .map_or(Ok(()), |_| writeln!(out, "There is an answer for the patient: give --out FILE."))
+    match (written, &taken.answer) {
+        (Some(path), _) => writeln!(out, "Written: {}", path.display()),
+        (None, Some(_)) => writeln!(out, "There is an answer for the patient: give --out FILE."),
+        (None, None) => Ok(()),
+    }
 }
 
 pub(crate) fn imported(out: Out<'_>, imported: &Imported) -> io::Result<()> {

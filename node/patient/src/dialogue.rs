@@ -1,13 +1,11 @@
 //! Questions that a patient signs, and the sealed answers to them.
 
-use handover_core::artefact::Verified;
-use handover_core::artefact::patient::{
-    ASK_LIFE_MS, Ask, AskKind, Holders, PatientLink, TRANSFER_ASK_LIFE_MS, link_code_proof,
-};
+use handover_core::artefact::patient::{Ask, AskKind, Holders, PatientLink, link_code_proof};
+use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Extensions};
 use handover_core::message::{HOLDERS_INFO, INBOX_INFO, Inbox};
 use handover_core::{HospitalId, Random, Timestamp, TransferId};
-use handover_seal::hpke_open_padded;
+use handover_seal::{Ed25519, hpke_open_padded};
 
 use crate::node::MAX_ANSWER_BYTES;
 use crate::{PatientKeys, WalletError};
@@ -47,7 +45,7 @@ pub fn make_ask(
             (AskKind::Transfer, Some(transfer), Some(source), Some(destination))
         }
     };
-    let life_ms = if kind == AskKind::Transfer { TRANSFER_ASK_LIFE_MS } else { ASK_LIFE_MS };
+    let life_ms = kind.life_ms();
     let ask = Ask {
         kind,
         patient: keys.patient(),
@@ -61,6 +59,14 @@ pub fn make_ask(
         extensions: Extensions::default(),
     };
     Verified::sign(ask, &keys.signing)
+}
+
+/// A question that this wallet signed, from its envelope.
+///
+/// # Errors
+/// [`WalletError::Artefact`] if it is none, or somebody else's.
+pub fn own_ask(keys: &PatientKeys, envelope: &[u8]) -> Result<Verified<Ask>, WalletError> {
+    Ok(Signed::<Ask>::read(envelope)?.verify(&keys.signing_public(), &Ed25519)?)
 }
 
 /// Signs that this reference is a patient of the hospital, proving the desk's code without carrying it.

@@ -22,7 +22,7 @@ pub use consent::{
     ConsentDraft, ConsentSecrets, Wish, fee_cap, make_consent, make_refusal, make_revocation,
     make_share_release, narrow,
 };
-pub use dialogue::{Question, make_ask, make_link, open_holders, open_inbox};
+pub use dialogue::{Question, make_ask, make_link, open_holders, open_inbox, own_ask};
 pub use error::WalletError;
 pub use file::{MAX_WALLET_BYTES, WalletFile};
 pub use keys::PatientKeys;

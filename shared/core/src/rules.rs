@@ -5,8 +5,8 @@
 //! and whether a consent is spent or revoked, is for those who decide (see [`crate::trust::Federation::active`]).
 
 use crate::artefact::patient::{
-    ASK_LIFE_MS, Ask, AskKind, CLOCK_SKEW_MS, Consent, PatientKeyRecord, PatientLink, PatientRefusal,
-    Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
+    Ask, AskKind, CLOCK_SKEW_MS, Consent, PatientKeyRecord, PatientLink, PatientRefusal, Revocation,
+    ShareRelease, link_code_proof,
 };
 use crate::artefact::transfer::{
     CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PACKAGE_MAX_CONTENTS, PackageHeader, PartList, Payer, Quote,
@@ -60,8 +60,7 @@ pub fn ask(envelope: &[u8], kind: AskKind, verifier: &dyn SignatureVerifier) -> 
     let keys = patient_keys(ask.claim().key_record.as_ref(), &ask.claim().patient, verifier)?;
     let ask = ask.verify(&keys.signing_key, verifier).map_err(|fault| fault.code())?;
     ensure(ask.kind == kind, Code::AskMismatch)?;
-    let life_ms = if kind == AskKind::Transfer { TRANSFER_ASK_LIFE_MS } else { ASK_LIFE_MS };
-    ensure(ask.expires.since_ms(ask.issued) <= life_ms, Code::AskExpired)?;
+    ensure(ask.expires.since_ms(ask.issued) <= kind.life_ms(), Code::AskExpired)?;
     Ok(ask)
 }
 

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, anyhow};
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{
-    ASK_LIFE_MS, Ask, AskKind, Consent, ConsentDetails, ConsentMode, PatientLink, PurposeOfUse, Revocation,
-    ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
+    Ask, AskKind, Consent, ConsentDetails, ConsentMode, LOCATE_LIFE_MS, PatientLink, PurposeOfUse,
+    Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use handover_core::artefact::transfer::{Quote, QuoteBody};
 use handover_core::codec;
@@ -124,7 +124,7 @@ impl Person {
             source: None,
             destination: inbox_of.cloned(),
             issued: now(),
-            expires: now().plus_ms(ASK_LIFE_MS),
+            expires: now().plus_ms(LOCATE_LIFE_MS),
             extensions: none(),
         }
     }

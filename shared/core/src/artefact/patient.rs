@@ -11,8 +11,20 @@ cbor_enum! {
         Locate = 1, "locate";
         /// This hospital may ask that one for a quote, for one transfer; valid 14 days.
         Transfer = 2, "transfer";
-        /// What is there for me? To a hospital's endpoint; valid 10 minutes.
+        /// What is there for me? To a hospital, where somebody may have to carry it; valid one day.
         Inbox = 3, "inbox";
+    }
+}
+
+impl AskKind {
+    /// How long a question is good, in milliseconds.
+    #[must_use]
+    pub const fn life_ms(self) -> i64 {
+        match self {
+            Self::Locate => LOCATE_LIFE_MS,
+            Self::Transfer => TRANSFER_ASK_LIFE_MS,
+            Self::Inbox => INBOX_LIFE_MS,
+        }
     }
 }
 
@@ -259,8 +271,10 @@ super::payload_types! {
     PatientRefusal = "handover/patient-refusal/1",
 }
 
-/// How long a locate or inbox question is good, in milliseconds.
-pub const ASK_LIFE_MS: i64 = 10 * crate::time::MINUTE_MS;
+/// How long a locate question is good, in milliseconds.
+pub const LOCATE_LIFE_MS: i64 = 10 * crate::time::MINUTE_MS;
+/// How long an inbox question is good, in milliseconds.
+pub const INBOX_LIFE_MS: i64 = crate::time::DAY_MS;
 /// How long a transfer question is good, in milliseconds.
 pub const TRANSFER_ASK_LIFE_MS: i64 = 14 * crate::time::DAY_MS;
 /// How far clocks may differ, in milliseconds.

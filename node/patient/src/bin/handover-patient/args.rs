@@ -68,12 +68,12 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct Node {
     /// The node's URL for patients, `https://…`.
-    #[arg(long, value_name = "URL", required_unless_present = "out")]
+    #[arg(long, value_name = "URL")]
     pub(crate) node: Option<String>,
     /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
     #[arg(long, value_name = "FILE", requires = "node")]
     pub(crate) node_certificate: Option<PathBuf>,
-    /// Go on trying this long if the node cannot be reached or is busy.
+    /// Go on this long if the node cannot be reached or is busy, or what is waited for has not come.
     #[arg(long, value_name = "SECONDS", value_parser = wait_seconds, requires = "node")]
     pub(crate) wait: Option<Duration>,
 }
@@ -86,8 +86,27 @@ pub(crate) struct Way {
     /// Write what is signed to this file instead of sending it; a second artefact gets `.share-release` at its end.
     #[arg(long, value_name = "FILE", conflicts_with = "node")]
     pub(crate) out: Option<PathBuf>,
-    /// With --out: what the hospital's node says of itself (see `hospital --out`).
+    /// With --out: what the hospital's node says of itself (`patient info` at its desk, or `hospital --out`).
     #[arg(long, value_name = "FILE", requires = "out")]
+    pub(crate) hospital_info: Option<PathBuf>,
+}
+
+/// A question to a node; or by files: the question in one, and later the answer in another.
+#[derive(Args)]
+pub(crate) struct Questioning {
+    #[command(flatten)]
+    pub(crate) node: Node,
+    /// Write the question to this file, for the hospital's desk.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "answer"])]
+    pub(crate) out: Option<PathBuf>,
+    /// Read the desk's answer from this file.
+    #[arg(long, value_name = "FILE", requires = "asked", conflicts_with = "node")]
+    pub(crate) answer: Option<PathBuf>,
+    /// With --answer: the file that --out wrote.
+    #[arg(long, value_name = "FILE", requires = "answer")]
+    pub(crate) asked: Option<PathBuf>,
+    /// What the hospital's node says of itself, as a file (`patient info` at its desk).
+    #[arg(long, value_name = "FILE", conflicts_with = "node")]
     pub(crate) hospital_info: Option<PathBuf>,
 }
 
@@ -129,21 +148,17 @@ pub(crate) struct Link {
     #[command(flatten)]
     pub(crate) way: Way,
     /// The code that the hospital's desk gave.
-    #[arg(long)]
-    pub(crate) code: String,
+    #[arg(long, required_unless_present = "answer")]
+    pub(crate) code: Option<String>,
+    /// The link as the desk gave it back, signed by the hospital too.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "out", "code"])]
+    pub(crate) answer: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(crate) struct Locate {
-    /// The node's URL for patients, `https://…`.
-    #[arg(long, value_name = "URL")]
-    pub(crate) node: String,
-    /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) node_certificate: Option<PathBuf>,
-    /// Go on trying this long if the node or the index cannot be reached or is busy.
-    #[arg(long, value_name = "SECONDS", value_parser = wait_seconds)]
-    pub(crate) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) by: Questioning,
 }
 
 #[derive(Args)]
@@ -160,20 +175,13 @@ pub(crate) struct Ask {
 
 #[derive(Args)]
 pub(crate) struct Inbox {
-    /// The node's URL for patients, `https://…`.
-    #[arg(long, value_name = "URL")]
-    pub(crate) node: String,
-    /// The TLS certificate to trust there (PEM); the one given to `trust` if absent.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) node_certificate: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) by: Questioning,
     /// Only this transfer.
     #[arg(long, value_name = "UUID")]
     pub(crate) transfer: Option<TransferId>,
-    /// Wait this long for something that needs an answer, or for --until.
-    #[arg(long, value_name = "SECONDS", value_parser = wait_seconds)]
-    pub(crate) wait: Option<Duration>,
     /// Wait for this phase, for example `filed`.
-    #[arg(long, value_name = "PHASE", requires = "transfer")]
+    #[arg(long, value_name = "PHASE", requires_all = ["transfer", "node"])]
     pub(crate) until: Option<Phase>,
 }
 

@@ -1,7 +1,7 @@
 //! The commands that sign and send.
 
 use handover_cli::{CliError, Output, new_passphrase};
-use handover_core::artefact::patient::ConsentDetails;
+use handover_core::artefact::patient::{ConsentDetails, Holder};
 use handover_core::codec;
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, PatientRef, short_code};
@@ -14,7 +14,7 @@ use handover_seal::{OsRandom, Secret32, SigningKey, Zeroizing};
 use serde_json::json;
 
 use crate::args::{self, Common, OnTransfer};
-use crate::patience::Patience;
+use crate::carried::{self, Carried};
 use crate::session::{Channel, Session, now, read_text, wallet_path, write_new};
 use crate::show::{line_of_files, plain, scope_json, scope_text};
 
@@ -114,9 +114,12 @@ pub(crate) fn hospital(session: &Session, options: &args::Hospital) -> Result<()
 }
 
 pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliError> {
+    if let Some(answer) = &options.answer {
+        return linked(session, &carried::read(answer)?);
+    }
     let (channel, met) = session.way(&options.way)?;
     let met = met.ok_or_else(|| CliError::new(Code::UsageInvalid, "--hospital-info FILE is needed"))?;
-    let code = options.code.trim();
+    let code = options.code.as_deref().unwrap_or_default().trim();
     let envelope = session
         .file
         .update(&mut OsRandom, |wallet, _| wallet.link(&met.hospital, code, &met.federation, now()))?;
@@ -143,15 +146,26 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
     })
 }
 
+/// The desk's answer to a link that was carried there.
+fn linked(session: &Session, answer: &[u8]) -> Result<(), CliError> {
+    let federation = session.federation(None)?;
+    let hospital = session.file.update(&mut OsRandom, |wallet, _| wallet.linked(answer, &federation))?;
+    let (name, key_code) = named(&federation, &hospital)?;
+    let patient = session.file.read()?.keys.patient();
+    let data = json!({
+        "patient": patient, "hospital": hospital, "name": name, "code": key_code, "linked": true, "files": [],
+    });
+    session.output.emit("handover/patient-link/1", &data, |out| {
+        writeln!(out, "Linked to {hospital} ({name}), key {key_code}")
+    })
+}
+
 pub(crate) fn locate(session: &Session, options: &args::Locate) -> Result<(), CliError> {
-    let client = session.client(&options.node, options.node_certificate.as_deref())?;
-    let patience = Patience::of(options.wait);
-    patience.hold(|| session.meet(&client))?;
-    let wallet = session.file.read()?;
-    let holders = patience.hold(|| {
-        let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
-        Ok(open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals)
-    })?;
+    let holders = match options.by.carried() {
+        Carried::Question(out) => return session.write_question(Question::Locate, out),
+        Carried::Answer(asked, answer) => session.carried_holders(asked, answer)?,
+        Carried::Not => fetch_holders(session, &options.by)?,
+    };
     let list: Vec<_> = holders
         .iter()
         .map(|it| json!({ "hospital": it.hospital, "name": it.name, "linked": it.linked.to_string() }))
@@ -163,6 +177,16 @@ pub(crate) fn locate(session: &Session, options: &args::Locate) -> Result<(), Cl
         holders
             .iter()
             .try_for_each(|it| writeln!(out, "{} ({}), linked {}", it.hospital, plain(&it.name), it.linked))
+    })
+}
+
+fn fetch_holders(session: &Session, by: &args::Questioning) -> Result<Vec<Holder>, CliError> {
+    let (client, patience) = session.node(&by.node)?;
+    patience.hold(|| session.meet(&client))?;
+    let wallet = session.file.read()?;
+    patience.hold(|| {
+        let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
+        Ok(open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals)
     })
 }
 

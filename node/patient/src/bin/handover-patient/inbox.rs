@@ -3,17 +3,31 @@
 use handover_cli::CliError;
 use handover_core::Code;
 use handover_core::transfer::{Phase, State};
-use handover_patient::{InboxEntry, Reviewed, Wallet};
+use handover_patient::{InboxEntry, Question, Reviewed, Wallet};
 use serde_json::json;
 
 use crate::args;
-use crate::patience::{Patience, Pauses, is_passing};
+use crate::carried::Carried;
+use crate::patience::{Pauses, is_passing};
 use crate::session::{Session, now};
 use crate::show::{print_reviewed, reviewed_json};
 
 pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliError> {
-    let client = session.client(&options.node, options.node_certificate.as_deref())?;
-    let (patience, mut pauses) = (Patience::of(options.wait), Pauses::new());
+    match options.by.carried() {
+        Carried::Question(out) => {
+            let hospital = session.hospital_of(&options.by)?;
+            return session.write_question(Question::Inbox(hospital), out);
+        }
+        Carried::Answer(asked, answer) => {
+            let (mut entries, wallet) = session.carried_inbox(asked, answer, &options.by)?;
+            entries.retain(|entry| options.transfer.is_none_or(|wanted| entry.transfer == wanted));
+            show(session, &entries, &wallet, session.federation(None).ok().as_ref())?;
+            return outcome(entries, None, true);
+        }
+        Carried::Not => {}
+    }
+    let (client, patience) = session.node(&options.by.node)?;
+    let mut pauses = Pauses::new();
     let mut met = None;
     loop {
         // Looked at anew each time: a hospital that is not there yet may come within the wait.
@@ -25,7 +39,7 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
         match looked {
             Ok((mut entries, wallet)) => {
                 entries.retain(|entry| options.transfer.is_none_or(|wanted| entry.transfer == wanted));
-                let waits = options.wait.is_some() || options.until.is_some();
+                let waits = options.by.node.wait.is_some() || options.until.is_some();
                 let done = !waits || entries.iter().any(|entry| is_awaited(entry, &wallet, options.until));
                 if done || is_over {
                     let federation = met.as_ref().map(|met| &met.federation);

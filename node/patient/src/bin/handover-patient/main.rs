@@ -9,6 +9,7 @@ use args::{Arguments, Command};
 use session::Session;
 
 mod args;
+mod carried;
 mod commands;
 mod inbox;
 mod patience;

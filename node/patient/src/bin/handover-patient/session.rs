@@ -6,14 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use handover_cli::{CliError, Output, passphrase};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
-use handover_core::message::HospitalInfo;
+use handover_core::message::{HospitalInfo, Inbox};
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Timestamp};
 use handover_patient::node::NodeClient;
-use handover_patient::{DirectoryNews, InboxEntry, Question, WalletFile, make_ask, open_inbox};
+use handover_patient::{DirectoryNews, InboxEntry, Question, Wallet, WalletFile, make_ask, open_inbox};
 use handover_seal::OsRandom;
 
-use crate::args::{Common, Way};
+use crate::args::{Common, Node, Way};
 use crate::patience::Patience;
 
 /// The most bytes of a hospital's information: a directory and a little more.
@@ -103,6 +103,14 @@ impl Session {
         Ok((channel, met))
     }
 
+    /// The node that is named, and how long it is tried.
+    pub(crate) fn node(&self, node: &Node) -> Result<(NodeClient, Patience), CliError> {
+        let url = node.node.as_deref();
+        let url =
+            url.ok_or_else(|| CliError::new(Code::UsageInvalid, "--node URL or --out FILE is needed"))?;
+        Ok((self.client(url, node.node_certificate.as_deref())?, Patience::of(node.wait)))
+    }
+
     /// Where a command's artefacts go; nobody is met.
     pub(crate) fn channel(&self, way: &Way) -> Result<Channel, CliError> {
         match (&way.node.node, &way.out) {
@@ -119,7 +127,7 @@ impl Session {
         self.take(&client.hospital()?)
     }
 
-    fn meet_file(&self, path: &Path) -> Result<Met, CliError> {
+    pub(crate) fn meet_file(&self, path: &Path) -> Result<Met, CliError> {
         let bytes = fs::read(path).map_err(|fault| unreadable(path, &fault))?;
         let info: HospitalInfo = codec::decode(&bytes, MAX_INFO_BYTES)
             .map_err(|fault| CliError::new(Code::Malformed, format!("{}: {fault}", path.display())))?;
@@ -148,13 +156,21 @@ impl Session {
         &self,
         client: &NodeClient,
         met: &Met,
-    ) -> Result<(Vec<InboxEntry>, handover_patient::Wallet), CliError> {
+    ) -> Result<(Vec<InboxEntry>, Wallet), CliError> {
         let wallet = self.file.read()?;
         let ask = make_ask(&wallet.keys, Question::Inbox(met.hospital.clone()), now(), &mut OsRandom);
         let inbox = open_inbox(&wallet.keys, &ask, &client.inbox(ask.envelope())?)?;
-        let entries = self
-            .file
-            .update(&mut OsRandom, |wallet, _| Ok(wallet.take_inbox(&inbox, &met.federation, now())))?;
+        self.take_inbox(&inbox, &met.federation)
+    }
+
+    /// Verifies an inbox and remembers what it says.
+    pub(crate) fn take_inbox(
+        &self,
+        inbox: &Inbox,
+        federation: &Federation,
+    ) -> Result<(Vec<InboxEntry>, Wallet), CliError> {
+        let entries =
+            self.file.update(&mut OsRandom, |wallet, _| Ok(wallet.take_inbox(inbox, federation, now())))?;
         Ok((entries, self.file.read()?))
     }
 }

@@ -152,7 +152,9 @@ fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result
     for line in &body.lines {
         let price = line.price.as_deref().unwrap_or("no price");
         let date = line.date.as_deref().unwrap_or("undated");
-        writeln!(out, "    {:>12}  {} ({})", plain(price), plain(&line.display), plain(date))?;
+        // Not every hospital says what a code is called.
+        let named = [&line.display, &line.code].into_iter().find(|it| !it.is_empty()).unwrap_or(&line.record);
+        writeln!(out, "    {:>12}  {} ({})", plain(price), plain(named), plain(date))?;
     }
     if body.unpriced > 0 {
         writeln!(out, "    {} tests have no price and add nothing", body.unpriced)?;
