@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use handover_core::codec::Extensions;
 use handover_core::{ContentRoot, Timestamp};
-use handover_store::Txn;
+use handover_seal::Secret32;
+use handover_store::{Keyring, Txn};
 
 use crate::RecordsError;
+use crate::keys::PATIENT_KEY;
 use crate::model::{Filed, LocalPatient, NewContent, NewRecord, RecordId, RecordRef, RecordSummary};
 use crate::plan::{self, Known, Mark};
 use crate::records::register_in;
@@ -24,11 +26,22 @@ pub(crate) struct Batch {
     pub(crate) now: Timestamp,
     pub(crate) filed: Vec<Filed>,
     pub(crate) patients: BTreeSet<LocalPatient>,
+    pub(crate) keyring: Keyring,
+    /// What it was sealed under.
+    pub(crate) patient_keys: PatientKeys,
     pub(crate) heads: Vec<Head>,
     /// Other rows that are to be put, by key.
     pub(crate) rows: Vec<(Vec<u8>, Vec<u8>)>,
     /// Blobs that were made for it.
     pub(crate) made: Vec<ContentRoot>,
+}
+
+/// Patients' keys; a patient who has none yet gets this one with the batch.
+pub(crate) type PatientKeys = BTreeMap<LocalPatient, PatientKey>;
+
+pub(crate) struct PatientKey {
+    pub(crate) key: Secret32,
+    pub(crate) is_new: bool,
 }
 
 /// A record's head as it is planned to be.
@@ -54,6 +67,15 @@ impl Prepared {
         }
         for patient in &batch.patients {
             register_in(txn, &batch.places, patient, batch.now)?;
+        }
+        for (patient, planned) in &batch.patient_keys {
+            let id = patient.as_str().as_bytes();
+            match batch.keyring.get(txn, PATIENT_KEY, id)? {
+                Some(stored) if stored.expose() == planned.key.expose() => {}
+                None if planned.is_new => batch.keyring.put(txn, PATIENT_KEY, id, &planned.key)?,
+                // Another batch was the first, or the patient was forgotten meanwhile.
+                _ => return Err(RecordsError::Changed),
+            }
         }
         for head in &batch.heads {
             if let Some(row) = &head.row {

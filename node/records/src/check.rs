@@ -1,4 +1,5 @@
-//! Checking that everything stored is whole: every version opens, every blob has its root, the audit chain holds.
+//! Checking that everything stored is whole: every version opens, every blob has its root, every secret that can be
+//! forgotten opens, the audit chain holds.
 //!
 //! Contents are opened and thrown away; nothing is shown. Damage below a cell is the store's own check.
 
@@ -35,13 +36,17 @@ pub struct CheckReport {
     pub bytes: u64,
     /// Input kept aside.
     pub quarantined: u64,
+    /// Secrets that can be forgotten.
+    pub secrets: u64,
+    /// Patients who are being forgotten: their keys are gone, what is left of their rows is still to be swept.
+    pub being_forgotten: u64,
     /// Audit lines.
     pub audit_lines: u64,
     /// The first audit line that does not follow.
     pub audit_broken_at: Option<u64>,
     /// Versions that do not open, and their codes; the first 1,000.
     pub faults: Vec<(RecordRef, Code)>,
-    /// All faults, also of input kept aside.
+    /// All faults, also of input kept aside and of secrets.
     pub fault_count: u64,
 }
 
@@ -91,6 +96,10 @@ impl Records {
             }
         }
         self.check_asides(&mut report).await?;
+        let ring = self.keyring.report().await?;
+        report.secrets = ring.secrets.values().sum();
+        report.fault_count += ring.damaged;
+        report.being_forgotten = self.being_forgotten().await?.len() as u64;
         let audit = self.audit().check().await?;
         (report.audit_lines, report.audit_broken_at) = (audit.lines, audit.broken_at);
         progress(&report);
@@ -149,15 +158,16 @@ impl Records {
         };
         let reference = RecordRef { record: RecordId(row.summary.record), version: row.summary.version };
         report.bytes = report.bytes.saturating_add(row.summary.plain_bytes);
-        let (records, department) = (self.clone(), row.summary.department.clone());
-        let key = self
-            .store
-            .read(move |txn| records.vault.department_key_in(txn, &records.places, &department))
-            .await;
-        let opened =
-            key.and_then(|key| key.ok_or(RecordsError::Damaged { what: "department key" })).and_then(|key| {
+        let (records, summary) = (self.clone(), row.summary.clone());
+        let key = self.store.read(move |txn| records.wrap_key_in(txn, &summary)).await;
+        let opened = match key {
+            // Being forgotten: it is not to open any more.
+            Ok(None) => return Ok(()),
+            Ok(Some(key)) => {
                 content::open(&key, &record_place(&row.summary.department, reference), &row.content)
-            });
+            }
+            Err(error) => Err(error),
+        };
         let checked = match opened {
             Ok(Opened::Inline(content)) if content.len() as u64 == row.summary.plain_bytes => Ok(()),
             Ok(Opened::Inline(_)) => Err(Code::StoreDamaged),
@@ -181,7 +191,9 @@ impl Records {
             after = Some(last.id);
             for row in page {
                 report.quarantined += 1;
-                let is_whole = match self.open_aside(&row) {
+                let (records, looked) = (self.clone(), row.clone());
+                let opened = self.store.read(move |txn| records.open_aside(txn, &looked)).await;
+                let is_whole = match opened {
                     Ok(Opened::Inline(_)) => true,
                     Ok(Opened::Blob(blob)) => {
                         report.blobs += 1;

@@ -12,12 +12,12 @@ use handover_seal::Secret32;
 
 use crate::RecordsError;
 use crate::access::Action;
-use crate::batch::{Batch, Before, Planner, Prepared};
+use crate::batch::{Batch, Before, PatientKey, PatientKeys, Planner, Prepared};
 use crate::content::{self, blocking};
-use crate::keys::record_place;
-use crate::model::{Filed, NewContent, NewRecord, Origin, RecordId, RecordSummary};
+use crate::keys::{PATIENT_KEY, record_place, record_wrap_key};
+use crate::model::{Filed, LocalPatient, NewContent, NewRecord, Origin, RecordId, RecordSummary};
 use crate::permit::Permit;
-use crate::records::Records;
+use crate::records::{Records, check_not_forgetting};
 use crate::rows::{self, SummaryRow, VersionRow};
 
 /// The most records of one batch, which is one transaction.
@@ -121,10 +121,21 @@ impl Records {
         for (index, (record, id)) in records.iter().zip(ids.iter()).enumerate() {
             filed.push(planner.file(index, record, *id, now)?);
         }
-        let (rows, made) = self.seal(records, planner.new_versions()).await?;
-        let patients = records.iter().map(|record| record.patient.clone()).collect();
-        let mut batch =
-            Batch { places: self.places.clone(), now, filed, patients, heads: Vec::new(), rows, made };
+        let versions = planner.new_versions();
+        let patient_keys =
+            self.patient_keys(versions.iter().map(|(_, new)| new.patient.clone()).collect()).await?;
+        let (rows, made) = self.seal(records, versions, &patient_keys).await?;
+        let mut batch = Batch {
+            places: self.places.clone(),
+            now,
+            filed,
+            patients: records.iter().map(|record| record.patient.clone()).collect(),
+            keyring: self.keyring.clone(),
+            patient_keys,
+            heads: Vec::new(),
+            rows,
+            made,
+        };
         planner.finish(&mut batch)?;
         Ok(Prepared(Arc::new(batch)))
     }
@@ -154,6 +165,7 @@ impl Records {
             let mut known = BTreeMap::new();
             for (record, id) in records.iter().zip(ids.iter()) {
                 if !known.contains_key(id) {
+                    check_not_forgetting(txn, &places, &record.patient)?;
                     known.insert(*id, Before::read(txn, &places, &record.patient, *id)?);
                 }
                 if let Some(before) = known.get_mut(id) {
@@ -170,14 +182,25 @@ impl Records {
         &self,
         records: &Arc<[NewRecord]>,
         versions: Vec<(usize, RecordSummary)>,
+        patient_keys: &PatientKeys,
     ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Vec<ContentRoot>), RecordsError> {
         let keys =
             self.department_keys(versions.iter().map(|(_, new)| new.department.clone()).collect()).await?;
+        let mut wrap_keys = BTreeMap::new();
+        for (_, new) in &versions {
+            if let (Some(department), Some(patient)) =
+                (keys.get(&new.department), patient_keys.get(&new.patient))
+            {
+                let place = (new.department.clone(), new.patient.clone());
+                wrap_keys.entry(place).or_insert_with(|| record_wrap_key(department, &patient.key));
+            }
+        }
         let (records, blobs, mut random) = (Arc::clone(records), self.blobs.clone(), self.random.clone());
         let sealed = blocking(move || {
             let mut sealed = Vec::with_capacity(versions.len());
             for (index, summary) in versions {
-                let (Some(key), Some(record)) = (keys.get(&summary.department), records.get(index)) else {
+                let place = (summary.department.clone(), summary.patient.clone());
+                let (Some(key), Some(record)) = (wrap_keys.get(&place), records.get(index)) else {
                     return Err(RecordsError::Damaged { what: "department key" });
                 };
                 let aad = record_place(&summary.department, summary.reference);
@@ -191,11 +214,30 @@ impl Records {
         for (summary, content) in sealed {
             let (content, root) = content.store(&self.blobs).await?;
             made.extend(root);
+            if let Some(root) = &content.root {
+                rows.push((self.places.blob_user(root, &summary.patient), Vec::new()));
+            }
             let row =
                 VersionRow { summary: SummaryRow::new(&summary), content, extensions: Extensions::default() };
             rows.push((self.places.version(&summary.patient, summary.reference), rows::to_bytes(&row)));
         }
         Ok((rows, made))
+    }
+
+    /// The keys of patients; new ones, not stored yet, for those that have none.
+    async fn patient_keys(&self, wanted: BTreeSet<LocalPatient>) -> Result<PatientKeys, RecordsError> {
+        let (keyring, random) = (self.keyring.clone(), self.random.clone());
+        let read = self.store.read(move |txn| {
+            let mut found = PatientKeys::new();
+            for patient in &wanted {
+                let stored = keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())?;
+                let is_new = stored.is_none();
+                let key = stored.unwrap_or_else(|| Secret32::generate(&mut random.clone()));
+                found.insert(patient.clone(), PatientKey { key, is_new });
+            }
+            Ok::<_, RecordsError>(found)
+        });
+        read.await
     }
 
     /// The keys of departments; made and stored for those that have none.

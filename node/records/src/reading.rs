@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use handover_core::{Department, Timestamp};
-use handover_seal::Zeroizing;
-use handover_store::StoreError;
+use handover_seal::{Secret32, Zeroizing};
+use handover_store::{StoreError, Txn};
 
 use crate::RecordsError;
 use crate::access::{AccessDenied, Action};
 use crate::content::{self, BlobContent, Content, Opened};
-use crate::keys::record_place;
+use crate::keys::{PATIENT_KEY, record_place, record_wrap_key};
 use crate::model::{BlobRef, Filter, LocalPatient, RecordRef, RecordSummary, RecordVersionRef};
 use crate::permit::Permit;
 use crate::records::Records;
-use crate::rows::{self, HeadRow, PatientRow, VersionRow};
+use crate::rows::{self, HeadRow, PatientRow, SummaryRow, VersionRow};
 
 /// The most entries of one page.
 pub const PAGE_MAX: usize = 1_000;
@@ -199,13 +199,31 @@ impl Records {
         let read = self.store.read(move |txn| {
             let row: VersionRow = rows::get(txn, &key, "version")?.ok_or(RecordsError::UnknownRecord)?;
             permit.check_department(&row.summary.department)?;
-            let wrap_key = records.vault.department_key_in(txn, &records.places, &row.summary.department)?;
-            Ok::<_, RecordsError>((row, wrap_key.ok_or(RecordsError::Damaged { what: "department key" })?))
+            let wrap_key = records.wrap_key_in(txn, &row.summary)?.ok_or(RecordsError::UnknownRecord)?;
+            Ok::<_, RecordsError>((row, wrap_key))
         });
         let (row, wrap_key) = read.await?;
         let summary = row.summary.summary()?;
         let opened = content::open(&wrap_key, &record_place(&summary.department, reference), &row.content)?;
         Ok((summary, opened))
+    }
+
+    /// What wraps a version's content key; nothing if its patient is being forgotten.
+    pub(crate) fn wrap_key_in(
+        &self,
+        txn: &mut dyn Txn,
+        row: &SummaryRow,
+    ) -> Result<Option<Secret32>, RecordsError> {
+        let patient: LocalPatient =
+            row.patient.parse().map_err(|_| RecordsError::Damaged { what: "record" })?;
+        let damaged = |what| RecordsError::Damaged { what };
+        let Some(patient_key) = self.keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())? else {
+            let is_forgotten = txn.get(&self.places.forgetting(&patient))?.is_some();
+            return if is_forgotten { Ok(None) } else { Err(damaged("patient key")) };
+        };
+        let department_key = self.vault.department_key_in(txn, &self.places, &row.department)?;
+        let department_key = department_key.ok_or_else(|| damaged("department key"))?;
+        Ok(Some(record_wrap_key(&department_key, &patient_key)))
     }
 
     async fn page(
@@ -221,11 +239,15 @@ impl Records {
     /// A page of a patient's heads or versions, and where the next one begins, if there is one.
     fn page_in(
         &self,
-        txn: &mut dyn handover_store::Txn,
+        txn: &mut dyn Txn,
         patient: &LocalPatient,
         history: bool,
         after: Option<&[u8]>,
     ) -> Result<(Vec<RecordSummary>, Option<Vec<u8>>), RecordsError> {
+        // What is left of a patient who is being forgotten is not shown any more.
+        if txn.get(&self.places.forgetting(patient))?.is_some() {
+            return Ok((Vec::new(), None));
+        }
         let (prefix, limit) = match history {
             true => (self.places.versions(patient), VERSIONS_AT_ONCE),
             false => (self.places.heads(patient), HEADS_AT_ONCE),
