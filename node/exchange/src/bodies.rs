@@ -25,3 +25,8 @@ pub(crate) fn get(
 ) -> Result<Option<QuoteBody>, StoreError> {
     rows::get_large(txn, &keys.space(BODY).hashed(transfer.as_bytes()), FRAME_MAX_BYTES)
 }
+
+/// Removes it: the transfer's patient is forgotten here.
+pub(crate) fn remove(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<(), StoreError> {
+    rows::remove_pieces(txn, &keys.space(BODY).hashed(transfer.as_bytes()))
+}

@@ -15,7 +15,7 @@ use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
-use handover_store::{StoreError, rows};
+use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::context::{Came, Inner};
 use crate::outbox::{self, Target};
@@ -278,7 +278,7 @@ impl Exchange {
             .store
             .write(move |txn| -> Result<_, DossierError> {
                 let context = Context { federation: &federation, verifier: &Ed25519 };
-                secrets::put_request_key(txn, &keys, transfer, &request_key)?;
+                secrets::put_request_key(txn, &work.parts.keyring, transfer, &request_key)?;
                 txn.remove(&keys.space(ASKED).raw(transfer.as_bytes()).build())?;
                 work.take_in(txn, &keys, transfer, request.envelope(), Came::Own, context, now)
             })
@@ -404,6 +404,20 @@ impl Exchange {
         let (hospitals, _) = outbox::count(store, |label| label.target() != Target::Index).await?;
         Ok((index, hospitals))
     }
+}
+
+/// Takes the asks of these patients from the desk.
+pub(crate) fn drop_asks(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    patients: &[PatientRef],
+) -> Result<(), StoreError> {
+    for (key, value) in txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)? {
+        if asked(&value)?.is_some_and(|ask| patients.contains(&ask.patient)) {
+            txn.remove(&key)?;
+        }
+    }
+    Ok(())
 }
 
 /// What an ask that waits says; it verified when it came. Nothing for one that cannot be read or used.

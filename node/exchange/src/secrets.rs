@@ -1,9 +1,10 @@
-//! What a hospital keeps secret for one transfer, in its own cells, until the transfer is over: at the destination
-//! the request's secret key. The source keeps shares only sealed.
+//! What a hospital keeps secret for one transfer until the transfer is over: at the destination the request's secret
+//! key, in the keyring, so that no copy of the store opens it after the next rotation. The source keeps shares only
+//! sealed.
 
 use handover_core::TransferId;
-use handover_seal::{SealingKey, Secret32};
-use handover_store::{KeyMaker, StoreError, Txn};
+use handover_seal::SealingKey;
+use handover_store::{KeyMaker, Keyring, StoreError, Txn};
 
 const REQUEST_KEY: &str = "request-key";
 const SEALED_SHARES: &str = "sealed-shares";
@@ -11,21 +12,20 @@ const SEALED_SHARES: &str = "sealed-shares";
 /// Keeps the request's secret key.
 pub(crate) fn put_request_key(
     txn: &mut dyn Txn,
-    keys: &KeyMaker,
+    keyring: &Keyring,
     transfer: TransferId,
     key: &SealingKey,
 ) -> Result<(), StoreError> {
-    txn.put(&keys.space(REQUEST_KEY).hashed(transfer.as_bytes()).build(), key.secret().expose().to_vec())
+    keyring.put(txn, REQUEST_KEY, transfer.as_bytes(), key.secret())
 }
 
 /// The request's secret key.
 pub(crate) fn request_key(
     txn: &mut dyn Txn,
-    keys: &KeyMaker,
+    keyring: &Keyring,
     transfer: TransferId,
 ) -> Result<Option<SealingKey>, StoreError> {
-    let kept = txn.get(&keys.space(REQUEST_KEY).hashed(transfer.as_bytes()).build())?;
-    Ok(kept.and_then(|bytes| Secret32::from_slice(&bytes).ok()).map(SealingKey::from_bytes))
+    Ok(keyring.get(txn, REQUEST_KEY, transfer.as_bytes())?.map(SealingKey::from_bytes))
 }
 
 /// Keeps the sealed shares of a package until they may be released.
@@ -48,9 +48,12 @@ pub(crate) fn sealed_shares(
 }
 
 /// Forgets everything: the transfer is over.
-pub(crate) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<(), StoreError> {
-    for space in [REQUEST_KEY, SEALED_SHARES] {
-        txn.remove(&keys.space(space).hashed(transfer.as_bytes()).build())?;
-    }
-    Ok(())
+pub(crate) fn forget(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<(), StoreError> {
+    keyring.remove(txn, REQUEST_KEY, transfer.as_bytes())?;
+    txn.remove(&keys.space(SEALED_SHARES).hashed(transfer.as_bytes()).build())
 }

@@ -2,6 +2,7 @@
 //! running node or from a process that opened the data folder itself: the code that carries it out is the same.
 
 mod check;
+mod forgetting;
 mod patients;
 mod records;
 mod transfers;
@@ -15,6 +16,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use check::Checked;
+pub(crate) use forgetting::resume;
+pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
 pub use patients::{Carried, PatientRegistered};
 pub use records::{RecordLine, RecordsListed};
 pub use transfers::{Dismissed, Resent, TransferShown, TransfersListed};
@@ -50,6 +53,11 @@ pub enum Operation {
     },
     /// Registers a patient; gives the link code.
     PatientRegister {
+        /// The hospital's own identifier.
+        patient: String,
+    },
+    /// Forgets a patient.
+    PatientForget {
         /// The hospital's own identifier.
         patient: String,
     },
@@ -110,6 +118,10 @@ pub enum Operation {
         /// The transfer.
         transfer: TransferId,
     },
+    /// Says how it stands with the epochs.
+    EpochList,
+    /// Begins a new epoch and destroys the older keys.
+    EpochRotate,
     /// Checks that everything stored is whole.
     Check,
 }
@@ -188,6 +200,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&import::import(node, &staff, files, retry, events).await?)
         }
         Operation::PatientRegister { patient } => answer(&patients::register(node, &staff, &patient).await?),
+        Operation::PatientForget { patient } => answer(&forgetting::forget(node, &staff, &patient).await?),
         Operation::PatientTake { content, only_link } => {
             answer(&patients::take(node, &content, only_link).await?)
         }
@@ -208,6 +221,8 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         }
         Operation::TransferDismiss { transfer } => answer(&transfers::dismiss(node, transfer).await?),
         Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),
+        Operation::EpochList => answer(&forgetting::list(node).await?),
+        Operation::EpochRotate => answer(&forgetting::rotate(node, &staff, events).await?),
         Operation::Check => answer(&check::check(node, &staff, events).await?),
     }
 }
