@@ -12,7 +12,7 @@ use crate::keys::record_place;
 use crate::model::{BlobRef, RecordId, RecordRef};
 use crate::permit::Permit;
 use crate::records::Records;
-use crate::rows::{self, HeadRow, VersionRow};
+use crate::rows::{self, HeadRow, SealedSummaryRow, VersionRow};
 use handover_seal::stream::OpenReader;
 use handover_store::StoreError;
 
@@ -110,20 +110,26 @@ impl Records {
     async fn check_heads(&self, report: &mut CheckReport) -> Result<(), RecordsError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let (places, from) = (self.places.clone(), after.take());
+            let (records, from) = (self.clone(), after.take());
             let read = self.store.read(move |txn| {
-                let page = txn.scan(&places.all_heads(), from.as_deref(), HEADS_AT_ONCE)?;
+                let page = txn.scan(&records.places.all_heads(), from.as_deref(), HEADS_AT_ONCE)?;
                 let mut missing = Vec::new();
                 for (_, bytes) in &page {
-                    let current =
-                        rows::from_bytes::<HeadRow>(bytes, "record").and_then(|head| head.current.summary());
-                    match current {
-                        Ok(head) => {
-                            if txn.get(&places.version(&head.patient, head.reference))?.is_none() {
-                                missing.push(head.reference);
+                    let Ok(head) = rows::from_bytes::<HeadRow>(bytes, "record") else {
+                        missing.push(nameless());
+                        continue;
+                    };
+                    let reference = reference_of(&head.current);
+                    match records.summary_in(txn, &head.current) {
+                        Ok(Some((current, _))) => {
+                            let version = records.places.version(&current.patient, reference);
+                            if txn.get(&version)?.is_none() {
+                                missing.push(reference);
                             }
                         }
-                        Err(_) => missing.push(nameless()),
+                        // Being forgotten: it is not to open any more.
+                        Ok(None) => {}
+                        Err(_) => missing.push(reference),
                     }
                 }
                 Ok::<_, RecordsError>((page.len(), page.last().map(|(key, _)| key.clone()), missing))
@@ -156,24 +162,25 @@ impl Records {
             report.fault(nameless(), Code::StoreDamaged);
             return Ok(());
         };
-        let reference = RecordRef { record: RecordId(row.summary.record), version: row.summary.version };
-        report.bytes = report.bytes.saturating_add(row.summary.plain_bytes);
-        let (records, summary) = (self.clone(), row.summary.clone());
-        let key = self.store.read(move |txn| records.wrap_key_in(txn, &summary)).await;
-        let opened = match key {
+        let reference = reference_of(&row.summary);
+        let (records, sealed) = (self.clone(), row.summary.clone());
+        let (summary, key) = match self.store.read(move |txn| records.summary_in(txn, &sealed)).await {
             // Being forgotten: it is not to open any more.
             Ok(None) => return Ok(()),
-            Ok(Some(key)) => {
-                content::open(&key, &record_place(&row.summary.department, reference), &row.content)
+            Ok(Some(found)) => found,
+            Err(error) => {
+                report.fault(reference, error.code());
+                return Ok(());
             }
-            Err(error) => Err(error),
         };
+        report.bytes = report.bytes.saturating_add(summary.bytes);
+        let opened = content::open(&key, &record_place(&summary.department, reference), &row.content);
         let checked = match opened {
-            Ok(Opened::Inline(content)) if content.len() as u64 == row.summary.plain_bytes => Ok(()),
+            Ok(Opened::Inline(content)) if content.len() as u64 == summary.bytes => Ok(()),
             Ok(Opened::Inline(_)) => Err(Code::StoreDamaged),
             Ok(Opened::Blob(blob)) => {
                 report.blobs += 1;
-                self.check_blob(blob, row.summary.plain_bytes).await
+                self.check_blob(blob, summary.bytes).await
             }
             Err(error) => Err(error.code()),
         };
@@ -221,6 +228,10 @@ impl Records {
             _ => Err(Code::StoreDamaged),
         }
     }
+}
+
+const fn reference_of(row: &SealedSummaryRow) -> RecordRef {
+    RecordRef { record: RecordId(row.record), version: row.version }
 }
 
 /// Stands for a row that does not say which record it is.

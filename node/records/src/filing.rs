@@ -3,12 +3,14 @@
 //! First it is read what is known and planned ([`crate::plan`]), then sealed (blobs are durable now), then filed in
 //! one transaction, which refuses if the records changed meanwhile. Filing the same again changes nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use handover_core::codec::Extensions;
 use handover_core::{ContentRoot, Department, Timestamp};
 use handover_seal::Secret32;
+use handover_store::Txn;
 
 use crate::RecordsError;
 use crate::access::Action;
@@ -18,7 +20,8 @@ use crate::keys::{PATIENT_KEY, record_place, record_wrap_key};
 use crate::model::{Filed, LocalPatient, NewContent, NewRecord, Origin, RecordId, RecordSummary};
 use crate::permit::Permit;
 use crate::records::{Records, check_not_forgetting};
-use crate::rows::{self, SummaryRow, VersionRow};
+use crate::rows::{self, VersionRow};
+use crate::summaries;
 
 /// The most records of one batch, which is one transaction.
 pub const BATCH_MAX_RECORDS: usize = 100;
@@ -115,15 +118,13 @@ impl Records {
             self.check_adopted(&record.content).await?;
         }
         let ids: Arc<[RecordId]> = records.iter().map(|record| self.id_of(record)).collect();
-        let before = self.load(records, &ids).await?;
+        let (before, patient_keys) = self.load(records, &ids).await?;
         let mut planner = Planner::new(before);
         let mut filed = Vec::with_capacity(records.len());
         for (index, (record, id)) in records.iter().zip(ids.iter()).enumerate() {
             filed.push(planner.file(index, record, *id, now)?);
         }
         let versions = planner.new_versions();
-        let patient_keys =
-            self.patient_keys(versions.iter().map(|(_, new)| new.patient.clone()).collect()).await?;
         let (rows, made) = self.seal(records, versions, &patient_keys).await?;
         let mut batch = Batch {
             places: self.places.clone(),
@@ -136,7 +137,7 @@ impl Records {
             rows,
             made,
         };
-        planner.finish(&mut batch)?;
+        planner.finish(&mut batch, &mut self.random.clone())?;
         Ok(Prepared(Arc::new(batch)))
     }
 
@@ -154,27 +155,41 @@ impl Records {
         Err(RecordsError::ContentMissing)
     }
 
-    /// Reads what is known of the batch's records.
+    /// Reads what is known of the batch's records, and their patients' keys; new ones, not stored yet, for patients
+    /// who have none.
     async fn load(
         &self,
         records: &Arc<[NewRecord]>,
         ids: &Arc<[RecordId]>,
-    ) -> Result<BTreeMap<RecordId, Before>, RecordsError> {
-        let (records, ids, places) = (Arc::clone(records), Arc::clone(ids), self.places.clone());
+    ) -> Result<(BTreeMap<RecordId, Before>, PatientKeys), RecordsError> {
+        let (records, ids, all) = (Arc::clone(records), Arc::clone(ids), self.clone());
         let read = self.store.read(move |txn| {
-            let mut known = BTreeMap::new();
+            let (mut known, mut patient_keys) = (BTreeMap::new(), PatientKeys::new());
             for (record, id) in records.iter().zip(ids.iter()) {
-                if !known.contains_key(id) {
-                    check_not_forgetting(txn, &places, &record.patient)?;
-                    known.insert(*id, Before::read(txn, &places, &record.patient, *id)?);
-                }
-                if let Some(before) = known.get_mut(id) {
-                    before.look_for(txn, &places, record, *id)?;
-                }
+                let patient = &record.patient;
+                let patient_key = match patient_keys.entry(patient.clone()) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(place) => place.insert(all.patient_key_in(txn, patient)?),
+                };
+                let before = match known.entry(*id) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(place) => {
+                        place.insert(Before::read(txn, &all.places, patient, patient_key, *id)?)
+                    }
+                };
+                before.look_for(txn, &all.places, record, patient_key, *id)?;
             }
-            Ok::<_, RecordsError>(known)
+            Ok::<_, RecordsError>((known, patient_keys))
         });
         read.await
+    }
+
+    fn patient_key_in(&self, txn: &mut dyn Txn, patient: &LocalPatient) -> Result<PatientKey, RecordsError> {
+        check_not_forgetting(txn, &self.places, patient)?;
+        let stored = self.keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())?;
+        let is_new = stored.is_none();
+        let key = stored.unwrap_or_else(|| Secret32::generate(&mut self.random.clone()));
+        Ok(PatientKey::new(key, is_new))
     }
 
     /// Seals the new versions; gives their rows and the blobs that were made.
@@ -217,27 +232,16 @@ impl Records {
             if let Some(root) = &content.root {
                 rows.push((self.places.blob_user(root, &summary.patient), Vec::new()));
             }
-            let row =
-                VersionRow { summary: SummaryRow::new(&summary), content, extensions: Extensions::default() };
+            let patient_key = patient_keys.get(&summary.patient);
+            let patient_key = patient_key.ok_or(RecordsError::Damaged { what: "patient key" })?;
+            let row = VersionRow {
+                summary: summaries::seal(&patient_key.summary_key, &summary, &mut self.random.clone())?,
+                content,
+                extensions: Extensions::default(),
+            };
             rows.push((self.places.version(&summary.patient, summary.reference), rows::to_bytes(&row)));
         }
         Ok((rows, made))
-    }
-
-    /// The keys of patients; new ones, not stored yet, for those that have none.
-    async fn patient_keys(&self, wanted: BTreeSet<LocalPatient>) -> Result<PatientKeys, RecordsError> {
-        let (keyring, random) = (self.keyring.clone(), self.random.clone());
-        let read = self.store.read(move |txn| {
-            let mut found = PatientKeys::new();
-            for patient in &wanted {
-                let stored = keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())?;
-                let is_new = stored.is_none();
-                let key = stored.unwrap_or_else(|| Secret32::generate(&mut random.clone()));
-                found.insert(patient.clone(), PatientKey { key, is_new });
-            }
-            Ok::<_, RecordsError>(found)
-        });
-        read.await
     }
 
     /// The keys of departments; made and stored for those that have none.

@@ -24,6 +24,7 @@ pub(crate) const ASIDE_KEY: &str = "kept-aside";
 
 const DEPARTMENT_WRAP: &str = "handover records v1 department wrap";
 const RECORD_WRAP: &[u8] = b"handover records v1 record wrap";
+const SUMMARY: &str = "handover records v1 summary";
 const RECORD_ID: &str = "handover records v1 record identifier";
 const ASIDE: &str = "handover records v1 kept aside";
 const LINK_CODE: &str = "handover records v1 link code";
@@ -47,6 +48,11 @@ pub(crate) fn record_place(department: &Department, at: RecordRef) -> Vec<u8> {
 /// What wraps the content keys of a patient's records in a department: it takes both keys.
 pub(crate) fn record_wrap_key(department_key: &Secret32, patient_key: &Secret32) -> Secret32 {
     Secret32::from_bytes(keyed_hash(department_key, &[RECORD_WRAP, patient_key.expose()]))
+}
+
+/// What seals the summaries of a patient's records.
+pub(crate) fn summary_key(patient_key: &Secret32) -> Secret32 {
+    derive(patient_key, SUMMARY, b"")
 }
 
 /// The keys that are held while the records are open.

@@ -30,6 +30,7 @@ mod quarantine;
 mod reading;
 mod records;
 mod rows;
+mod summaries;
 #[cfg(test)]
 mod tests;
 

@@ -56,10 +56,21 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// A version without content, sealed under its patient's key.
+    pub struct SealedSummaryRow {
+        1 => record: [u8; 16],
+        2 => version: u32,
+        3 => patient: String,
+        /// A [`SummaryRow`].
+        4 => sealed: Bytes,
+    }
+}
+
+cbor_map! {
     /// A record: its newest version's number and its current version.
     pub struct HeadRow {
         1 => last: u32,
-        2 => current: SummaryRow,
+        2 => current: SealedSummaryRow,
     }
 }
 
@@ -78,7 +89,7 @@ cbor_map! {
 cbor_map! {
     /// A version with its content.
     pub struct VersionRow {
-        1 => summary: SummaryRow,
+        1 => summary: SealedSummaryRow,
         2 => content: ContentRow,
     }
 }
