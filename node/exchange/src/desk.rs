@@ -325,6 +325,7 @@ impl Exchange {
     /// [`Code::UnknownTransfer`].
     pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
         let (keys, federation) = (self.0.keys(), self.0.federation().ok());
+        let keyring = self.0.parts.keyring.clone();
         let (row, artefacts, body, package_bytes) = self
             .0
             .parts
@@ -345,7 +346,7 @@ impl Exchange {
                         .iter()
                         .fold(header.manifest.length, |sum, part| sum.saturating_add(part.length))
                 });
-                Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, bytes))
+                Ok((row, artefacts, bodies::get(txn, &keyring, &keys, transfer)?, bytes))
             })
             .await?;
         let of_this = |label: &outbox::Label| label.transfer == transfer;

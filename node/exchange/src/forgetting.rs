@@ -70,11 +70,11 @@ impl Exchange {
     async fn sweep_transfers(&self, patient: PatientRef) -> Result<(), ExchangeError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let (keys, from) = (self.0.keys(), after.take());
+            let (keyring, keys, from) = (self.0.parts.keyring.clone(), self.0.keys(), after.take());
             let write = self.0.parts.store.write(move |txn| -> Result<_, StoreError> {
                 let page = inboxes::page(txn, &keys, patient, from.as_deref(), PAGE)?;
                 for (_, transfer) in &page {
-                    bodies::remove(txn, &keys, *transfer)?;
+                    bodies::remove(txn, &keyring, &keys, *transfer)?;
                     selection::remove(txn, &keys, *transfer)?;
                 }
                 Ok(page.into_iter().nth(PAGE - 1).map(|(key, _)| key))

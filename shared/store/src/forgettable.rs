@@ -244,6 +244,15 @@ impl Keyring {
         Ok(true)
     }
 
+    /// Whether something that was forgotten may still be opened in a copy.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn is_rotation_due(&self) -> Result<bool, StoreError> {
+        let row = self.row().await?.ok_or_else(|| rows::damaged("the list of epochs"))?;
+        Ok(row.epochs.len() > 1 || !row.forgotten.is_empty())
+    }
+
     /// Reads every secret: how many there are, and whether they open.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ pub(super) async fn forget(node: &Node, staff: &str, patient: &str) -> Result<Pa
         records: swept.records,
         versions: swept.versions,
         blobs: swept.blobs,
-        rotation_due: node.keyring.report().await?.is_rotation_due(),
+        rotation_due: node.keyring.is_rotation_due().await?,
     })
 }
 

@@ -177,7 +177,7 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            bodies::put(txn, &keys, transfer, &head.body)?;
+            bodies::put(txn, &work.parts.keyring, &keys, transfer, &head.body)?;
             work.take_in(txn, &keys, transfer, receipt.envelope(), Came::Own, context, now)
         })
         .await?;

@@ -250,6 +250,15 @@ async fn a_copy_from_before_opens_with_no_key_that_is_left() {
     let (places, keyring) = (records.places.clone(), strange);
     let opened = old.read(move |txn| {
         assert!(txn.get(&places.patient(&patient("anna")))?.is_some());
+        for rows in [places.heads(&patient("anna")), places.versions(&patient("anna"))] {
+            let cells = txn.scan(&rows, None, 10)?;
+            assert!(!cells.is_empty());
+            for (_, row) in cells {
+                for told in ["laboratory", "psychiatry", "Observation", "one"] {
+                    assert!(!row.windows(told.len()).any(|bytes| bytes == told.as_bytes()), "{told}");
+                }
+            }
+        }
         let secrets =
             ["anna", "bert"].map(|name| keyring.get(txn, crate::keys::PATIENT_KEY, name.as_bytes()));
         Ok::<_, handover_store::StoreError>(secrets.map(|secret| secret.map(|found| found.is_some())))
