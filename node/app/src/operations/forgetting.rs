@@ -138,8 +138,7 @@ pub(super) async fn list(node: &Node) -> Result<EpochsListed, NodeError> {
 
 pub(super) async fn rotate(node: &Node, staff: &str, events: &Events) -> Result<EpochRotated, NodeError> {
     node.permit(staff, Action::Rotate, Purpose::Administration, None).await?;
-    let total = node.keyring.report().await?.secrets.values().sum();
-    let tell = |done| events.mention(Event::Progress { done, total: Some(total) });
+    let tell = |done| events.mention(Event::Progress { done, total: None });
     let rotated = node.keyring.rotate(node.now(), tell).await?;
     tracing::info!(epoch = rotated.epoch, moved = rotated.moved, "the epoch was rotated");
     Ok(EpochRotated {
