@@ -118,6 +118,39 @@ async fn a_rotation_leaves_one_key_and_nothing_of_what_was_forgotten() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_during_a_rotation_opens_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::sled(&folder.path().join("store"), &CellKey::from_bytes([1; 32])).unwrap();
+    let ring = open(&store, &folder.path().join("epochs")).await.unwrap();
+    ring.fill(MANY).await;
+    let (writer, (stop, mut stopped)) = (ring.clone(), tokio::sync::oneshot::channel::<()>());
+    let writing = tokio::spawn(async move {
+        let mut next = MANY;
+        while stopped.try_recv().is_err() {
+            let ring = writer.clone();
+            let write = writer.0.store.write(move |txn| {
+                ring.put(txn, KIND, &next.to_be_bytes(), &secret(next))?;
+                ring.remove(txn, KIND, &(next - MANY).to_be_bytes())
+            });
+            let written: Result<bool, StoreError> = write.await;
+            assert!(written.unwrap());
+            next += 1;
+        }
+        next
+    });
+    for epoch in 2..5 {
+        assert_eq!(ring.rotate(NOW, |_| {}).await.unwrap().epoch, epoch);
+    }
+    stop.send(()).unwrap();
+    let next = writing.await.unwrap();
+    let report = ring.report().await.unwrap();
+    assert_eq!((report.epochs.len(), report.damaged, report.secrets[KIND]), (1, 0, MANY));
+    for number in next - MANY..next {
+        assert_eq!(ring.found(number).await.unwrap(), Some(*secret(number).expose()));
+    }
+}
+
 #[tokio::test]
 async fn a_rotation_killed_anywhere_goes_on() {
     for killed_after in 0.. {
