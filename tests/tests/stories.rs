@@ -26,7 +26,7 @@ fn shipped() -> Result<Vec<Story>> {
 #[test]
 fn a_patient_who_carries_files_moves_like_any_other() -> Result<()> {
     let (old, new) = ("lakeside", "riverside");
-    let mut world = World::start(Programs::shared()?, &Options::of(&[old, new]))?;
+    let world = World::start(Programs::shared()?, &Options::of(&[old, new]))?;
     let records = world.records_folder().join("carl.json");
     let options = generator::Options::default();
     let written = generator::write_patient(61, &options, &mut std::fs::File::create(&records)?)?;

@@ -60,6 +60,9 @@ pub enum Task {
     /// Transfers.
     #[command(subcommand)]
     Transfer(TransferTask),
+    /// The keys that make forgetting complete.
+    #[command(subcommand)]
+    Epoch(EpochTask),
     /// Reads everything stored and verifies that it is whole.
     Check,
     /// Verifies a transfer's file offline; needs nothing but the configured root.
@@ -86,6 +89,11 @@ pub enum PatientTask {
         #[arg(long)]
         resend: bool,
     },
+    /// Forgets a patient: their records, links and link codes. Refused while a transfer of theirs is not over.
+    Forget {
+        /// The hospital's own identifier.
+        id: String,
+    },
     /// Takes a patient's link from a file.
     Link(Carried),
     /// Takes anything else that a patient carries: an ask, a consent, a release, a refusal, a revocation.
@@ -96,6 +104,16 @@ pub enum PatientTask {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+}
+
+/// The keys that make forgetting complete.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum EpochTask {
+    /// Says since when the epoch lasts, what is under it, and whether something was forgotten since.
+    List,
+    /// Begins a new epoch and destroys the older keys: nothing that was forgotten opens any more, in no copy. Backups
+    /// of the store from before do not open any more at all, so make a new one.
+    Rotate,
 }
 
 /// A file that a patient carries, and what they take back.

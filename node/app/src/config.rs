@@ -16,6 +16,10 @@ use handover_ingest::department::Mapping;
 
 /// The most bytes of one of the hospital's own files.
 const OWN_FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Where the records lie, below the data folder.
+pub(crate) const STORE_FOLDER: &str = "store";
+/// Where large content lies, below the data folder.
+pub(crate) const BLOBS_FOLDER: &str = "blobs";
 /// The most bytes of the hospital's name.
 const NAME_MAX_BYTES: usize = 200;
 
@@ -24,6 +28,8 @@ const NAME_MAX_BYTES: usize = 200;
 pub struct Config {
     /// The data folder.
     pub data: PathBuf,
+    /// The folder of epoch keys, which no backup of the data takes along.
+    pub epoch_keys: PathBuf,
     /// The federation's root.
     pub root: SigningPublic,
     /// Who this is.
@@ -81,6 +87,7 @@ impl Config {
 
     fn read(mut reader: Reader, folder: &Path) -> Result<Self, CliError> {
         let data = data_folder(&mut reader, folder);
+        let epoch_keys = epoch_keys(&mut reader, folder, data.as_deref());
         let root = reader.required("root");
         let id = reader.required("hospital.id");
         let name = name(&mut reader);
@@ -109,6 +116,7 @@ impl Config {
         let built = || {
             Some(Self {
                 data: data?,
+                epoch_keys: epoch_keys?,
                 root: root?,
                 hospital: Hospital { id: id?, name: name?, jurisdiction: jurisdiction?, currency: currency? },
                 index_addresses,
@@ -138,16 +146,36 @@ impl Config {
     }
 }
 
-/// Absolute, because what is printed of it is read by processes that work in other folders.
 fn data_folder(reader: &mut Reader, folder: &Path) -> Option<PathBuf> {
     let path = folder.join(reader.required::<PathBuf>("data")?);
-    match std::path::absolute(&path) {
+    absolute(reader, "data", &path)
+}
+
+/// Absolute, because what is printed of it is read by processes that work in other folders.
+fn absolute(reader: &mut Reader, key: &str, path: &Path) -> Option<PathBuf> {
+    match std::path::absolute(path) {
         Ok(path) => Some(path),
         Err(error) => {
-            reader.fault("data", error.to_string());
+            reader.fault(key, error.to_string());
             None
         }
     }
+}
+
+fn epoch_keys(reader: &mut Reader, folder: &Path, data: Option<&Path>) -> Option<PathBuf> {
+    let Some(path) = reader.optional::<PathBuf>("epoch_keys") else {
+        return Some(data?.join("epoch-keys"));
+    };
+    let path = absolute(reader, "epoch_keys", &folder.join(path))?;
+    let is_within = |part: &str| data.is_some_and(|data| path.starts_with(data.join(part)));
+    if is_within(STORE_FOLDER) || is_within(BLOBS_FOLDER) {
+        reader.fault(
+            "epoch_keys",
+            "must not lie where the records do: a copy of them would take the keys along",
+        );
+        return None;
+    }
+    Some(path)
 }
 
 fn name(reader: &mut Reader) -> Option<String> {
@@ -270,6 +298,7 @@ mod tests {
         let config = Config::from_text(SAMPLE, Path::new("/etc/handover")).unwrap();
         assert_eq!(config.hospital.id.as_str(), "lakeside");
         assert_eq!(config.data, Path::new("/etc/handover/data"));
+        assert_eq!(config.epoch_keys, Path::new("/etc/handover/data/epoch-keys"));
         assert_eq!(config.net_listen.len(), 2);
     }
 
@@ -291,6 +320,16 @@ mod tests {
         let config = Config::from_text(&text.join("\n"), folder.path()).unwrap();
         assert_eq!(config.web_url.as_deref(), Some("https://patients.lakeside.example"));
         assert_eq!(config.net_advertise.len(), 1);
+        assert_eq!(config.epoch_keys, folder.path().join("epoch-keys"));
+    }
+
+    #[test]
+    fn epoch_keys_do_not_lie_with_the_records() {
+        for bad in ["data/store", "data/blobs/keys"] {
+            let text = format!("epoch_keys = \"{bad}\"\n{SAMPLE}");
+            let error = Config::from_text(&text, Path::new("/etc/handover")).unwrap_err();
+            assert!(error.detail.contains("epoch_keys: must not lie"), "{}", error.detail);
+        }
     }
 
     #[test]

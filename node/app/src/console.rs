@@ -16,15 +16,15 @@ use handover_web::TlsIdentity;
 use handover_web::control::MAX_REQUEST_BYTES;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Arguments, PatientTask, RecordsTask, Task, TransferTask};
+use crate::args::{Arguments, EpochTask, PatientTask, RecordsTask, Task, TransferTask};
 use crate::config::{Config, usage};
 use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::{Secrets, make_private_folder};
 use crate::node::Node;
 use crate::operations::{
-    Carried, Checked, Dismissed, LinksListed, Operation, PatientRegistered, RecordLine, RecordsListed,
-    Resent, TransferShown, TransfersListed,
+    Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinksListed, Operation, PatientForgotten,
+    PatientRegistered, RecordLine, RecordsListed, Resent, TransferShown, TransfersListed,
 };
 use crate::running::Running;
 use crate::show;
@@ -80,6 +80,7 @@ impl Console {
             Task::Patient(task) => self.patient(task).await,
             Task::Records(task) => self.records(task).await,
             Task::Transfer(task) => self.transfer(task).await,
+            Task::Epoch(task) => self.epoch(task).await,
             Task::Check => self.check().await,
         }
     }
@@ -157,6 +158,11 @@ impl Console {
             PatientTask::Links { resend } => {
                 let listed: LinksListed = self.call(Operation::PatientLinks { resend }, "").await?;
                 self.output.emit("handover/patient-links/1", &listed, |out| show::links(out, &listed))
+            }
+            PatientTask::Forget { id } => {
+                let gone: PatientForgotten =
+                    self.call(Operation::PatientForget { patient: id }, "Forget").await?;
+                self.output.emit("handover/patient-forgotten/1", &gone, |out| show::forgotten(out, &gone))
             }
             PatientTask::Link(carried) => self.take(&carried.file, carried.out.as_deref(), true).await,
             PatientTask::Take(carried) => self.take(&carried.file, carried.out.as_deref(), false).await,
@@ -245,6 +251,19 @@ impl Console {
         let taken: Carried = self.call(Operation::PatientTake { content, only_link: false }, "").await?;
         let transfer = taken.transfer.as_deref().and_then(|transfer| transfer.parse().ok());
         transfer.ok_or_else(|| usage(format!("{} holds no ask for a transfer", file.display())))
+    }
+
+    async fn epoch(&self, task: EpochTask) -> Result<(), CliError> {
+        match task {
+            EpochTask::List => {
+                let listed: EpochsListed = self.call(Operation::EpochList, "").await?;
+                self.output.emit("handover/epochs/1", &listed, |out| show::epochs(out, &listed))
+            }
+            EpochTask::Rotate => {
+                let rotated: EpochRotated = self.call(Operation::EpochRotate, "Rotate").await?;
+                self.output.emit("handover/epoch-rotated/1", &rotated, |out| show::rotated(out, &rotated))
+            }
+        }
     }
 
     async fn check(&self) -> Result<(), CliError> {

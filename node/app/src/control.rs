@@ -1,4 +1,5 @@
-//! The control socket's side of commands. An import goes on when its client leaves; everything else ends with it.
+//! The control socket's side of commands. What is long and changes much (an import, forgetting, a rotation) goes on
+//! when its client leaves; everything else ends with it.
 
 use std::sync::Arc;
 
@@ -23,7 +24,11 @@ impl Handler for Commands {
             ),
         })?;
         let (node, events) = (Arc::clone(&self.0), Events::to(events));
-        let done = if matches!(command.operation, Operation::Import { .. }) {
+        let goes_on = matches!(
+            command.operation,
+            Operation::Import { .. } | Operation::PatientForget { .. } | Operation::EpochRotate
+        );
+        let done = if goes_on {
             let work = tokio::spawn(async move { perform(&node, command, &events).await });
             work.await.unwrap_or(Err(NodeError::TaskEnded))
         } else {

@@ -33,7 +33,8 @@ pub use error::NodeError;
 pub use import::{HOSPITAL_WIDE, Imported, RecordCounts};
 pub use node::Node;
 pub use operations::{
-    Carried, Checked, Command, Dismissed, Event, Events, Operation, PatientRegistered, RecordLine,
-    RecordsListed, Resent, TransferShown, TransfersListed, perform,
+    Carried, Checked, Command, Dismissed, EpochLine, EpochRotated, EpochsListed, Event, Events, Operation,
+    PatientForgotten, PatientRegistered, RecordLine, RecordsListed, Resent, TransferShown, TransfersListed,
+    perform,
 };
 pub use running::{Ready, Running};

@@ -12,11 +12,11 @@ use handover_ingest::department::Mapping;
 use handover_net::Net;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Records, Subject};
 use handover_seal::{KeyRing, SystemClock};
-use handover_store::{Blobs, Store, StoreError};
+use handover_store::{Blobs, Keyring, Store, StoreError};
 use handover_web::{CancellationToken, Metrics};
 use tokio::sync::Semaphore;
 
-use crate::config::Config;
+use crate::config::{BLOBS_FOLDER, Config, STORE_FOLDER};
 use crate::error::NodeError;
 use crate::keys::{Secrets, make_private_folder};
 use handover_exchange::{Directories, Exchange, Identity, Parts};
@@ -26,6 +26,7 @@ pub struct Node {
     pub(crate) config: Config,
     pub(crate) secrets: Secrets,
     pub(crate) store: Store,
+    pub(crate) keyring: Keyring,
     pub(crate) records: Records,
     pub(crate) directories: Directories,
     pub(crate) exchange: Exchange,
@@ -59,9 +60,13 @@ impl Node {
         let mapping = Arc::new(config.mapping.clone());
         let incoming = config.data.join("incoming");
         make_private_folder(&incoming)?;
-        let store = Store::sled(&config.data.join("store"), &secrets.cell_key()).map_err(stored("store"))?;
-        let blobs = Blobs::open(&config.data.join("blobs")).map_err(stored("blobs"))?;
-        let records = Records::open(store.clone(), blobs.clone(), secrets.hospital_key())
+        let store =
+            Store::sled(&config.data.join(STORE_FOLDER), &secrets.cell_key()).map_err(stored("store"))?;
+        let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), clock.now())
+            .await
+            .map_err(stored("epoch keys"))?;
+        let blobs = Blobs::open(&config.data.join(BLOBS_FOLDER)).map_err(stored("blobs"))?;
+        let records = Records::open(store.clone(), blobs.clone(), keyring.clone(), secrets.hospital_key())
             .await
             .map_err(|fault| CliError::new(fault.code(), format!("records: {fault}")))?;
         let opened = |fault: handover_exchange::ExchangeError| {
@@ -77,6 +82,7 @@ impl Node {
                 ring: KeyRing::new(rsa),
             },
             store: store.clone(),
+            keyring: keyring.clone(),
             records: records.clone(),
             blobs,
             directories: directories.clone(),
@@ -91,6 +97,7 @@ impl Node {
             config,
             secrets,
             store,
+            keyring,
             records,
             directories,
             exchange,

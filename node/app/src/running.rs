@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::control::Commands;
 use crate::endpoint::{self, RenewedAdmission};
 use crate::node::{Live, Node};
-use crate::{enrol, health, http};
+use crate::{enrol, health, http, operations};
 
 /// What `run` prints once everything listens.
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +78,7 @@ impl Running {
         let exchange = node.exchange.start(net.clone(), inbound, shutdown.clone());
         let helpers = vec![
             tokio::spawn(endpoint::renew(Arc::clone(&node), net.clone(), hello, shutdown.clone())),
+            tokio::spawn(operations::resume(Arc::clone(&node), shutdown.clone())),
             tokio::spawn(enrol::keep_profile(Arc::clone(&node), shutdown.clone())),
             tokio::spawn(health::watch(Arc::clone(&node), net.clone(), health, shutdown.clone())),
         ];

@@ -12,8 +12,8 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, Dismissed, LinkLine, LinksListed, PatientRegistered, RecordsListed, Resent,
-    TransferShown, TransfersListed,
+    Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinkLine, LinksListed, PatientForgotten,
+    PatientRegistered, RecordsListed, Resent, TransferShown, TransfersListed,
 };
 
 type Out<'a> = &'a mut dyn Write;
@@ -72,6 +72,56 @@ pub(crate) fn links(out: Out<'_>, listed: &LinksListed) -> io::Result<()> {
         writeln!(out, "{patient} {state}{why}{since}")?;
     }
     Ok(())
+}
+
+pub(crate) fn forgotten(out: Out<'_>, gone: &PatientForgotten) -> io::Result<()> {
+    let PatientForgotten { patient, records, versions, blobs, rotation_due } = gone;
+    writeln!(
+        out,
+        "{patient} is forgotten here: {records} records in {versions} versions and {blobs} blobs are gone."
+    )?;
+    writeln!(out, "The audit log and the signed artefacts of transfers stay; neither has content.")?;
+    if *rotation_due {
+        writeln!(out, "Copies of the store from before still open: epoch rotate ends that.")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn epochs(out: Out<'_>, listed: &EpochsListed) -> io::Result<()> {
+    for line in &listed.epochs {
+        writeln!(out, "epoch {} since {}: {} secrets", line.epoch, line.since, line.secrets)?;
+    }
+    for (kind, count) in &listed.secrets {
+        writeln!(out, "  {kind:<24} {count:>9}")?;
+    }
+    writeln!(out, "Keys: {}", listed.folder)?;
+    if listed.epochs.len() > 1 {
+        writeln!(out, "A rotation is not complete: give epoch rotate.")?;
+    }
+    for (kind, count) in &listed.forgotten {
+        writeln!(out, "Forgotten since: {kind} {count}")?;
+    }
+    if !listed.forgotten.is_empty() {
+        writeln!(out, "Copies of the store from before still open that: epoch rotate ends it.")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn rotated(out: Out<'_>, rotated: &EpochRotated) -> io::Result<()> {
+    let destroyed: Vec<_> = rotated.destroyed.iter().map(u64::to_string).collect();
+    writeln!(
+        out,
+        "Epoch {} holds: {} secrets moved, key of epoch {} destroyed.",
+        rotated.epoch,
+        rotated.moved,
+        destroyed.join(", ")
+    )?;
+    writeln!(
+        out,
+        "What was forgotten before opens nowhere, once the second copy of the keys is overwritten too:"
+    )?;
+    writeln!(out, "copy {} over it now. Backups of the store from before do not open", rotated.folder)?;
+    writeln!(out, "any more: make a new one.")
 }
 
 pub(crate) fn taken(out: Out<'_>, taken: &Carried, written: Option<&Path>) -> io::Result<()> {
@@ -194,6 +244,12 @@ pub(crate) fn checked(out: Out<'_>, checked: &Checked) -> io::Result<()> {
         checked.audit_lines,
         if checked.whole { "whole" } else { "DAMAGED" }
     )?;
+    if checked.forgetting_completed > 0 {
+        writeln!(out, "  {} patients were forgotten to the end", checked.forgetting_completed)?;
+    }
+    if checked.being_forgotten > 0 {
+        writeln!(out, "  {} patients are being forgotten", checked.being_forgotten)?;
+    }
     for key in &checked.damaged_keys {
         writeln!(out, "  damaged cell {key}")?;
     }

@@ -305,3 +305,80 @@ fn an_import_that_was_killed_is_completed_by_giving_it_again() {
     assert_eq!((&checked["records"], &checked["patients"]), (&json!(5 * PATIENTS), &json!(PATIENTS)));
     assert_eq!(checked["whole"], true);
 }
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_forgotten_patient_is_gone_from_here_and_from_copies() {
+    let place = Place::initialised();
+    for patient in ["p1", "p2"] {
+        // More than fits a row, so that there are blobs too.
+        write(&place.path(&format!("{patient}.json")), &bundle(patient, &"x".repeat(100_000)));
+        place.done(&["import", &format!("{patient}.json")]);
+    }
+    // A backup as the sample tells to make it: without the epoch keys.
+    for part in ["store", "blobs", "keys"] {
+        copy_tree(&place.path("data").join(part), &place.path("backup").join(part));
+    }
+    let process = place.start();
+    assert!(place.ends(&["patient", "forget", "p3"], 1).contains("unknown-patient"));
+    let before = place.done(&["epoch", "list"]);
+    assert_eq!((&before["rotation_due"], &before["secrets"]["patient"]), (&json!(false), &json!(2)));
+    let gone = place.done(&["patient", "forget", "p1"]);
+    assert_eq!(gone["schema"], "handover/patient-forgotten/1");
+    assert_eq!((&gone["records"], &gone["versions"], &gone["blobs"]), (&json!(5), &json!(5), &json!(1)));
+    assert_eq!(gone["rotation_due"], true);
+    assert_eq!(place.done(&["records", "list", "--patient", "p1"])["records"], json!([]));
+    assert_eq!(place.done(&["epoch", "list"])["forgotten"], json!({"patient": 1}));
+    let rotated = place.done(&["epoch", "rotate"]);
+    assert_eq!(
+        (&rotated["epoch"], &rotated["moved"], &rotated["destroyed"]),
+        (&json!(2), &json!(1), &json!([1]))
+    );
+    let keys: Vec<_> = fs::read_dir(place.path("data/epoch-keys")).unwrap().collect();
+    assert_eq!(keys.len(), 1);
+    let listed = place.done(&["epoch", "list"]);
+    assert_eq!((&listed["rotation_due"], &listed["epochs"][0]["secrets"]), (&json!(false), &json!(1)));
+    let listed = place.done(&["records", "list", "--patient", "p2"]);
+    for record in listed["records"].as_array().unwrap() {
+        place.done(&["records", "show", "--patient", "p2", record["record"].as_str().unwrap()]);
+    }
+    let checked = place.done(&["check"]);
+    assert_eq!(
+        (&checked["whole"], &checked["records"], &checked["blobs"]),
+        (&json!(true), &json!(5), &json!(1))
+    );
+    assert_eq!((&checked["patients"], &checked["secrets"]), (&json!(1), &json!(1)));
+    // They come again as if for the first time.
+    assert_eq!(place.done(&["import", "p1.json"])["records"]["new"], 5);
+    process.terminate();
+
+    // The backup opens neither without epoch keys nor with those that are left.
+    let text = fs::read_to_string(place.path("node.toml")).unwrap();
+    for (epochs, says) in
+        [("backup/epoch-keys", "is missing"), ("data/epoch-keys", "destroyed by a rotation")]
+    {
+        let text = text.replace("data = \"data\"", &format!("data = \"backup\"\nepoch_keys = \"{epochs}\""));
+        fs::write(place.path("node.toml"), text).unwrap();
+        let stderr = place.ends(&["records", "list", "--patient", "p1"], 3);
+        for part in ["epoch-key-unavailable", "epoch-000001.key", says] {
+            assert!(stderr.contains(part), "{part} in {stderr}");
+        }
+    }
+    assert_eq!(
+        fs::read_dir(place.path("backup/epoch-keys")).unwrap().count(),
+        0,
+        "none is made in its place"
+    );
+}

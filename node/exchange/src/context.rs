@@ -18,7 +18,7 @@ use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
 use handover_records::Records;
 use handover_seal::{Ed25519, KeyRing, SigningKey};
-use handover_store::{Blobs, KeyMaker, Store, Txn};
+use handover_store::{Blobs, KeyMaker, Keyring, Store, Txn};
 use tokio::sync::Notify;
 
 use crate::federation::Directories;
@@ -42,6 +42,8 @@ pub struct Parts {
     pub identity: Identity,
     /// The store.
     pub store: Store,
+    /// The store's secrets that can be forgotten.
+    pub keyring: Keyring,
     /// The records.
     pub records: Records,
     /// Large content.
@@ -191,7 +193,7 @@ impl Inner {
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
         if taken.row.state.phase.is_final() {
-            secrets::forget(txn, keys, transfer)?;
+            secrets::forget(txn, &self.parts.keyring, keys, transfer)?;
         }
         Ok(taken)
     }
@@ -277,7 +279,7 @@ impl Inner {
     /// Ends a transfer whose time ran out.
     pub(crate) async fn expire(self: &Arc<Self>, row: &Row) -> Result<(), ExchangeError> {
         let (keys, transfer, role, now) = (self.keys(), row.transfer, row.role, self.now());
-        let seen = row.updated;
+        let (seen, keyring) = (row.updated, self.parts.keyring.clone());
         self.parts
             .store
             .write(move |txn| -> Result<(), DossierError> {
@@ -287,7 +289,7 @@ impl Inner {
                     return Ok(());
                 }
                 dossier.end(role, Phase::Expired, Code::QuoteExpired, now)?;
-                Ok(secrets::forget(txn, &keys, transfer)?)
+                Ok(secrets::forget(txn, &keyring, &keys, transfer)?)
             })
             .await?;
         self.changed.send_modify(|count| *count = count.wrapping_add(1));

@@ -295,7 +295,7 @@ impl Exchange {
                     return Ok(Err(row));
                 }
                 let context = Context { federation: &federation, verifier: &Ed25519 };
-                secrets::put_request_key(txn, &keys, transfer, &request_key)?;
+                secrets::put_request_key(txn, &work.parts.keyring, transfer, &request_key)?;
                 secrets::put_request_scope(txn, &keys, transfer, &scope)?;
                 txn.remove(&keys.space(ASKED).raw(transfer.as_bytes()).build())?;
                 Ok(Ok(work.take_in(txn, &keys, transfer, request.envelope(), Came::Own, context, now)?))
@@ -358,6 +358,20 @@ fn requested(
         Some(held) if held != *scope => Err(ExchangeError::asked_otherwise(&held, scope)),
         _ => Ok(Some(row)),
     }
+}
+
+/// Takes the asks of these patients from the desk.
+pub(crate) fn drop_asks(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    patients: &[PatientRef],
+) -> Result<(), StoreError> {
+    for (key, value) in txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)? {
+        if asked(&value)?.is_some_and(|ask| patients.contains(&ask.patient)) {
+            txn.remove(&key)?;
+        }
+    }
+    Ok(())
 }
 
 /// What an ask that waits says; it verified when it came. Nothing for one that cannot be read or used.

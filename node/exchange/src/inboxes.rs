@@ -16,23 +16,37 @@ pub(crate) fn note(txn: &mut dyn Txn, keys: &KeyMaker, row: &Row) -> Result<(), 
     txn.put(&keys.space(OF_PATIENT).hashed(row.patient.as_bytes()).raw(transfer).build(), transfer.to_vec())
 }
 
+/// A page of all of a patient's transfers, with the keys that page on.
+pub(crate) fn page(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    patient: PatientRef,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, TransferId)>, StoreError> {
+    let prefix = keys.space(OF_PATIENT).hashed(patient.as_bytes()).build();
+    let read = |(key, transfer): (Vec<u8>, Vec<u8>)| {
+        let transfer = TransferId::try_from(transfer.as_slice());
+        Ok((key, transfer.map_err(|_| rows::damaged("a patient's transfer"))?))
+    };
+    txn.scan(&prefix, after, limit)?.into_iter().map(read).collect()
+}
+
 /// A patient's newest transfers, ascending.
 pub(crate) fn newest(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     patient: PatientRef,
 ) -> Result<VecDeque<TransferId>, StoreError> {
-    let prefix = keys.space(OF_PATIENT).hashed(patient.as_bytes()).build();
     let (mut newest, mut after) = (VecDeque::with_capacity(INBOX_MAX), None);
     loop {
-        let page = txn.scan(&prefix, after.as_deref(), SCAN_MAX_CELLS)?;
+        let page = page(txn, keys, patient, after.as_deref(), SCAN_MAX_CELLS)?;
         let is_last = page.len() < SCAN_MAX_CELLS;
         for (key, transfer) in page {
             if newest.len() >= INBOX_MAX {
                 newest.pop_front();
             }
-            let transfer = TransferId::try_from(transfer.as_slice());
-            newest.push_back(transfer.map_err(|_| rows::damaged("a patient's transfer"))?);
+            newest.push_back(transfer);
             after = Some(key);
         }
         if is_last {

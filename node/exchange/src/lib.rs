@@ -20,6 +20,7 @@ mod desk;
 mod error;
 mod export;
 mod federation;
+mod forgetting;
 mod inbound;
 mod inboxes;
 mod jobs;

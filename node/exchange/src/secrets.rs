@@ -1,12 +1,12 @@
-//! What a hospital keeps secret for one transfer, in its own cells, until the transfer is over: at the destination
-//! the request's secret key, and what was asked for, which travels sealed to the source. The source keeps shares only
-//! sealed.
+//! What a hospital keeps secret for one transfer until the transfer is over: at the destination the request's secret
+//! key, in the keyring, so that no copy of the store opens it after the next rotation, and what was asked for, which
+//! travels sealed to the source. The source keeps shares only sealed.
 
 use handover_core::artefact::patient::Scope;
 use handover_core::codec::Extensions;
 use handover_core::{TransferId, cbor_map};
-use handover_seal::{SealingKey, Secret32};
-use handover_store::{KeyMaker, StoreError, Txn, rows};
+use handover_seal::SealingKey;
+use handover_store::{KeyMaker, Keyring, StoreError, Txn, rows};
 
 const REQUEST_KEY: &str = "request-key";
 const REQUEST_SCOPE: &str = "request-scope";
@@ -23,21 +23,20 @@ cbor_map! {
 /// Keeps the request's secret key.
 pub(crate) fn put_request_key(
     txn: &mut dyn Txn,
-    keys: &KeyMaker,
+    keyring: &Keyring,
     transfer: TransferId,
     key: &SealingKey,
 ) -> Result<(), StoreError> {
-    txn.put(&keys.space(REQUEST_KEY).hashed(transfer.as_bytes()).build(), key.secret().expose().to_vec())
+    keyring.put(txn, REQUEST_KEY, transfer.as_bytes(), key.secret())
 }
 
 /// The request's secret key.
 pub(crate) fn request_key(
     txn: &mut dyn Txn,
-    keys: &KeyMaker,
+    keyring: &Keyring,
     transfer: TransferId,
 ) -> Result<Option<SealingKey>, StoreError> {
-    let kept = txn.get(&keys.space(REQUEST_KEY).hashed(transfer.as_bytes()).build())?;
-    Ok(kept.and_then(|bytes| Secret32::from_slice(&bytes).ok()).map(SealingKey::from_bytes))
+    Ok(keyring.get(txn, REQUEST_KEY, transfer.as_bytes())?.map(SealingKey::from_bytes))
 }
 
 /// Keeps what was asked for, so that asking again can be compared with it.
@@ -82,8 +81,14 @@ pub(crate) fn sealed_shares(
 }
 
 /// Forgets everything: the transfer is over.
-pub(crate) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<(), StoreError> {
-    for space in [REQUEST_KEY, REQUEST_SCOPE, SEALED_SHARES] {
+pub(crate) fn forget(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<(), StoreError> {
+    keyring.remove(txn, REQUEST_KEY, transfer.as_bytes())?;
+    for space in [REQUEST_SCOPE, SEALED_SHARES] {
         txn.remove(&keys.space(space).hashed(transfer.as_bytes()).build())?;
     }
     Ok(())

@@ -65,6 +65,11 @@ pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Vec<Recor
         .collect())
 }
 
+/// Removes them: the transfer's patient is forgotten here.
+pub(crate) fn remove(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<(), StoreError> {
+    rows::remove_pieces(txn, &keys.space(SELECTION).hashed(transfer.as_bytes()))
+}
+
 /// One hash over versions and their contents: what a quote is about.
 pub(crate) fn versions_hash(records: &[RecordVersionRef]) -> Digest {
     let mut bytes = Vec::with_capacity(records.len().saturating_mul(52));

@@ -68,6 +68,10 @@ cbor_enum! {
         Audit = 9, "audit";
         /// Checking that everything stored opens.
         Check = 10, "check";
+        /// Forgetting a patient.
+        Forget = 11, "forget";
+        /// Rotating the epoch, which completes what was forgotten.
+        Rotate = 12, "rotate";
     }
 }
 
@@ -155,7 +159,11 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
     &[
         (Role::Staff, P::Import, &[A::Import, A::Quarantine]),
         (Role::Staff, P::Treatment, &[A::ListPatients, A::List, A::Read]),
-        (Role::Staff, P::Administration, &[A::ListPatients, A::List, A::Link, A::Audit, A::Check]),
+        (
+            Role::Staff,
+            P::Administration,
+            &[A::ListPatients, A::List, A::Link, A::Audit, A::Check, A::Forget, A::Rotate],
+        ),
         (Role::System, P::Import, &[A::Import, A::Quarantine]),
         (Role::System, P::Transfer, &[A::List, A::Export, A::File]),
         (Role::System, P::Administration, &[A::ListPatients, A::Check]),
@@ -191,7 +199,13 @@ pub fn decide(
     }
     let lasts_ms = match action {
         Action::ListPatients | Action::List | Action::Read | Action::Link | Action::Audit => LOOK_PERMIT_MS,
-        Action::Import | Action::File | Action::Export | Action::Quarantine | Action::Check => RUN_PERMIT_MS,
+        Action::Import
+        | Action::File
+        | Action::Export
+        | Action::Quarantine
+        | Action::Check
+        | Action::Forget
+        | Action::Rotate => RUN_PERMIT_MS,
     };
     Ok(Grant { action, purpose, departments: departments.clone(), lasts_ms })
 }
@@ -200,8 +214,13 @@ pub fn decide(
 #[must_use]
 pub const fn needs_patient(action: Action) -> bool {
     match action {
-        Action::List | Action::Read | Action::Export | Action::File | Action::Link => true,
-        Action::Import | Action::ListPatients | Action::Quarantine | Action::Audit | Action::Check => false,
+        Action::List | Action::Read | Action::Export | Action::File | Action::Link | Action::Forget => true,
+        Action::Import
+        | Action::ListPatients
+        | Action::Quarantine
+        | Action::Audit
+        | Action::Check
+        | Action::Rotate => false,
     }
 }
 
@@ -220,6 +239,10 @@ mod tests {
             (&staff, Action::Read, Purpose::Administration, false),
             (&staff, Action::Export, Purpose::Transfer, false),
             (&staff, Action::Read, Purpose::Import, false),
+            (&staff, Action::Forget, Purpose::Administration, true),
+            (&staff, Action::Forget, Purpose::Treatment, false),
+            (&patient, Action::Forget, Purpose::PatientAccess, false),
+            (&system, Action::Rotate, Purpose::Administration, false),
             (&patient, Action::Read, Purpose::PatientAccess, true),
             (&patient, Action::Read, Purpose::Treatment, false),
             (&patient, Action::ListPatients, Purpose::PatientAccess, false),

@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use handover_core::codec::Extensions;
-use handover_core::{ContentRoot, Timestamp};
-use handover_store::Txn;
+use handover_core::{ContentRoot, Random, Timestamp};
+use handover_seal::Secret32;
+use handover_store::{Keyring, Txn};
 
 use crate::RecordsError;
+use crate::keys::{PATIENT_KEY, summary_key};
 use crate::model::{Filed, LocalPatient, NewContent, NewRecord, RecordId, RecordRef, RecordSummary};
 use crate::plan::{self, Known, Mark};
 use crate::records::register_in;
-use crate::rows::{self, HeadRow, Places, SeenRow, SummaryRow, VersionRow};
+use crate::rows::{self, HeadRow, Places, SeenRow, VersionRow};
+use crate::summaries;
 
 /// Records that are sealed and wait to be filed. Cloning is cheap, so that a transaction can be run again.
 #[derive(Clone)]
@@ -24,11 +27,30 @@ pub(crate) struct Batch {
     pub(crate) now: Timestamp,
     pub(crate) filed: Vec<Filed>,
     pub(crate) patients: BTreeSet<LocalPatient>,
+    pub(crate) keyring: Keyring,
+    /// What it was sealed under.
+    pub(crate) patient_keys: PatientKeys,
     pub(crate) heads: Vec<Head>,
     /// Other rows that are to be put, by key.
     pub(crate) rows: Vec<(Vec<u8>, Vec<u8>)>,
     /// Blobs that were made for it.
     pub(crate) made: Vec<ContentRoot>,
+}
+
+/// Patients' keys; a patient who has none yet gets this one with the batch.
+pub(crate) type PatientKeys = BTreeMap<LocalPatient, PatientKey>;
+
+pub(crate) struct PatientKey {
+    pub(crate) key: Secret32,
+    /// What is derived from it for summaries.
+    pub(crate) summary_key: Secret32,
+    pub(crate) is_new: bool,
+}
+
+impl PatientKey {
+    pub(crate) fn new(key: Secret32, is_new: bool) -> Self {
+        Self { summary_key: summary_key(&key), key, is_new }
+    }
 }
 
 /// A record's head as it is planned to be.
@@ -54,6 +76,15 @@ impl Prepared {
         }
         for patient in &batch.patients {
             register_in(txn, &batch.places, patient, batch.now)?;
+        }
+        for (patient, planned) in &batch.patient_keys {
+            let id = patient.as_str().as_bytes();
+            match batch.keyring.get(txn, PATIENT_KEY, id)? {
+                Some(stored) if stored.expose() == planned.key.expose() => {}
+                None if planned.is_new => batch.keyring.put(txn, PATIENT_KEY, id, &planned.key)?,
+                // Another batch was the first, or the patient was forgotten meanwhile.
+                _ => return Err(RecordsError::Changed),
+            }
         }
         for head in &batch.heads {
             if let Some(row) = &head.row {
@@ -89,13 +120,14 @@ impl Before {
         txn: &mut dyn Txn,
         places: &Places,
         patient: &LocalPatient,
+        key: &PatientKey,
         id: RecordId,
     ) -> Result<Self, RecordsError> {
         let mut before = Self { known: Known::default(), summaries: BTreeMap::new() };
         if let Some(head) = rows::get::<HeadRow>(txn, &places.head(patient, id), "record")? {
             before.known.last = head.last;
             before.known.current = head.current.version;
-            before.add(head.current.summary()?);
+            before.add(summaries::open(&key.summary_key, &head.current)?);
         }
         Ok(before)
     }
@@ -112,18 +144,19 @@ impl Before {
         txn: &mut dyn Txn,
         places: &Places,
         record: &NewRecord,
+        key: &PatientKey,
         id: RecordId,
     ) -> Result<(), RecordsError> {
         let mark: Mark = (record.content_hash, record.department.clone());
         if self.known.last == 0 || self.known.versions.contains_key(&mark) {
             return Ok(());
         }
-        let key = places.seen(id, &record.content_hash, &record.department);
-        let Some(seen) = rows::get::<SeenRow>(txn, &key, "seen version")? else { return Ok(()) };
+        let seen = places.seen(id, &record.content_hash, &record.department);
+        let Some(seen) = rows::get::<SeenRow>(txn, &seen, "seen version")? else { return Ok(()) };
         let at = RecordRef { record: id, version: seen.version };
         let row: VersionRow = rows::get(txn, &places.version(&record.patient, at), "version")?
             .ok_or(RecordsError::Damaged { what: "version" })?;
-        self.add(row.summary.summary()?);
+        self.add(summaries::open(&key.summary_key, &row.summary)?);
         Ok(())
     }
 }
@@ -184,7 +217,7 @@ impl Planner {
     }
 
     /// Adds the heads, and the marks of versions that are not current any more.
-    pub(crate) fn finish(self, batch: &mut Batch) -> Result<(), RecordsError> {
+    pub(crate) fn finish(self, batch: &mut Batch, random: &mut dyn Random) -> Result<(), RecordsError> {
         for (id, (before, expected)) in self.records {
             let known = before.known;
             let current = before.summaries.get(&known.current);
@@ -192,9 +225,11 @@ impl Planner {
             let key = batch.places.head(&current.patient, id);
             let mut row = None;
             if (known.last, known.current) != expected {
+                let patient_key = batch.patient_keys.get(&current.patient);
+                let patient_key = patient_key.ok_or(RecordsError::Damaged { what: "patient key" })?;
                 row = Some(HeadRow {
                     last: known.last,
-                    current: SummaryRow::new(current),
+                    current: summaries::seal(&patient_key.summary_key, current, random)?,
                     extensions: Extensions::default(),
                 });
                 for ((hash, department), version) in &known.versions {

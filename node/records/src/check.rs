@@ -1,4 +1,5 @@
-//! Checking that everything stored is whole: every version opens, every blob has its root, the audit chain holds.
+//! Checking that everything stored is whole: every version opens, every blob has its root, every secret that can be
+//! forgotten opens, the audit chain holds.
 //!
 //! Contents are opened and thrown away; nothing is shown. Damage below a cell is the store's own check.
 
@@ -11,7 +12,7 @@ use crate::keys::record_place;
 use crate::model::{BlobRef, RecordId, RecordRef};
 use crate::permit::Permit;
 use crate::records::Records;
-use crate::rows::{self, HeadRow, VersionRow};
+use crate::rows::{self, HeadRow, SealedSummaryRow, VersionRow};
 use handover_seal::stream::OpenReader;
 use handover_store::StoreError;
 
@@ -35,13 +36,17 @@ pub struct CheckReport {
     pub bytes: u64,
     /// Input kept aside.
     pub quarantined: u64,
+    /// Secrets that can be forgotten.
+    pub secrets: u64,
+    /// Patients who are being forgotten: their keys are gone, what is left of their rows is still to be swept.
+    pub being_forgotten: u64,
     /// Audit lines.
     pub audit_lines: u64,
     /// The first audit line that does not follow.
     pub audit_broken_at: Option<u64>,
     /// Versions that do not open, and their codes; the first 1,000.
     pub faults: Vec<(RecordRef, Code)>,
-    /// All faults, also of input kept aside.
+    /// All faults, also of input kept aside and of secrets.
     pub fault_count: u64,
 }
 
@@ -91,6 +96,10 @@ impl Records {
             }
         }
         self.check_asides(&mut report).await?;
+        let ring = self.keyring.report().await?;
+        report.secrets = ring.secrets.values().sum();
+        report.fault_count += ring.damaged;
+        report.being_forgotten = self.being_forgotten().await?.len() as u64;
         let audit = self.audit().check().await?;
         (report.audit_lines, report.audit_broken_at) = (audit.lines, audit.broken_at);
         progress(&report);
@@ -101,20 +110,26 @@ impl Records {
     async fn check_heads(&self, report: &mut CheckReport) -> Result<(), RecordsError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let (places, from) = (self.places.clone(), after.take());
+            let (records, from) = (self.clone(), after.take());
             let read = self.store.read(move |txn| {
-                let page = txn.scan(&places.all_heads(), from.as_deref(), HEADS_AT_ONCE)?;
+                let page = txn.scan(&records.places.all_heads(), from.as_deref(), HEADS_AT_ONCE)?;
                 let mut missing = Vec::new();
                 for (_, bytes) in &page {
-                    let current =
-                        rows::from_bytes::<HeadRow>(bytes, "record").and_then(|head| head.current.summary());
-                    match current {
-                        Ok(head) => {
-                            if txn.get(&places.version(&head.patient, head.reference))?.is_none() {
-                                missing.push(head.reference);
+                    let Ok(head) = rows::from_bytes::<HeadRow>(bytes, "record") else {
+                        missing.push(nameless());
+                        continue;
+                    };
+                    let reference = reference_of(&head.current);
+                    match records.summary_in(txn, &head.current) {
+                        Ok(Some((current, _))) => {
+                            let version = records.places.version(&current.patient, reference);
+                            if txn.get(&version)?.is_none() {
+                                missing.push(reference);
                             }
                         }
-                        Err(_) => missing.push(nameless()),
+                        // Being forgotten: it is not to open any more.
+                        Ok(None) => {}
+                        Err(_) => missing.push(reference),
                     }
                 }
                 Ok::<_, RecordsError>((page.len(), page.last().map(|(key, _)| key.clone()), missing))
@@ -147,23 +162,25 @@ impl Records {
             report.fault(nameless(), Code::StoreDamaged);
             return Ok(());
         };
-        let reference = RecordRef { record: RecordId(row.summary.record), version: row.summary.version };
-        report.bytes = report.bytes.saturating_add(row.summary.plain_bytes);
-        let (records, department) = (self.clone(), row.summary.department.clone());
-        let key = self
-            .store
-            .read(move |txn| records.vault.department_key_in(txn, &records.places, &department))
-            .await;
-        let opened =
-            key.and_then(|key| key.ok_or(RecordsError::Damaged { what: "department key" })).and_then(|key| {
-                content::open(&key, &record_place(&row.summary.department, reference), &row.content)
-            });
+        let reference = reference_of(&row.summary);
+        let (records, sealed) = (self.clone(), row.summary.clone());
+        let (summary, key) = match self.store.read(move |txn| records.summary_in(txn, &sealed)).await {
+            // Being forgotten: it is not to open any more.
+            Ok(None) => return Ok(()),
+            Ok(Some(found)) => found,
+            Err(error) => {
+                report.fault(reference, error.code());
+                return Ok(());
+            }
+        };
+        report.bytes = report.bytes.saturating_add(summary.bytes);
+        let opened = content::open(&key, &record_place(&summary.department, reference), &row.content);
         let checked = match opened {
-            Ok(Opened::Inline(content)) if content.len() as u64 == row.summary.plain_bytes => Ok(()),
+            Ok(Opened::Inline(content)) if content.len() as u64 == summary.bytes => Ok(()),
             Ok(Opened::Inline(_)) => Err(Code::StoreDamaged),
             Ok(Opened::Blob(blob)) => {
                 report.blobs += 1;
-                self.check_blob(blob, row.summary.plain_bytes).await
+                self.check_blob(blob, summary.bytes).await
             }
             Err(error) => Err(error.code()),
         };
@@ -181,7 +198,9 @@ impl Records {
             after = Some(last.id);
             for row in page {
                 report.quarantined += 1;
-                let is_whole = match self.open_aside(&row) {
+                let (records, looked) = (self.clone(), row.clone());
+                let opened = self.store.read(move |txn| records.open_aside(txn, &looked)).await;
+                let is_whole = match opened {
                     Ok(Opened::Inline(_)) => true,
                     Ok(Opened::Blob(blob)) => {
                         report.blobs += 1;
@@ -209,6 +228,10 @@ impl Records {
             _ => Err(Code::StoreDamaged),
         }
     }
+}
+
+const fn reference_of(row: &SealedSummaryRow) -> RecordRef {
+    RecordRef { record: RecordId(row.record), version: row.version }
 }
 
 /// Stands for a row that does not say which record it is.

@@ -51,6 +51,9 @@ pub enum RecordsError {
     /// No such patient.
     #[error("no such patient")]
     UnknownPatient,
+    /// The patient is being forgotten: nothing is filed until that is complete.
+    #[error("this patient is being forgotten; give the command again when that is complete")]
+    BeingForgotten,
     /// A blob that was to be adopted is not here with this length.
     #[error("content that was to be filed is not here with the length given")]
     ContentMissing,
@@ -103,7 +106,7 @@ impl RecordsError {
             Self::UnknownRecord => Code::UnknownRecord,
             Self::UnknownPatient => Code::UnknownPatient,
             Self::ContentMissing => Code::PackageMismatch,
-            Self::Changed | Self::TooManyLinkCodes => Code::Busy,
+            Self::Changed | Self::TooManyLinkCodes | Self::BeingForgotten => Code::Busy,
             Self::LinkCodeWrong | Self::LinkCodeOver => Code::LinkCodeWrong,
             Self::Conflict(_) | Self::RequestOfAnother => Code::Conflict,
             Self::KeyRecordOld => Code::KeyRecordOld,

@@ -3,22 +3,25 @@
 //! First it is read what is known and planned ([`crate::plan`]), then sealed (blobs are durable now), then filed in
 //! one transaction, which refuses if the records changed meanwhile. Filing the same again changes nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use handover_core::codec::Extensions;
 use handover_core::{ContentRoot, Department, Timestamp};
 use handover_seal::Secret32;
+use handover_store::Txn;
 
 use crate::RecordsError;
 use crate::access::Action;
-use crate::batch::{Batch, Before, Planner, Prepared};
+use crate::batch::{Batch, Before, PatientKey, PatientKeys, Planner, Prepared};
 use crate::content::{self, blocking};
-use crate::keys::record_place;
-use crate::model::{Filed, NewContent, NewRecord, Origin, RecordId, RecordSummary};
+use crate::keys::{PATIENT_KEY, record_place, record_wrap_key};
+use crate::model::{Filed, LocalPatient, NewContent, NewRecord, Origin, RecordId, RecordSummary};
 use crate::permit::Permit;
-use crate::records::Records;
-use crate::rows::{self, SummaryRow, VersionRow};
+use crate::records::{Records, check_not_forgetting};
+use crate::rows::{self, VersionRow};
+use crate::summaries;
 
 /// The most records of one batch, which is one transaction.
 pub const BATCH_MAX_RECORDS: usize = 100;
@@ -115,17 +118,26 @@ impl Records {
             self.check_adopted(&record.content).await?;
         }
         let ids: Arc<[RecordId]> = records.iter().map(|record| self.id_of(record)).collect();
-        let before = self.load(records, &ids).await?;
+        let (before, patient_keys) = self.load(records, &ids).await?;
         let mut planner = Planner::new(before);
         let mut filed = Vec::with_capacity(records.len());
         for (index, (record, id)) in records.iter().zip(ids.iter()).enumerate() {
             filed.push(planner.file(index, record, *id, now)?);
         }
-        let (rows, made) = self.seal(records, planner.new_versions()).await?;
-        let patients = records.iter().map(|record| record.patient.clone()).collect();
-        let mut batch =
-            Batch { places: self.places.clone(), now, filed, patients, heads: Vec::new(), rows, made };
-        planner.finish(&mut batch)?;
+        let versions = planner.new_versions();
+        let (rows, made) = self.seal(records, versions, &patient_keys).await?;
+        let mut batch = Batch {
+            places: self.places.clone(),
+            now,
+            filed,
+            patients: records.iter().map(|record| record.patient.clone()).collect(),
+            keyring: self.keyring.clone(),
+            patient_keys,
+            heads: Vec::new(),
+            rows,
+            made,
+        };
+        planner.finish(&mut batch, &mut self.random.clone())?;
         Ok(Prepared(Arc::new(batch)))
     }
 
@@ -143,26 +155,41 @@ impl Records {
         Err(RecordsError::ContentMissing)
     }
 
-    /// Reads what is known of the batch's records.
+    /// Reads what is known of the batch's records, and their patients' keys; new ones, not stored yet, for patients
+    /// who have none.
     async fn load(
         &self,
         records: &Arc<[NewRecord]>,
         ids: &Arc<[RecordId]>,
-    ) -> Result<BTreeMap<RecordId, Before>, RecordsError> {
-        let (records, ids, places) = (Arc::clone(records), Arc::clone(ids), self.places.clone());
+    ) -> Result<(BTreeMap<RecordId, Before>, PatientKeys), RecordsError> {
+        let (records, ids, all) = (Arc::clone(records), Arc::clone(ids), self.clone());
         let read = self.store.read(move |txn| {
-            let mut known = BTreeMap::new();
+            let (mut known, mut patient_keys) = (BTreeMap::new(), PatientKeys::new());
             for (record, id) in records.iter().zip(ids.iter()) {
-                if !known.contains_key(id) {
-                    known.insert(*id, Before::read(txn, &places, &record.patient, *id)?);
-                }
-                if let Some(before) = known.get_mut(id) {
-                    before.look_for(txn, &places, record, *id)?;
-                }
+                let patient = &record.patient;
+                let patient_key = match patient_keys.entry(patient.clone()) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(place) => place.insert(all.patient_key_in(txn, patient)?),
+                };
+                let before = match known.entry(*id) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(place) => {
+                        place.insert(Before::read(txn, &all.places, patient, patient_key, *id)?)
+                    }
+                };
+                before.look_for(txn, &all.places, record, patient_key, *id)?;
             }
-            Ok::<_, RecordsError>(known)
+            Ok::<_, RecordsError>((known, patient_keys))
         });
         read.await
+    }
+
+    fn patient_key_in(&self, txn: &mut dyn Txn, patient: &LocalPatient) -> Result<PatientKey, RecordsError> {
+        check_not_forgetting(txn, &self.places, patient)?;
+        let stored = self.keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())?;
+        let is_new = stored.is_none();
+        let key = stored.unwrap_or_else(|| Secret32::generate(&mut self.random.clone()));
+        Ok(PatientKey::new(key, is_new))
     }
 
     /// Seals the new versions; gives their rows and the blobs that were made.
@@ -170,14 +197,25 @@ impl Records {
         &self,
         records: &Arc<[NewRecord]>,
         versions: Vec<(usize, RecordSummary)>,
+        patient_keys: &PatientKeys,
     ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Vec<ContentRoot>), RecordsError> {
         let keys =
             self.department_keys(versions.iter().map(|(_, new)| new.department.clone()).collect()).await?;
+        let mut wrap_keys = BTreeMap::new();
+        for (_, new) in &versions {
+            if let (Some(department), Some(patient)) =
+                (keys.get(&new.department), patient_keys.get(&new.patient))
+            {
+                let place = (new.department.clone(), new.patient.clone());
+                wrap_keys.entry(place).or_insert_with(|| record_wrap_key(department, &patient.key));
+            }
+        }
         let (records, blobs, mut random) = (Arc::clone(records), self.blobs.clone(), self.random.clone());
         let sealed = blocking(move || {
             let mut sealed = Vec::with_capacity(versions.len());
             for (index, summary) in versions {
-                let (Some(key), Some(record)) = (keys.get(&summary.department), records.get(index)) else {
+                let place = (summary.department.clone(), summary.patient.clone());
+                let (Some(key), Some(record)) = (wrap_keys.get(&place), records.get(index)) else {
                     return Err(RecordsError::Damaged { what: "department key" });
                 };
                 let aad = record_place(&summary.department, summary.reference);
@@ -191,8 +229,16 @@ impl Records {
         for (summary, content) in sealed {
             let (content, root) = content.store(&self.blobs).await?;
             made.extend(root);
-            let row =
-                VersionRow { summary: SummaryRow::new(&summary), content, extensions: Extensions::default() };
+            if let Some(root) = &content.root {
+                rows.push((self.places.blob_user(root, &summary.patient), Vec::new()));
+            }
+            let patient_key = patient_keys.get(&summary.patient);
+            let patient_key = patient_key.ok_or(RecordsError::Damaged { what: "patient key" })?;
+            let row = VersionRow {
+                summary: summaries::seal(&patient_key.summary_key, &summary, &mut self.random.clone())?,
+                content,
+                extensions: Extensions::default(),
+            };
             rows.push((self.places.version(&summary.patient, summary.reference), rows::to_bytes(&row)));
         }
         Ok((rows, made))

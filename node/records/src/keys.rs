@@ -1,6 +1,7 @@
-//! The chain of keys: hospital key → department key → a key for each record version.
+//! The chain of keys: hospital key → department key and patient's key, together → a key for each record version.
 //!
-//! Department keys are random and stored wrapped; what is wrapped or sealed is bound to department, record and
+//! Department keys are random and stored wrapped; patients' keys are secrets of the store's keyring, which can be
+//! forgotten and are therefore held nowhere else. What is wrapped or sealed is bound to department, record and
 //! version, so nothing opens in another place. Knows no records' meaning and no permits.
 
 use std::collections::BTreeMap;
@@ -16,7 +17,14 @@ use crate::RecordsError;
 use crate::model::{LocalPatient, RecordId, RecordRef, RequestId};
 use crate::rows::{self, DepartmentRow, KeyCheckRow, Places};
 
+/// A patient's key in the keyring.
+pub(crate) const PATIENT_KEY: &str = "patient";
+/// The key of something kept aside in the keyring.
+pub(crate) const ASIDE_KEY: &str = "kept-aside";
+
 const DEPARTMENT_WRAP: &str = "handover records v1 department wrap";
+const RECORD_WRAP: &[u8] = b"handover records v1 record wrap";
+const SUMMARY: &str = "handover records v1 summary";
 const RECORD_ID: &str = "handover records v1 record identifier";
 const ASIDE: &str = "handover records v1 kept aside";
 const LINK_CODE: &str = "handover records v1 link code";
@@ -36,6 +44,16 @@ pub(crate) fn place(kind: &str, parts: &[&[u8]]) -> Vec<u8> {
 /// The place of a record version.
 pub(crate) fn record_place(department: &Department, at: RecordRef) -> Vec<u8> {
     place("handover/record/1", &[department.as_str().as_bytes(), &at.record.0, &at.version.to_be_bytes()])
+}
+
+/// What wraps the content keys of a patient's records in a department: it takes both keys.
+pub(crate) fn record_wrap_key(department_key: &Secret32, patient_key: &Secret32) -> Secret32 {
+    Secret32::from_bytes(keyed_hash(department_key, &[RECORD_WRAP, patient_key.expose()]))
+}
+
+/// What seals the summaries of a patient's records.
+pub(crate) fn summary_key(patient_key: &Secret32) -> Secret32 {
+    derive(patient_key, SUMMARY, b"")
 }
 
 /// The keys that are held while the records are open.
@@ -94,9 +112,9 @@ impl Vault {
         short(keyed_hash(&self.aside_key, parts))
     }
 
-    /// What wraps the keys of what is kept aside.
-    pub(crate) fn aside_wrap_key(&self) -> Secret32 {
-        derive(&self.aside_key, ASIDE, b"wrap")
+    /// What wraps the content key of something kept aside, which has `secret` in the keyring.
+    pub(crate) fn aside_wrap_key(&self, secret: &Secret32) -> Secret32 {
+        Secret32::from_bytes(keyed_hash(&self.aside_key, &[b"wrap", secret.expose()]))
     }
 
     /// What is stored of a link code.

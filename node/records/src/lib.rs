@@ -3,12 +3,13 @@
 //! ```text
 //!  audit.permit ──► Permit ──► import · file_received · list · read · snapshot · sealed_content · check
 //!     │ the line is durable first
-//!  access::decide (table)        plan (what filing does)        keys: hospital → department → version
+//!  access::decide (table)        plan (what filing does)        keys: hospital → department, patient → version
 //! ```
 //!
 //! Invariants: no permit, no answer, and no permit without its durable audit line; history is kept and filing again
 //! changes nothing; content is durable before the transaction that names it; a copied disk tells nothing, not even
-//! which patient or department. Clock and randomness are parameters.
+//! which patient or department; a patient who was forgotten is in no copy
+//! that is left to open. Clock and randomness are parameters.
 //!
 //! This package must not know transfers' states, the network, or what stands in a record's content.
 
@@ -19,6 +20,7 @@ mod check;
 mod content;
 mod error;
 mod filing;
+mod forgetting;
 mod keys;
 mod links;
 mod model;
@@ -28,6 +30,7 @@ mod quarantine;
 mod reading;
 mod records;
 mod rows;
+mod summaries;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +41,7 @@ pub use check::CheckReport;
 pub use content::{BlobContent, Content, INLINE_MAX_BYTES};
 pub use error::RecordsError;
 pub use filing::BATCH_MAX_RECORDS;
+pub use forgetting::{BeingForgotten, Swept};
 pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES, RequestedCode};
 pub use model::{
     BlobRef, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, NewContent, NewRecord, Origin,

@@ -331,18 +331,32 @@ impl Records {
     /// # Errors
     /// Those of the store.
     pub async fn refs_of(&self, patient: &LocalPatient) -> Result<Vec<Linked>, RecordsError> {
-        let (prefix, places) = (self.places.links_of(patient), self.places.clone());
+        let (records, patient) = (self.clone(), patient.clone());
         let read = self.store.read(move |txn| {
             let mut found = Vec::new();
-            for (_, bytes) in txn.scan(&prefix, None, LINKS_MAX)? {
-                let damaged = || RecordsError::Damaged { what: "link" };
-                let patient_ref = PatientRef::try_from(bytes.as_slice()).map_err(|_| damaged())?;
-                let row: LinkRow = rows::get(txn, &places.link(&patient_ref), "link")?.ok_or_else(damaged)?;
-                found.extend(linked(row)?);
+            for patient_ref in records.refs_in(txn, &patient)? {
+                let row: Option<LinkRow> = rows::get(txn, &records.places.link(&patient_ref), "link")?;
+                found.extend(linked(row.ok_or(RecordsError::Damaged { what: "link" })?)?);
             }
             Ok::<_, RecordsError>(found)
         });
         read.await
+    }
+
+    /// As [`Records::refs_of`], the references alone, in a transaction of the caller's.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn refs_in(
+        &self,
+        txn: &mut dyn Txn,
+        patient: &LocalPatient,
+    ) -> Result<Vec<PatientRef>, RecordsError> {
+        let page = txn.scan(&self.places.links_of(patient), None, LINKS_MAX)?;
+        let read = |(_, bytes): &(Vec<u8>, Vec<u8>)| {
+            PatientRef::try_from(bytes.as_slice()).map_err(|_| RecordsError::Damaged { what: "link" })
+        };
+        page.iter().map(read).collect()
     }
 
     fn require_registered(&self, txn: &mut dyn Txn, patient: &LocalPatient) -> Result<(), RecordsError> {

@@ -1,12 +1,15 @@
-//! Input that could not be read, kept aside for a second try: encrypted like records, under a key of its own.
+//! Input that could not be read, kept aside for a second try: encrypted like records, each under a secret of its own
+//! that is forgotten with it.
 
 use handover_core::codec::Extensions;
 use handover_core::{Digest, Timestamp};
+use handover_seal::Secret32;
+use handover_store::Txn;
 
 use crate::RecordsError;
 use crate::access::Action;
 use crate::content::{self, BlobContent, Content, Opened, blocking};
-use crate::keys::place;
+use crate::keys::{ASIDE_KEY, place};
 use crate::model::NewContent;
 use crate::permit::Permit;
 use crate::reading::PAGE_MAX;
@@ -60,8 +63,9 @@ impl Records {
             return Ok(id);
         }
         let length = bytes.len() as u64;
-        let (blobs, wrap_key, mut random) =
-            (self.blobs.clone(), self.vault.aside_wrap_key(), self.random.clone());
+        let (blobs, mut random) = (self.blobs.clone(), self.random.clone());
+        let secret = Secret32::generate(&mut random);
+        let wrap_key = self.vault.aside_wrap_key(&secret);
         let sealed = blocking(move || {
             content::seal(&blobs, &wrap_key, &aside_place(id), &NewContent::Bytes(bytes), &mut random)
         });
@@ -76,7 +80,12 @@ impl Records {
             content,
             extensions: Extensions::default(),
         };
-        self.store.write(move |txn| rows::put(txn, &key, &row)).await?;
+        let keyring = self.keyring.clone();
+        let write = self.store.write(move |txn| {
+            keyring.put(txn, ASIDE_KEY, &id, &secret)?;
+            rows::put(txn, &key, &row)
+        });
+        write.await?;
         Ok(id)
     }
 
@@ -126,10 +135,14 @@ impl Records {
         id: [u8; 16],
     ) -> Result<Content, RecordsError> {
         permit.check(now, &[Action::Quarantine])?;
-        let key = self.places.aside(id);
-        let row: Option<AsideRow> = self.store.read(move |txn| rows::get(txn, &key, "kept aside")).await?;
-        let row = row.ok_or(RecordsError::UnknownRecord)?;
-        Ok(match self.open_aside(&row)? {
+        let (key, records) = (self.places.aside(id), self.clone());
+        let read = self.store.read(move |txn| {
+            let row: AsideRow = rows::get(txn, &key, "kept aside")?.ok_or(RecordsError::UnknownRecord)?;
+            let opened = records.open_aside(txn, &row)?;
+            Ok::<_, RecordsError>((row, opened))
+        });
+        let (row, opened) = read.await?;
+        Ok(match opened {
             Opened::Inline(bytes) => Content::Inline(bytes),
             Opened::Blob(blob) => {
                 Content::Blob(BlobContent { blobs: self.blobs.clone(), blob, plain_bytes: row.bytes })
@@ -144,10 +157,11 @@ impl Records {
     /// [`RecordsError::Denied`]; those of store and blobs.
     pub async fn release(&self, permit: &Permit, now: Timestamp, id: [u8; 16]) -> Result<(), RecordsError> {
         permit.check(now, &[Action::Quarantine])?;
-        let key = self.places.aside(id);
+        let (key, keyring) = (self.places.aside(id), self.keyring.clone());
         let write = self.store.write(move |txn| {
             let row: Option<AsideRow> = rows::get(txn, &key, "kept aside")?;
             txn.remove(&key)?;
+            keyring.remove(txn, ASIDE_KEY, &id)?;
             Ok::<_, RecordsError>(row.and_then(|row| row.content.root))
         });
         match write.await? {
@@ -165,8 +179,10 @@ impl Records {
         read.await
     }
 
-    pub(crate) fn open_aside(&self, row: &AsideRow) -> Result<Opened, RecordsError> {
-        content::open(&self.vault.aside_wrap_key(), &aside_place(row.id), &row.content)
+    pub(crate) fn open_aside(&self, txn: &mut dyn Txn, row: &AsideRow) -> Result<Opened, RecordsError> {
+        let secret = self.keyring.get(txn, ASIDE_KEY, &row.id)?;
+        let secret = secret.ok_or(RecordsError::Damaged { what: "key of input kept aside" })?;
+        content::open(&self.vault.aside_wrap_key(&secret), &aside_place(row.id), &row.content)
     }
 }
 

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use handover_core::{Department, Timestamp};
-use handover_seal::Zeroizing;
-use handover_store::StoreError;
+use handover_seal::{Secret32, Zeroizing};
+use handover_store::{StoreError, Txn};
 
 use crate::RecordsError;
 use crate::access::{AccessDenied, Action};
 use crate::content::{self, BlobContent, Content, Opened};
-use crate::keys::record_place;
+use crate::keys::{PATIENT_KEY, record_place, record_wrap_key, summary_key};
 use crate::model::{BlobRef, Filter, LocalPatient, RecordRef, RecordSummary, RecordVersionRef};
 use crate::permit::Permit;
 use crate::records::Records;
-use crate::rows::{self, HeadRow, PatientRow, VersionRow};
+use crate::rows::{self, HeadRow, PatientRow, SealedSummaryRow, VersionRow};
+use crate::summaries;
 
 /// The most entries of one page.
 pub const PAGE_MAX: usize = 1_000;
@@ -198,14 +199,31 @@ impl Records {
         let (key, permit, records) = (self.places.version(patient, reference), permit.clone(), self.clone());
         let read = self.store.read(move |txn| {
             let row: VersionRow = rows::get(txn, &key, "version")?.ok_or(RecordsError::UnknownRecord)?;
-            permit.check_department(&row.summary.department)?;
-            let wrap_key = records.vault.department_key_in(txn, &records.places, &row.summary.department)?;
-            Ok::<_, RecordsError>((row, wrap_key.ok_or(RecordsError::Damaged { what: "department key" })?))
+            let found = records.summary_in(txn, &row.summary)?.ok_or(RecordsError::UnknownRecord)?;
+            permit.check_department(&found.0.department)?;
+            Ok::<_, RecordsError>((row, found))
         });
-        let (row, wrap_key) = read.await?;
-        let summary = row.summary.summary()?;
+        let (row, (summary, wrap_key)) = read.await?;
         let opened = content::open(&wrap_key, &record_place(&summary.department, reference), &row.content)?;
         Ok((summary, opened))
+    }
+
+    /// A version's summary and what wraps its content key; nothing if its patient is being forgotten.
+    pub(crate) fn summary_in(
+        &self,
+        txn: &mut dyn Txn,
+        row: &SealedSummaryRow,
+    ) -> Result<Option<(RecordSummary, Secret32)>, RecordsError> {
+        let damaged = |what| RecordsError::Damaged { what };
+        let patient: LocalPatient = row.patient.parse().map_err(|_| damaged("record"))?;
+        let Some(patient_key) = self.keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())? else {
+            let is_forgotten = txn.get(&self.places.forgetting(&patient))?.is_some();
+            return if is_forgotten { Ok(None) } else { Err(damaged("patient key")) };
+        };
+        let summary = summaries::open(&summary_key(&patient_key), row)?;
+        let department_key = self.vault.department_key_in(txn, &self.places, &summary.department)?;
+        let department_key = department_key.ok_or_else(|| damaged("department key"))?;
+        Ok(Some((summary, record_wrap_key(&department_key, &patient_key))))
     }
 
     async fn page(
@@ -221,20 +239,31 @@ impl Records {
     /// A page of a patient's heads or versions, and where the next one begins, if there is one.
     fn page_in(
         &self,
-        txn: &mut dyn handover_store::Txn,
+        txn: &mut dyn Txn,
         patient: &LocalPatient,
         history: bool,
         after: Option<&[u8]>,
     ) -> Result<(Vec<RecordSummary>, Option<Vec<u8>>), RecordsError> {
+        // What is left of a patient who is being forgotten is not shown any more.
+        let patient_key = self.keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())?;
+        if patient_key.is_none() && txn.get(&self.places.forgetting(patient))?.is_some() {
+            return Ok((Vec::new(), None));
+        }
         let (prefix, limit) = match history {
             true => (self.places.versions(patient), VERSIONS_AT_ONCE),
             false => (self.places.heads(patient), HEADS_AT_ONCE),
         };
         let page = txn.scan(&prefix, after, limit)?;
         let next = page.last().filter(|_| page.len() == limit).map(|(key, _)| key.clone());
+        // Who has no records has no key.
+        let key = match patient_key {
+            Some(patient_key) => summary_key(&patient_key),
+            None if page.is_empty() => return Ok((Vec::new(), None)),
+            None => return Err(RecordsError::Damaged { what: "patient key" }),
+        };
         let read_row = |(_, bytes): (Vec<u8>, Vec<u8>)| match history {
-            true => rows::from_bytes::<VersionRow>(&bytes, "version")?.summary.summary(),
-            false => rows::from_bytes::<HeadRow>(&bytes, "record")?.current.summary(),
+            true => summaries::open(&key, &rows::from_bytes::<VersionRow>(&bytes, "version")?.summary),
+            false => summaries::open(&key, &rows::from_bytes::<HeadRow>(&bytes, "record")?.current),
         };
         Ok((page.into_iter().map(read_row).collect::<Result<_, _>>()?, next))
     }

@@ -1,11 +1,11 @@
-//! The handle of the records, opened on a store, a folder of blobs and the hospital's key.
+//! The handle of the records, opened on a store with its keyring, a folder of blobs and the hospital's key.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use handover_core::codec::Extensions;
 use handover_core::{Random, Timestamp};
 use handover_seal::{OsRandom, Secret32};
-use handover_store::{Blobs, Store, Txn};
+use handover_store::{Blobs, Keyring, Store, Txn};
 
 use crate::RecordsError;
 use crate::access::Action;
@@ -20,6 +20,7 @@ use crate::rows::{self, PatientRow, Places};
 pub struct Records {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
+    pub(crate) keyring: Keyring,
     pub(crate) places: Places,
     pub(crate) vault: Arc<Vault>,
     pub(crate) random: SharedRandom,
@@ -31,8 +32,13 @@ impl Records {
     ///
     /// # Errors
     /// [`RecordsError::WrongKey`] if they were stored under another key; those of the store.
-    pub async fn open(store: Store, blobs: Blobs, hospital_key: Secret32) -> Result<Self, RecordsError> {
-        Self::open_with(store, blobs, hospital_key, Box::new(OsRandom)).await
+    pub async fn open(
+        store: Store,
+        blobs: Blobs,
+        keyring: Keyring,
+        hospital_key: Secret32,
+    ) -> Result<Self, RecordsError> {
+        Self::open_with(store, blobs, keyring, hospital_key, Box::new(OsRandom)).await
     }
 
     /// As [`Records::open`] with another source of the keys' randomness, for simulation.
@@ -42,6 +48,7 @@ impl Records {
     pub async fn open_with(
         store: Store,
         blobs: Blobs,
+        keyring: Keyring,
         hospital_key: Secret32,
         random: Box<dyn Random + Send>,
     ) -> Result<Self, RecordsError> {
@@ -49,7 +56,15 @@ impl Records {
         let audit = Audit::new(store.clone(), places.clone(), &hospital_key);
         let vault = Arc::new(Vault::new(hospital_key));
         vault.check(&store, &places).await?;
-        Ok(Self { store, blobs, places, vault, random: SharedRandom(Arc::new(Mutex::new(random))), audit })
+        Ok(Self {
+            store,
+            blobs,
+            keyring,
+            places,
+            vault,
+            random: SharedRandom(Arc::new(Mutex::new(random))),
+            audit,
+        })
     }
 
     /// The audit log, which gives the permits.
@@ -76,6 +91,18 @@ impl Records {
     }
 }
 
+/// Refuses while what is left of the patient is being swept: what came meanwhile would go with it.
+pub(crate) fn check_not_forgetting(
+    txn: &mut dyn Txn,
+    places: &Places,
+    patient: &LocalPatient,
+) -> Result<(), RecordsError> {
+    match txn.get(&places.forgetting(patient))? {
+        Some(_) => Err(RecordsError::BeingForgotten),
+        None => Ok(()),
+    }
+}
+
 /// Adds a patient who is not here yet.
 pub(crate) fn register_in(
     txn: &mut dyn Txn,
@@ -87,6 +114,7 @@ pub(crate) fn register_in(
     if txn.get(&key)?.is_some() {
         return Ok(());
     }
+    check_not_forgetting(txn, places, patient)?;
     let row =
         PatientRow { patient: patient.as_str().to_owned(), since: now, extensions: Extensions::default() };
     rows::put(txn, &key, &row)

@@ -27,6 +27,16 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// A patient who is being forgotten: what is left of them is swept. Goes last.
+    pub struct ForgettingRow {
+        /// The hospital's identifier.
+        1 => patient: String,
+        /// Who they were in the federation.
+        2 => refs: Vec<PatientRef>,
+    }
+}
+
+cbor_map! {
     /// A version without content.
     pub struct SummaryRow {
         1 => record: [u8; 16],
@@ -46,10 +56,21 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// A version without content, sealed under its patient's key.
+    pub struct SealedSummaryRow {
+        1 => record: [u8; 16],
+        2 => version: u32,
+        3 => patient: String,
+        /// A [`SummaryRow`].
+        4 => sealed: Bytes,
+    }
+}
+
+cbor_map! {
     /// A record: its newest version's number and its current version.
     pub struct HeadRow {
         1 => last: u32,
-        2 => current: SummaryRow,
+        2 => current: SealedSummaryRow,
     }
 }
 
@@ -68,7 +89,7 @@ cbor_map! {
 cbor_map! {
     /// A version with its content.
     pub struct VersionRow {
-        1 => summary: SummaryRow,
+        1 => summary: SealedSummaryRow,
         2 => content: ContentRow,
     }
 }
@@ -272,6 +293,24 @@ impl Places {
         self.0.space("records.patient").hashed(patient.as_str()).build()
     }
 
+    /// All patients who are being forgotten.
+    pub(crate) fn forgettings(&self) -> Vec<u8> {
+        self.0.space("records.forgetting").build()
+    }
+
+    pub(crate) fn forgetting(&self, patient: &LocalPatient) -> Vec<u8> {
+        self.0.space("records.forgetting").hashed(patient.as_str()).build()
+    }
+
+    /// Whose records name a blob.
+    pub(crate) fn blob_users(&self, root: &ContentRoot) -> Vec<u8> {
+        self.0.space("records.blob").hashed(root.as_bytes()).build()
+    }
+
+    pub(crate) fn blob_user(&self, root: &ContentRoot, patient: &LocalPatient) -> Vec<u8> {
+        self.0.space("records.blob").hashed(root.as_bytes()).hashed(patient.as_str()).build()
+    }
+
     /// All records of a patient.
     pub(crate) fn heads(&self, patient: &LocalPatient) -> Vec<u8> {
         self.0.space("records.head").hashed(patient.as_str()).build()
@@ -301,6 +340,11 @@ impl Places {
         versions.hashed(at.record.0).u64(u64::from(at.version)).build()
     }
 
+    /// All marks of a record.
+    pub(crate) fn all_seen(&self, record: RecordId) -> Vec<u8> {
+        self.0.space("records.seen").hashed(record.0).build()
+    }
+
     pub(crate) fn seen(&self, record: RecordId, hash: &Digest, department: &Department) -> Vec<u8> {
         let seen = self.0.space("records.seen").hashed(record.0);
         seen.hashed([hash.as_bytes().as_slice(), department.as_str().as_bytes()].concat()).build()
@@ -317,6 +361,10 @@ impl Places {
 
     pub(crate) fn link_of(&self, patient: &LocalPatient, linked: &PatientRef) -> Vec<u8> {
         self.0.space("records.link-of").hashed(patient.as_str()).hashed(linked.as_bytes()).build()
+    }
+
+    pub(crate) fn link_codes(&self) -> Vec<u8> {
+        self.0.space("records.link-code").build()
     }
 
     /// `handle` is the first half of the code.

@@ -93,6 +93,7 @@ codes! {
     PackageMismatch = "package-mismatch", Integrity, "The package is not the one that its header describes.";
     PackageDamaged = "package-damaged", Integrity, "A part of the package fails its check.";
     CannotOpen = "cannot-open", Integrity, "The package cannot be opened with the shares that were released.";
+    TransferOpen = "transfer-open", Refused, "The patient has a transfer that is not over. Wait for its end, or end it, then give the command again.";
     OutOfOrder = "out-of-order", Refused, "This step does not follow from the transfer's state.";
     Conflict = "conflict", Refused, "The same identifier was used before with other content.";
     PatientRefused = "patient-refused", Refused, "The patient said no.";
@@ -104,6 +105,7 @@ codes! {
     StoreUnavailable = "store-unavailable", Configuration, "The data folder cannot be opened or written. Check the disk and that no other process uses it.";
     StoreDamaged = "store-damaged", Integrity, "Stored data is damaged. Run check, then restore or repair.";
     KeyUnavailable = "key-unavailable", Configuration, "The key file cannot be opened with this passphrase.";
+    EpochKeyUnavailable = "epoch-key-unavailable", Configuration, "A key of an epoch is missing or does not belong here. Put the folder of epoch keys back from its copy; nothing was changed.";
     ConfigInvalid = "config-invalid", Configuration, "The configuration file has faults; all are listed.";
     UsageInvalid = "usage-invalid", Usage, "The command was not given as it needs to be.";
     Unreachable = "unreachable", Unreachable, "The other side cannot be reached now. It is tried again by itself.";
@@ -132,6 +134,7 @@ impl Code {
                 | Self::StoreDamaged
                 | Self::AuditUnavailable
                 | Self::KeyUnavailable
+                | Self::EpochKeyUnavailable
                 | Self::ClockOff
                 | Self::Internal
         )

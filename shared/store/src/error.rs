@@ -35,6 +35,14 @@ pub enum StoreError {
     /// The store was made with another cell key, so most likely the passphrase or key file is another store's.
     #[error("this key does not open this store; it was made with another one")]
     WrongKey,
+    /// An epoch's key is not there or not this store's. Nothing was changed.
+    #[error("{}: {reason}", file.display())]
+    EpochKey {
+        /// The key's file.
+        file: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// Written by a version of this software that is not known here.
     #[error("the store has format {found}, which this version does not know")]
     UnknownFormat {
@@ -99,6 +107,7 @@ impl StoreError {
             | Self::UnknownFormat { .. } => Code::StoreUnavailable,
             Self::Busy => Code::Busy,
             Self::WrongKey => Code::KeyUnavailable,
+            Self::EpochKey { .. } => Code::EpochKeyUnavailable,
             Self::Damaged { .. } => Code::StoreDamaged,
             Self::KeyTooLong { .. } | Self::ValueTooLarge { .. } | Self::TransactionTooLarge => {
                 Code::TooLarge

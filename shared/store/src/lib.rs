@@ -6,6 +6,7 @@
 //! ```text
 //!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled
 //!   Blobs ── sealed content by its BLAKE3 root, in a folder
+//!   Keyring ── secrets that can be forgotten, wrapped under an epoch's key outside the store
 //! ```
 //!
 //! Invariants: all or nothing; answered only when durable; readers see a consistent state of what is durable; a
@@ -18,13 +19,17 @@ mod blobs;
 mod cell;
 mod check;
 mod engine;
+mod epochs;
 mod error;
+mod forgettable;
 mod keys;
 mod memory;
 mod meta;
+mod rotation;
 pub mod rows;
 mod sled_engine;
 mod sled_files;
+mod standing;
 mod store;
 mod txn;
 
@@ -33,7 +38,10 @@ pub use cell::CellKey;
 pub use check::{CheckProgress, CheckReport};
 pub use engine::Health;
 pub use error::StoreError;
+pub use forgettable::Keyring;
 pub use keys::{KeyBuilder, KeyMaker};
 pub use memory::{Faults, Unflushed};
+pub use rotation::Rotated;
+pub use standing::{Epoch, RingReport};
 pub use store::Store;
 pub use txn::{Cell, KEY_MAX_BYTES, SCAN_MAX_CELLS, TRANSACTION_MAX_BYTES, Txn, VALUE_MAX_BYTES};

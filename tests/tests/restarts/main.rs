@@ -6,6 +6,7 @@
 
 mod absence;
 mod damage;
+mod forgetting;
 mod kills;
 mod moves;
 mod repeats;
@@ -15,8 +16,9 @@ use handover_scenarios::world::World;
 
 use moves::{all_is_whole, close, patients, world};
 
-/// Bytes of scans: the repeated move's, the two without the index, and the one that is damaged.
-const SCANS: [usize; 4] = [200_000, 0, 0, 1_000_000];
+/// Bytes of scans: the repeated move's, the two without the index, the one that is damaged, and the one that is
+/// forgotten.
+const SCANS: [usize; 5] = [200_000, 0, 0, 1_000_000, 150_000];
 
 #[test]
 fn repetition_absence_and_damage_change_nothing() -> Result<()> {
@@ -27,10 +29,11 @@ fn repetition_absence_and_damage_change_nothing() -> Result<()> {
 
 fn play(world: &mut World) -> Result<()> {
     let mut moves = patients(world, &SCANS)?;
-    if let [repeated, begun, late, damaged] = moves.as_mut_slice() {
+    if let [repeated, begun, late, damaged, forgotten] = moves.as_mut_slice() {
         repeats::change_nothing(world, repeated).context("what is repeated")?;
         absence::is_made_up_for(world, begun, late).context("an index that is away")?;
         damage::does_not_leave(world, damaged).context("damaged content")?;
+        forgetting::leaves_nothing(world, forgotten).context("a patient who is forgotten")?;
     }
     all_is_whole(world)
 }

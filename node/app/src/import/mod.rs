@@ -7,7 +7,7 @@
 
 mod counts;
 mod date;
-mod encounters;
+pub(crate) mod encounters;
 mod owners;
 mod reading;
 mod retry;

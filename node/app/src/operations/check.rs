@@ -1,4 +1,5 @@
-//! `check`: every cell, every version, every blob and the audit chain.
+//! `check`: every cell, every version, every blob, every secret that can be forgotten and the audit chain. Forgetting
+//! that was interrupted is completed first.
 
 use handover_records::{Action, Purpose};
 use serde::{Deserialize, Serialize};
@@ -30,11 +31,17 @@ pub struct Checked {
     pub bytes: u64,
     /// Input kept aside.
     pub kept_aside: u64,
+    /// Secrets that can be forgotten; each opens under its epoch's key.
+    pub secrets: u64,
+    /// Patients whose forgetting was interrupted and is complete now.
+    pub forgetting_completed: u64,
+    /// Patients who are being forgotten at this moment.
+    pub being_forgotten: u64,
     /// Lines of the audit log.
     pub audit_lines: u64,
     /// The first line that does not follow.
     pub audit_broken_at: Option<u64>,
-    /// Record versions and kept-aside input that do not open.
+    /// Record versions, kept-aside input and secrets that do not open.
     pub faults: u64,
     /// The first of them with their codes.
     pub faulty: Vec<String>,
@@ -45,6 +52,7 @@ const NAMED_FAULTS: usize = 100;
 
 pub(super) async fn check(node: &Node, staff: &str, events: &Events) -> Result<Checked, NodeError> {
     let permit = node.permit(staff, Action::Check, Purpose::Administration, None).await?;
+    let forgetting_completed = super::forgetting::complete(node).await?.len() as u64;
     let tell = |done: u64| events.mention(Event::Progress { done, total: None });
     let store = node.store.check(|progress| tell(progress.cells)).await?;
     let cells = store.counts.cells;
@@ -61,6 +69,9 @@ pub(super) async fn check(node: &Node, staff: &str, events: &Events) -> Result<C
         blobs: report.blobs,
         bytes: report.bytes,
         kept_aside: report.quarantined,
+        secrets: report.secrets,
+        forgetting_completed,
+        being_forgotten: report.being_forgotten,
         audit_lines: report.audit_lines,
         audit_broken_at: report.audit_broken_at,
         faults: report.fault_count,

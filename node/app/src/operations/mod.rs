@@ -2,6 +2,7 @@
 //! running node or from a process that opened the data folder itself: the code that carries it out is the same.
 
 mod check;
+mod forgetting;
 mod patients;
 mod records;
 mod transfers;
@@ -15,6 +16,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use check::Checked;
+pub(crate) use forgetting::resume;
+pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
 pub use patients::{Carried, PatientRegistered};
 pub(crate) use patients::{LinkLine, LinksListed};
 pub use records::{RecordLine, RecordsListed};
@@ -60,6 +63,11 @@ pub enum Operation {
     PatientLinks {
         /// First owes it again those that it refused.
         resend: bool,
+    },
+    /// Forgets a patient.
+    PatientForget {
+        /// The hospital's own identifier.
+        patient: String,
     },
     /// Takes what a patient carries: a link, an ask, a consent, a release, a refusal, a revocation.
     PatientTake {
@@ -118,6 +126,10 @@ pub enum Operation {
         /// The transfer.
         transfer: TransferId,
     },
+    /// Says how it stands with the epochs.
+    EpochList,
+    /// Begins a new epoch and destroys the older keys.
+    EpochRotate,
     /// Checks that everything stored is whole.
     Check,
 }
@@ -199,6 +211,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&patients::register(node, &staff, &patient, request.as_deref()).await?)
         }
         Operation::PatientLinks { resend } => answer(&patients::links(node, resend).await?),
+        Operation::PatientForget { patient } => answer(&forgetting::forget(node, &staff, &patient).await?),
         Operation::PatientTake { content, only_link } => {
             answer(&patients::take(node, &content, only_link).await?)
         }
@@ -219,6 +232,8 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         }
         Operation::TransferDismiss { transfer } => answer(&transfers::dismiss(node, transfer).await?),
         Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),
+        Operation::EpochList => answer(&forgetting::list(node).await?),
+        Operation::EpochRotate => answer(&forgetting::rotate(node, &staff, events).await?),
         Operation::Check => answer(&check::check(node, &staff, events).await?),
     }
 }

@@ -84,7 +84,7 @@ impl Exchange {
     /// # Errors
     /// [`Code::UnknownTransfer`].
     pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
-        let keys = self.0.keys();
+        let (keys, keyring) = (self.0.keys(), self.0.parts.keyring.clone());
         let (row, artefacts, body, package_bytes) = self
             .0
             .parts
@@ -97,7 +97,7 @@ impl Exchange {
                     artefacts.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
                 }
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
-                Ok((row, artefacts, bodies::get(txn, &keys, transfer)?, package_bytes))
+                Ok((row, artefacts, bodies::get(txn, &keyring, &keys, transfer)?, package_bytes))
             })
             .await?;
         let of_this = |label: &outbox::Label| label.transfer == transfer;

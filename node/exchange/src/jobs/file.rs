@@ -58,13 +58,13 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
 
 async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
-    let now = inner.now();
+    let (now, keyring) = (inner.now(), inner.parts.keyring.clone());
     Ok(inner
         .parts
         .store
         .read(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            let request_key = secrets::request_key(txn, &keys, transfer)?.ok_or(Code::CannotOpen)?;
+            let request_key = secrets::request_key(txn, &keyring, transfer)?.ok_or(Code::CannotOpen)?;
             let mut dossier = Dossier::of(txn, &keys, transfer);
             if dossier.get(Kind::ShareRelease)?.is_none() {
                 if dossier.get(Kind::Revocation)?.is_some() {
@@ -179,7 +179,7 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            bodies::put(txn, &keys, transfer, &head.body)?;
+            bodies::put(txn, &work.parts.keyring, &keys, transfer, &head.body)?;
             work.take_in(txn, &keys, transfer, receipt.envelope(), Came::Own, context, now)
         })
         .await?;

@@ -265,7 +265,7 @@ pub(super) async fn store(
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
             selection::put(txn, &keys, transfer, &references)?;
-            crate::bodies::put(txn, &keys, transfer, &body)?;
+            crate::bodies::put(txn, &work.parts.keyring, &keys, transfer, &body)?;
             work.take_in(txn, &keys, transfer, &envelope, Came::Own, context, now)
         })
         .await?;

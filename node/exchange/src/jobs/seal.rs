@@ -128,6 +128,7 @@ async fn evidence(
     row: &Row,
 ) -> Result<(Verified<Consent>, Verified<Quote>, QuoteBody), ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
+    let keyring = inner.parts.keyring.clone();
     inner
         .parts
         .store
@@ -135,7 +136,7 @@ async fn evidence(
             let context = Context { federation: &federation, verifier: &Ed25519 };
             let mut dossier = Dossier::of(txn, &keys, transfer);
             let (consent, quote) = (dossier.consent(context)?, dossier.agreed_quote(context)?);
-            let body = bodies::get(txn, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
+            let body = bodies::get(txn, &keyring, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
             Ok((consent, quote, body))
         })
         .await

@@ -31,7 +31,7 @@ fn search(folder: &Path, found: &mut Vec<String>, files: &mut usize) {
 async fn a_copied_disk_tells_nothing_and_opens_again() {
     let folder = tempfile::tempdir().unwrap();
     let (cell_key, hospital_key) = (CellKey::from_bytes([1; 32]), Secret32::from_bytes([2; 32]));
-    let (store_folder, blob_folder) = (folder.path().join("store"), folder.path().join("blobs"));
+    let store_folder = folder.path().join("store");
     let anna = patient("patient-4711");
     let care_plan = |id: &str, content: Vec<u8>| {
         let mut record = record(&anna, id, "psychiatry", &content);
@@ -41,8 +41,7 @@ async fn a_copied_disk_tells_nothing_and_opens_again() {
     let scan = b"depressive ".repeat(100_000);
     {
         let store = Store::sled(&store_folder, &cell_key).unwrap();
-        let blobs = Blobs::open(&blob_folder).unwrap();
-        let records = Records::open(store.clone(), blobs, hospital_key.clone()).await.unwrap();
+        let records = opened(&store, folder.path(), &hospital_key).await.unwrap();
         let permit = records.to_import().await;
         let small = br#"{"resourceType":"CarePlan","id":"plan-0815","title":"depressive"}"#.to_vec();
         let batch = vec![care_plan("plan-0815", small.clone()), care_plan("scan", scan.clone())];
@@ -59,10 +58,14 @@ async fn a_copied_disk_tells_nothing_and_opens_again() {
     assert!(found.is_empty(), "{found:?}");
 
     let store = Store::sled(&store_folder, &cell_key).unwrap();
-    let blobs = Blobs::open(&blob_folder).unwrap();
-    let strange = Records::open(store.clone(), blobs.clone(), Secret32::from_bytes([3; 32])).await;
+    let strange = opened(&store, folder.path(), &Secret32::from_bytes([3; 32])).await;
+    assert_eq!(strange.err().unwrap().code(), Code::EpochKeyUnavailable);
+    let keyring =
+        Keyring::open(store.clone(), &folder.path().join("epochs"), &hospital_key, NOW).await.unwrap();
+    let blobs = Blobs::open(&folder.path().join("blobs")).unwrap();
+    let strange = Records::open(store.clone(), blobs, keyring, Secret32::from_bytes([3; 32])).await;
     assert_eq!(strange.err().unwrap().code(), Code::KeyUnavailable);
-    let records = Records::open(store.clone(), blobs, hospital_key).await.unwrap();
+    let records = opened(&store, folder.path(), &hospital_key).await.unwrap();
     let permit = records.to_read(&anna).await;
     let all = records.everything(&anna).await;
     let large = all.iter().find(|record| record.resource_id == "scan").unwrap();

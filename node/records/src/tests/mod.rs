@@ -3,13 +3,15 @@
 mod access;
 mod disk;
 mod filing;
+mod forgetting;
 mod links;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use handover_core::{Department, Digest, PatientRef, Timestamp, TransferId};
 use handover_seal::Secret32;
-use handover_store::{Blobs, CellKey, Faults, Store};
+use handover_store::{Blobs, CellKey, Faults, Keyring, Store};
 use tempfile::TempDir;
 
 use crate::*;
@@ -21,15 +23,21 @@ struct House {
     records: Records,
     faults: Faults,
     store: Store,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 async fn house() -> House {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = Store::memory_with_faults(&CellKey::from_bytes([7; 32]));
-    let blobs = Blobs::open(folder.path()).unwrap();
-    let records = Records::open(store.clone(), blobs, Secret32::from_bytes([8; 32])).await.unwrap();
-    House { records, faults, store, _folder: folder }
+    let records = opened(&store, folder.path(), &Secret32::from_bytes([8; 32])).await.unwrap();
+    House { records, faults, store, folder }
+}
+
+/// Records over `blobs` and `epochs` below a folder.
+async fn opened(store: &Store, folder: &Path, hospital_key: &Secret32) -> Result<Records, RecordsError> {
+    let keyring = Keyring::open(store.clone(), &folder.join("epochs"), hospital_key, NOW).await?;
+    let blobs = Blobs::open(&folder.join("blobs")).unwrap();
+    Records::open(store.clone(), blobs, keyring, hospital_key.clone()).await
 }
 
 fn patient(name: &str) -> LocalPatient {

@@ -1,0 +1,119 @@
+//! Rotation: a new epoch, every secret under it, then the older epochs' keys are destroyed. From then on nothing that
+//! was forgotten before opens anywhere, not even in a copy of the store; nor does any other secret in such a copy.
+//!
+//! Killed anywhere, it goes on when it is given again or completed: new file (durable) › list of epochs › rows, page
+//! by page › list without the older ones › files destroyed. Whatever else is written meanwhile is under the new epoch.
+
+use handover_core::Timestamp;
+
+use crate::forgettable::{Keyring, PAGE, SecretRow};
+use crate::{StoreError, Txn, rows};
+
+/// What a rotation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// The epoch that holds now.
+    pub epoch: u64,
+    /// Secrets that were moved to it.
+    pub moved: u64,
+    /// Epochs whose keys were destroyed.
+    pub destroyed: Vec<u64>,
+}
+
+/// What one page did.
+struct Page {
+    moved: u64,
+    /// Where the next page begins, if there is one.
+    next: Option<Vec<u8>>,
+}
+
+impl Keyring {
+    /// Begins a new epoch, moves every secret to it, and destroys the older epochs' keys. `progress` is told how many
+    /// were moved so far.
+    ///
+    /// # Errors
+    /// Those of the store and of the folder. Nothing is lost then: give it again.
+    pub async fn rotate(
+        &self,
+        now: Timestamp,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<Rotated, StoreError> {
+        let _turn = self.0.rotating.lock().await;
+        // Never a number that had a file: what it wrapped before is not known.
+        let number = self.0.files.numbers()?.last().map_or(1, |last| last.saturating_add(1));
+        let key = self.0.files.make(number)?;
+        self.hold(number, &key);
+        let (ring, epoch) = (self.clone(), self.epoch_row(number, &key, now));
+        let begin = self.0.store.write(move |txn| {
+            let mut row = ring.row_in(txn)?;
+            row.epochs.push(epoch.clone());
+            row.forgotten.clear();
+            rows::put(txn, &ring.ring_place(), &row)
+        });
+        let begun: Result<(), StoreError> = begin.await;
+        begun?;
+        self.move_all(progress).await
+    }
+
+    /// Completes a rotation that was interrupted, if one was.
+    ///
+    /// # Errors
+    /// As [`Keyring::rotate`].
+    pub async fn complete(&self, progress: impl FnMut(u64) + Send) -> Result<Option<Rotated>, StoreError> {
+        let _turn = self.0.rotating.lock().await;
+        let ring = self.clone();
+        let read = self.0.store.read(move |txn| Ok::<_, StoreError>(ring.row_in(txn)?.epochs.len() > 1));
+        if read.await? { self.move_all(progress).await.map(Some) } else { Ok(None) }
+    }
+
+    async fn move_all(&self, mut progress: impl FnMut(u64) + Send) -> Result<Rotated, StoreError> {
+        let mut moved: u64 = 0;
+        // Until a whole round finds nothing to move: only then the older keys may go.
+        loop {
+            let (before, mut after) = (moved, None);
+            loop {
+                let (ring, from) = (self.clone(), after);
+                let write = self.0.store.write(move |txn| ring.move_page(txn, from.as_deref()));
+                let page: Page = write.await?;
+                moved = moved.saturating_add(page.moved);
+                progress(moved);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            if moved == before {
+                break;
+            }
+        }
+        let ring = self.clone();
+        let end = self.0.store.write(move |txn| {
+            let mut row = ring.row_in(txn)?;
+            let older = row.epochs.len().saturating_sub(1);
+            row.epochs.drain(..older);
+            rows::put(txn, &ring.ring_place(), &row)?;
+            Ok::<_, StoreError>(row.epochs.last().map_or(0, |newest| newest.number))
+        });
+        let epoch = end.await?;
+        Ok(Rotated { epoch, moved, destroyed: self.destroy_before(epoch)? })
+    }
+
+    fn move_page(&self, txn: &mut dyn Txn, after: Option<&[u8]>) -> Result<Page, StoreError> {
+        let newest = self.row_in(txn)?.epochs.last().map_or(0, |newest| newest.number);
+        let page = txn.scan(&self.secrets_prefix(), after, PAGE)?;
+        let next = page.last().filter(|_| page.len() == PAGE).map(|(place, _)| place.clone());
+        let mut moved = 0;
+        for (place, bytes) in page {
+            let row: SecretRow = rows::read(&bytes)?;
+            if row.epoch != newest {
+                let secret = self.open_row(&place, &row)?;
+                rows::put(txn, &place, &self.wrap(&place, &row.kind, newest, &secret)?)?;
+                moved += 1;
+            }
+        }
+        Ok(Page { moved, next })
+    }
+}
+
+#[cfg(test)]
+mod tests;
