@@ -1,13 +1,15 @@
 //! Forgetting a patient whose transfers are all over: their asks, what is known in the clear of their transfers, and
 //! their records. The artefacts of transfers stay: they are evidence for fees, and sealed to others.
 
-use handover_core::{Code, PatientRef};
+use std::collections::BTreeSet;
+
+use handover_core::{Code, ContentRoot, PatientRef};
+use handover_dossier::Dossier;
 use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
 };
-use handover_store::StoreError;
 
-use crate::{Exchange, ExchangeError, bodies, desk, inboxes, selection};
+use crate::{Exchange, ExchangeError, bodies, desk, inboxes, parts, selection};
 
 /// Transfers that are looked at in one page; a body may be large.
 const PAGE: usize = 20;
@@ -63,7 +65,31 @@ impl Exchange {
         for patient in &gone.refs {
             self.sweep_transfers(*patient).await?;
         }
-        Ok(self.0.parts.records.sweep(&gone.patient).await?)
+        let wanted = self.contents_under_way().await?;
+        Ok(self.0.parts.records.sweep(&gone.patient, &wanted).await?)
+    }
+
+    /// Contents that transfers under way stand on: one that was delivered may be a blob that lay here already.
+    async fn contents_under_way(&self) -> Result<BTreeSet<ContentRoot>, ExchangeError> {
+        let (mut wanted, mut after) = (BTreeSet::new(), None);
+        loop {
+            let keys = self.0.keys();
+            let read = self.0.parts.store.read(move |txn| -> Result<_, ExchangeError> {
+                let page = handover_dossier::active(txn, &keys, after, PAGE)?;
+                let mut roots = Vec::new();
+                for row in &page {
+                    let parts = parts::get(txn, &keys, row.transfer)?;
+                    roots.extend(parts.into_iter().flat_map(|parts| parts.contents).map(|part| part.root));
+                }
+                Ok((roots, page.into_iter().nth(PAGE - 1).map(|row| row.transfer)))
+            });
+            let (roots, next) = read.await?;
+            wanted.extend(roots);
+            after = next;
+            if after.is_none() {
+                return Ok(wanted);
+            }
+        }
     }
 
     /// Quotes name tests and a selection names records; whoever pays has the sealed quote.
@@ -71,9 +97,16 @@ impl Exchange {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let (keyring, keys, from) = (self.0.parts.keyring.clone(), self.0.keys(), after.take());
-            let write = self.0.parts.store.write(move |txn| -> Result<_, StoreError> {
+            let write = self.0.parts.store.write(move |txn| -> Result<_, ExchangeError> {
                 let page = inboxes::page(txn, &keys, patient, from.as_deref(), PAGE)?;
                 for (_, transfer) in &page {
+                    // The same person may be a patient here again by now.
+                    if Dossier::of(txn, &keys, *transfer)
+                        .row()?
+                        .is_some_and(|row| !row.state.phase.is_final())
+                    {
+                        continue;
+                    }
                     bodies::remove(txn, &keyring, &keys, *transfer)?;
                     selection::remove(txn, &keys, *transfer)?;
                 }

@@ -4,6 +4,8 @@
 //!
 //! Audit lines stay: a patient stands in them as a keyed hash.
 
+use std::collections::BTreeSet;
+
 use handover_core::codec::Extensions;
 use handover_core::{ContentRoot, PatientRef, Timestamp};
 use handover_store::{StoreError, Txn};
@@ -92,11 +94,15 @@ impl Records {
     }
 
     /// Removes what is left of a patient who is being forgotten, and then the row that says so. Whatever order it
-    /// was interrupted in, it goes on from there.
+    /// was interrupted in, it goes on from there. Blobs in `wanted` stay: transfers under way name them.
     ///
     /// # Errors
     /// Those of store and blobs.
-    pub async fn sweep(&self, patient: &LocalPatient) -> Result<Swept, RecordsError> {
+    pub async fn sweep(
+        &self,
+        patient: &LocalPatient,
+        wanted: &BTreeSet<ContentRoot>,
+    ) -> Result<Swept, RecordsError> {
         let mut swept = Swept::default();
         let (mark, probe) = (self.places.forgetting(patient), self.places.forgetting(patient));
         if !self.store.read(move |txn| Ok::<_, RecordsError>(txn.get(&probe)?.is_some())).await? {
@@ -111,7 +117,7 @@ impl Records {
                 break;
             }
         }
-        while self.sweep_versions(patient, &mut swept).await? {}
+        while self.sweep_versions(patient, wanted, &mut swept).await? {}
         let mut after = None;
         loop {
             let (records, patient, from) = (self.clone(), patient.clone(), after);
@@ -148,7 +154,12 @@ impl Records {
     }
 
     /// A page of versions: their blobs first, so that none is left behind without a row. Says whether there was one.
-    async fn sweep_versions(&self, patient: &LocalPatient, swept: &mut Swept) -> Result<bool, RecordsError> {
+    async fn sweep_versions(
+        &self,
+        patient: &LocalPatient,
+        wanted: &BTreeSet<ContentRoot>,
+        swept: &mut Swept,
+    ) -> Result<bool, RecordsError> {
         let (records, whose) = (self.clone(), patient.clone());
         let read = self.store.read(move |txn| {
             let page = txn.scan(&records.places.versions(&whose), None, VERSIONS_AT_ONCE)?;
@@ -166,7 +177,7 @@ impl Records {
         if keys.is_empty() {
             return Ok(false);
         }
-        for (root, _) in roots.iter().filter(|(_, is_only_user)| *is_only_user) {
+        for (root, _) in roots.iter().filter(|(root, is_only_user)| *is_only_user && !wanted.contains(root)) {
             swept.blobs += u64::from(self.blobs.exists(*root).await?);
             self.blobs.delete(*root).await?;
         }

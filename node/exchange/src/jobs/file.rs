@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
-use handover_core::artefact::transfer::{KeyRelease, PackageHeader, PartList, Quote, Receipt};
+use handover_core::artefact::transfer::{
+    KeyRelease, PackageHeader, PartList, Quote, Receipt, RevocationEffect,
+};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::rules::{self, Context};
 use handover_core::{Code, ContentRoot};
@@ -66,10 +68,14 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeErr
             let context = Context { federation: &federation, verifier: &Ed25519 };
             let request_key = secrets::request_key(txn, &keyring, transfer)?.ok_or(Code::CannotOpen)?;
             let mut dossier = Dossier::of(txn, &keys, transfer);
-            if dossier.get(Kind::ShareRelease)?.is_none() {
-                if dossier.get(Kind::Revocation)?.is_some() {
+            // What this hospital signed for, it keeps: a share that comes after that opens nothing.
+            if let Some(confirmed) = dossier.get(Kind::ConfirmedByDestination)? {
+                let confirmed = rules::revocation_confirmed(&confirmed, &dossier.consent(context)?, context)?;
+                if confirmed.effect == RevocationEffect::InTime {
                     return Err(Code::ConsentRevoked.into());
                 }
+            }
+            if dossier.get(Kind::ShareRelease)?.is_none() {
                 // The patient may release until the consent ends.
                 rules::consent_in_time(&*dossier.consent(context)?, now)?;
             }

@@ -1,5 +1,6 @@
 //! Forgetting: here at once, in every copy after a rotation, whatever was interrupted.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use handover_core::Code;
@@ -78,9 +79,9 @@ async fn a_forgotten_patient_is_gone_and_may_come_anew() {
     assert!(matches!(records.register(&link, NOW, &anna).await, Err(RecordsError::BeingForgotten)));
     assert_eq!(records.is_whole().await.being_forgotten, 1);
 
-    let swept = records.sweep(&anna).await.unwrap();
+    let swept = records.sweep(&anna, &BTreeSet::new()).await.unwrap();
     assert_eq!(swept, Swept { records: 2, versions: 3, blobs: 1 });
-    assert_eq!(records.sweep(&anna).await.unwrap(), Swept::default());
+    assert_eq!(records.sweep(&anna, &BTreeSet::new()).await.unwrap(), Swept::default());
     let report = records.is_whole().await;
     assert_eq!((report.patients, report.records, report.versions, report.blobs), (1, 2, 3, 1));
     assert_eq!((report.secrets, report.being_forgotten), (1, 0));
@@ -126,12 +127,25 @@ async fn a_blob_that_another_patient_has_too_stays() {
     records.file_received(&permit, NOW, vec![adopted]).await.unwrap();
 
     records.forget(&anna).await.unwrap();
-    assert_eq!(records.sweep(&anna).await.unwrap().blobs, 0);
+    assert_eq!(records.sweep(&anna, &BTreeSet::new()).await.unwrap().blobs, 0);
     let at = records.everything(&bert).await[0].reference;
     assert_eq!(records.bytes_of(&records.to_read(&bert).await, at).await, vec![7; LARGE]);
     records.forget(&bert).await.unwrap();
-    assert_eq!(records.sweep(&bert).await.unwrap().blobs, 1);
+    assert_eq!(records.sweep(&bert, &BTreeSet::new()).await.unwrap().blobs, 1);
     assert_eq!(files(&house.folder.path().join("blobs")), 0);
+}
+
+#[tokio::test]
+async fn a_blob_that_a_transfer_under_way_names_stays() {
+    let house = house().await;
+    let (records, anna) = (&house.records, patient("anna"));
+    records.bring(vec![record(&anna, "1", "laboratory", &vec![7; LARGE])]).await;
+    let at = records.everything(&anna).await[0].reference;
+    let (_, content) = records.sealed_content(&records.to_export(&anna).await, NOW, at).await.unwrap();
+    let SealedContent::Blob(blob) = content else { panic!("not a blob") };
+    records.forget(&anna).await.unwrap();
+    assert_eq!(records.sweep(&anna, &BTreeSet::from([blob.root])).await.unwrap().blobs, 0);
+    assert_eq!(files(&house.folder.path().join("blobs")), 1);
 }
 
 #[tokio::test]
@@ -147,7 +161,7 @@ async fn a_batch_that_was_prepared_before_the_forgetting_is_not_filed() {
     let late = prepared.clone();
     let refused = house.store.write(move |txn| late.file_in(txn)).await.unwrap_err();
     assert!(matches!(refused, RecordsError::BeingForgotten), "{refused}");
-    records.sweep(&anna).await.unwrap();
+    records.sweep(&anna, &BTreeSet::new()).await.unwrap();
     // They may come again, but not under the key that was forgotten.
     let refused = house.store.write(move |txn| prepared.file_in(txn)).await.unwrap_err();
     assert!(matches!(refused, RecordsError::Changed), "{refused}");
@@ -169,12 +183,12 @@ async fn a_sweep_killed_anywhere_goes_on() {
         records.bring(batch(&bert)).await;
         records.forget(&anna).await.unwrap();
         house.faults.fail_flush_after(killed_after, Unflushed::Lost);
-        let is_done = records.sweep(&anna).await.is_ok();
+        let is_done = records.sweep(&anna, &BTreeSet::new()).await.is_ok();
         house.faults.restart();
         assert!(records.everything(&anna).await.is_empty());
         records.is_whole().await;
         for left in records.being_forgotten().await.unwrap() {
-            records.sweep(&left.patient).await.unwrap();
+            records.sweep(&left.patient, &BTreeSet::new()).await.unwrap();
         }
         let report = records.is_whole().await;
         assert_eq!((report.versions, report.secrets, report.being_forgotten), (3, 1, 0), "{killed_after}");
@@ -228,7 +242,7 @@ async fn a_copy_from_before_opens_with_no_key_that_is_left() {
     let store = open_store(folder.path());
     let records = opened(&store, folder.path(), &hospital_key).await.unwrap();
     records.forget(&anna).await.unwrap();
-    records.sweep(&anna).await.unwrap();
+    records.sweep(&anna, &BTreeSet::new()).await.unwrap();
     let rotated = records.keyring.rotate(NOW, |_| {}).await.unwrap();
     assert_eq!((rotated.epoch, rotated.moved, rotated.destroyed), (2, 1, vec![1]));
     let all = records.everything(&bert).await;
