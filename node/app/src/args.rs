@@ -113,7 +113,11 @@ pub enum EpochTask {
     List,
     /// Begins a new epoch and destroys the older keys: nothing that was forgotten opens any more, in no copy. Backups
     /// of the store from before do not open any more at all, so make a new one.
-    Rotate,
+    Rotate {
+        /// Also if secrets are damaged: no backup brings them back then. Without it, nothing is begun.
+        #[arg(long)]
+        give_up_damaged: bool,
+    },
 }
 
 /// A file that a patient carries, and what they take back.

@@ -259,8 +259,9 @@ impl Console {
                 let listed: EpochsListed = self.call(Operation::EpochList, "").await?;
                 self.output.emit("handover/epochs/1", &listed, |out| show::epochs(out, &listed))
             }
-            EpochTask::Rotate => {
-                let rotated: EpochRotated = self.call(Operation::EpochRotate, "Rotate").await?;
+            EpochTask::Rotate { give_up_damaged } => {
+                let operation = Operation::EpochRotate { give_up_damaged };
+                let rotated: EpochRotated = self.call(operation, "Rotate").await?;
                 self.output.emit("handover/epoch-rotated/1", &rotated, |out| show::rotated(out, &rotated))
             }
         }

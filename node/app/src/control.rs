@@ -26,7 +26,7 @@ impl Handler for Commands {
         let (node, events) = (Arc::clone(&self.0), Events::to(events));
         let goes_on = matches!(
             command.operation,
-            Operation::Import { .. } | Operation::PatientForget { .. } | Operation::EpochRotate
+            Operation::Import { .. } | Operation::PatientForget { .. } | Operation::EpochRotate { .. }
         );
         let done = if goes_on {
             let work = tokio::spawn(async move { perform(&node, command, &events).await });

@@ -94,6 +94,9 @@ pub(crate) fn epochs(out: Out<'_>, listed: &EpochsListed) -> io::Result<()> {
     for (kind, count) in &listed.secrets {
         writeln!(out, "  {kind:<24} {count:>9}")?;
     }
+    if listed.damaged > 0 {
+        writeln!(out, "Do not open: {}. Restore the store from a backup.", listed.damaged)?;
+    }
     writeln!(out, "Keys: {}", listed.folder)?;
     if listed.epochs.len() > 1 {
         writeln!(out, "A rotation is not complete: give epoch rotate.")?;
@@ -116,6 +119,9 @@ pub(crate) fn rotated(out: Out<'_>, rotated: &EpochRotated) -> io::Result<()> {
         rotated.moved,
         destroyed.join(", ")
     )?;
+    if rotated.given_up > 0 {
+        writeln!(out, "{} secrets did not open and are given up.", rotated.given_up)?;
+    }
     writeln!(
         out,
         "What was forgotten before opens nowhere, once the second copy of the keys is overwritten too:"

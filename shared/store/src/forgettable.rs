@@ -212,7 +212,7 @@ impl Keyring {
         Ok(true)
     }
 
-    fn place(&self, kind: &'static str, id: &[u8]) -> Vec<u8> {
+    pub(crate) fn place(&self, kind: &'static str, id: &[u8]) -> Vec<u8> {
         self.0.keys.space(SECRETS).raw(kind).hashed(id).build()
     }
 

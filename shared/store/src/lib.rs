@@ -41,7 +41,7 @@ pub use error::StoreError;
 pub use forgettable::Keyring;
 pub use keys::{KeyBuilder, KeyMaker};
 pub use memory::{Faults, Unflushed};
-pub use rotation::Rotated;
+pub use rotation::{DamagedSecrets, Rotated};
 pub use standing::{Epoch, RingReport};
 pub use store::Store;
 pub use txn::{Cell, KEY_MAX_BYTES, SCAN_MAX_CELLS, TRANSACTION_MAX_BYTES, Txn, VALUE_MAX_BYTES};

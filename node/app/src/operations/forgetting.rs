@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use handover_records::{Action, LocalPatient, Purpose, Swept};
+use handover_store::DamagedSecrets;
 use handover_web::CancellationToken;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ pub struct EpochsListed {
     pub folder: String,
     /// Secrets that can be forgotten, by kind.
     pub secrets: BTreeMap<String, u64>,
+    /// Those of them that do not open.
+    pub damaged: u64,
     /// What was forgotten since the newest epoch began, by kind.
     pub forgotten: BTreeMap<String, u64>,
     /// Whether something that was forgotten may still be opened in a copy.
@@ -63,6 +66,8 @@ pub struct EpochRotated {
     pub moved: u64,
     /// Epochs whose keys were destroyed.
     pub destroyed: Vec<u64>,
+    /// Secrets that did not open and were given up.
+    pub given_up: u64,
     /// Where the key lies that is needed from now on.
     pub folder: String,
 }
@@ -132,19 +137,27 @@ pub(super) async fn list(node: &Node) -> Result<EpochsListed, NodeError> {
         folder: folder(node),
         rotation_due: report.is_rotation_due(),
         secrets: report.secrets,
+        damaged: report.damaged,
         forgotten: report.forgotten,
     })
 }
 
-pub(super) async fn rotate(node: &Node, staff: &str, events: &Events) -> Result<EpochRotated, NodeError> {
+pub(super) async fn rotate(
+    node: &Node,
+    staff: &str,
+    give_up_damaged: bool,
+    events: &Events,
+) -> Result<EpochRotated, NodeError> {
     node.permit(staff, Action::Rotate, Purpose::Administration, None).await?;
     let tell = |done| events.mention(Event::Progress { done, total: None });
-    let rotated = node.keyring.rotate(node.now(), tell).await?;
+    let damaged = if give_up_damaged { DamagedSecrets::GiveUp } else { DamagedSecrets::Keep };
+    let rotated = node.keyring.rotate(node.now(), damaged, tell).await?;
     tracing::info!(epoch = rotated.epoch, moved = rotated.moved, "the epoch was rotated");
     Ok(EpochRotated {
         epoch: rotated.epoch,
         moved: rotated.moved,
         destroyed: rotated.destroyed,
+        given_up: rotated.given_up,
         folder: folder(node),
     })
 }

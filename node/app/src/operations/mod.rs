@@ -129,7 +129,10 @@ pub enum Operation {
     /// Says how it stands with the epochs.
     EpochList,
     /// Begins a new epoch and destroys the older keys.
-    EpochRotate,
+    EpochRotate {
+        /// Also if secrets are damaged, which then no backup brings back.
+        give_up_damaged: bool,
+    },
     /// Checks that everything stored is whole.
     Check,
 }
@@ -233,7 +236,9 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::TransferDismiss { transfer } => answer(&transfers::dismiss(node, transfer).await?),
         Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),
         Operation::EpochList => answer(&forgetting::list(node).await?),
-        Operation::EpochRotate => answer(&forgetting::rotate(node, &staff, events).await?),
+        Operation::EpochRotate { give_up_damaged } => {
+            answer(&forgetting::rotate(node, &staff, give_up_damaged, events).await?)
+        }
         Operation::Check => answer(&check::check(node, &staff, events).await?),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use handover_core::Code;
-use handover_store::Unflushed;
+use handover_store::{DamagedSecrets, Unflushed};
 
 use super::*;
 
@@ -243,7 +243,7 @@ async fn a_copy_from_before_opens_with_no_key_that_is_left() {
     let records = opened(&store, folder.path(), &hospital_key).await.unwrap();
     records.forget(&anna).await.unwrap();
     records.sweep(&anna, &BTreeSet::new()).await.unwrap();
-    let rotated = records.keyring.rotate(NOW, |_| {}).await.unwrap();
+    let rotated = records.keyring.rotate(NOW, DamagedSecrets::Keep, |_| {}).await.unwrap();
     assert_eq!((rotated.epoch, rotated.moved, rotated.destroyed), (2, 1, vec![1]));
     let all = records.everything(&bert).await;
     assert_eq!(all.len(), 3);

@@ -99,8 +99,8 @@ async fn a_rotation_leaves_one_key_and_nothing_of_what_was_forgotten() {
     };
     ring.forget(3).await;
     let mut told = Vec::new();
-    let rotated = ring.rotate(NOW.plus_ms(1), |moved| told.push(moved)).await.unwrap();
-    assert_eq!(rotated, Rotated { epoch: 2, moved: MANY - 1, destroyed: vec![1] });
+    let rotated = ring.rotate(NOW.plus_ms(1), DamagedSecrets::Keep, |moved| told.push(moved)).await.unwrap();
+    assert_eq!(rotated, Rotated { epoch: 2, moved: MANY - 1, destroyed: vec![1], given_up: 0 });
     assert_eq!(told.first(), Some(&(PAGE as u64)));
     assert_eq!(names(folder.path()), ["epoch-000002.key"]);
     let report = ring.report().await.unwrap();
@@ -116,6 +116,31 @@ async fn a_rotation_leaves_one_key_and_nothing_of_what_was_forgotten() {
             assert!(ring.open_row(place, &SecretRow { epoch: 2, ..row }).is_err());
         }
     }
+}
+
+#[tokio::test]
+async fn damaged_secrets_hold_a_rotation_up_until_they_are_given_up() {
+    let (folder, (store, _)) = (tempfile::tempdir().unwrap(), store());
+    let ring = open(&store, folder.path()).await.unwrap();
+    ring.fill(3).await;
+    let (inside, cut) = (ring.clone(), 1_u64.to_be_bytes());
+    let damage = store.write(move |txn| {
+        let place = inside.place(KIND, &cut);
+        let mut row: SecretRow = rows::get(txn, &place)?.unwrap();
+        row.wrapped = vec![0; row.wrapped.0.len()].into();
+        rows::put(txn, &place, &row)
+    });
+    let damage: Result<(), StoreError> = damage.await;
+    damage.unwrap();
+    for _ in 0..2 {
+        let refused = ring.rotate(NOW, DamagedSecrets::Keep, |_| {}).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+        assert_eq!(names(folder.path()), ["epoch-000001.key"], "nothing is begun");
+    }
+    let rotated = ring.rotate(NOW, DamagedSecrets::GiveUp, |_| {}).await.unwrap();
+    assert_eq!(rotated, Rotated { epoch: 2, moved: 2, destroyed: vec![1], given_up: 1 });
+    assert_eq!(ring.found(2).await.unwrap(), Some(*secret(2).expose()));
+    assert!(ring.found(1).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +165,7 @@ async fn what_is_written_during_a_rotation_opens_after_it() {
         next
     });
     for epoch in 2..5 {
-        assert_eq!(ring.rotate(NOW, |_| {}).await.unwrap().epoch, epoch);
+        assert_eq!(ring.rotate(NOW, DamagedSecrets::Keep, |_| {}).await.unwrap().epoch, epoch);
     }
     stop.send(()).unwrap();
     let next = writing.await.unwrap();
@@ -160,7 +185,7 @@ async fn a_rotation_killed_anywhere_goes_on() {
             ring.fill(MANY).await;
             ring.forget(3).await;
             faults.fail_flush_after(killed_after, unflushed);
-            let is_done = ring.rotate(NOW, |_| {}).await.is_ok();
+            let is_done = ring.rotate(NOW, DamagedSecrets::Keep, |_| {}).await.is_ok();
             drop(ring);
             faults.restart();
             let ring = open(&store, folder.path()).await.unwrap();
@@ -174,7 +199,7 @@ async fn a_rotation_killed_anywhere_goes_on() {
             ring.complete(|_| {}).await.unwrap();
             let report = ring.report().await.unwrap();
             assert_eq!((report.epochs.len(), report.damaged), (1, 0), "{killed_after}");
-            let again = ring.rotate(NOW, |_| {}).await.unwrap();
+            let again = ring.rotate(NOW, DamagedSecrets::Keep, |_| {}).await.unwrap();
             assert_eq!(again.moved, MANY - 1);
             assert_eq!(names(folder.path()), [format!("epoch-{:06}.key", again.epoch)]);
             assert_eq!(ring.found(MANY - 1).await.unwrap(), Some(*secret(MANY - 1).expose()));
@@ -187,7 +212,7 @@ async fn a_rotation_killed_anywhere_goes_on() {
 async fn what_a_killed_destruction_left_goes_when_it_is_opened() {
     let (folder, (store, _)) = (tempfile::tempdir().unwrap(), store());
     let ring = open(&store, folder.path()).await.unwrap();
-    ring.rotate(NOW, |_| {}).await.unwrap();
+    ring.rotate(NOW, DamagedSecrets::Keep, |_| {}).await.unwrap();
     // Overwritten, not yet removed.
     fs::write(folder.path().join("epoch-000001.key"), [0; 61]).unwrap();
     drop(open(&store, folder.path()).await.unwrap());
@@ -218,7 +243,7 @@ async fn a_store_never_opens_without_its_epochs() {
     fs::write(folder.path().join(&own), b"\x01").unwrap();
     assert!(fault(open(&store, folder.path()).await).1.contains("damaged"));
     // A new store does not take over a folder that was rotated.
-    open(&other, elsewhere.path()).await.unwrap().rotate(NOW, |_| {}).await.unwrap();
+    open(&other, elsewhere.path()).await.unwrap().rotate(NOW, DamagedSecrets::Keep, |_| {}).await.unwrap();
     let (new, _) = self::store();
     assert!(fault(open(&new, elsewhere.path()).await).1.contains("another store"));
     assert_eq!(names(elsewhere.path()), ["epoch-000002.key"]);
