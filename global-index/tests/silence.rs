@@ -53,15 +53,7 @@ async fn schedule(realm: &Realm, schedule: FeeSchedule) -> Result<Value, Code> {
 
 /// Everything but a receipt, and nobody tells the index whom it is for.
 async fn hand_over(realm: &Realm, story: &Story, source: &Node) {
-    for content in [
-        &story.request,
-        &story.quote,
-        &story.consent,
-        &story.header,
-        &story.delivered,
-        &story.key_release,
-        &story.share_release,
-    ] {
+    for content in story.handover() {
         source.send(realm, None, content).await.unwrap();
     }
 }

@@ -13,7 +13,7 @@ use handover_seal::{Ed25519, SigningKey};
 use serde_json::json;
 
 use super::context::{Context, file_fault, read_file, write_file};
-use crate::keys::{CERTIFICATE_FILE, IndexKeys, KEY_FILE, REQUEST_FILE, open_signing_key, write_signing_key};
+use crate::keys::{CERTIFICATE_FILE, IndexKeys, KEY_FILE, REQUEST_FILE};
 use crate::ops::{Command, Hex, views::OperatorView};
 use crate::registry;
 
@@ -128,19 +128,10 @@ pub(super) fn new_operator(
     request_out: &Path,
     name: &str,
 ) -> Result<(), CliError> {
-    let key = if out.exists() {
-        let key = open_signing_key(out, &context.passphrase("Passphrase of the operator's key: ")?)?;
-        context.output.note("The key is there already: nothing was changed.");
-        key
-    } else if request_out.exists() {
+    if request_out.exists() && !out.exists() {
         return Err(file_fault(request_out, "is there already, without its key"));
-    } else {
-        let passphrase = context.new_passphrase("New passphrase of the operator's key: ")?;
-        let mut random = (context.edge.random)();
-        let key = SigningKey::generate(&mut *random);
-        write_signing_key(out, &key, &passphrase, &mut *random)?;
-        key
-    };
+    }
+    let key = context.signing_key(out, "the operator's")?;
     keep_request(context, request_out, &key, Authority::Operator, Some(name), name)?;
     let public = key.public().to_string();
     let document = json!({ "key": public, "request": request_out });

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use handover_cli::{CliError, Output};
 use handover_core::Code;
 use handover_core::id::SigningPublic;
+use handover_seal::SigningKey;
 use handover_store::Store;
 use handover_web::control::{ControlError, call};
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 use super::Common;
 use crate::config::Config;
 use crate::desk::{Desk, Edge};
-use crate::keys::{IndexKeys, KeyError};
+use crate::keys::{IndexKeys, KeyError, open_signing_key, write_signing_key};
 use crate::ops::{Command, Operations, OpsError};
 use crate::service::{self, CONTROL_SOCKET, IndexError, STORE_FOLDER};
 
@@ -115,6 +116,20 @@ impl Context {
     /// The passphrase of a key that is being made.
     pub(super) fn new_passphrase(&self, prompt: &str) -> Result<Zeroizing<String>, CliError> {
         handover_cli::new_passphrase(self.common.passphrase_file.as_deref(), prompt)
+    }
+
+    /// The signing key in a file; one that is not there yet is made.
+    pub(super) fn signing_key(&self, path: &Path, whose: &str) -> Result<SigningKey, CliError> {
+        if path.exists() {
+            let key = open_signing_key(path, &self.passphrase(&format!("Passphrase of {whose} key: "))?)?;
+            self.output.note("The key is there already: nothing was changed.");
+            return Ok(key);
+        }
+        let passphrase = self.new_passphrase(&format!("New passphrase of {whose} key: "))?;
+        let mut random = (self.edge.random)();
+        let key = SigningKey::generate(&mut *random);
+        write_signing_key(path, &key, &passphrase, &mut *random)?;
+        Ok(key)
     }
 
     /// Asks the running process to perform an operation, or performs it on the data folder.

@@ -13,22 +13,12 @@ use handover_seal::SigningKey;
 use serde_json::json;
 
 use super::context::{Context, read_file, write_file};
-use crate::keys::{open_signing_key, write_signing_key};
+use crate::keys::open_signing_key;
 use crate::registry;
 
 /// Makes the root key; again, it shows it.
 pub(super) fn init(context: &Context, out: &Path) -> Result<(), CliError> {
-    let key = if out.exists() {
-        let key = open_signing_key(out, &context.passphrase("Passphrase of the root key: ")?)?;
-        context.output.note("The key is there already: nothing was changed.");
-        key
-    } else {
-        let passphrase = context.new_passphrase("New passphrase of the root key: ")?;
-        let mut random = (context.edge.random)();
-        let key = SigningKey::generate(&mut *random);
-        write_signing_key(out, &key, &passphrase, &mut *random)?;
-        key
-    };
+    let key = context.signing_key(out, "the root")?;
     context
         .output
         .note("Keep this file and its passphrase apart and offline. Everybody pins this public key:");

@@ -246,4 +246,17 @@ impl Story {
             revocation: codec::encode(&revocation),
         }
     }
+
+    /// Everything up to both releases, in order.
+    pub fn handover(&self) -> [&Vec<u8>; 7] {
+        [
+            &self.request,
+            &self.quote,
+            &self.consent,
+            &self.header,
+            &self.delivered,
+            &self.key_release,
+            &self.share_release,
+        ]
+    }
 }
