@@ -1,5 +1,6 @@
 //! What clerks do: register and link patients, turn a patient's ask into a request, look at transfers, send again.
 
+mod fee;
 mod view;
 
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink, Scope};
@@ -22,6 +23,7 @@ use crate::context::{Came, Inner};
 use crate::links::UnknownLink;
 use crate::{Exchange, ExchangeError, links, outbox, secrets};
 
+pub use fee::FeeOwed;
 pub use view::{Refused, TransferDetails, TransferView};
 
 const ASKED: &str = "asked";

@@ -80,6 +80,7 @@ codes! {
     AskExpired = "ask-expired", Refused, "The patient's question is too old or from the future. Ask again; check the clock.";
     AskMismatch = "ask-mismatch", Refused, "The patient's question names another hospital, transfer or purpose.";
     KeyRecordOld = "key-record-old", Refused, "Signed under a patient key that has been replaced.";
+    ReferralMismatch = "referral-mismatch", Refused, "The referral is for another patient or hospital, or not valid at this time.";
     QuoteExpired = "quote-expired", Refused, "The quote has expired. Ask for a new one.";
     QuoteMismatch = "quote-mismatch", Refused, "The quote is not the one that was consented to.";
     ConsentMismatch = "consent-mismatch", Refused, "The consent names another hospital, key, transfer or scope.";
@@ -87,6 +88,8 @@ codes! {
     ConsentSpent = "consent-spent", Refused, "This one-time consent was already used.";
     ConsentRevoked = "consent-revoked", Refused, "The patient took this consent back.";
     CapExceeded = "cap-exceeded", Refused, "The fee is above what the payer signed for.";
+    FeeNotAccepted = "fee-not-accepted", Refused, "The hospital that owes the fee has not accepted it yet. A clerk there gives transfer accept or transfer refuse.";
+    FeeDenied = "fee-denied", Refused, "The hospital that owes the fee does not pay it.";
     MixedCurrencies = "mixed-currencies", Refused, "The priced tests are in more than one currency; a quote holds one.";
     NothingInScope = "nothing-in-scope", Refused, "No record is in the scope that was asked for.";
     NothingRead = "nothing-read", Refused, "Nothing of this input could be read. What was wrong with it stands above; correct it and import again.";
@@ -127,6 +130,7 @@ impl Code {
                 | Self::Busy
                 | Self::TimedOut
                 | Self::EvidenceMissing
+                | Self::FeeNotAccepted
                 | Self::NotAdmitted
                 | Self::HospitalPending
                 | Self::DirectoryExpired

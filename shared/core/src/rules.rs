@@ -9,13 +9,14 @@ use crate::artefact::patient::{
     ShareRelease, link_code_proof,
 };
 use crate::artefact::transfer::{
-    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PACKAGE_MAX_CONTENTS, PackageHeader, PartList, Payer, Quote,
-    QuoteBody, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, FeeAcceptance, KeyRelease, PACKAGE_MAX_CONTENTS, PackageHeader, PartList,
+    Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Receipt, Referral, Refusal, RevocationConfirmed,
+    TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId, PatientRef};
 use crate::trust::Federation;
-use crate::{Code, Timestamp};
+use crate::{Amount, Code, Timestamp};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]
@@ -148,18 +149,107 @@ pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Res
         && quote.destination == on.request.destination
         && quote.request == on.request.hash()
         && quote.request_key == on.request.request_key;
-    ensure(same, Code::QuoteMismatch)?;
+    ensure(same && quote.referral.is_some() == quote.sealed_to_payer.is_some(), Code::QuoteMismatch)?;
+    if let Some(envelope) = &quote.referral {
+        referral(envelope.as_ref(), &quote, context)?;
+    }
     Ok(quote)
 }
 
-/// A quote's body charges at the rate that the source's jurisdiction had scheduled when it was quoted.
+/// A source's referral of the patient, good when it quoted.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn referral(envelope: &[u8], on: &Quote, context: Context<'_>) -> Result<Verified<Referral>, Code> {
+    let referral =
+        context.federation.verify_from(&on.source, read::<Referral>(envelope)?, context.verifier)?;
+    let same = referral.patient == on.patient
+        && referral.source == on.source
+        && referral.destination == on.destination;
+    let in_time = referral.issued <= on.issued
+        && on.issued < referral.expires
+        && referral.expires.since_ms(referral.issued) <= REFERRAL_MAX_LIFE_MS;
+    ensure(same && in_time, Code::ReferralMismatch)?;
+    Ok(referral)
+}
+
+/// Who owes the fee of a quote.
+#[must_use]
+pub const fn payer(quote: &Quote) -> Payer {
+    if quote.referral.is_some() { Payer::Hospital } else { Payer::Patient }
+}
+
+/// The quote that follows a narrower consent: about the same transfer, paid by the same.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`].
+pub fn narrowing(quote: &Quote, first: &Verified<Quote>) -> Result<(), Code> {
+    ensure(quote.narrows == Some(first.hash()) && quote.referral == first.referral, Code::QuoteMismatch)
+}
+
+/// The destination's word that it pays for what was quoted.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn fee_acceptance(
+    envelope: &[u8],
+    quote: &Verified<Quote>,
+    context: Context<'_>,
+) -> Result<Verified<FeeAcceptance>, Code> {
+    let acceptance = context.federation.verify_from(
+        &quote.destination,
+        read::<FeeAcceptance>(envelope)?,
+        context.verifier,
+    )?;
+    let same = acceptance.transfer == quote.transfer && acceptance.quote == quote.hash();
+    ensure(same && payer(quote) == Payer::Hospital, Code::QuoteMismatch)?;
+    ensure(acceptance.cap.minor() >= 0, Code::Malformed)?;
+    Ok(acceptance)
+}
+
+/// What whoever owes the fee signed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cover {
+    /// Who owes the fee.
+    pub payer: Payer,
+    /// The most that it may be.
+    pub cap: Amount,
+}
+
+impl Cover {
+    /// The patient's by the consent, a hospital's by its acceptance.
+    ///
+    /// # Errors
+    /// [`Code::FeeNotAccepted`] if the hospital that owes the fee has not signed.
+    pub fn of(quote: &Quote, consent: &Consent, acceptance: Option<&FeeAcceptance>) -> Result<Self, Code> {
+        let payer = payer(quote);
+        let cap = match payer {
+            Payer::Patient => consent.fee_cap,
+            Payer::Hospital => acceptance.ok_or(Code::FeeNotAccepted)?.cap,
+        };
+        Ok(Self { payer, cap })
+    }
+
+    /// Whether a fee is within it. Nothing is within any.
+    ///
+    /// # Errors
+    /// [`Code::CapExceeded`].
+    pub fn holds(&self, fee: Amount) -> Result<(), Code> {
+        let within =
+            fee.minor() == 0 || fee.currency() == self.cap.currency() && fee.minor() <= self.cap.minor();
+        ensure(within, Code::CapExceeded)
+    }
+}
+
+/// A quote's body charges who owes the fee, at the rate that the source's jurisdiction had scheduled when it was quoted.
 ///
 /// # Errors
 /// [`Code::QuoteMismatch`].
 pub fn quote_rate(quote: &Quote, body: &QuoteBody, context: Context<'_>) -> Result<(), Code> {
     let jurisdiction = &context.federation.member(&quote.source)?.profile.jurisdiction;
     let schedule = context.federation.schedule(jurisdiction, quote.issued);
-    ensure(schedule.is_some_and(|schedule| schedule.patient_rate_bps() == body.rate_bps), Code::QuoteMismatch)
+    let rate_holds = schedule.is_some_and(|schedule| schedule.rate_for(body.payer) == body.rate_bps);
+    ensure(rate_holds && body.payer == payer(quote), Code::QuoteMismatch)
 }
 
 /// A patient's consent to a quote.
@@ -210,6 +300,7 @@ pub fn consent_in_time(consent: &Consent, now: Timestamp) -> Result<(), Code> {
 pub fn header(
     envelope: &[u8],
     consent: &Verified<Consent>,
+    cover: &Cover,
     context: Context<'_>,
 ) -> Result<Verified<PackageHeader>, Code> {
     let header = context.federation.verify_from(
@@ -225,12 +316,8 @@ pub fn header(
     ensure(same, Code::PackageMismatch)?;
     consent_in_time(consent, header.issued)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
-    // A hospital pays what it accepted; its acceptance is no artefact of this version.
-    ensure(header.payer == Payer::Patient, Code::CapExceeded)?;
-    let capped = header.fee.minor() == 0
-        || header.fee.currency() == consent.fee_cap.currency()
-            && header.fee.minor() <= consent.fee_cap.minor();
-    ensure(capped, Code::CapExceeded)?;
+    ensure(header.payer == cover.payer, Code::CapExceeded)?;
+    cover.holds(header.fee)?;
     Ok(header)
 }
 

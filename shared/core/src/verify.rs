@@ -8,7 +8,7 @@ use crate::artefact::transfer::{PackageHeader, Quote, Refusal, RevocationConfirm
 use crate::artefact::{Payload as _, SignatureVerifier, Signed, Verified, peek_type};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, PatientRef, SigningPublic, TransferId};
-use crate::rules::{self, Context, RequestEvidence};
+use crate::rules::{self, Context, Cover, RequestEvidence};
 use crate::trust::{Federation, TrustError};
 use crate::{Amount, Code, Timestamp, cbor_map};
 
@@ -121,7 +121,7 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     use crate::artefact::federation::Directory;
     use crate::artefact::patient::{PatientRefusal, ShareRelease};
-    use crate::artefact::transfer::{Delivered, KeyRelease, Receipt, TransferRequest};
+    use crate::artefact::transfer::{Delivered, FeeAcceptance, KeyRelease, Receipt, TransferRequest};
 
     let file: TransferFile =
         codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
@@ -151,6 +151,14 @@ pub fn verify(
             |envelope, context| rules::consent(envelope, &on, quote, context),
         )?,
     };
+    let acceptance = match &first {
+        None => None,
+        Some(quote) => parts.step(
+            FeeAcceptance::TYPE,
+            |it: &FeeAcceptance| it.issued,
+            |envelope, context| rules::fee_acceptance(envelope, quote, context),
+        )?,
+    };
     let mut report = Report {
         transfer: on.request.transfer,
         patient: on.ask.patient,
@@ -165,7 +173,8 @@ pub fn verify(
             PackageHeader::TYPE,
             |it: &PackageHeader| it.issued,
             |envelope, context| {
-                let header = rules::header(envelope, consent, context)?;
+                let cover = Cover::of(last, consent, acceptance.as_deref())?;
+                let header = rules::header(envelope, consent, &cover, context)?;
                 rules::header_quote(&header, last, consent)?;
                 Ok(header)
             },
@@ -257,10 +266,9 @@ fn quotes(parts: &mut Parts<'_>, on: &RequestEvidence) -> Result<Quotes, VerifyE
             return Err(quote_fault(Code::Conflict));
         }
     }
-    if let Some(last) = &last
-        && last.narrows != first.as_ref().map(Verified::hash)
-    {
-        return Err(quote_fault(Code::QuoteMismatch));
+    if let Some(last) = &last {
+        let first = first.as_ref().ok_or_else(|| quote_fault(Code::EvidenceMissing))?;
+        rules::narrowing(last, first).map_err(quote_fault)?;
     }
     for quote in first.iter().chain(&last) {
         parts.steps.push(StepReport {

@@ -3,8 +3,10 @@
 use handover_core::Code;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
-use handover_core::artefact::transfer::{Delivered, KeyRelease, PackageHeader, Quote, Receipt, Refusal};
-use handover_core::rules::{self, Context, RequestEvidence};
+use handover_core::artefact::transfer::{
+    Delivered, FeeAcceptance, KeyRelease, PackageHeader, Quote, Receipt, Refusal,
+};
+use handover_core::rules::{self, Context, Cover, RequestEvidence};
 
 use crate::{Dossier, DossierError, Kind};
 
@@ -57,14 +59,37 @@ impl Dossier<'_> {
         Ok(rules::consent(&envelope, &on, &quote, context)?)
     }
 
+    /// The destination's acceptance of the fee, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn fee_acceptance(
+        &mut self,
+        context: Context<'_>,
+    ) -> Result<Option<Verified<FeeAcceptance>>, DossierError> {
+        let Some(envelope) = self.get(Kind::FeeAcceptance)? else { return Ok(None) };
+        let quote = self.quote(context)?;
+        Ok(Some(rules::fee_acceptance(&envelope, &quote, context)?))
+    }
+
+    /// What whoever owes the fee signed for.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; [`Code::FeeNotAccepted`].
+    pub fn cover(&mut self, context: Context<'_>) -> Result<Cover, DossierError> {
+        let (quote, consent) = (self.quote(context)?, self.consent(context)?);
+        let acceptance = self.fee_acceptance(context)?;
+        Ok(Cover::of(&quote, &consent, acceptance.as_deref())?)
+    }
+
     /// The package header.
     ///
     /// # Errors
     /// As [`Self::request`].
     pub fn header(&mut self, context: Context<'_>) -> Result<Verified<PackageHeader>, DossierError> {
-        let consent = self.consent(context)?;
+        let (consent, cover) = (self.consent(context)?, self.cover(context)?);
         let envelope = self.needed(Kind::Header)?;
-        Ok(rules::header(&envelope, &consent, context)?)
+        Ok(rules::header(&envelope, &consent, &cover, context)?)
     }
 
     /// The proof of delivery.

@@ -180,9 +180,8 @@ impl Dossier<'_> {
             }
             Claimed::Quote(_) => {
                 let quote = rules::quote(content, &self.request(context)?, context)?;
-                if quote.narrows != Some(self.consent(context)?.quote) {
-                    return Err(Code::QuoteMismatch.into());
-                }
+                self.consent(context)?;
+                rules::narrowing(&quote, &self.quote(context)?)?;
                 // What was sealed under one quote is not given another afterwards.
                 if self.get(Kind::Header)?.is_some() && self.header(context)?.quote != quote.hash() {
                     return Err(Code::QuoteMismatch.into());
@@ -193,9 +192,13 @@ impl Dossier<'_> {
                 rules::consent(content, &self.request(context)?, &self.quote(context)?, context)?;
                 step(Kind::Consent, Phase::Consented)
             }
+            Claimed::FeeAcceptance(_) => {
+                rules::fee_acceptance(content, &self.quote(context)?, context)?;
+                Checked { kind: Kind::FeeAcceptance, step: None }
+            }
             Claimed::Header(_) => {
                 let consent = self.consent(context)?;
-                let header = rules::header(content, &consent, context)?;
+                let header = rules::header(content, &consent, &self.cover(context)?, context)?;
                 let agreed = self.agreed_quote(context)?;
                 // The final quote that it follows may still be on its way.
                 if header.quote != agreed.hash() && agreed.narrows.is_none() {

@@ -2,7 +2,8 @@
 
 use handover_core::artefact::patient::{Consent, PatientRefusal, Revocation, ShareRelease};
 use handover_core::artefact::transfer::{
-    Delivered, KeyRelease, PackageHeader, Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    Delivered, FeeAcceptance, KeyRelease, PackageHeader, Quote, Receipt, Refusal, RevocationConfirmed,
+    TransferRequest,
 };
 use handover_core::artefact::{Payload, Signed, peek_type};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
@@ -41,6 +42,8 @@ cbor_enum! {
         ConfirmedByDestination = 14, "confirmed-by-destination";
         /// A `Revocation` that came before the consent, which alone can tell whether it is one.
         EarlyRevocation = 15, "early-revocation";
+        /// `FeeAcceptance`, if the destination owes the fee.
+        FeeAcceptance = 16, "fee-acceptance";
     }
 }
 
@@ -48,6 +51,7 @@ cbor_enum! {
 pub(crate) enum Claimed {
     Request(Signed<TransferRequest>),
     Quote(Signed<Quote>),
+    FeeAcceptance(Signed<FeeAcceptance>),
     Consent(Signed<Consent>),
     Header(Signed<PackageHeader>),
     Delivered(Signed<Delivered>),
@@ -75,6 +79,7 @@ impl Claimed {
         Ok(match label.as_str() {
             TransferRequest::TYPE => Self::Request(read(content)?),
             Quote::TYPE => Self::Quote(read(content)?),
+            FeeAcceptance::TYPE => Self::FeeAcceptance(read(content)?),
             Consent::TYPE => Self::Consent(read(content)?),
             PackageHeader::TYPE => Self::Header(read(content)?),
             Delivered::TYPE => Self::Delivered(read(content)?),
@@ -93,6 +98,7 @@ impl Claimed {
         match self {
             Self::Request(it) => it.claim().transfer,
             Self::Quote(it) => it.claim().transfer,
+            Self::FeeAcceptance(it) => it.claim().transfer,
             Self::Consent(it) => it.claim().transfer,
             Self::Header(it) => it.claim().transfer,
             Self::Delivered(it) => it.claim().transfer,
