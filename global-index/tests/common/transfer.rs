@@ -38,6 +38,7 @@ impl Patient {
             sealing_key: sealing.public(),
             recovery_key: None,
             issued: now(),
+            authorized_by: None,
             extensions: extensions(),
         };
         Self { record: Verified::sign(record, &signing), signing, sealing }
@@ -47,15 +48,15 @@ impl Patient {
         PatientRef::from_bytes(*self.record.hash().as_bytes())
     }
 
-    fn record_bytes(&self) -> Bytes {
-        Bytes(self.record.envelope().to_vec())
+    fn records(&self) -> Vec<Bytes> {
+        vec![Bytes(self.record.envelope().to_vec())]
     }
 
     pub fn link(&self, hospital: &HospitalId) -> Verified<PatientLink> {
         let link = PatientLink {
             patient: self.id(),
             hospital: hospital.clone(),
-            key_record: self.record_bytes(),
+            key_records: self.records(),
             code_proof: link_code_proof("1234", &self.id(), hospital),
             issued: now(),
             extensions: extensions(),
@@ -67,7 +68,7 @@ impl Patient {
         Ask {
             kind,
             patient: self.id(),
-            key_record: self.record_bytes(),
+            key_records: self.records(),
             nonce: OsRandom.array(),
             transfer: None,
             source: None,
