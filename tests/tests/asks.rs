@@ -33,14 +33,16 @@ fn dishonest_asks() {
         it.key_records = other.records.clone();
     });
     let second = altered(&story.patient.record, &story.patient.signing, |it| it.number = 2);
-    let second = altered(&story.ask, &story.patient.signing, |it| it.key_records = vec![second.clone().into()]);
+    let second =
+        altered(&story.ask, &story.patient.signing, |it| it.key_records = vec![second.clone().into()]);
     let locate = altered(&story.ask, &story.patient.signing, |it| {
         it.kind = AskKind::Locate;
         it.expires = it.issued.plus_ms(LOCATE_LIFE_MS + 1);
     });
     let foreign_record = altered(&story.patient.record, &other.signing, |_| {});
-    let foreign_record =
-        altered(&story.ask, &story.patient.signing, |it| it.key_records = vec![foreign_record.clone().into()]);
+    let foreign_record = altered(&story.ask, &story.patient.signing, |it| {
+        it.key_records = vec![foreign_record.clone().into()]
+    });
     all_refused(vec![
         ("another key's signature", check(&Story::signed_by(&story.ask, &other.signing)), Code::WrongSigner),
         ("another patient's key record", check(&taken_over), Code::AskMismatch),

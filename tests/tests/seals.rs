@@ -93,7 +93,5 @@ fn the_fixture_is_in_time() {
     let story = Story::tell(Plan::opaque(1));
     assert_eq!(rules::ask_in_time(&story.ask, T0), Ok(()));
     assert_eq!(rules::consent_in_time(&story.consent, story.header.issued), Ok(()));
-    assert!(
-        KeyChain::of(&story.patient.records, &story.patient.reference(), &Ed25519).is_ok()
-    );
+    assert!(KeyChain::of(&story.patient.records, &story.patient.reference(), &Ed25519).is_ok());
 }

@@ -215,7 +215,8 @@ impl Worker {
     /// Tells the hospital of patients' newer keys; what to wait for if it is away.
     async fn tell_keys(&mut self, tour: &mut Tour) -> Option<Wait> {
         let (maker, hospital) = (self.desk.keys.clone(), self.hospital.clone());
-        let read = self.desk.store.read(move |txn| locator::keys_for(txn, &maker, &hospital, LETTERS_PER_PAGE));
+        let read =
+            self.desk.store.read(move |txn| locator::keys_for(txn, &maker, &hospital, LETTERS_PER_PAGE));
         let waiting = match read.await {
             Ok(waiting) => waiting,
             Err(fault) => return Some(broken("keys that wait cannot be read", &fault)),

@@ -150,8 +150,7 @@ impl Desks {
         let (keys, now) = (self.desk.keys.clone(), self.desk.now());
         self.desk.current().federation().active(&sender, now)?;
         let records = request.only_item()?.to_vec();
-        let taken =
-            self.desk.store.write(move |txn| locator::take_keys(txn, &keys, &records, &sender, now));
+        let taken = self.desk.store.write(move |txn| locator::take_keys(txn, &keys, &records, &sender, now));
         let (better, told) = taken.await.map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
         self.ring(told).await;
         Ok(better.into_iter().collect())

@@ -218,7 +218,8 @@ async fn is_replaced(inner: &Arc<Inner>, number: u64, code: Code) -> bool {
         return false;
     }
     let content = outbox::content(&inner.parts.store, number).await.ok().flatten().unwrap_or_default();
-    peek_type(content.as_ref()).is_ok_and(|label| [TransferRequest::TYPE, Consent::TYPE].contains(&label.as_str()))
+    peek_type(content.as_ref())
+        .is_ok_and(|label| [TransferRequest::TYPE, Consent::TYPE].contains(&label.as_str()))
 }
 
 /// A request that cannot arrive any more ends by name; what is further on ends by its own rules.

@@ -210,8 +210,7 @@ impl Records {
         patient: &LocalPatient,
     ) -> Result<(), RecordsError> {
         let (records, permit, patient) = (self.clone(), permit.clone(), patient.clone());
-        let write =
-            self.store.write(move |txn| records.link_in(txn, &permit, now, patient_ref, &patient));
+        let write = self.store.write(move |txn| records.link_in(txn, &permit, now, patient_ref, &patient));
         write.await
     }
 

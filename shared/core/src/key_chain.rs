@@ -179,8 +179,7 @@ impl KeyChain {
 
     /// When the recovery key last spoke behind the first `common` records; the hash makes it one of two.
     fn recovered_after(&self, common: usize) -> Option<(Timestamp, Digest)> {
-        let spoken =
-            self.all().skip(common).filter(|it| it.authorized_by == Some(KeyAuthority::Recovery));
+        let spoken = self.all().skip(common).filter(|it| it.authorized_by == Some(KeyAuthority::Recovery));
         spoken.last().map(|record| (record.issued, record.hash()))
     }
 }

@@ -39,11 +39,7 @@ fn put(txn: &mut dyn Txn, keys: &KeyMaker, chain: &KeyChain) -> Result<(), Store
 ///
 /// # Errors
 /// The store's.
-pub fn held(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    patient: &PatientRef,
-) -> Result<Option<KeysRow>, StoreError> {
+pub fn held(txn: &mut dyn Txn, keys: &KeyMaker, patient: &PatientRef) -> Result<Option<KeysRow>, StoreError> {
     rows::get(txn, &place(keys, patient))
 }
 
