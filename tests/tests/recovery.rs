@@ -71,7 +71,7 @@ fn shut_out(world: &World, wallet: &str, code: &str) -> Result<()> {
     let ask = world.wallet_at(wallet, NEW, &["ask", "--source", OLD])?;
     ensure!(ask.problem().as_deref() == Some(code), "an ask is taken: {}", ask.stderr);
     let shown = world.wallet(wallet, &["show"])?.json()?;
-    ensure!(shown["replaced"] == code, "the wallet does not say that it was replaced: {shown}");
+    ensure!(json::text(&shown, "replaced") == code, "the wallet does not say that it was replaced: {shown}");
     Ok(())
 }
 
@@ -82,7 +82,7 @@ fn recover(world: &World, wallet: &str, lost: &str, at: &str) -> Result<()> {
     let first = world.wallet_at(wallet, at, &words)?.json()?;
     // Again: nothing else comes of it.
     ensure!(world.wallet_at(wallet, at, &words)?.json()? == first, "recovering again is something else");
-    ensure!(first["told"] == true && first["key_record"] == 2, "{first}");
+    ensure!(json::at(&first, "told") == true && json::at(&first, "key_record") == 2, "{first}");
     // Never over a wallet that was not recovered.
     let over = world.wallet_at(lost, at, &words)?;
     ensure!(over.problem().as_deref() == Some("conflict"), "{}", over.stderr);

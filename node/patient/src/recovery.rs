@@ -48,3 +48,31 @@ impl Recovery {
         Ok(Self { key, chain })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use handover_seal::OsRandom;
+
+    use super::*;
+    use crate::testkit::{NOW, key};
+
+    #[test]
+    fn a_text_recovers_whoever_it_was_made_for() {
+        let own = key();
+        let keys = PatientKeys::generate(own.public(), NOW, &mut OsRandom).unwrap();
+        let text = Recovery::text(&own, &keys);
+        let read = Recovery::read(&text).unwrap();
+        let new = PatientKeys::recovered(&read.chain, &read.key, NOW, &mut OsRandom).unwrap();
+        assert_eq!((new.patient(), new.number()), (keys.patient(), 2));
+        assert!(new.is_recovered() && new.follow_from(&keys) && !keys.follow_from(&new));
+        // Written down by hand, on one line, by somebody who adds spaces.
+        assert!(Recovery::read(&text.replace('\n', "  ")).is_ok());
+
+        let others = Recovery::text(&key(), &keys);
+        let cut = text.get(..text.len() - 3).unwrap();
+        for false_text in [others.as_str(), cut, text.lines().next().unwrap(), "", "no key"] {
+            assert!(Recovery::read(false_text).is_err());
+        }
+        assert!(PatientKeys::recovered(&read.chain, &key(), NOW, &mut OsRandom).is_err());
+    }
+}
