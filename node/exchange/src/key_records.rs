@@ -102,10 +102,9 @@ impl Exchange {
 /// Keeps what the index passes on, if it is better than what is held.
 pub(crate) async fn learn(inner: &Arc<Inner>, content: &[u8]) -> Result<(), ExchangeError> {
     let (chain, keys, now) = (read(content)?, inner.keys(), inner.now());
-    let patient = chain.patient();
     let standing =
         inner.parts.store.write(move |txn| key_records::offer(txn, &keys, &chain, &Ed25519, now)).await?;
-    tracing::info!(%patient, ?standing, "the index told of a patient's keys");
+    tracing::info!(?standing, "the index told of a patient's keys");
     Ok(())
 }
 
