@@ -239,7 +239,7 @@ pub struct Node {
     pub net: Net,
     /// The newest directory that was pushed.
     pub directory: watch::Receiver<Vec<u8>>,
-    /// Parcels' contents as they come, taken or not.
+    /// Parcels' contents and patients' keys as they come, taken or not.
     pub mail: mpsc::UnboundedReceiver<Vec<u8>>,
     pub script: Script,
 }
@@ -379,6 +379,7 @@ async fn listen(
         let mut outcome = Ok(Vec::new());
         match request.verb {
             Verb::Directory => drop(directories.send(request.items[0].0.clone())),
+            Verb::Keys => drop(letters.send(request.items[0].0.clone())),
             Verb::Deliver => {
                 let parcel: Parcel = codec::decode(&request.items[0].0, 1 << 20).unwrap();
                 assert_eq!(parcel.to, None);

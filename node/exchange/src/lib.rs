@@ -24,6 +24,7 @@ mod forgetting;
 mod inbound;
 mod inboxes;
 mod jobs;
+mod key_records;
 mod leftovers;
 mod links;
 mod manifest;

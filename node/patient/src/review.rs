@@ -107,6 +107,11 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
             return Err(WalletError::Rule { what: "the request", code: Code::AskMismatch });
         }
     }
+    // What another device asked for is sealed to its keys.
+    let is_own = request.as_ref().is_none_or(|found| found.keys.hash() == keys.record_hash());
+    if let (false, Some(on)) = (is_own, &request) {
+        return of_another_device(item, on, context);
+    }
     let quote = open_verified(keys, item.quote.as_ref(), request.as_ref(), context)?;
     let final_quote = open_verified(keys, item.final_quote.as_ref(), request.as_ref(), context)?;
     if let Some(last) = &final_quote {
@@ -131,29 +136,61 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
             return Err(WalletError::Rule { what: "the final quote", code: Code::CapExceeded });
         }
     }
-    let confirmations = match (&consent, item.confirmations.as_slice()) {
-        (_, []) => Vec::new(),
-        (None, _) => {
-            return Err(WalletError::Rule { what: "a confirmation", code: Code::EvidenceMissing });
-        }
-        (Some(consent), envelopes) => envelopes
-            .iter()
-            .map(|envelope| rules::revocation_confirmed(envelope.as_ref(), consent, context))
-            .collect::<Result<_, _>>()
-            .map_err(WalletError::rule("a confirmation"))?,
-    };
-    Ok(Reviewed {
+    let confirmations = confirmations(item, consent.as_ref(), context)?;
+    Ok(Reviewed { quote, final_quote, consent, confirmations, ..bare(item, request) })
+}
+
+fn bare(item: &InboxItem, request: Option<RequestEvidence>) -> Reviewed {
+    Reviewed {
         transfer: item.transfer,
         state: item.state.clone(),
         source: item.source.clone(),
         destination: item.destination.clone(),
         request,
-        quote,
-        final_quote,
-        consent,
-        confirmations,
+        quote: None,
+        final_quote: None,
+        consent: None,
+        confirmations: Vec::new(),
         updated: item.updated,
-    })
+    }
+}
+
+/// A transfer that an earlier device of the patient asked for: all but the quotes is verified.
+fn of_another_device(
+    item: &InboxItem,
+    on: &RequestEvidence,
+    context: Context<'_>,
+) -> Result<Reviewed, WalletError> {
+    let quote = item.quote.as_ref().map(|envelope| rules::quote(envelope.as_ref(), on, context));
+    let quote = quote.transpose().map_err(WalletError::rule("the quote"))?;
+    let consent = match (&item.consent, &quote) {
+        (None, _) => None,
+        (Some(envelope), Some(quote)) => Some(
+            rules::consent(envelope.as_ref(), on, quote, context)
+                .map_err(WalletError::rule("the consent"))?,
+        ),
+        (Some(_), None) => {
+            return Err(WalletError::Rule { what: "the consent", code: Code::EvidenceMissing });
+        }
+    };
+    let confirmations = confirmations(item, consent.as_ref(), context)?;
+    Ok(Reviewed { consent, confirmations, ..bare(item, Some(on.clone())) })
+}
+
+fn confirmations(
+    item: &InboxItem,
+    consent: Option<&Verified<Consent>>,
+    context: Context<'_>,
+) -> Result<Vec<Verified<RevocationConfirmed>>, WalletError> {
+    match (consent, item.confirmations.as_slice()) {
+        (_, []) => Ok(Vec::new()),
+        (None, _) => Err(WalletError::Rule { what: "a confirmation", code: Code::EvidenceMissing }),
+        (Some(consent), envelopes) => envelopes
+            .iter()
+            .map(|envelope| rules::revocation_confirmed(envelope.as_ref(), consent, context))
+            .collect::<Result<_, _>>()
+            .map_err(WalletError::rule("a confirmation")),
+    }
 }
 
 fn open_verified(

@@ -1,14 +1,14 @@
 //! What a wallet remembers, as it lies (encrypted) in the file. Secrets are not in here: see [`crate::Wallet`].
 
-use handover_core::artefact::patient::{Consent, ConsentDetails};
-use handover_core::artefact::{Signed, Verified};
+use handover_core::artefact::patient::{Ask, Consent, ConsentDetails};
+use handover_core::artefact::{ArtefactError, Signed, Verified};
 use handover_core::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use handover_core::id::SigningPublic;
 use handover_core::transfer::State;
-use handover_core::{Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_core::{Code, Digest, HospitalId, Timestamp, TransferId, cbor_map};
 use handover_seal::Ed25519;
 
-use crate::WalletError;
+use crate::{PatientKeys, WalletError};
 
 cbor_map! {
     /// A node that the patient trusts to be reached by a URL.
@@ -71,8 +71,8 @@ cbor_map! {
 cbor_map! {
     /// Everything that is remembered beside secrets.
     pub struct WalletState {
-        /// The patient's key record.
-        1 => key_record: Bytes,
+        /// The patient's key records, the first to this device's.
+        1 => key_records: Vec<Bytes>,
         /// The federation's root.
         2 => root: SigningPublic,
         /// The newest directory that verified.
@@ -83,6 +83,8 @@ cbor_map! {
         5 => links: Vec<KnownLink>,
         /// Transfers, in the order of their identifiers.
         6 => transfers: Vec<KnownTransfer>,
+        /// Why a hospital takes nothing of this device any more: another has replaced it.
+        7 => replaced: Option<Code>,
     }
 }
 
@@ -99,13 +101,21 @@ cbor_map! {
 }
 
 impl KnownTransfer {
-    /// The consent, if one was signed.
+    /// Whether this device asked for it. Quotes for another's cannot be opened here, nor answered.
+    #[must_use]
+    pub fn is_asked_by(&self, keys: &PatientKeys) -> bool {
+        Signed::<Ask>::read(self.ask.as_ref()).is_ok_and(|ask| ask.claim().key_records == keys.records())
+    }
+
+    /// The consent, if one was signed, with this device or one before it.
     ///
     /// # Errors
-    /// [`WalletError::Artefact`] if it is not the one that `signer` signed.
-    pub fn consent(&self, signer: &SigningPublic) -> Result<Option<Verified<Consent>>, WalletError> {
+    /// [`WalletError::Artefact`] if it is not the patient's.
+    pub fn consent(&self, keys: &PatientKeys) -> Result<Option<Verified<Consent>>, WalletError> {
         let Some(envelope) = &self.consent else { return Ok(None) };
-        Ok(Some(Signed::<Consent>::read(envelope.as_ref())?.verify(signer, &Ed25519)?))
+        let consent = Signed::<Consent>::read(envelope.as_ref())?;
+        let key = keys.own_key(consent.kid()).ok_or(ArtefactError::WrongKey)?;
+        Ok(Some(consent.verify(&key, &Ed25519)?))
     }
 
     /// What only the two hospitals read of the consent.

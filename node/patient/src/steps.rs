@@ -40,6 +40,8 @@ pub struct Given {
     pub repeated: bool,
 }
 
+const ASKED_BEFORE: WalletError =
+    WalletError::NotNow("this was asked with the device before this one: ask for a new transfer");
 const TAKEN_BACK: WalletError = WalletError::NotNow("the consent was taken back: ask for a new transfer");
 
 /// Refuses what was signed before with other content, and names what differs.
@@ -67,7 +69,8 @@ impl Wallet {
         let proof = link_code_proof(code, &self.keys.patient(), hospital);
         for known in self.state.links.iter().filter(|known| known.hospital == *hospital) {
             let signed = Signed::<PatientLink>::read(known.signed.as_ref())?;
-            if signed.claim().code_proof == proof {
+            let is_own = signed.claim().key_records == self.keys.records();
+            if signed.claim().code_proof == proof && (is_own || known.countersigned.is_some()) {
                 return Ok(known.signed.0.clone());
             }
         }
@@ -121,6 +124,9 @@ impl Wallet {
                 differs.push("the destination");
             }
             otherwise(&differs)?;
+            if !known.is_asked_by(&self.keys) {
+                return Err(ASKED_BEFORE);
+            }
             return Ok((known.transfer, known.ask.0.clone()));
         }
         if source == destination {
@@ -204,11 +210,10 @@ impl Wallet {
     }
 
     fn forget_expired(&mut self, now: Timestamp) {
-        let signer = self.keys.signing_public();
-        let transfers = &self.state.transfers;
+        let (keys, transfers) = (&self.keys, &self.state.transfers);
         self.secrets.retain(|transfer, _| {
             let known = transfers.iter().find(|known| known.transfer == *transfer);
-            match known.map(|known| known.consent(&signer)) {
+            match known.map(|known| known.consent(keys)) {
                 Some(Ok(Some(consent))) => now < consent.expires,
                 _ => true,
             }
@@ -221,6 +226,9 @@ impl Wallet {
     /// [`WalletError::NotNow`] if none came yet.
     pub fn quote(&self, transfer: &TransferId, federation: &Federation) -> Result<QuoteView, WalletError> {
         let known = self.transfer(transfer)?;
+        if !known.is_asked_by(&self.keys) {
+            return Err(ASKED_BEFORE);
+        }
         let (Some(request), Some(quote)) = (&known.request, &known.quote) else {
             return Err(WalletError::NotNow("no quote has come yet: look into the inbox first"));
         };
@@ -248,7 +256,7 @@ impl Wallet {
         random: &mut dyn Random,
     ) -> Result<Given, WalletError> {
         let known = self.transfer(transfer)?;
-        let held = known.consent(&self.keys.signing_public())?.zip(known.details()?);
+        let held = known.consent(&self.keys)?.zip(known.details()?);
         let repeated = held.is_some();
         if let Some((consent, details)) = held {
             if known.revoked.is_some() {
@@ -275,7 +283,7 @@ impl Wallet {
             self.release(transfer, now, random)?;
         }
         let known = self.transfer(transfer)?;
-        let consent = known.consent(&self.keys.signing_public())?;
+        let consent = known.consent(&self.keys)?;
         let (Some(consent), Some(details)) = (consent, known.details()?) else {
             return Err(WalletError::UnknownTransfer);
         };
@@ -340,8 +348,11 @@ impl Wallet {
             return Ok(envelope.0.clone());
         }
         let consent = known
-            .consent(&self.keys.signing_public())?
+            .consent(&self.keys)?
             .ok_or(WalletError::NotNow("there is no consent to release a share for"))?;
+        if !known.is_asked_by(&self.keys) {
+            return Err(ASKED_BEFORE);
+        }
         let quote = known.quote.as_ref().ok_or(WalletError::NotNow("the quote is not in the wallet"))?;
         let request_key = Signed::<Quote>::read(quote.as_ref())?.claim().request_key;
         let secrets = self.secrets.get(transfer).ok_or(WalletError::NotNow("the consent has expired"))?;
@@ -363,6 +374,9 @@ impl Wallet {
         if known.consent.is_some() {
             return Err(WalletError::NotNow("there is a consent: take it back with revoke"));
         }
+        if !known.is_asked_by(&self.keys) {
+            return Err(ASKED_BEFORE);
+        }
         let envelope = make_refusal(&self.keys, *transfer, now).envelope().to_vec();
         self.transfer_mut(transfer)?.refusal = Some(Bytes(envelope.clone()));
         Ok(envelope)
@@ -374,9 +388,8 @@ impl Wallet {
     /// [`WalletError::NotNow`] without a consent, or when it has expired.
     pub fn revoke(&mut self, transfer: &TransferId, now: Timestamp) -> Result<Vec<u8>, WalletError> {
         let known = self.transfer(transfer)?;
-        let consent = known
-            .consent(&self.keys.signing_public())?
-            .ok_or(WalletError::NotNow("there is no consent to take back"))?;
+        let consent =
+            known.consent(&self.keys)?.ok_or(WalletError::NotNow("there is no consent to take back"))?;
         let secrets = self.secrets.get(transfer).ok_or(WalletError::NotNow("the consent has expired"))?;
         let revocation = codec::encode(&make_revocation(&consent, secrets));
         self.transfer_mut(transfer)?.revoked.get_or_insert(now);

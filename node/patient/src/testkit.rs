@@ -134,7 +134,7 @@ impl World {
     }
 
     pub(crate) fn wallet(&self) -> Wallet {
-        Wallet::new(PatientKeys::generate(key().public(), NOW, &mut OsRandom), self.root.public())
+        Wallet::new(PatientKeys::generate(key().public(), NOW, &mut OsRandom).unwrap(), self.root.public())
     }
 }
 

@@ -79,7 +79,8 @@ codes! {
     LinkCodeWrong = "link-code-wrong", Refused, "The link code is wrong, used or expired. Ask the desk for a new one.";
     AskExpired = "ask-expired", Refused, "The patient's question is too old or from the future. Ask again; check the clock.";
     AskMismatch = "ask-mismatch", Refused, "The patient's question names another hospital, transfer or purpose.";
-    KeyRecordOld = "key-record-old", Refused, "Signed under a patient key that has been replaced.";
+    KeyRecordOutdated = "key-record-outdated", Refused, "Another device has replaced this one for the patient. Use the newest wallet; what waits for an answer is asked for again there. If you did not replace it, recover with the recovery key.";
+    KeyRecordForked = "key-record-forked", Refused, "Two devices claim to follow the same one of this patient, and another than this one is known here. Recover with the recovery key: it decides.";
     QuoteExpired = "quote-expired", Refused, "The quote has expired. Ask for a new one.";
     QuoteMismatch = "quote-mismatch", Refused, "The quote is not the one that was consented to.";
     ConsentMismatch = "consent-mismatch", Refused, "The consent names another hospital, key, transfer or scope.";

@@ -6,7 +6,7 @@ use handover_core::transfer::{Phase, Role, State, Transition, advance};
 use handover_core::{Code, Timestamp, TransferId};
 
 use crate::kind::Claimed;
-use crate::{Dossier, DossierError, Kind, Row};
+use crate::{Dossier, DossierError, Kind, Row, key_records};
 
 /// What taking an artefact in did.
 #[derive(Clone, Debug)]
@@ -33,6 +33,15 @@ struct Checked {
     step: Option<State>,
 }
 
+/// Under which of a patient's keys something is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// The newest that are known here.
+    Newest,
+    /// Those that it is signed under.
+    AsSigned,
+}
+
 fn step(kind: Kind, phase: Phase) -> Checked {
     Checked { kind, step: Some(State::of(phase)) }
 }
@@ -49,11 +58,37 @@ impl Dossier<'_> {
     ///
     /// # Errors
     /// [`DossierError::Refused`] with the rule's code: [`Code::EvidenceMissing`] if one before it is not here yet,
-    /// [`Code::Conflict`] if another one is in its place, [`Code::OutOfOrder`] and the states' codes.
+    /// [`Code::Conflict`] if another one is in its place, [`Code::OutOfOrder`] and the states' codes;
+    /// [`Code::KeyRecordOutdated`], [`Code::KeyRecordForked`] for what the patient signed with keys of before.
     pub fn take_in(
         &mut self,
         role: Role,
         content: &[u8],
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        self.take(role, content, Keys::Newest, context, now)
+    }
+
+    /// As [`Self::take_in`], at the index, for a copy of what a hospital has taken in: it goes to nobody from here, so
+    /// whatever keys the patient has by now, it is evidence.
+    ///
+    /// # Errors
+    /// As [`Self::take_in`].
+    pub fn take_copy(
+        &mut self,
+        content: &[u8],
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        self.take(Role::Index, content, Keys::AsSigned, context, now)
+    }
+
+    fn take(
+        &mut self,
+        role: Role,
+        content: &[u8],
+        keys: Keys,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
@@ -62,7 +97,7 @@ impl Dossier<'_> {
             return Err(Code::Conflict.into());
         }
         if let (Claimed::Request(_), None) = (&claimed, self.row()?) {
-            return self.begin(role, content, context, now);
+            return self.begin(role, content, keys, context, now);
         }
         let mut row = self.row()?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
         let checked = self.check(&claimed, content, &row, context)?;
@@ -75,6 +110,12 @@ impl Dossier<'_> {
             } else {
                 Err(Code::Conflict.into())
             };
+        }
+        if keys == Keys::Newest
+            && matches!(checked.kind, Kind::Consent | Kind::ShareRelease | Kind::PatientRefusal)
+        {
+            let on = self.request(context)?;
+            key_records::admit(self.txn, &self.keys, &on.keys, context.verifier, now)?;
         }
         let Some(step) = checked.step else {
             row.updated = now;
@@ -128,11 +169,15 @@ impl Dossier<'_> {
         &mut self,
         role: Role,
         content: &[u8],
+        keys: Keys,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
-        let RequestEvidence { request, ask, .. } = rules::request(content, context)?;
+        let RequestEvidence { request, ask, keys: signed_under } = rules::request(content, context)?;
         rules::ask_in_time(&ask, now)?;
+        if keys == Keys::Newest {
+            key_records::admit(self.txn, &self.keys, &signed_under, context.verifier, now)?;
+        }
         let (source, destination) = (request.source.clone(), request.destination.clone());
         let state = State::of(Phase::Requested);
         let row = Row::new(request.transfer, role, state, ask.patient, source, destination, now);

@@ -56,7 +56,7 @@ impl Row {
 /// One transfer's dossier inside a transaction.
 pub struct Dossier<'t> {
     pub(crate) txn: &'t mut dyn Txn,
-    keys: KeyMaker,
+    pub(crate) keys: KeyMaker,
     transfer: TransferId,
 }
 

@@ -76,7 +76,7 @@ impl Person {
         let link = PatientLink {
             patient: self.keys.reference(),
             hospital: hospital.clone(),
-            key_record: self.keys.record.envelope().to_vec().into(),
+            key_records: self.keys.records.clone(),
             code_proof: link_code_proof(code, &self.keys.reference(), hospital),
             issued: now(),
             extensions: none(),
@@ -101,7 +101,7 @@ impl Person {
         Ask {
             kind: AskKind::Transfer,
             patient: self.keys.reference(),
-            key_record: self.keys.record.envelope().to_vec().into(),
+            key_records: self.keys.records.clone(),
             nonce: OsRandom.array(),
             transfer: Some(TransferId::new(now(), OsRandom.array())),
             source: Some(source.clone()),
@@ -118,7 +118,7 @@ impl Person {
         Ask {
             kind: if inbox_of.is_some() { AskKind::Inbox } else { AskKind::Locate },
             patient: self.keys.reference(),
-            key_record: self.keys.record.envelope().to_vec().into(),
+            key_records: self.keys.records.clone(),
             nonce: OsRandom.array(),
             transfer: None,
             source: None,

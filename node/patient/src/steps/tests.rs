@@ -303,3 +303,34 @@ fn nothing_new_on_old_quotes_or_directories() {
     assert_eq!(code(refused), Code::HospitalSuspended);
     assert!(wallet.secrets.is_empty());
 }
+
+#[test]
+fn the_next_device_takes_back_but_does_not_answer_what_the_last_one_asked() {
+    let world = World::new();
+    let (mut old, federation, transfer, mut hospitals) = quoted(&world);
+    let mut next = old.with_keys(old.keys.renewed(NOW.plus_ms(1), &mut OsRandom).unwrap());
+    assert_eq!(next.keys.patient(), old.keys.patient());
+    let both = (&hospital(0), &hospital(1));
+    assert_eq!(code(next.ask(Some(transfer), both, &federation, NOW, &mut OsRandom)), Code::OutOfOrder);
+    let wish = Wish::default();
+    let consent = next.consent(&transfer, &wish, true, &federation, NOW, &mut OsRandom);
+    assert_eq!(code(consent), Code::OutOfOrder);
+    assert_eq!(code(next.refuse(&transfer, NOW)), Code::OutOfOrder);
+    // The quote is sealed to the last device: the transfer is shown without it.
+    let entries = next.take_inbox(&inbox(&hospitals), &federation, NOW);
+    assert!(entries[0].outcome.as_ref().unwrap().quote.is_none());
+
+    let given = old.consent(&transfer, &wish, false, &federation, NOW, &mut OsRandom).unwrap();
+    hospitals.item.consent = Some(Bytes(given.consent.envelope().to_vec()));
+    let mut next = old.with_keys(old.keys.renewed(NOW.plus_ms(1), &mut OsRandom).unwrap());
+    let entries = next.take_inbox(&inbox(&hospitals), &federation, NOW);
+    assert_eq!(entries[0].outcome.as_ref().unwrap().consent.as_ref(), Some(&given.consent));
+    assert_eq!(code(next.release(&transfer, NOW, &mut OsRandom)), Code::OutOfOrder);
+    let revocation: Revocation =
+        codec::decode(&next.revoke(&transfer, NOW).unwrap(), MAX_MESSAGE_BYTES).unwrap();
+    assert_eq!(rules::revocation(&revocation, &given.consent), Ok(()));
+    // As it lies in the file.
+    let read = Wallet::from_bytes(&next.to_bytes()).unwrap();
+    assert_eq!(read.keys.records(), next.keys.records());
+    assert_eq!(read.keys.number(), 2);
+}

@@ -186,11 +186,16 @@ pub(crate) fn show(session: &Session, options: &args::Show) -> Result<(), CliErr
         .collect();
     let patient = wallet.keys.patient();
     let data = json!({
-        "patient": patient, "root": wallet.state.root, "nodes": nodes, "links": links,
+        "patient": patient, "key_record": wallet.keys.number(),
+        "replaced": wallet.state.replaced.map(|code| code.as_str()), "root": wallet.state.root, "nodes": nodes, "links": links,
         "directory": federation.map(|all| all.directory().version), "transfers": transfers,
     });
     session.output.emit("handover/patient-show/1", &data, |out| {
         writeln!(out, "Patient: {patient}")?;
+        writeln!(out, "Key record: {}", wallet.keys.number())?;
+        if let Some(code) = wallet.state.replaced {
+            writeln!(out, "REPLACED: {} [{code}]", code.text())?;
+        }
         writeln!(out, "Root: {}", wallet.state.root)?;
         for link in &wallet.state.links {
             let word = if link.countersigned.is_some() { "Linked" } else { "Link not confirmed yet" };
@@ -206,7 +211,7 @@ fn known_json(
     federation: Option<&Federation>,
 ) -> Result<Value, WalletError> {
     let quote = federation.and_then(|all| wallet.quote(&known.transfer, all).ok());
-    let consent = known.consent(&wallet.keys.signing_public())?;
+    let consent = known.consent(&wallet.keys)?;
     Ok(json!({
         "transfer": known.transfer,
         "source": hospital_json(&known.source, federation),
