@@ -13,6 +13,7 @@
 //! against `Delivered`. The source keeps no plaintext share, the destination forgets the request's key with the
 //! receipt. Nothing here names a storage engine, libp2p or HTTP.
 
+mod again;
 mod bodies;
 mod context;
 mod deliver;
