@@ -5,11 +5,13 @@
 
 use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Status};
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
+use handover_core::id::SealingPublic;
 use handover_core::rules::Context;
+use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, Role, State};
 use handover_core::trust::Federation;
-use handover_core::{Code, Timestamp, TransferId};
-use handover_dossier::{Dossier, DossierError, Kind, Row, Taken, active, list, transfer_of};
+use handover_core::{Code, Digest, Timestamp, TransferId};
+use handover_dossier::{Dossier, DossierError, Kind, Place, Row, Taken, active, list, transfer_of};
 use handover_seal::{Ed25519, SigningKey};
 use handover_store::{CellKey, Store};
 use handover_tests::fixture::{Plan, Story, T0, World, altered};
@@ -61,16 +63,9 @@ impl Desk {
         self.row(story.id).map(|row| row.state.phase)
     }
 
-    fn kept(&self, id: TransferId) -> Vec<(Kind, Vec<u8>)> {
+    fn kept(&self, id: TransferId) -> Vec<(Place, Vec<u8>)> {
         let keys = self.store.keys();
-        let kept = self.store.read(move |txn| {
-            let mut dossier = Dossier::of(txn, &keys, id);
-            let mut kept = Vec::new();
-            for kind in Kind::ALL {
-                kept.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
-            }
-            Ok::<_, DossierError>(kept)
-        });
+        let kept = self.store.read(move |txn| Ok::<_, DossierError>(Dossier::of(txn, &keys, id).all()?));
         self.runtime.block_on(kept).unwrap()
     }
 
@@ -114,11 +109,11 @@ fn every_role_follows_the_honest_story() {
             }
             for (content, phase) in contents.iter().zip(phases) {
                 let taken = desk.take(content).unwrap();
-                assert!(taken.is_new, "{role} {:?}", taken.kind);
-                assert_eq!(taken.row.state, State::of(phase), "{role} {:?}", taken.kind);
+                assert!(taken.is_new, "{role} {:?}", taken.kind());
+                assert_eq!(taken.row.state, State::of(phase), "{role} {:?}", taken.kind());
                 assert_eq!(desk.row(story.id), Some(taken.row), "{role}");
                 let again = desk.take(content).unwrap();
-                assert!(!again.is_new && again.row.state.phase == phase, "{role} {:?} again", again.kind);
+                assert!(!again.is_new && again.row.state.phase == phase, "{role} {:?} again", again.kind());
                 assert_eq!(desk.pages(), (usize::from(phase != Phase::Filed), 1), "transfer {number}");
             }
             assert_eq!(desk.kept(story.id).len(), contents.len());
@@ -308,12 +303,12 @@ fn a_revocation_that_comes_before_its_consent_counts_when_the_consent_comes() {
         let desk = Desk::new(*role);
         desk.take_all(&contents[..2]);
         let early = desk.take(&story.revocation_bytes()).unwrap();
-        assert_eq!((early.kind, early.is_new), (Kind::EarlyRevocation, true));
+        assert_eq!((early.kind(), early.is_new), (Kind::EarlyRevocation, true));
         assert_eq!(early.row.state, State::of(Phase::Quoted), "not known to be one yet");
         let taken = desk.take(&contents[2]).unwrap();
-        assert_eq!((taken.kind, taken.is_new), (Kind::Consent, true));
+        assert_eq!((taken.kind(), taken.is_new), (Kind::Consent, true));
         assert_eq!(taken.row.state, State::exit(Phase::Revoked, Code::ConsentRevoked), "{role}");
-        assert!(desk.kept(story.id).contains(&(Kind::Revocation, story.revocation_bytes())));
+        assert!(desk.kept(story.id).contains(&(Kind::Revocation.into(), story.revocation_bytes())));
         assert!(!desk.take(&story.revocation_bytes()).unwrap().is_new);
     }
 }
@@ -351,8 +346,112 @@ fn large_artefacts_lie_in_several_cells() {
         assert_eq!(story.key_release.envelope().len(), target);
         let desk = Desk::new(Role::Destination);
         desk.take_all(&story.to_receipt());
-        assert!(desk.kept(story.id).contains(&(Kind::KeyRelease, story.key_release.envelope().to_vec())));
+        assert!(desk.kept(story.id).contains(&(Kind::KeyRelease.of(1), story.key_release.envelope().to_vec())));
         assert!(!desk.take(story.key_release.envelope()).unwrap().is_new);
+    }
+}
+
+/// A package that is lost after an attempt's first steps is asked for, sealed and released anew; filed once.
+#[test]
+fn every_role_follows_a_further_attempt() {
+    for role in Role::ALL {
+        // How many of the first attempt's artefacts are there: a header, a delivery, a release, and the patient's.
+        for begun in 4..=7 {
+            let (desk, story) = (Desk::new(*role), Story::tell(Plan::opaque(1)));
+            let (contents, second) = (story.to_receipt(), story.attempt(2));
+            desk.take_all(&contents[..begun]);
+            let phases = [3, 4, 5, 6, 6, 7].map(|number| Phase::ALL[number - 1]);
+            for (content, phase) in second.to_receipt().iter().zip(phases) {
+                let taken = desk.take(content).unwrap();
+                assert!(taken.is_new, "{role} {:?}", taken.kind());
+                assert_eq!(taken.row.state, State::at(2, phase), "{role} {:?}", taken.kind());
+                assert!(!desk.take(content).unwrap().is_new);
+            }
+            assert_eq!(desk.kept(story.id).len(), begun + 6);
+            // What was on its way of the first changes nothing.
+            for content in &contents[begun..7] {
+                desk.take(content).unwrap();
+                assert_eq!(desk.row(story.id).unwrap().state, State::at(2, Phase::Filed));
+            }
+        }
+    }
+}
+
+/// The source, whose own spool is gone, seals anew by itself; what the patient released holds on.
+#[test]
+fn a_source_seals_the_next_attempt_by_itself_until_it_has_released() {
+    let story = Story::tell(Plan::opaque(1));
+    let (contents, second) = (story.to_receipt(), story.attempt(2));
+    for role in Role::ALL {
+        let desk = Desk::new(*role);
+        desk.take_all(&contents[..4]);
+        desk.take_all(&[contents[6].clone(), second.header.envelope().to_vec()]);
+        assert_eq!(desk.row(story.id).unwrap().state, State::at(2, Phase::Sealed), "{role}");
+        // The destination had asked at the same time.
+        desk.take(second.next_attempt.envelope()).unwrap();
+        desk.take(second.share_release.envelope()).unwrap();
+        assert_eq!(desk.row(story.id).unwrap().state, State::at(2, Phase::Sealed), "{role}");
+        desk.take_all(&second.to_receipt()[2..]);
+        assert_eq!(desk.phase(&story), Some(Phase::Filed), "{role}");
+    }
+    let desk = Desk::new(Role::Destination);
+    desk.take_all(&contents[..6]);
+    assert_eq!(desk.take(second.header.envelope()).err(), Some(Code::OutOfOrder), "released");
+}
+
+#[test]
+fn no_attempt_is_begun_that_nobody_may_begin() {
+    let (world, story) = (World::shared(), Story::tell(Plan::opaque(1)));
+    let contents = story.to_receipt();
+    let (lakeside, riverside) = (&world.lakeside.signing, &world.riverside.signing);
+    let (second, third) = (story.attempt(2), story.attempt(3));
+    let asked = |change: fn(&mut handover_core::artefact::transfer::NextAttempt)| {
+        altered(&second.next_attempt, riverside, change)
+    };
+    let false_ones = [
+        ("by a third", Story::signed_by(&second.next_attempt, &world.hillcrest.signing), Code::WrongSigner),
+        ("by the source", Story::signed_by(&second.next_attempt, lakeside), Code::WrongSigner),
+        ("the first", asked(|it| it.attempt = 1), Code::ConsentMismatch),
+        ("none", asked(|it| it.attempt = 0), Code::ConsentMismatch),
+        ("the sixth", asked(|it| it.attempt = 6), Code::AttemptsExhausted),
+        ("another consent's", asked(|it| it.consent = Digest::from_bytes([1; 32])), Code::ConsentMismatch),
+        ("after the consent", asked(|it| it.issued = it.issued.plus_ms(31 * DAY_MS)), Code::ConsentExpired),
+        (
+            "for another fee",
+            altered(&second.header, lakeside, |it| {
+                it.fee = handover_core::Amount::from_minor(1_251, it.fee.currency());
+            }),
+            Code::QuoteMismatch,
+        ),
+        (
+            "a release to a key that nobody asked with",
+            altered(&story.share_release, &story.patient.signing, |it| {
+                it.request_key = SealingPublic::from_bytes([1; 32]);
+            }),
+            Code::EvidenceMissing,
+        ),
+    ];
+    for role in Role::ALL {
+        let desk = Desk::new(*role);
+        desk.take_all(&contents[..6]);
+        let (row, kept) = (desk.row(story.id), desk.kept(story.id));
+        for (what, content, code) in &false_ones {
+            assert_eq!(desk.take(content).err(), Some(*code), "{role}: {what}");
+        }
+        assert_eq!((desk.row(story.id), desk.kept(story.id)), (row, kept), "{role}");
+    }
+    for role in [Role::Source, Role::Destination] {
+        let desk = Desk::new(role);
+        desk.take_all(&contents[..3]);
+        let early = desk.take(second.next_attempt.envelope());
+        assert_eq!(early.err(), Some(Code::OutOfOrder), "{role}: nothing is sealed");
+        desk.take_all(&contents[3..6]);
+        let skipped = desk.take(third.next_attempt.envelope());
+        assert_eq!(skipped.err(), Some(Code::OutOfOrder), "{role}: one is skipped");
+        desk.take_all(&contents[6..]);
+        let late = desk.take(second.next_attempt.envelope());
+        assert_eq!(late.err(), Some(Code::OutOfOrder), "{role}: it is filed");
+        assert_eq!(desk.row(story.id).unwrap().state, State::of(Phase::Filed));
     }
 }
 
@@ -437,6 +536,22 @@ proptest! {
         let in_order = Desk::new(Role::Index);
         in_order.take_all(&contents);
         prop_assert_eq!(desk.row(story.id), in_order.row(story.id));
+        prop_assert_eq!(desk.kept(story.id), in_order.kept(story.id));
+    }
+
+    #[test]
+    fn the_index_ends_the_same_whatever_the_order_of_two_attempts(
+        order in Just((0..13_usize).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let story = Story::tell(Plan::opaque(1));
+        let mut contents = story.to_receipt()[..7].to_vec();
+        contents.extend(story.attempt(2).to_receipt());
+        let order: Vec<Vec<u8>> = order.into_iter().map(|at| contents[at].clone()).collect();
+        let desk = Desk::new(Role::Index);
+        prop_assert_eq!(deliver_until_settled(&desk, &story, &order, &[]), contents.len());
+        prop_assert_eq!(desk.row(story.id).unwrap().state, State::at(2, Phase::Filed));
+        let in_order = Desk::new(Role::Index);
+        in_order.take_all(&contents);
         prop_assert_eq!(desk.kept(story.id), in_order.kept(story.id));
     }
 

@@ -2,7 +2,7 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
-use handover_core::artefact::transfer::{Payer, Quote, QuoteBody, RevocationConfirmed};
+use handover_core::artefact::transfer::{NextAttempt, Payer, Quote, QuoteBody, RevocationConfirmed};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::ledger::fee::fee;
 use handover_core::message::{InboxItem, QUOTE_INFO};
@@ -43,6 +43,8 @@ pub struct Reviewed {
     pub consent: Option<Verified<Consent>>,
     /// Who has taken a revocation in, and since when.
     pub confirmations: Vec<Verified<RevocationConfirmed>>,
+    /// With what the destination asked for another attempt last.
+    pub next_attempt: Option<Verified<NextAttempt>>,
     /// When it last changed.
     pub updated: Timestamp,
 }
@@ -87,7 +89,8 @@ fn decimal(text: &str) -> Option<(i128, u32)> {
 }
 
 /// Verifies an inbox item under the directory: the destination's request stands on this patient's own ask, the
-/// quotes are the source's, the consent is this patient's, the confirmations are the holders'.
+/// quotes are the source's, the consent is this patient's, the confirmations are the holders', and it is the
+/// destination that asks for another attempt.
 ///
 /// # Errors
 /// [`WalletError`] naming the first thing that does not hold.
@@ -131,6 +134,20 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
             return Err(WalletError::Rule { what: "the final quote", code: Code::CapExceeded });
         }
     }
+    let next_attempt = match (&consent, &item.next_attempt) {
+        (_, None) => None,
+        (None, Some(_)) => {
+            return Err(WalletError::Rule { what: "the next attempt", code: Code::EvidenceMissing });
+        }
+        (Some(consent), Some(envelope)) => {
+            let next = rules::next_attempt(envelope.as_ref(), consent, context)
+                .map_err(WalletError::rule("the next attempt"))?;
+            if next.attempt > item.state.attempt {
+                return Err(WalletError::Rule { what: "the next attempt", code: Code::OutOfOrder });
+            }
+            Some(next)
+        }
+    };
     let confirmations = match (&consent, item.confirmations.as_slice()) {
         (_, []) => Vec::new(),
         (None, _) => {
@@ -152,6 +169,7 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
         final_quote,
         consent,
         confirmations,
+        next_attempt,
         updated: item.updated,
     })
 }

@@ -123,8 +123,12 @@ const fn begins_next(current: Phase, step: Phase) -> bool {
 /// [`Code::OutOfOrder`]; [`Code::ConsentRevoked`] for a step of a revoked transfer; the first reason for a step of
 /// a refused or failed one; [`Code::AttemptsExhausted`] beyond the last attempt.
 pub fn advance(role: Role, current: Option<&State>, step: &State) -> Result<Transition, Code> {
+    if step.attempt > LAST_ATTEMPT {
+        return Err(Code::AttemptsExhausted);
+    }
     let Some(current) = current else {
-        let starts = step.phase == Phase::Requested || (role == Role::Index && !step.phase.is_exit());
+        let is_first = step.phase == Phase::Requested && step.attempt == FIRST_ATTEMPT;
+        let starts = is_first || (role == Role::Index && !step.phase.is_exit());
         return if starts { Ok(Transition::Advance(step.clone())) } else { Err(Code::OutOfOrder) };
     };
     if current.phase.is_exit() {
@@ -152,9 +156,6 @@ pub fn advance(role: Role, current: Option<&State>, step: &State) -> Result<Tran
     }
     if current.phase == Phase::Filed {
         return Err(Code::OutOfOrder);
-    }
-    if step.attempt > LAST_ATTEMPT {
-        return Err(Code::AttemptsExhausted);
     }
     let next = if step.attempt == current.attempt {
         current.phase as u8 + 1 == step.phase as u8
@@ -228,7 +229,8 @@ mod tests {
             let numbers: Vec<u32> = seen.iter().map(|state| state.attempt).collect();
             prop_assert!(numbers.windows(2).all(|pair| pair[1] - pair[0] <= 1), "no attempt is skipped");
             if let Some(last) = seen.last().filter(|state| state.phase == Phase::Filed) {
-                prop_assert!(seen.iter().take(3).map(|state| state.phase as u8).eq(1..=3));
+                let agreed = [Phase::Requested, Phase::Quoted, Phase::Consented];
+                prop_assert!(seen.iter().take(3).map(|state| state.phase).eq(agreed));
                 let sealed = [Phase::Sealed, Phase::Delivered, Phase::Released, Phase::Filed];
                 let of_last = seen.iter().filter(|state| state.attempt == last.attempt).map(|state| state.phase);
                 prop_assert!(of_last.filter(|phase| *phase >= Phase::Sealed).eq(sealed));
