@@ -186,9 +186,12 @@ pub fn verify(
         filed: None,
     };
     if let (Some(consent), Some(last)) = (&consent, &last) {
-        let mut request_keys = vec![on.request.request_key];
+        let mut request_keys = vec![(FIRST_ATTEMPT, on.request.request_key)];
         for attempt in FIRST_ATTEMPT..=LAST_ATTEMPT {
-            request_keys.extend(one_attempt(&mut parts, attempt, consent, last, &mut report)?);
+            let asked = one_attempt(&mut parts, attempt, consent, last, &mut report)?;
+            let is_new = |key: &SealingPublic| request_keys.iter().all(|(_, known)| known != key);
+            let fresh = asked.filter(is_new);
+            request_keys.extend(fresh.map(|key| (attempt, key)));
         }
         share_releases(&mut parts, consent, &request_keys)?;
         confirmations(&mut parts, consent)?;
@@ -276,25 +279,29 @@ fn one_attempt(
     Ok(request_key)
 }
 
-/// The patient's releases, one for each key that the destination asked with.
+/// The patient's releases, at most one for each key that the destination asked with.
 fn share_releases(
     parts: &mut Parts<'_>,
     consent: &Verified<Consent>,
-    request_keys: &[SealingPublic],
+    request_keys: &[(u32, SealingPublic)],
 ) -> Result<(), VerifyError> {
-    let envelopes: Vec<Vec<u8>> = parts.all(ShareRelease::TYPE).map(<[u8]>::to_vec).collect();
-    let mut released_to: Vec<SealingPublic> = Vec::new();
-    for envelope in envelopes {
-        let release = rules::share_release(&envelope, consent, parts.context.verifier)
-            .map_err(|code| fault(ShareRelease::TYPE, code))?;
-        if !request_keys.contains(&release.request_key) {
-            return Err(fault(ShareRelease::TYPE, Code::ConsentMismatch));
+    let release_fault = |code| fault(ShareRelease::TYPE, code);
+    let mut releases = Vec::new();
+    for envelope in parts.all(ShareRelease::TYPE) {
+        let release = rules::share_release(envelope, consent, parts.context.verifier);
+        releases.push(release.map_err(release_fault)?);
+    }
+    if releases.iter().any(|it| request_keys.iter().all(|(_, key)| *key != it.request_key)) {
+        return Err(release_fault(Code::ConsentMismatch));
+    }
+    for (attempt, key) in request_keys {
+        let mut to_this = releases.iter().filter(|it| it.request_key == *key);
+        if let Some(release) = to_this.next() {
+            parts.note(release, |it| it.issued, Some(*attempt));
         }
-        if released_to.contains(&release.request_key) {
-            return Err(fault(ShareRelease::TYPE, Code::Conflict));
+        if to_this.next().is_some() {
+            return Err(release_fault(Code::Conflict));
         }
-        released_to.push(release.request_key);
-        parts.note(&release, |it| it.issued, None);
     }
     Ok(())
 }
