@@ -1,7 +1,9 @@
 //! A further attempt of a story: asked for, sealed, delivered and released anew.
 
 use handover_core::artefact::patient::ShareRelease;
-use handover_core::artefact::transfer::{Delivered, KeyRelease, NextAttempt, PackageHeader, Receipt, Refusal};
+use handover_core::artefact::transfer::{
+    Delivered, KeyRelease, NextAttempt, PackageHeader, Receipt, Refusal,
+};
 use handover_core::artefact::{Payload, Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::id::SealingPublic;

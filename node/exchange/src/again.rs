@@ -100,9 +100,7 @@ fn may_ask(row: &Row, attempt: u32) -> Result<bool, Code> {
         Phase::Sealed | Phase::Delivered | Phase::Released if attempt > LAST_ATTEMPT => {
             Err(Code::AttemptsExhausted)
         }
-        Phase::Sealed | Phase::Delivered | Phase::Released
-            if attempt == state.attempt.saturating_add(1) =>
-        {
+        Phase::Sealed | Phase::Delivered | Phase::Released if attempt == state.attempt.saturating_add(1) => {
             Ok(true)
         }
         _ => Err(state.reason.unwrap_or(Code::OutOfOrder)),

@@ -269,9 +269,8 @@ pub fn next_attempt(
         read::<NextAttempt>(envelope)?,
         context.verifier,
     )?;
-    let same = next.transfer == consent.transfer
-        && next.consent == consent.hash()
-        && next.attempt > FIRST_ATTEMPT;
+    let same =
+        next.transfer == consent.transfer && next.consent == consent.hash() && next.attempt > FIRST_ATTEMPT;
     ensure(same, Code::ConsentMismatch)?;
     ensure(next.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
     consent_in_time(consent, next.issued)?;

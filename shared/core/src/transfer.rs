@@ -187,7 +187,10 @@ mod tests {
             let phases = |attempt, last: usize| {
                 Phase::ALL.iter().take(last).map(move |phase| State::at(attempt, *phase))
             };
-            attempts.into_iter().flat_map(|(attempt, last, other)| phases(attempt, last).chain(other)).collect()
+            attempts
+                .into_iter()
+                .flat_map(|(attempt, last, other)| phases(attempt, last).chain(other))
+                .collect()
         })
     }
 

@@ -212,10 +212,7 @@ pub fn verify(
         |it: &PatientRefusal| it.issued,
         |envelope, context| rules::patient_refusal(envelope, &on, context.verifier),
     )?;
-    parts.step(
-        |it: &Refusal| it.issued,
-        |envelope, context| rules::refusal(envelope, &on, context),
-    )?;
+    parts.step(|it: &Refusal| it.issued, |envelope, context| rules::refusal(envelope, &on, context))?;
     // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
     if parts.steps.len() != file.artefacts.len() {
         return Err(fault("file", Code::EvidenceMissing));

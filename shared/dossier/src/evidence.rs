@@ -1,12 +1,12 @@
 //! What a dossier holds, verified again from its envelopes each time it is relied on.
 
 use handover_core::Code;
-use handover_core::id::SealingPublic;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
 use handover_core::artefact::transfer::{
     Delivered, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
 };
+use handover_core::id::SealingPublic;
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::FIRST_ATTEMPT;
 

@@ -260,9 +260,7 @@ impl Dossier<'_> {
                 rules::patient_refusal(content, &self.request(context)?, context.verifier)?;
                 exit(Kind::PatientRefusal, Phase::Refused, Code::PatientRefused)
             }
-            Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => {
-                no_step(Kind::EarlyRevocation)
-            }
+            Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => no_step(Kind::EarlyRevocation),
             Claimed::Revocation(revocation) => {
                 rules::revocation(revocation, &self.consent(context)?)?;
                 if row.state.phase >= Phase::Released {

@@ -30,7 +30,8 @@ fn what_is_lost_before_it_is_filed_is_sealed_again() -> Result<()> {
 fn play(world: &mut World) -> Result<()> {
     let mut moves = patients(world, &[SCAN_BYTES; 5])?;
     if let [gone, altered, damaged, keyless, doubted] = moves.as_mut_slice() {
-        spooled_manifest(world, gone, |manifest| Ok(fs::remove_file(manifest)?)).context("a manifest gone")?;
+        spooled_manifest(world, gone, |manifest| Ok(fs::remove_file(manifest)?))
+            .context("a manifest gone")?;
         spooled_manifest(world, altered, |manifest| flip(manifest)).context("a manifest altered")?;
         received_manifest(world, damaged).context("a received manifest altered")?;
         request_key(world, keyless).context("a request key gone")?;
@@ -129,8 +130,7 @@ fn lose_request_key(world: &World, transfer: &str) -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let store = Store::sled(&config.data.join("store"), &secrets.cell_key())?;
         let now = handover_core::Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
-        let keyring =
-            Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), now).await?;
+        let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), now).await?;
         let removed = store.write(move |txn| -> Result<bool, StoreError> {
             keyring.remove(txn, "request-key", transfer.as_bytes())
         });

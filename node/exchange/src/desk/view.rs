@@ -109,7 +109,13 @@ impl Exchange {
                     _ => false,
                 };
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
-                Ok((row, artefacts, awaits_release, bodies::get(txn, &keyring, &keys, transfer)?, package_bytes))
+                Ok((
+                    row,
+                    artefacts,
+                    awaits_release,
+                    bodies::get(txn, &keyring, &keys, transfer)?,
+                    package_bytes,
+                ))
             })
             .await?;
         let of_this = |label: &outbox::Label| label.transfer == transfer;

@@ -232,9 +232,7 @@ async fn deliver(inner: &Arc<Inner>, header: &Verified<PackageHeader>) -> Result
         inner
             .parts
             .store
-            .read(move |txn| -> Result<_, DossierError> {
-                Ok(Dossier::of(txn, &keys, transfer).get(place)?)
-            })
+            .read(move |txn| -> Result<_, DossierError> { Ok(Dossier::of(txn, &keys, transfer).get(place)?) })
             .await?
     };
     if let Some(kept) = kept {

@@ -6,10 +6,10 @@ use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_core::Code;
 use handover_core::artefact::transfer::ContentRef;
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::rules::{self, Context};
-use handover_core::Code;
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::{Net, PackageStream};
 use handover_seal::{Ed25519, SealError, tree};

@@ -154,7 +154,10 @@ fn print_asked_again(
     destination: &HospitalId,
     needs_answer: bool,
 ) -> io::Result<()> {
-    writeln!(out, "  attempt {attempt}: {destination} lost what was sent, or the key to it, and asks once more")?;
+    writeln!(
+        out,
+        "  attempt {attempt}: {destination} lost what was sent, or the key to it, and asks once more"
+    )?;
     writeln!(out, "    under the same consent, for the same fee")?;
     if needs_answer { writeln!(out, "    your share has to be released again: release") } else { Ok(()) }
 }
