@@ -5,7 +5,7 @@
 //!                                                                   │
 //!            jobs: what the stored state calls for ◄────────────────┘
 //!            quote → seal → send → release        (source)
-//!            receive → file                       (destination)
+//!            receive → file, or ask again         (destination)
 //! ```
 //!
 //! Invariants: what is acknowledged is on disk; every step can be repeated; work is derived from stored state, so it

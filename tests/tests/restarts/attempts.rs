@@ -33,7 +33,7 @@ fn play(world: &mut World) -> Result<()> {
         spooled_manifest(world, gone, |manifest| Ok(fs::remove_file(manifest)?))
             .context("a manifest gone")?;
         spooled_manifest(world, altered, |manifest| flip(manifest)).context("a manifest altered")?;
-        received_manifest(world, damaged).context("a received manifest altered")?;
+        received_package(world, damaged).context("a received package altered")?;
         request_key(world, keyless).context("a request key gone")?;
         clerk(world, doubted).context("a clerk who asks")?;
     }
@@ -109,11 +109,14 @@ fn released(world: &World, it: &mut Move) -> Result<()> {
     same("what the patient has to do", &Some(true), &shown["awaits_release"].as_bool())
 }
 
-fn received_manifest(world: &mut World, it: &mut Move) -> Result<()> {
+/// Manifest and scan are altered where they arrived.
+fn received_package(world: &mut World, it: &mut Move) -> Result<()> {
     let before = blobs(world, DESTINATION)?;
     released(world, it)?;
     world.stop(DESTINATION)?;
-    flip(&new_manifest(world, DESTINATION, &before)?)?;
+    for blob in blobs(world, DESTINATION)?.difference(&before) {
+        flip(blob)?;
+    }
     world.restart(DESTINATION)?;
     it.wallet(world, "release", &[])?.done()?;
     // The key that they released to is still here.
@@ -168,7 +171,10 @@ fn request_key(world: &mut World, it: &mut Move) -> Result<()> {
     let shown = attempt(world, it, DESTINATION, 2)?;
     same("what the patient has to do", &Some(true), &shown["awaits_release"].as_bool())?;
     // A wallet that has not heard of it releases to the key that is lost: it opens nothing.
-    it.wallet(world, "release", &[])?.done()?;
+    let file = world.records_folder().join("to-the-lost-key.release");
+    let file = file.to_str().context("a file's name is no UTF-8")?;
+    world.wallet(&it.wallet, &["release", "--transfer", &it.transfer, "--out", file])?.done()?;
+    world.node(DESTINATION, &["patient", "take", "--file", file])?.done()?;
     it.until(world, DESTINATION, "released")?;
     let shown = it.show(world, DESTINATION)?;
     same("what the patient has to do", &Some(true), &shown["awaits_release"].as_bool())?;

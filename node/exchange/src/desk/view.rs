@@ -6,6 +6,7 @@ use std::time::Duration;
 use handover_core::artefact::transfer::{Payer, QuoteBody};
 use handover_core::rules::Context;
 use handover_core::transfer::Phase;
+use handover_core::trust::Federation;
 use handover_core::{Amount, Code, Department, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Place, Row};
 use handover_seal::Ed25519;
@@ -98,15 +99,9 @@ impl Exchange {
                 let mut dossier = Dossier::of(txn, &keys, transfer);
                 let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
                 let artefacts = dossier.all()?;
-                let is_under_way = matches!(row.state.phase, Phase::Consented | Phase::Sealed)
-                    || matches!(row.state.phase, Phase::Delivered | Phase::Released);
                 let awaits_release = match &federation {
-                    Ok(federation) if is_under_way => {
-                        let context = Context { federation, verifier: &Ed25519 };
-                        let place = dossier.share_place(row.state.attempt, context)?;
-                        dossier.get(place)?.is_none()
-                    }
-                    _ => false,
+                    Ok(federation) => awaits_release(&mut dossier, &row, federation)?,
+                    Err(_) => false,
                 };
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
                 Ok((
@@ -172,6 +167,24 @@ impl Exchange {
         let index = outbox::count(store, |label| label.target() == Target::Index).await?;
         let hospitals = outbox::count(store, |label| label.target() != Target::Index).await?;
         Ok((index, hospitals))
+    }
+}
+
+/// Whether the patient has consented, and not released to the key that the attempt under way has.
+fn awaits_release(
+    dossier: &mut Dossier<'_>,
+    row: &Row,
+    federation: &Federation,
+) -> Result<bool, DossierError> {
+    let (Phase::Consented | Phase::Sealed | Phase::Delivered | Phase::Released) = row.state.phase else {
+        return Ok(false);
+    };
+    let context = Context { federation, verifier: &Ed25519 };
+    match dossier.share_place(row.state.attempt, context) {
+        Ok(place) => Ok(dossier.get(place)?.is_none()),
+        // What does not verify any more is for the jobs to say.
+        Err(DossierError::Refused(_)) => Ok(false),
+        Err(fault) => Err(fault),
     }
 }
 

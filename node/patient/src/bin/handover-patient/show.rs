@@ -147,7 +147,7 @@ pub(crate) fn print_reviewed(
     })
 }
 
-/// That a package was lost is no news that a patient has to understand; what they do, and what it costs, is.
+/// What has happened, what it costs, and what the patient has to do.
 fn print_asked_again(
     out: &mut dyn Write,
     attempt: u32,
