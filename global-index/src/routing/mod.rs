@@ -108,9 +108,9 @@ impl Intake {
             let booking = Booking { now: self.now, salt_seed };
             booking::consequence(txn, &self.keys, &self.book, &booking, &taken, context)?;
         }
-        mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.kind)?;
+        mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.place)?;
         // A release is offered to the destination whoever brings it, and whomever for: its silence is to mean something.
-        let offered = matches!(taken.kind, Kind::KeyRelease | Kind::ShareRelease)
+        let offered = matches!(taken.kind(), Kind::KeyRelease | Kind::ShareRelease)
             .then_some(&taken.row.destination)
             .filter(|destination| Some(*destination) != parcel.to.as_ref());
         let mut to = Vec::new();
@@ -118,11 +118,11 @@ impl Intake {
             if !both.contains(&receiver) {
                 return Err(Code::AccessDenied.into());
             }
-            if mailbox::post(txn, &self.keys, receiver, transfer, taken.kind)? {
+            if mailbox::post(txn, &self.keys, receiver, transfer, taken.place)? {
                 to.push(receiver.clone());
             }
         }
-        if taken.is_new && matches!(taken.kind, Kind::Request | Kind::Consent) {
+        if taken.is_new && matches!(taken.kind(), Kind::Request | Kind::Consent) {
             to.extend(locator::pass_on(txn, &self.keys, &taken.row.patient, &self.sender)?);
         }
         Ok(Passed { to, is_new: taken.is_new })

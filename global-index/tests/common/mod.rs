@@ -1,6 +1,7 @@
 //! A federation in one process: a real index, and hospitals that are real nodes on the network but decide nothing.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod attempt;
 pub mod transfer;
 
 use std::path::PathBuf;

@@ -235,6 +235,7 @@ impl Story {
             destination: destination.id.clone(),
             sealed: Bytes(vec![6; 80]),
             issued: now(),
+            request_key,
             extensions: extensions(),
         };
         let receipt = Receipt {
@@ -255,6 +256,7 @@ impl Story {
                 step,
                 code: Code::PackageMismatch,
                 issued: now(),
+                attempt: 1,
                 extensions: extensions(),
             };
             Verified::sign(refusal, &by.signing).envelope().to_vec()

@@ -9,6 +9,7 @@ use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{self, Context};
+use handover_core::transfer::{FIRST_ATTEMPT, Phase, State};
 use handover_core::{Code, HospitalId, KeyChain, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_dossier::{Dossier, Kind, Row};
 use handover_records::{
@@ -18,6 +19,7 @@ use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 
+use crate::again::{RequestKey, again};
 use crate::context::{Came, Inner};
 use crate::links::UnknownLink;
 use crate::{Exchange, ExchangeError, key_records, links, outbox, secrets};
@@ -324,6 +326,20 @@ impl Exchange {
             }
             Err(row) => row,
         })
+    }
+
+    /// Asks for the next attempt of a transfer whose package, or the key to it, is lost here: the source seals again, and
+    /// the patient releases again. Asking again for the same attempt changes nothing; without a number it is the one
+    /// after the last that was sealed.
+    ///
+    /// # Errors
+    /// [`Code::AccessDenied`] at the source; [`Code::OutOfOrder`] before something is sealed and after it is filed;
+    /// [`Code::AttemptsExhausted`]; how the transfer ended.
+    pub async fn ask_again(&self, transfer: TransferId, attempt: Option<u32>) -> Result<Row, ExchangeError> {
+        let State { attempt: last, phase, .. } = self.0.row(transfer).await?.state;
+        let is_asked = phase == Phase::Consented && last > FIRST_ATTEMPT;
+        let next = if is_asked { last } else { last.saturating_add(1) };
+        again(&self.0, transfer, attempt.unwrap_or(next), RequestKey::Fresh).await
     }
 
     async fn waiting_ask(&self, transfer: TransferId) -> Result<Verified<Ask>, ExchangeError> {

@@ -83,7 +83,9 @@ impl Exchange {
             .store
             .read(move |txn| -> Result<_, DossierError> {
                 let mut dossier = Dossier::of(txn, &keys, row.transfer);
-                let mut envelope = |kind| dossier.get(kind).map(|found| found.map(Bytes));
+                let asked = dossier.attempts_with(Kind::NextAttempt)?.pop();
+                let asked = asked.map(|attempt| dossier.get(Kind::NextAttempt.of(attempt))).transpose()?;
+                let mut envelope = |kind: Kind| dossier.get(kind).map(|found| found.map(Bytes));
                 Ok(InboxItem {
                     transfer: row.transfer,
                     state: row.state.clone(),
@@ -101,6 +103,7 @@ impl Exchange {
                     .flatten()
                     .collect(),
                     updated: row.updated,
+                    next_attempt: asked.flatten().map(Bytes),
                     extensions: Extensions::default(),
                 })
             })

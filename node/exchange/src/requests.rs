@@ -7,6 +7,7 @@ use handover_core::artefact::transfer::{Refusal, Step, TransferRequest};
 use handover_core::artefact::{Payload, Signed, Verified, peek_type};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context, RequestEvidence};
+use handover_core::transfer::FIRST_ATTEMPT;
 use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError};
 use handover_seal::Ed25519;
@@ -62,6 +63,7 @@ async fn refuse(inner: &Arc<Inner>, request: &TransferRequest, code: Code) -> Re
         code,
         // The same request again gives the same refusal.
         issued: request.issued,
+        attempt: FIRST_ATTEMPT,
         extensions: Extensions::default(),
     };
     let refusal = Verified::sign(refusal, &inner.parts.identity.signing);

@@ -2,7 +2,7 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
-use handover_core::artefact::transfer::{Payer, Quote, QuoteBody, RevocationConfirmed};
+use handover_core::artefact::transfer::{NextAttempt, Payer, Quote, QuoteBody, RevocationConfirmed};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::ledger::fee::fee;
 use handover_core::message::{InboxItem, QUOTE_INFO};
@@ -43,6 +43,8 @@ pub struct Reviewed {
     pub consent: Option<Verified<Consent>>,
     /// Who has taken a revocation in, and since when.
     pub confirmations: Vec<Verified<RevocationConfirmed>>,
+    /// With what the destination asked for another attempt last.
+    pub next_attempt: Option<Verified<NextAttempt>>,
     /// When it last changed.
     pub updated: Timestamp,
 }
@@ -87,7 +89,8 @@ fn decimal(text: &str) -> Option<(i128, u32)> {
 }
 
 /// Verifies an inbox item under the directory: the destination's request stands on this patient's own ask, the
-/// quotes are the source's, the consent is this patient's, the confirmations are the holders'.
+/// quotes are the source's, the consent is this patient's, the confirmations are the holders', and it is the
+/// destination that asks for another attempt.
 ///
 /// # Errors
 /// [`WalletError`] naming the first thing that does not hold.
@@ -136,8 +139,25 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
             return Err(WalletError::Rule { what: "the final quote", code: Code::CapExceeded });
         }
     }
+    let next_attempt = next_attempt(item, consent.as_ref(), context)?;
     let confirmations = confirmations(item, consent.as_ref(), context)?;
-    Ok(Reviewed { quote, final_quote, consent, confirmations, ..bare(item, request) })
+    Ok(Reviewed { quote, final_quote, consent, confirmations, next_attempt, ..bare(item, request) })
+}
+
+/// What the destination asked last for another attempt with.
+fn next_attempt(
+    item: &InboxItem,
+    consent: Option<&Verified<Consent>>,
+    context: Context<'_>,
+) -> Result<Option<Verified<NextAttempt>>, WalletError> {
+    let Some(envelope) = &item.next_attempt else { return Ok(None) };
+    let refused = |code| WalletError::Rule { what: "the next attempt", code };
+    let consent = consent.ok_or(refused(Code::EvidenceMissing))?;
+    let next = rules::next_attempt(envelope.as_ref(), consent, context).map_err(refused)?;
+    if next.attempt > item.state.attempt {
+        return Err(refused(Code::OutOfOrder));
+    }
+    Ok(Some(next))
 }
 
 fn bare(item: &InboxItem, request: Option<RequestEvidence>) -> Reviewed {
@@ -151,6 +171,7 @@ fn bare(item: &InboxItem, request: Option<RequestEvidence>) -> Reviewed {
         final_quote: None,
         consent: None,
         confirmations: Vec::new(),
+        next_attempt: None,
         updated: item.updated,
     }
 }

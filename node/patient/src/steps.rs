@@ -2,7 +2,6 @@
 //! is repeated. Meant to run inside [`crate::WalletFile::update`]; what they return is sent afterwards.
 
 use handover_core::artefact::patient::{Consent, ConsentDetails, PatientLink, link_code_proof};
-use handover_core::artefact::transfer::Quote;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::Inbox;
@@ -163,6 +162,7 @@ impl Wallet {
             revoked: None,
             state: None,
             seen: None,
+            next_attempt: None,
             extensions: Extensions::default(),
         });
         self.state.transfers.sort_by_key(|known| known.transfer);
@@ -202,6 +202,17 @@ impl Wallet {
             if known.consent.is_none() {
                 known.request = Some(Bytes(request.request.envelope().to_vec()));
                 known.quote = Some(Bytes(view.quote.envelope().to_vec()));
+            }
+        }
+        if let Some(next) = &reviewed.next_attempt {
+            let held = known.next_attempt()?.map_or(0, |held| held.attempt);
+            let is_same = known.next_attempt.as_ref().is_some_and(|held| held.as_ref() == next.envelope());
+            if next.attempt == held && !is_same {
+                return Err(WalletError::SignedOtherwise("what the attempt is asked for with".to_owned()));
+            }
+            // The other hospital may not have heard of the newest yet.
+            if next.attempt > held && known.consent.is_some() {
+                known.next_attempt = Some(Bytes(next.envelope().to_vec()));
             }
         }
         known.state = Some(reviewed.state.clone());
@@ -279,7 +290,8 @@ impl Wallet {
             let draft = make_consent(&self.keys, &view, wish, federation, now, random)?;
             self.keep(transfer, draft)?;
         }
-        if release {
+        // That a further attempt needs another one is the patient's to decide anew.
+        if release && self.transfer(transfer)?.release.is_none() {
             self.release(transfer, now, random)?;
         }
         let known = self.transfer(transfer)?;
@@ -330,7 +342,7 @@ impl Wallet {
         otherwise(&differs)
     }
 
-    /// Signs the release of the grant key for a consent; its envelope.
+    /// Signs the release of the grant key for a consent, to the key that the destination asked with last; its envelope.
     ///
     /// # Errors
     /// [`WalletError::NotNow`] without a consent, after it was taken back, or when its secrets are gone.
@@ -344,7 +356,7 @@ impl Wallet {
         if known.revoked.is_some() {
             return Err(TAKEN_BACK);
         }
-        if let Some(envelope) = &known.release {
+        if let Some(envelope) = known.release()? {
             return Ok(envelope.0.clone());
         }
         let consent = known
@@ -353,8 +365,8 @@ impl Wallet {
         if !known.is_asked_by(&self.keys) {
             return Err(ASKED_BEFORE);
         }
-        let quote = known.quote.as_ref().ok_or(WalletError::NotNow("the quote is not in the wallet"))?;
-        let request_key = Signed::<Quote>::read(quote.as_ref())?.claim().request_key;
+        let request_key =
+            known.request_key()?.ok_or(WalletError::NotNow("the quote is not in the wallet"))?;
         let secrets = self.secrets.get(transfer).ok_or(WalletError::NotNow("the consent has expired"))?;
         let release = make_share_release(&self.keys, &consent, &secrets.grant, &request_key, now, random)?;
         let envelope = release.envelope().to_vec();

@@ -234,6 +234,7 @@ impl Hospitals {
             consent: None,
             confirmations: Vec::new(),
             updated: NOW,
+            next_attempt: None,
             extensions: Extensions::default(),
         };
         Self { item, request_key }

@@ -98,6 +98,8 @@ cbor_map! {
         9 => confirmations: Vec<Bytes>,
         /// When it last changed.
         10 => updated: Timestamp,
+        /// The newest `NextAttempt`, if the destination asked for one.
+        11 => next_attempt: Option<Bytes>,
     }
 }
 

@@ -96,6 +96,7 @@ codes! {
     CannotOpen = "cannot-open", Integrity, "The package cannot be opened with the shares that were released.";
     TransferOpen = "transfer-open", Refused, "The patient has a transfer that is not over. Wait for its end, or end it, then give the command again.";
     OutOfOrder = "out-of-order", Refused, "This step does not follow from the transfer's state.";
+    AttemptsExhausted = "attempts-exhausted", Refused, "The package was lost or damaged in five attempts. Check the disks of both hospitals, then ask for a new transfer.";
     Conflict = "conflict", Refused, "The same identifier was used before with other content.";
     PatientRefused = "patient-refused", Refused, "The patient said no.";
     LedgerConflict = "ledger-conflict", Integrity, "A ledger entry with this identifier but other content exists.";

@@ -9,11 +9,12 @@ use crate::artefact::patient::{
     link_code_proof,
 };
 use crate::artefact::transfer::{
-    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, PACKAGE_MAX_CONTENTS, PackageHeader, PartList, Payer, Quote,
-    QuoteBody, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, NextAttempt, PACKAGE_MAX_CONTENTS, PackageHeader, PartList,
+    Payer, Quote, QuoteBody, Receipt, Refusal, RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId};
+use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::Federation;
 use crate::{Code, KeyChain, Timestamp};
 
@@ -204,8 +205,9 @@ pub fn header(
         && header.source == consent.source
         && header.destination == consent.destination
         && header.consent == consent.hash()
-        && header.attempt >= 1;
+        && header.attempt >= FIRST_ATTEMPT;
     ensure(same, Code::PackageMismatch)?;
+    ensure(header.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
     consent_in_time(consent, header.issued)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
     // A hospital pays what it accepted; its acceptance is no artefact of this version.
@@ -225,6 +227,37 @@ pub fn header_quote(header: &PackageHeader, quote: &Verified<Quote>, consent: &C
     let hash = quote.hash();
     let allowed = hash == consent.quote || quote.narrows == Some(consent.quote);
     ensure(header.quote == hash && allowed, Code::QuoteMismatch)
+}
+
+/// Whether a header asks for what another attempt's did: one transfer has one quote and one fee.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`].
+pub fn same_fee(header: &PackageHeader, other: &PackageHeader) -> Result<(), Code> {
+    let same = header.quote == other.quote && header.fee == other.fee && header.payer == other.payer;
+    ensure(same, Code::QuoteMismatch)
+}
+
+/// The destination asks for the next attempt, while the consent holds.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn next_attempt(
+    envelope: &[u8],
+    consent: &Verified<Consent>,
+    context: Context<'_>,
+) -> Result<Verified<NextAttempt>, Code> {
+    let next = context.federation.verify_from(
+        &consent.destination,
+        read::<NextAttempt>(envelope)?,
+        context.verifier,
+    )?;
+    let same =
+        next.transfer == consent.transfer && next.consent == consent.hash() && next.attempt > FIRST_ATTEMPT;
+    ensure(same, Code::ConsentMismatch)?;
+    ensure(next.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
+    consent_in_time(consent, next.issued)?;
+    Ok(next)
 }
 
 /// Whether these are the parts that a header commits to.
@@ -283,7 +316,8 @@ pub fn key_release(
     Ok(release)
 }
 
-/// The patient releases the grant key for a consent.
+/// The patient releases the grant key for a consent. Whether to a key that the destination asked for, those say who
+/// know its requests.
 ///
 /// # Errors
 /// [`Code`] naming the cause.

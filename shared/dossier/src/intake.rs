@@ -6,13 +6,13 @@ use handover_core::transfer::{Phase, Role, State, Transition, advance};
 use handover_core::{Code, Timestamp, TransferId};
 
 use crate::kind::Claimed;
-use crate::{Dossier, DossierError, Kind, Row, key_records};
+use crate::{Dossier, DossierError, Kind, Place, Row, key_records};
 
 /// What taking an artefact in did.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// Its place.
-    pub kind: Kind,
+    pub place: Place,
     /// The row as it stands now.
     pub row: Row,
     /// Whether it was new; if not, nothing changed.
@@ -29,7 +29,7 @@ pub fn transfer_of(content: &[u8]) -> Result<TransferId, Code> {
 
 /// An artefact that verified, its place, and the step that it takes, if it takes one.
 struct Checked {
-    kind: Kind,
+    place: Place,
     step: Option<State>,
 }
 
@@ -43,11 +43,27 @@ enum Keys {
 }
 
 fn step(kind: Kind, phase: Phase) -> Checked {
-    Checked { kind, step: Some(State::of(phase)) }
+    Checked { place: kind.into(), step: Some(State::of(phase)) }
+}
+
+fn step_of(attempt: u32, kind: Kind, phase: Phase) -> Checked {
+    Checked { place: kind.of(attempt), step: Some(State::at(attempt, phase)) }
 }
 
 fn exit(kind: Kind, phase: Phase, code: Code) -> Checked {
-    Checked { kind, step: Some(State::exit(phase, code)) }
+    Checked { place: kind.into(), step: Some(State::exit(phase, code)) }
+}
+
+fn no_step(place: impl Into<Place>) -> Checked {
+    Checked { place: place.into(), step: None }
+}
+
+impl Taken {
+    /// What was taken in.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.place.kind
+    }
 }
 
 impl Dossier<'_> {
@@ -101,10 +117,10 @@ impl Dossier<'_> {
         }
         let mut row = self.row()?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
         let checked = self.check(&claimed, content, &row, context)?;
-        if let Some(kept) = self.get(checked.kind)? {
+        if let Some(kept) = self.get(checked.place)? {
             return if kept == content {
-                Ok(Taken { kind: checked.kind, row, is_new: false })
-            } else if checked.kind == Kind::EarlyRevocation {
+                Ok(Taken { place: checked.place, row, is_new: false })
+            } else if checked.place.kind == Kind::EarlyRevocation {
                 // Anyone can send a false one first; the true one is known by the consent.
                 Err(Code::EvidenceMissing.into())
             } else {
@@ -112,7 +128,7 @@ impl Dossier<'_> {
             };
         }
         if keys == Keys::Newest
-            && matches!(checked.kind, Kind::Consent | Kind::ShareRelease | Kind::PatientRefusal)
+            && matches!(checked.place.kind, Kind::Consent | Kind::ShareRelease | Kind::PatientRefusal)
         {
             let on = self.request(context)?;
             key_records::admit(self.txn, &self.keys, &on.keys, context.verifier, now)?;
@@ -120,8 +136,8 @@ impl Dossier<'_> {
         let Some(step) = checked.step else {
             row.updated = now;
             self.put_row(&row)?;
-            self.put(checked.kind, content)?;
-            return Ok(Taken { kind: checked.kind, row, is_new: true });
+            self.put(checked.place, content)?;
+            return Ok(Taken { place: checked.place, row, is_new: true });
         };
         let transition = match advance(role, Some(&row.state), &step) {
             // The index sees copies in any order, and what verifies is evidence whatever the state says by now.
@@ -141,11 +157,11 @@ impl Dossier<'_> {
             // The state went past this step, or the transfer was ended, before its artefact came: keep it as evidence.
             Transition::Repeat => role == Role::Index,
         };
-        self.put(checked.kind, content)?;
-        if checked.kind == Kind::Consent {
+        self.put(checked.place, content)?;
+        if checked.place.kind == Kind::Consent {
             row = self.revoke_early(role, row, context, now)?;
         }
-        Ok(Taken { kind: checked.kind, row, is_new })
+        Ok(Taken { place: checked.place, row, is_new })
     }
 
     /// A revocation that was here before its consent takes it back as soon as it comes.
@@ -183,8 +199,8 @@ impl Dossier<'_> {
         let row = Row::new(request.transfer, role, state, ask.patient, source, destination, now);
         both_take_part(&row, context, now)?;
         self.put_row(&row)?;
-        self.put(Kind::Request, content)?;
-        Ok(Taken { kind: Kind::Request, row, is_new: true })
+        self.put(Kind::Request.into(), content)?;
+        Ok(Taken { place: Kind::Request.into(), row, is_new: true })
     }
 
     /// Ends a transfer for a reason found here, if it can still be ended.
@@ -229,10 +245,12 @@ impl Dossier<'_> {
                     return Err(Code::QuoteMismatch.into());
                 }
                 // What was sealed under one quote is not given another afterwards.
-                if self.get(Kind::Header)?.is_some() && self.header(context)?.quote != quote.hash() {
-                    return Err(Code::QuoteMismatch.into());
+                for attempt in self.attempts_with(Kind::Header)? {
+                    if self.header(attempt, context)?.quote != quote.hash() {
+                        return Err(Code::QuoteMismatch.into());
+                    }
                 }
-                Checked { kind: Kind::FinalQuote, step: None }
+                no_step(Kind::FinalQuote)
             }
             Claimed::Consent(_) => {
                 rules::consent(content, &self.request(context)?, &self.quote(context)?, context)?;
@@ -247,23 +265,35 @@ impl Dossier<'_> {
                     return Err(Code::EvidenceMissing.into());
                 }
                 rules::header_quote(&header, &agreed, &consent)?;
-                step(Kind::Header, Phase::Sealed)
+                for attempt in self.attempts_with(Kind::Header)? {
+                    if attempt != header.attempt {
+                        rules::same_fee(&header, &*self.header(attempt, context)?)?;
+                    }
+                }
+                step_of(header.attempt, Kind::Header, Phase::Sealed)
             }
-            Claimed::Delivered(_) => {
-                rules::delivered(content, &self.header(context)?, context)?;
-                step(Kind::Delivered, Phase::Delivered)
+            Claimed::Delivered(delivered) => {
+                let attempt = delivered.claim().attempt;
+                rules::delivered(content, &self.header(attempt, context)?, context)?;
+                step_of(attempt, Kind::Delivered, Phase::Delivered)
             }
-            Claimed::KeyRelease(_) => {
-                rules::key_release(content, &self.header(context)?, context)?;
-                step(Kind::KeyRelease, Phase::Released)
+            Claimed::KeyRelease(release) => {
+                let attempt = release.claim().attempt;
+                rules::key_release(content, &self.header(attempt, context)?, context)?;
+                step_of(attempt, Kind::KeyRelease, Phase::Released)
+            }
+            Claimed::NextAttempt(_) => {
+                let next = rules::next_attempt(content, &self.consent(context)?, context)?;
+                step_of(next.attempt, Kind::NextAttempt, Phase::Consented)
             }
             Claimed::ShareRelease(_) => {
-                rules::share_release(content, &self.consent(context)?, context.verifier)?;
-                Checked { kind: Kind::ShareRelease, step: None }
+                let release = rules::share_release(content, &self.consent(context)?, context.verifier)?;
+                no_step(self.place_of(&release.request_key, context)?)
             }
-            Claimed::Receipt(_) => {
-                rules::receipt(content, &self.header(context)?, context)?;
-                step(Kind::Receipt, Phase::Filed)
+            Claimed::Receipt(receipt) => {
+                let attempt = receipt.claim().attempt;
+                rules::receipt(content, &self.header(attempt, context)?, context)?;
+                step_of(attempt, Kind::Receipt, Phase::Filed)
             }
             Claimed::Refusal(_) => {
                 let refusal = rules::refusal(content, &self.request(context)?, context)?;
@@ -275,23 +305,18 @@ impl Dossier<'_> {
                 rules::patient_refusal(content, &self.request(context)?, context.verifier)?;
                 exit(Kind::PatientRefusal, Phase::Refused, Code::PatientRefused)
             }
-            Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => {
-                Checked { kind: Kind::EarlyRevocation, step: None }
-            }
+            Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => no_step(Kind::EarlyRevocation),
             Claimed::Revocation(revocation) => {
                 rules::revocation(revocation, &self.consent(context)?)?;
                 if row.state.phase >= Phase::Released {
-                    return Ok(Checked { kind: Kind::Revocation, step: None });
+                    return Ok(no_step(Kind::Revocation));
                 }
                 exit(Kind::Revocation, Phase::Revoked, Code::ConsentRevoked)
             }
             Claimed::Confirmed(_) => {
                 let confirmed = rules::revocation_confirmed(content, &self.consent(context)?, context)?;
                 let by_source = confirmed.by == row.source;
-                Checked {
-                    kind: if by_source { Kind::ConfirmedBySource } else { Kind::ConfirmedByDestination },
-                    step: None,
-                }
+                no_step(if by_source { Kind::ConfirmedBySource } else { Kind::ConfirmedByDestination })
             }
         })
     }

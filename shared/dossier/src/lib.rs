@@ -19,4 +19,4 @@ mod kind;
 pub use error::DossierError;
 pub use intake::{Taken, transfer_of};
 pub use keep::{Dossier, Row, active, list};
-pub use kind::Kind;
+pub use kind::{Kind, Place};

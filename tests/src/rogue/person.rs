@@ -222,6 +222,7 @@ impl Person {
             destination: quote.destination.clone(),
             sealed: sealed.into(),
             issued: now(),
+            request_key: quote.request_key,
             extensions: none(),
         };
         Ok(Verified::sign(release, &self.keys.signing))

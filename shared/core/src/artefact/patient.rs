@@ -248,6 +248,8 @@ cbor_map! {
         5 => sealed: Bytes,
         /// When.
         6 => issued: Timestamp,
+        /// The key it is sealed to: the request's, or the one that a next attempt brought.
+        7 => request_key: SealingPublic,
     }
 }
 

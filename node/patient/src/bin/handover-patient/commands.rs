@@ -4,7 +4,7 @@ use handover_cli::CliError;
 use handover_core::artefact::patient::{ConsentDetails, Holder};
 use handover_core::codec;
 use handover_core::trust::Federation;
-use handover_core::{Code, HospitalId, short_code};
+use handover_core::{Code, HospitalId, TransferId, short_code};
 use handover_patient::node::NodeClient;
 use handover_patient::{Question, Wallet, WalletError, Wish, make_ask, open_holders};
 use handover_seal::OsRandom;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::args::{self, OnTransfer};
 use crate::carried::{self, Carried};
-use crate::session::{Channel, Session, now, read_text, write_new};
+use crate::session::{Channel, Met, Session, now, read_text, write_new};
 use crate::show::{line_of_files, plain, scope_json, scope_text};
 
 /// A hospital's name, fit for a terminal, and the code of its key.
@@ -156,13 +156,7 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
 
 pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), CliError> {
     let (channel, met) = session.way(&options.way)?;
-    if let (Channel::Node(client, patience), Some(met)) = (&channel, &met) {
-        let (entries, _) = patience.hold(|| session.fetch_inbox(client, met))?;
-        let fault = entries.into_iter().find(|entry| entry.transfer == options.transfer);
-        if let Some(Err(fault)) = fault.map(|entry| entry.outcome) {
-            return Err(fault.into());
-        }
-    }
+    look(session, &channel, met.as_ref(), &options.transfer)?;
     let federation = session.federation(met)?;
     let destination = session.file.read()?.transfer(&options.transfer)?.destination.clone();
     let (name, code) = named(&federation, &destination)?;
@@ -206,7 +200,23 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
     })
 }
 
+/// Looks at what is there about a transfer, so that what is signed is about the newest; by file, what is held is.
+fn look(
+    session: &Session,
+    channel: &Channel,
+    met: Option<&Met>,
+    transfer: &TransferId,
+) -> Result<(), CliError> {
+    let (Channel::Node(client, patience), Some(met)) = (channel, met) else { return Ok(()) };
+    let (entries, _) = patience.hold(|| session.fetch_inbox(client, met))?;
+    let entry = entries.into_iter().find(|entry| entry.transfer == *transfer);
+    entry.map_or(Ok(()), |entry| entry.outcome.map(drop).map_err(CliError::from))
+}
+
 pub(crate) fn release(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
+    // The destination may have asked for another attempt, with another key.
+    let (channel, met) = session.way(&options.way)?;
+    look(session, &channel, met.as_ref(), &options.transfer)?;
     let content = |wallet: &mut Wallet| wallet.release(&options.transfer, now(), &mut OsRandom);
     send_one(session, options, "handover/patient-release/1", "Your share is released", content)
 }
