@@ -58,7 +58,7 @@ impl Person {
     /// The patient of a number, who is `local` to the hospitals.
     #[must_use]
     pub fn new(number: u32, local: &str) -> Self {
-        Self { keys: Patient::new(number), local: local.to_owned() }
+        Self { keys: Patient::since(number, now()), local: local.to_owned() }
     }
 
     /// Registers at a desk; the link code.
