@@ -152,11 +152,11 @@ fn attempt(world: &World, it: &Move, at: &str, attempt: u64) -> Result<Value> {
 }
 
 /// The patient is told, and releases again.
-fn release_again(world: &World, it: &Move) -> Result<()> {
+fn release_again(world: &World, it: &Move, attempt: u64) -> Result<()> {
     let inbox = it.wallet(world, "inbox", &["--wait", "60"])?.json()?;
     let told = &inbox["transfers"][0];
     same("what needs an answer", &Some(true), &told["needs_answer"].as_bool())?;
-    same("the attempt that is asked for", &Some(2), &told["asked_again"].as_u64())?;
+    same("the attempt that is asked for", &Some(attempt), &told["asked_again"].as_u64())?;
     let shown = world.wallet(&it.wallet, &["show", "--transfer", &it.transfer])?.json()?;
     same("what the wallet has released", &Some(false), &shown["transfers"][0]["released"].as_bool())?;
     it.wallet(world, "release", &[])?.done()?;
@@ -178,7 +178,7 @@ fn request_key(world: &mut World, it: &mut Move) -> Result<()> {
     it.until(world, DESTINATION, "released")?;
     let shown = it.show(world, DESTINATION)?;
     same("what the patient has to do", &Some(true), &shown["awaits_release"].as_bool())?;
-    release_again(world, it)?;
+    release_again(world, it, 2)?;
     ended(world, it, 2)
 }
 
@@ -200,7 +200,19 @@ fn clerk(world: &mut World, it: &mut Move) -> Result<()> {
     same("an attempt that is skipped", &Some("out-of-order".to_owned()), &skipped.problem())?;
     let elsewhere = again(it, SOURCE, &["--attempt", "3"])?;
     same("asking again at the source", &Some("access-denied".to_owned()), &elsewhere.problem())?;
-    attempt(world, it, SOURCE, 2)?;
-    release_again(world, it)?;
-    ended(world, it, 2)
+    let is_released = |attempt: u64| {
+        within(&format!("attempt {attempt} is released"), || {
+            let shown = it.show(world, DESTINATION)?;
+            Ok(shown["attempt"].as_u64() == Some(attempt) && shown["state"] == "released")
+        })
+    };
+    for attempt in 3..=5 {
+        is_released(attempt - 1)?;
+        again(it, DESTINATION, &["--attempt", &attempt.to_string()])?.done()?;
+    }
+    is_released(5)?;
+    let sixth = again(it, DESTINATION, &[])?;
+    same("a sixth attempt", &Some("attempts-exhausted".to_owned()), &sixth.problem())?;
+    release_again(world, it, 5)?;
+    ended(world, it, 5)
 }
