@@ -8,9 +8,11 @@
 
 mod common;
 
-use common::transfer::{Patient, Story};
+use common::attempt::altered;
+use common::transfer::{Patient, Story, dollars};
 use common::{LIMIT, Node, Realm, now, orders};
 use handover_core::artefact::federation::FeeSchedule;
+use handover_core::artefact::transfer::PackageHeader;
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::time::{DAY_MS, HOUR_MS};
 use handover_core::{Code, TransferId};
@@ -56,6 +58,90 @@ async fn hand_over(realm: &Realm, story: &Story, source: &Node) {
     for content in story.handover() {
         source.send(realm, None, content).await.unwrap();
     }
+}
+
+/// A destination that asks for another attempt has what it has: neither its asking nor how that attempt ends frees it
+/// of the fee.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_attempt_stops_no_silence_that_has_begun() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let story = || Story::new(&patient, &source, &destination, 500, 500);
+    let [asked, revoked, given_up, early] = [story(), story(), story(), story()];
+    for story in [&asked, &revoked, &given_up] {
+        hand_over(&realm, story, &source).await;
+        let second = story.attempt(2, &patient, &source, &destination);
+        destination.send(&realm, Some(&source.id), &second.next_attempt).await.unwrap();
+    }
+    let second = asked.attempt(2, &patient, &source, &destination);
+    source.send(&realm, None, &second.header).await.unwrap();
+    source.send(&realm, None, &revoked.revocation).await.unwrap();
+    // The source cannot seal it again (its consent has run out, say): that is no forgoing.
+    let second = given_up.attempt(2, &patient, &source, &destination);
+    source.send(&realm, None, &second.source_refusal).await.unwrap();
+    // The same copies, the refusal first: it lets the reservation go, and what was handed over is owed all the same.
+    let second = early.attempt(2, &patient, &source, &destination);
+    for content in [&early.request, &early.quote, &early.consent, &early.header, &second.source_refusal] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    hand_over(&realm, &early, &source).await;
+    for story in [&asked, &revoked, &given_up] {
+        assert_eq!(kinds(&realm, story.transfer).await, ["reserve"]);
+    }
+    realm.pass(SILENCE_MS);
+    for story in [&asked, &revoked, &given_up] {
+        let fee = nth_entry(&realm, story.transfer, 2).await;
+        assert_eq!((&fee["kind"], &fee["proof"]), (&json!("post"), &json!("silence")));
+    }
+    let fee = nth_entry(&realm, early.transfer, 3).await;
+    assert_eq!((&fee["kind"], &fee["proof"]), (&json!("post-direct"), &json!("silence")));
+    sound(&realm).await;
+}
+
+/// Silence is about one attempt: delivery of one and releases of another are nothing that could be opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_several_attempts_are_no_handover() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let mut destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let [mixed, filed] = [(); 2].map(|()| Story::new(&patient, &source, &destination, 500, 500));
+    let [of_mixed, of_filed] =
+        [&mixed, &filed].map(|story| story.attempt(2, &patient, &source, &destination));
+    for (story, second) in [(&mixed, &of_mixed), (&filed, &of_filed)] {
+        for content in [&story.request, &story.quote, &story.consent, &story.header] {
+            source.send(&realm, None, content).await.unwrap();
+        }
+        source.send(&realm, None, &story.delivered).await.unwrap();
+        source.send(&realm, None, &story.share_release).await.unwrap();
+        destination.letter().await;
+        destination.send(&realm, Some(&source.id), &second.next_attempt).await.unwrap();
+        source.send(&realm, None, &second.header).await.unwrap();
+        source.send(&realm, None, &second.key_release).await.unwrap();
+        assert_eq!(destination.letter().await, second.key_release);
+    }
+    // The second one goes on to its end: one reservation, one fee, whichever attempt's receipt comes.
+    for content in [&of_filed.delivered, &of_filed.share_release, &of_filed.receipt, &of_filed.receipt] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    assert_eq!(destination.letter().await, of_filed.share_release, "a letter of its own");
+    assert_eq!(kinds(&realm, filed.transfer).await, ["reserve", "post"]);
+    // Another fee is refused, whatever it is.
+    for fee in [499, 501] {
+        let dearer = altered(&of_mixed.header, &source.signing, |it: &mut PackageHeader| {
+            (it.attempt, it.fee) = (3, dollars(fee));
+        });
+        let refused = source.send(&realm, None, dearer.envelope()).await;
+        assert_eq!(refused, Err(Code::QuoteMismatch));
+    }
+    // The consent lasts a day, copies are waited for a week longer.
+    realm.pass(8 * DAY_MS);
+    let void = nth_entry(&realm, mixed.transfer, 2).await;
+    assert_eq!((&void["kind"], &void["reason"]), (&json!("void"), &json!("consent-expired")));
+    assert_eq!(kinds(&realm, filed.transfer).await, ["reserve", "post"]);
+    sound(&realm).await;
 }
 
 async fn sound(realm: &Realm) {

@@ -30,21 +30,23 @@ fn dishonest_asks() {
     let check = |envelope: &[u8]| rules::ask(envelope, AskKind::Transfer, &Ed25519).map(|_| ());
     let ask = |change: fn(&mut Ask)| check(&altered(&story.ask, &story.patient.signing, change));
     let taken_over = altered(&story.ask, &other.signing, |it| {
-        it.key_record = other.record.envelope().to_vec().into();
+        it.key_records = other.records.clone();
     });
     let second = altered(&story.patient.record, &story.patient.signing, |it| it.number = 2);
-    let second = altered(&story.ask, &story.patient.signing, |it| it.key_record = second.clone().into());
+    let second =
+        altered(&story.ask, &story.patient.signing, |it| it.key_records = vec![second.clone().into()]);
     let locate = altered(&story.ask, &story.patient.signing, |it| {
         it.kind = AskKind::Locate;
         it.expires = it.issued.plus_ms(LOCATE_LIFE_MS + 1);
     });
     let foreign_record = altered(&story.patient.record, &other.signing, |_| {});
-    let foreign_record =
-        altered(&story.ask, &story.patient.signing, |it| it.key_record = foreign_record.clone().into());
+    let foreign_record = altered(&story.ask, &story.patient.signing, |it| {
+        it.key_records = vec![foreign_record.clone().into()]
+    });
     all_refused(vec![
         ("another key's signature", check(&Story::signed_by(&story.ask, &other.signing)), Code::WrongSigner),
         ("another patient's key record", check(&taken_over), Code::AskMismatch),
-        ("a second key record as the first", check(&second), Code::AskMismatch),
+        ("a second key record as the first", check(&second), Code::Malformed),
         ("a key record that another signed", check(&foreign_record), Code::WrongSigner),
         ("a damaged signature", check(&broken(story.ask.envelope().to_vec())), Code::BadSignature),
         ("another artefact", check(story.consent.envelope()), Code::Malformed),

@@ -63,6 +63,35 @@ fn unfinished_and_ended_transfers_verify_too() {
 }
 
 #[test]
+fn a_file_of_several_attempts_verifies() {
+    let story = Story::tell(Plan::opaque(1));
+    let (first, second) = (story.to_receipt(), story.attempt(2));
+    for begun in 4..=7 {
+        let contents = [&first[..begun], &second.to_receipt()].concat();
+        let report = check(contents.clone()).unwrap();
+        assert_eq!((report.attempt, report.filed), (Some(2), Some(second.receipt.issued)));
+        assert_eq!(report.fee, Some(story.header.fee));
+        assert_eq!(report.steps.len(), contents.len());
+        let headers: Vec<_> = report.steps.iter().filter(|step| step.artefact.contains("header")).collect();
+        assert_eq!(headers.iter().map(|step| step.attempt).collect::<Vec<_>>(), [Some(1), Some(2)]);
+        let mut backwards = contents;
+        backwards.reverse();
+        assert_eq!(check(backwards), Ok(report), "in any order");
+    }
+    let asked = [&first[..7], &[second.next_attempt.envelope().to_vec()]].concat();
+    assert_eq!(check(asked).unwrap().attempt, Some(1), "asked for, and not sealed yet");
+    let after = [first.as_slice(), &second.to_receipt()[..1]].concat();
+    assert_eq!(check(after).unwrap_err().code, Code::OutOfOrder, "nothing follows a receipt");
+    let dearer = altered(&second.header, &World::shared().lakeside.signing, |it| {
+        it.fee = handover_core::Amount::from_minor(1_251, it.fee.currency());
+    });
+    let fault = check([&first[..4], &[dearer]].concat()).unwrap_err();
+    assert_eq!(fault.code, Code::QuoteMismatch, "another fee");
+    let unasked = [&first[..7], &[second.share_release.envelope().to_vec()]].concat();
+    assert_eq!(check(unasked).unwrap_err().code, Code::ConsentMismatch, "a key that nobody asked with");
+}
+
+#[test]
 fn every_artefact_counts() {
     let (story, other) = (Story::tell(Plan::opaque(1).narrowed()), Story::tell(Plan::opaque(2).narrowed()));
     let (contents, others) = (story.to_receipt(), other.to_receipt());

@@ -4,7 +4,7 @@ use handover_core::artefact::patient::{ConsentDetails, Scope};
 use handover_core::artefact::transfer::QuoteBody;
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
-use handover_core::{Digest, TransferId, rules};
+use handover_core::{Digest, KeyChain, TransferId, rules};
 use handover_seal::shares::{SealedShares, open_grant_key};
 use handover_seal::{Ed25519, SealError, hpke_open_padded, part};
 use handover_tests::fixture::{Hospital, Plan, Story, T0, World};
@@ -93,7 +93,5 @@ fn the_fixture_is_in_time() {
     let story = Story::tell(Plan::opaque(1));
     assert_eq!(rules::ask_in_time(&story.ask, T0), Ok(()));
     assert_eq!(rules::consent_in_time(&story.consent, story.header.issued), Ok(()));
-    assert!(
-        rules::patient_keys(story.patient.record.envelope(), &story.patient.reference(), &Ed25519).is_ok()
-    );
+    assert!(KeyChain::of(&story.patient.records, &story.patient.reference(), &Ed25519).is_ok());
 }

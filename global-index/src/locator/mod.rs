@@ -1,9 +1,11 @@
-//! Which hospitals a patient linked themselves to: told only to a question that the patient signed, and sealed to
-//! the key that it carries.
+//! Which hospitals a patient linked themselves to, and with which keys: told only to a question that the patient
+//! signed, and sealed to the key that it carries.
 //!
 //! Invariants: a link has both signatures, and only the hospital itself brings it; a repeated nonce gets the first
-//! answer. Patients stand in keys as keyed hashes. Nothing here knows transfers.
+//! answer; links and questions under other keys than the newest known are refused, and better ones reach every
+//! hospital that is linked. Patients stand in keys as keyed hashes. Nothing here knows transfers.
 
+mod keys;
 mod rows;
 
 use handover_core::artefact::Verified;
@@ -12,10 +14,12 @@ use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::HOLDERS_INFO;
 use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
-use handover_core::{Code, HospitalId, Random, Timestamp};
+use handover_core::{Code, HospitalId, KeyChain, PatientRef, Random, Timestamp};
+use handover_dossier::{DossierError, key_records};
 use handover_seal::{Ed25519, SealError, hpke_seal_padded};
 use handover_store::{KeyMaker, StoreError, Txn};
 
+pub(crate) use self::keys::{keys_for, keys_told, pass_on, take_keys};
 use self::rows::{Answered, Link};
 use handover_store::rows as cells;
 
@@ -33,6 +37,9 @@ pub(crate) enum LocatorError {
     /// The answer cannot be sealed to the patient's key.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The patient's keys are not the newest.
+    #[error(transparent)]
+    Keys(#[from] DossierError),
     /// The store could not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -47,31 +54,38 @@ impl From<Code> for LocatorError {
 impl LocatorError {
     /// The stable code.
     #[must_use]
-    pub(crate) const fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
             Self::Refused(code) => *code,
+            Self::Keys(fault) => fault.code(),
             Self::Seal(fault) => fault.code(),
             Self::Store(fault) => fault.code(),
         }
     }
 }
 
-/// Keeps a link that `hospital` brings. The first one stays.
+/// Keeps a link that `hospital` brings. The first one stays. Gives the hospitals that are to be told of better keys.
 pub(crate) fn link(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     envelope: &[u8],
     hospital: &HospitalId,
     federation: &Federation,
-) -> Result<(), LocatorError> {
+    now: Timestamp,
+) -> Result<Vec<HospitalId>, LocatorError> {
     let link = rules::link(envelope, Context { federation, verifier: &Ed25519 })?;
     if link.hospital != *hospital {
         return Err(Code::WrongSigner.into());
     }
     let space = keys.space("link").hashed(link.patient.as_bytes());
     let key = space.clone().hashed(hospital.as_str()).build();
+    if cells::get::<Link>(txn, &key)?.is_some_and(|held| held.envelope.as_ref() == envelope) {
+        return Ok(Vec::new());
+    }
+    let chain = KeyChain::of(&link.key_records, &link.patient, &Ed25519)?;
+    key_records::begin(txn, keys, &chain, &Ed25519, now)?;
     if txn.get(&key)?.is_some() {
-        return Ok(());
+        return Ok(pass_on(txn, keys, &link.patient, hospital)?);
     }
     if txn.scan(&space.build(), None, MAX_LINKS)?.len() >= MAX_LINKS {
         return Err(Code::Busy.into());
@@ -82,37 +96,46 @@ pub(crate) fn link(
         envelope: Bytes(envelope.to_vec()),
         extensions: Extensions::default(),
     };
-    Ok(cells::put(txn, &key, &row)?)
+    cells::put(txn, &key, &row)?;
+    Ok(pass_on(txn, keys, &link.patient, hospital)?)
 }
 
-/// Answers a patient's question: `Holders`, sealed to them.
+/// Answers a patient's question that `hospital` brings: `Holders`, sealed to them; and the hospitals that are to be
+/// told of better keys.
 pub(crate) fn locate(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     envelope: &[u8],
+    hospital: &HospitalId,
     federation: &Federation,
     now: Timestamp,
     random: &mut dyn Random,
-) -> Result<Vec<u8>, LocatorError> {
+) -> Result<(Vec<u8>, Vec<HospitalId>), LocatorError> {
     let ask = rules::ask(envelope, AskKind::Locate, &Ed25519)?;
     rules::ask_in_time(&ask, now)?;
+    let chain = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519)?;
+    key_records::admit(txn, keys, &chain, &Ed25519, now)?;
+    let told = pass_on(txn, keys, &ask.patient, hospital)?;
     let answered =
         keys.space("locate-answer").hashed([ask.patient.as_bytes().as_slice(), &ask.nonce].concat());
     let answered = answered.build();
     if let Some(first) = cells::get::<Answered>(txn, &answered)? {
-        return if first.ask == ask.hash() { Ok(first.answer.0) } else { Err(Code::Conflict.into()) };
+        return if first.ask == ask.hash() { Ok((first.answer.0, told)) } else { Err(Code::Conflict.into()) };
     }
     forget(txn, keys, now)?;
     let holders = codec::encode(&holders(txn, keys, &ask, federation)?);
-    let record = rules::patient_keys(ask.key_record.as_ref(), &ask.patient, &Ed25519)?;
-    let sealed =
-        hpke_seal_padded(&record.sealing_key, HOLDERS_INFO, ask.hash().as_bytes(), &holders, random)?;
+    let newest = &chain.newest().sealing_key;
+    let sealed = hpke_seal_padded(newest, HOLDERS_INFO, ask.hash().as_bytes(), &holders, random)?;
     let row = Answered { ask: ask.hash(), answer: Bytes(sealed.clone()), extensions: Extensions::default() };
     cells::put(txn, &answered, &row)?;
     let until = u64::try_from(ask.expires.as_millis()).unwrap_or(0);
     let expiry = keys.space("locate-expiry").u64(until).hashed(ask.hash().as_bytes()).build();
     txn.put(&expiry, answered)?;
-    Ok(sealed)
+    Ok((sealed, told))
+}
+
+fn links_of(txn: &mut dyn Txn, keys: &KeyMaker, patient: &PatientRef) -> Result<Vec<Link>, StoreError> {
+    cells::all(txn, &keys.space("link").hashed(patient.as_bytes()).build())
 }
 
 fn holders(
@@ -121,8 +144,7 @@ fn holders(
     ask: &Verified<Ask>,
     federation: &Federation,
 ) -> Result<Holders, StoreError> {
-    let links: Vec<Link> = cells::all(txn, &keys.space("link").hashed(ask.patient.as_bytes()).build())?;
-    let mut hospitals: Vec<Holder> = links
+    let mut hospitals: Vec<Holder> = links_of(txn, keys, &ask.patient)?
         .into_iter()
         .filter_map(|link| {
             let member = federation.member(&link.hospital).ok()?;

@@ -1,7 +1,7 @@
 //! What this room stores.
 
 use handover_core::codec::Bytes;
-use handover_core::{Digest, HospitalId, Timestamp, cbor_map};
+use handover_core::{Digest, HospitalId, PatientRef, Timestamp, cbor_map};
 
 cbor_map! {
     /// A patient is a patient of a hospital.
@@ -22,5 +22,15 @@ cbor_map! {
         1 => ask: Digest,
         /// The sealed answer.
         2 => answer: Bytes,
+    }
+}
+
+cbor_map! {
+    /// A hospital is to be told of a patient's newest keys.
+    pub struct KeysFor {
+        /// Whose.
+        1 => patient: PatientRef,
+        /// The newest when it was put here.
+        2 => newest: Digest,
     }
 }

@@ -3,8 +3,9 @@
 //! themselves decide whether they take it.
 //!
 //! Copies come in any order. Invariants: with a receipt among them exactly one fee stands, whatever ended the
-//! transfer before it came; a revocation lets nothing go once the shares are known to be out; a destination's
-//! refusal lets nothing go once it is known to have the package, people look at that.
+//! transfer before it came and whichever attempt it is of; a revocation lets nothing go once the shares are known to
+//! be out; a destination's refusal lets nothing go once it is known to have the package, people look at that; what
+//! was handed over in one attempt is owed whatever becomes of those after it.
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
@@ -15,7 +16,7 @@ use handover_core::ledger::{
 };
 use handover_core::rules::{Context, Cover};
 use handover_core::transfer::Phase;
-use handover_core::{Amount, Digest, TransferId};
+use handover_core::{Amount, Code, Digest, TransferId};
 use handover_dossier::{Dossier, Kind, Row, Taken};
 use handover_store::{KeyMaker, StoreError, Txn};
 
@@ -34,14 +35,16 @@ pub(super) fn consequence(
     context: Context<'_>,
 ) -> Result<(), RoutingError> {
     let transfer = taken.row.transfer;
-    match taken.kind {
+    let attempt = taken.place.attempt;
+    match taken.kind() {
         // A transfer that has ended reserves nothing; its receipt, if it comes, is posted directly.
         Kind::Header if is_exit(taken.row.state.phase) => {}
         Kind::Header => {
-            let agreed = agreement(&mut Dossier::of(txn, keys, transfer), context)?;
+            // A further attempt's finds the reservation there.
+            let agreed = agreement(&mut Dossier::of(txn, keys, transfer), attempt, context)?;
             reserve(txn, book, booking, &agreed)?;
         }
-        Kind::Receipt => return receipt(txn, keys, book, booking, transfer, context),
+        Kind::Receipt => return receipt(txn, keys, book, booking, (transfer, attempt), context),
         Kind::Delivered | Kind::KeyRelease if is_refused(txn, keys, &taken.row, context)? => {
             hold_back(txn, keys, book, booking, transfer, context)?;
         }
@@ -51,24 +54,25 @@ pub(super) fn consequence(
         Kind::Refusal if is_refused(txn, keys, &taken.row, context)? => {
             // Its own word does not free it of the fee for what it has.
             let mut dossier = Dossier::of(txn, keys, transfer);
-            if dossier.get(Kind::Delivered)?.is_some() || dossier.get(Kind::KeyRelease)?.is_some() {
+            if has_any(&mut dossier, Kind::Delivered)? || has_any(&mut dossier, Kind::KeyRelease)? {
                 hold_back(txn, keys, book, booking, transfer, context)?;
             } else {
                 void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
             }
         }
-        // The source may forgo its fee at any time.
+        // The source may forgo its fee at any time. That it cannot make a further attempt forgoes nothing.
+        Kind::Refusal if silence::is_about_a_later_attempt(txn, keys, transfer, context)? => {}
         Kind::Refusal => {
             void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
         }
         Kind::Revocation | Kind::PatientRefusal => {
             let mut dossier = Dossier::of(txn, keys, transfer);
             // Once the shares are out, there is nothing left to take back.
-            if dossier.get(Kind::KeyRelease)?.is_some() || dossier.get(Kind::Receipt)?.is_some() {
+            if has_any(&mut dossier, Kind::KeyRelease)? || has_any(&mut dossier, Kind::Receipt)? {
                 return Ok(());
             }
             let (mut reason, mut evidence) = (Reason::NotDelivered, Evidence::default());
-            if taken.kind == Kind::Revocation {
+            if taken.kind() == Kind::Revocation {
                 let content = dossier.get(Kind::Revocation)?.unwrap_or_default();
                 evidence.revocation = Some(Digest::sha256(&[&content]));
                 reason = Reason::ConsentRevoked;
@@ -80,24 +84,29 @@ pub(super) fn consequence(
     Ok(())
 }
 
+/// Whether an artefact of this kind is here, of whichever attempt.
+fn has_any(dossier: &mut Dossier<'_>, kind: Kind) -> Result<bool, StoreError> {
+    Ok(!dossier.attempts_with(kind)?.is_empty())
+}
+
 /// A receipt makes the fee due, whatever the state is by now.
 fn receipt(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     book: &Book,
     booking: &Booking,
-    transfer: TransferId,
+    (transfer, attempt): (TransferId, u32),
     context: Context<'_>,
 ) -> Result<(), RoutingError> {
     let mut dossier = Dossier::of(txn, keys, transfer);
-    let Agreement { terms, mut evidence, .. } = agreement(&mut dossier, context)?;
-    let receipt = dossier.receipt(context)?;
+    let Agreement { terms, mut evidence, .. } = agreement(&mut dossier, attempt, context)?;
+    let receipt = dossier.receipt(attempt, context)?;
     if receipt.fee != terms.amount {
         return Ok(put_hold(txn, keys, booking, &terms, Some(receipt.fee))?);
     }
     evidence.receipt = Some(receipt.hash());
-    if dossier.get(Kind::Delivered)?.is_some() {
-        evidence.delivered = Some(dossier.delivered(context)?.hash());
+    if dossier.get(Kind::Delivered.of(attempt))?.is_some() {
+        evidence.delivered = Some(dossier.delivered(attempt, context)?.hash());
     }
     book.post(txn, booking, &terms, &evidence)?;
     // Whatever people were to look at, the destination's own receipt has settled it.
@@ -133,7 +142,9 @@ fn hold_back(
     if ledger.posted().is_some() || hold_of(txn, keys, &transfer)?.is_some() {
         return Ok(());
     }
-    let agreed = agreement(&mut Dossier::of(txn, keys, transfer), context)?;
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    let attempt = last_sealed(&mut dossier)?;
+    let agreed = agreement(&mut dossier, attempt, context)?;
     reserve(txn, book, booking, &agreed)?;
     Ok(put_hold(txn, keys, booking, &agreed.terms, None)?)
 }
@@ -181,10 +192,20 @@ pub(super) struct Agreement {
     pub(super) consent: Verified<Consent>,
 }
 
-pub(super) fn agreement(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Agreement, RoutingError> {
+/// The last attempt whose header is here. The terms are the same in each.
+pub(super) fn last_sealed(dossier: &mut Dossier<'_>) -> Result<u32, RoutingError> {
+    let last = dossier.attempts_with(Kind::Header)?.pop();
+    last.ok_or(RoutingError::Refused(Code::EvidenceMissing))
+}
+
+pub(super) fn agreement(
+    dossier: &mut Dossier<'_>,
+    attempt: u32,
+    context: Context<'_>,
+) -> Result<Agreement, RoutingError> {
     let consent = dossier.consent(context)?;
     let quote = dossier.agreed_quote(context)?;
-    let (header, cover) = (dossier.header(context)?, dossier.cover(context)?);
+    let (header, cover) = (dossier.header(attempt, context)?, dossier.cover(context)?);
     let evidence = Evidence {
         quote: Some(quote.commitment),
         consent: Some(consent.hash()),

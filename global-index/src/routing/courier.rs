@@ -1,4 +1,5 @@
-//! Carries letters to their hospitals: one worker for each, in order, over a live connection or one it dials.
+//! Carries letters to their hospitals: one worker for each, in order, over a live connection or one it dials. Patients'
+//! newer keys go before the letters, which may be signed under them.
 //!
 //! A hospital that cannot be reached is tried again with doubling waits, at once when it connects. A letter that is
 //! put off holds back only later letters of the same transfer. A letter that is refused for good is buried.
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use super::mailbox;
 use super::rows::Letter;
 use crate::desk::Desk;
+use crate::locator;
 
 /// The first wait after a failure, in milliseconds.
 const FIRST_WAIT_MS: u64 = 500;
@@ -27,6 +29,8 @@ const FIRST_WAIT_MS: u64 = 500;
 const LONGEST_WAIT_MS: u64 = 60_000;
 /// A letter that was put off this often is buried: some three hours.
 const MAX_TRIES: u32 = 200;
+/// When keys that a hospital cannot take now are tried again, in milliseconds.
+const KEYS_WAIT_MS: u64 = 5_000;
 /// Letters that are looked at together. What is put off lies at the front, so every page is looked at.
 const LETTERS_PER_PAGE: usize = 100;
 /// Calls that may wait for the courier.
@@ -177,6 +181,9 @@ impl Worker {
     /// Tries every letter once, page by page; tells what to wait for.
     async fn round(&mut self) -> Wait {
         let mut tour = Tour::default();
+        if let Some(wait) = self.tell_keys(&mut tour).await {
+            return wait;
+        }
         let mut after = None;
         loop {
             let letters = match self.letters(after).await {
@@ -185,7 +192,7 @@ impl Worker {
             };
             if after.is_none() && letters.is_empty() {
                 self.put_off.clear();
-                return Wait::Mail;
+                break;
             }
             after = letters.last().filter(|_| letters.len() >= LETTERS_PER_PAGE).map(|last| last.number);
             for letter in letters {
@@ -203,6 +210,46 @@ impl Worker {
             Some(until) => Wait::Until(until),
             None => Wait::Mail,
         }
+    }
+
+    /// Tells the hospital of patients' newer keys; what to wait for if it is away.
+    async fn tell_keys(&mut self, tour: &mut Tour) -> Option<Wait> {
+        let (maker, hospital) = (self.desk.keys.clone(), self.hospital.clone());
+        let read =
+            self.desk.store.read(move |txn| locator::keys_for(txn, &maker, &hospital, LETTERS_PER_PAGE));
+        let waiting = match read.await {
+            Ok(waiting) => waiting,
+            Err(fault) => return Some(broken("keys that wait cannot be read", &fault)),
+        };
+        for keys in waiting {
+            match self.send(Request::encode(Verb::Keys, vec![keys.content.clone()])).await {
+                Err(Undelivered::Away) => return Some(self.redial()),
+                Err(Undelivered::Later(code)) => {
+                    tracing::debug!(hospital = %self.hospital, %code, "a patient's keys have to wait");
+                    let until = Instant::now() + Duration::from_millis(KEYS_WAIT_MS);
+                    tour.next = Some(tour.next.map_or(until, |next| next.min(until)));
+                    continue;
+                }
+                Err(Undelivered::Never(code)) => {
+                    tracing::warn!(hospital = %self.hospital, %code, "a patient's keys were refused for good");
+                }
+                Ok(()) => {}
+            }
+            self.redial_ms = FIRST_WAIT_MS;
+            tour.has_moved = true;
+            let done = self.desk.store.write(move |txn| locator::keys_told(txn, &keys)).await;
+            if let Err(fault) = done {
+                return Some(broken("keys that wait cannot be written", &fault));
+            }
+        }
+        None
+    }
+
+    /// The hospital is away: until it connects, or after doubling waits.
+    fn redial(&mut self) -> Wait {
+        let wait = Duration::from_millis(self.redial_ms);
+        self.redial_ms = self.redial_ms.saturating_mul(2).min(LONGEST_WAIT_MS);
+        Wait::Connected(Instant::now() + wait)
     }
 
     /// Tries a letter, unless it or one before it of the same transfer is put off; what to wait for if the tour
@@ -230,11 +277,7 @@ impl Worker {
         let done = match outcome {
             Ok(()) => self.remove(letter, None).await,
             Err(Undelivered::Never(code)) => self.remove(letter, Some(code)).await,
-            Err(Undelivered::Away | Undelivered::Later(_)) => {
-                let wait = Duration::from_millis(self.redial_ms);
-                self.redial_ms = self.redial_ms.saturating_mul(2).min(LONGEST_WAIT_MS);
-                return Some(Wait::Connected(Instant::now() + wait));
-            }
+            Err(Undelivered::Away | Undelivered::Later(_)) => return Some(self.redial()),
         };
         self.redial_ms = FIRST_WAIT_MS;
         tour.has_moved = true;
@@ -270,12 +313,15 @@ impl Worker {
             Ok(None) => return Err(Undelivered::Never(Code::StoreDamaged)),
             Err(fault) => return Err(Undelivered::Later(fault.code())),
         };
+        let parcel = Parcel { to: None, content: Bytes(content), extensions: Extensions::default() };
+        self.send(Request::encode(Verb::Deliver, vec![codec::encode(&parcel)])).await
+    }
+
+    async fn send(&self, body: Vec<u8>) -> Result<(), Undelivered> {
         let addresses = match self.desk.current().federation().member(&self.hospital) {
             Ok(member) => member.profile.addresses.clone(),
             Err(_) => return Err(Undelivered::Away),
         };
-        let parcel = Parcel { to: None, content: Bytes(content), extensions: Extensions::default() };
-        let body = Request::encode(Verb::Deliver, vec![codec::encode(&parcel)]);
         let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
         match self.net.request(&route, body).await {
             Ok(answer) => match Answer::decode(&answer) {

@@ -2,7 +2,7 @@
 
 use handover_core::codec::Extensions;
 use handover_core::{Code, HospitalId, Timestamp, TransferId};
-use handover_dossier::{Dossier, Kind};
+use handover_dossier::{Dossier, Place};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn};
 
 pub(crate) use super::rows::Dead as DeadLetter;
@@ -19,10 +19,10 @@ pub(super) fn mark(
     keys: &KeyMaker,
     hospital: &HospitalId,
     transfer: TransferId,
-    kind: Kind,
+    place: Place,
 ) -> Result<bool, StoreError> {
-    let mark =
-        keys.space("routed").hashed(hospital.as_str()).raw(transfer.as_bytes()).u64(kind as u64).build();
+    let of_transfer = keys.space("routed").hashed(hospital.as_str()).raw(transfer.as_bytes());
+    let mark = of_transfer.u64(place.kind as u64).u64(u64::from(place.attempt)).build();
     if txn.get(&mark)?.is_some() {
         return Ok(false);
     }
@@ -37,14 +37,15 @@ pub(super) fn post(
     keys: &KeyMaker,
     hospital: &HospitalId,
     transfer: TransferId,
-    kind: Kind,
+    place: Place,
 ) -> Result<bool, StoreError> {
-    if !mark(txn, keys, hospital, transfer, kind)? {
+    if !mark(txn, keys, hospital, transfer, place)? {
         return Ok(false);
     }
     let head = keys.space("mailbox-head").hashed(hospital.as_str()).build();
     let number = cells::get::<Head>(txn, &head)?.map_or(0, |head| head.next);
-    let letter = Letter { transfer, kind, number, extensions: Extensions::default() };
+    let Place { kind, attempt } = place;
+    let letter = Letter { transfer, kind, number, attempt, extensions: Extensions::default() };
     cells::put(txn, &letter_key(keys, hospital, number), &letter)?;
     let next = Head { next: number.saturating_add(1), extensions: Extensions::default() };
     cells::put(txn, &head, &next)?;
@@ -71,7 +72,7 @@ pub(super) fn content(
     keys: &KeyMaker,
     letter: &Letter,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    Dossier::of(txn, keys, letter.transfer).get(letter.kind)
+    Dossier::of(txn, keys, letter.transfer).get(letter.kind.of(letter.attempt))
 }
 
 /// The hospital has it.

@@ -24,6 +24,7 @@ pub(crate) use self::mailbox::{dead_letters, waiting};
 pub(crate) use self::silence::look;
 use crate::directory::Current;
 use crate::ledger::{Book, Booking, BooksError};
+use crate::locator;
 
 /// Why a parcel is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +75,7 @@ pub(crate) struct Intake {
 /// What taking a parcel in did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Passed {
-    /// The hospitals in whose mailboxes it is new.
+    /// The hospitals for which something is new: this, or the keys of its patient.
     pub(crate) to: Vec<HospitalId>,
     /// Whether the artefact was new.
     pub(crate) is_new: bool,
@@ -94,7 +95,11 @@ impl Intake {
         let transfer = transfer_of(content)?;
         let context = Context { federation, verifier: &Ed25519 };
         let mut dossier = Dossier::of(txn, &self.keys, transfer);
-        let taken = dossier.take_in(Role::Index, content, context, self.now)?;
+        // A copy for the index alone is evidence of what the hospitals did; it goes on to nobody.
+        let taken = match &parcel.to {
+            Some(_) => dossier.take_in(Role::Index, content, context, self.now)?,
+            None => dossier.take_copy(content, context, self.now)?,
+        };
         let both = [&taken.row.source, &taken.row.destination];
         if !both.contains(&&self.sender) {
             return Err(Code::AccessDenied.into());
@@ -103,9 +108,9 @@ impl Intake {
             let booking = Booking { now: self.now, salt_seed };
             booking::consequence(txn, &self.keys, &self.book, &booking, &taken, context)?;
         }
-        mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.kind)?;
+        mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.place)?;
         // A release is offered to the destination whoever brings it, and whomever for: its silence is to mean something.
-        let offered = matches!(taken.kind, Kind::KeyRelease | Kind::ShareRelease)
+        let offered = matches!(taken.kind(), Kind::KeyRelease | Kind::ShareRelease)
             .then_some(&taken.row.destination)
             .filter(|destination| Some(*destination) != parcel.to.as_ref());
         let mut to = Vec::new();
@@ -113,9 +118,12 @@ impl Intake {
             if !both.contains(&receiver) {
                 return Err(Code::AccessDenied.into());
             }
-            if mailbox::post(txn, &self.keys, receiver, transfer, taken.kind)? {
+            if mailbox::post(txn, &self.keys, receiver, transfer, taken.place)? {
                 to.push(receiver.clone());
             }
+        }
+        if taken.is_new && matches!(taken.kind(), Kind::Request | Kind::Consent) {
+            to.extend(locator::pass_on(txn, &self.keys, &taken.row.patient, &self.sender)?);
         }
         Ok(Passed { to, is_new: taken.is_new })
     }

@@ -12,6 +12,8 @@ cbor_map! {
         2 => kind: Kind,
         /// Its number in the mailbox.
         3 => number: u64,
+        /// Of which attempt; 0 for what the whole transfer has once.
+        4 => attempt: u32,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Fees for which no receipt comes. The rule is `handover_core::ledger::Handover`'s; here is what it is asked with,
 //! and what it says is done.
 //!
-//! Invariants: silence is counted only from the moment on at which everything of both releases lies in the
-//! destination's mailbox, or came from it; what is to be done is derived from what is stored each time, so that a
-//! look repeated or made too early harms nothing.
+//! Invariants: silence is counted only from the moment on at which everything of both releases of one attempt lies in
+//! the destination's mailbox, or came from it, and goes on whatever comes after that: a destination that asks for
+//! another attempt has been offered this one, and says so with a refusal if it cannot file. What is to be done is
+//! derived from what is stored each time, so that a look repeated or made too early harms nothing.
 
 use handover_core::artefact::federation::FeeSchedule;
 use handover_core::codec::Extensions;
@@ -15,7 +16,7 @@ use handover_store::rows as cells;
 use handover_store::{KeyMaker, Txn};
 
 use super::RoutingError;
-use super::booking::{Agreement, agreement, hold_of, is_exit};
+use super::booking::{Agreement, agreement, hold_of, is_exit, last_sealed};
 use super::rows::Offered;
 use crate::ledger::{Book, Booking, BooksError};
 
@@ -29,11 +30,16 @@ pub(super) fn offered(
     row: &Row,
     context: Context<'_>,
 ) -> Result<(), RoutingError> {
+    let is_known = txn.get(&offered_key(keys, &row.transfer))?.is_some();
     let mut dossier = Dossier::of(txn, keys, row.transfer);
-    for kind in [Kind::Delivered, Kind::KeyRelease, Kind::ShareRelease] {
-        if dossier.get(kind)?.is_none() {
-            return Ok(());
-        }
+    let Some(attempt) = handed_over(&mut dossier, context)? else { return Ok(()) };
+    // What has begun to count goes on; where somebody has spoken before, silence says nothing.
+    let has_ended = match refused_attempt(&mut dossier, context)? {
+        Some(refused) => refused <= attempt || dossier.get(Kind::Revocation)?.is_some(),
+        None => is_exit(row.state.phase),
+    };
+    if is_known || has_ended {
+        return look(txn, keys, book, booking, row.transfer, context).map(drop);
     }
     let quoted = dossier.agreed_quote(context)?.issued;
     let jurisdiction = &context.federation.member(&row.source)?.profile.jurisdiction;
@@ -53,6 +59,37 @@ pub(super) fn offered(
 
 fn offered_key(keys: &KeyMaker, transfer: &TransferId) -> Vec<u8> {
     keys.space("offered").hashed(transfer.as_bytes()).build()
+}
+
+/// The first attempt that the destination has, with both releases of it.
+fn handed_over(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Option<u32>, RoutingError> {
+    for attempt in dossier.attempts_with(Kind::Delivered)? {
+        if dossier.get(Kind::KeyRelease.of(attempt))?.is_some() {
+            let share = dossier.share_place(attempt, context)?;
+            if dossier.get(share)?.is_some() {
+                return Ok(Some(attempt));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the refusal that is here is about an attempt after one that was handed over.
+pub(super) fn is_about_a_later_attempt(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    context: Context<'_>,
+) -> Result<bool, RoutingError> {
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    let refused = refused_attempt(&mut dossier, context)?;
+    Ok(handed_over(&mut dossier, context)?.is_some_and(|attempt| Some(attempt) < refused))
+}
+
+/// Which attempt a hospital has refused, if one has.
+fn refused_attempt(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Option<u32>, RoutingError> {
+    let is_refused = dossier.get(Kind::Refusal)?.is_some();
+    Ok(if is_refused { Some(dossier.refusal(context)?.attempt) } else { None })
 }
 
 /// Looks at a fee: posts it, lets it go, or sets when to look again; what it did.
@@ -92,21 +129,24 @@ fn known(
     context: Context<'_>,
 ) -> Result<Known, RoutingError> {
     let is_held = hold_of(txn, keys, &transfer)?.is_some();
-    let silent_until =
-        cells::get::<Offered>(txn, &offered_key(keys, &transfer))?.map(|offered| offered.until);
+    let offered = cells::get::<Offered>(txn, &offered_key(keys, &transfer))?;
     let mut dossier = Dossier::of(txn, keys, transfer);
-    let Agreement { terms, mut evidence, consent } = agreement(&mut dossier, context)?;
-    if dossier.get(Kind::Delivered)?.is_some() {
-        evidence.delivered = Some(dossier.delivered(context)?.hash());
+    let attempt = match handed_over(&mut dossier, context)? {
+        Some(attempt) => attempt,
+        None => last_sealed(&mut dossier)?,
+    };
+    let Agreement { terms, mut evidence, consent } = agreement(&mut dossier, attempt, context)?;
+    if dossier.get(Kind::Delivered.of(attempt))?.is_some() {
+        evidence.delivered = Some(dossier.delivered(attempt, context)?.hash());
     }
-    let released = releases(&mut dossier, &mut evidence, context)?;
-    let has_ended = dossier.row()?.is_some_and(|row| is_exit(row.state.phase));
+    let released = releases(&mut dossier, attempt, &mut evidence, context)?;
+    let is_refused = refused_attempt(&mut dossier, context)?.is_some_and(|refused| refused <= attempt);
     let handover = Handover {
         consent_expires: consent.expires,
         is_delivered: evidence.delivered.is_some(),
         released,
-        silent_until,
-        is_ended: has_ended || dossier.get(Kind::Refusal)?.is_some(),
+        is_ended: offered.is_none() || is_refused,
+        silent_until: offered.map(|offered| offered.until),
         is_held,
     };
     Ok(Known { handover, terms, evidence })
@@ -115,13 +155,15 @@ fn known(
 /// When both releases were made, if both are there.
 fn releases(
     dossier: &mut Dossier<'_>,
+    attempt: u32,
     evidence: &mut Evidence,
     context: Context<'_>,
 ) -> Result<Option<Timestamp>, RoutingError> {
-    if dossier.get(Kind::KeyRelease)?.is_none() || dossier.get(Kind::ShareRelease)?.is_none() {
+    let share = dossier.share_place(attempt, context)?;
+    if dossier.get(Kind::KeyRelease.of(attempt))?.is_none() || dossier.get(share)?.is_none() {
         return Ok(None);
     }
-    let (key, share) = (dossier.key_release(context)?, dossier.share_release(context)?);
+    let (key, share) = (dossier.key_release(attempt, context)?, dossier.share_release(attempt, context)?);
     evidence.key_release = Some(key.hash());
     evidence.share_release = Some(share.hash());
     Ok(Some(key.issued.max(share.issued)))

@@ -53,8 +53,9 @@ impl Desks {
             // The directory is public: a hospital that is not admitted yet, or no longer, sees by it where it stands.
             Verb::Directory => self.directory(&request),
             Verb::Deliver => self.deliver(hospital(party)?, request).await,
-            Verb::Locate => self.locate(&hospital(party)?, request).await,
+            Verb::Locate => self.locate(hospital(party)?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,
+            Verb::Keys => self.keys(hospital(party)?, request).await,
         }
     }
 
@@ -115,37 +116,51 @@ impl Desks {
                 .await
                 .map_err(|fault: RoutingError| logged(fault.code(), &fault))?;
             self.instruments.parcels.inc([if passed.is_new { "new" } else { "repeated" }]);
-            for receiver in passed.to {
-                self.courier.mail(receiver).await;
-            }
+            self.ring(passed.to).await;
         }
         Ok(Vec::new())
     }
 
-    async fn locate(&self, sender: &HospitalId, request: Request) -> Items {
+    async fn locate(&self, sender: HospitalId, request: Request) -> Items {
         let (current, keys, now) = (self.desk.current(), self.desk.keys.clone(), self.desk.now());
-        current.federation().active(sender, now)?;
+        current.federation().active(&sender, now)?;
         let ask = request.only_item()?.to_vec();
         let random = self.desk.edge.random;
-        let answer = self
-            .desk
-            .store
-            .write(move |txn| locator::locate(txn, &keys, &ask, current.federation(), now, &mut *random()))
-            .await
-            .map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
+        let located = self.desk.store.write(move |txn| {
+            locator::locate(txn, &keys, &ask, &sender, current.federation(), now, &mut *random())
+        });
+        let (answer, told) = located.await.map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
+        self.ring(told).await;
         Ok(vec![answer])
     }
 
     async fn link(&self, sender: HospitalId, request: Request) -> Items {
-        let (current, keys) = (self.desk.current(), self.desk.keys.clone());
-        current.federation().active(&sender, self.desk.now())?;
+        let (current, keys, now) = (self.desk.current(), self.desk.keys.clone(), self.desk.now());
+        current.federation().active(&sender, now)?;
         let link = request.only_item()?.to_vec();
-        self.desk
+        let linked = self
+            .desk
             .store
-            .write(move |txn| locator::link(txn, &keys, &link, &sender, current.federation()))
-            .await
-            .map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
+            .write(move |txn| locator::link(txn, &keys, &link, &sender, current.federation(), now));
+        self.ring(linked.await.map_err(|fault: LocatorError| logged(fault.code(), &fault))?).await;
         Ok(Vec::new())
+    }
+
+    async fn keys(&self, sender: HospitalId, request: Request) -> Items {
+        let (keys, now) = (self.desk.keys.clone(), self.desk.now());
+        self.desk.current().federation().active(&sender, now)?;
+        let records = request.only_item()?.to_vec();
+        let taken = self.desk.store.write(move |txn| locator::take_keys(txn, &keys, &records, &sender, now));
+        let (better, told) = taken.await.map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
+        self.ring(told).await;
+        Ok(better.into_iter().collect())
+    }
+
+    /// Something is new for these hospitals.
+    async fn ring(&self, hospitals: Vec<HospitalId>) {
+        for hospital in hospitals {
+            self.courier.mail(hospital).await;
+        }
     }
 }
 

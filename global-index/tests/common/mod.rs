@@ -1,6 +1,7 @@
 //! A federation in one process: a real index, and hospitals that are real nodes on the network but decide nothing.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod attempt;
 pub mod transfer;
 
 use std::path::PathBuf;
@@ -239,7 +240,7 @@ pub struct Node {
     pub net: Net,
     /// The newest directory that was pushed.
     pub directory: watch::Receiver<Vec<u8>>,
-    /// Parcels' contents as they come, taken or not.
+    /// Parcels' contents and patients' keys as they come, taken or not.
     pub mail: mpsc::UnboundedReceiver<Vec<u8>>,
     pub script: Script,
 }
@@ -379,6 +380,7 @@ async fn listen(
         let mut outcome = Ok(Vec::new());
         match request.verb {
             Verb::Directory => drop(directories.send(request.items[0].0.clone())),
+            Verb::Keys => drop(letters.send(request.items[0].0.clone())),
             Verb::Deliver => {
                 let parcel: Parcel = codec::decode(&request.items[0].0, 1 << 20).unwrap();
                 assert_eq!(parcel.to, None);

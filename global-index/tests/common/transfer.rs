@@ -1,19 +1,20 @@
 //! A patient, and every artefact of a transfer between two hospitals. What is sealed is nonsense: the index cannot
 //! tell.
 
-use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{
-    Ask, AskKind, Consent, ConsentMode, LOCATE_LIFE_MS, PatientKeyRecord, PatientLink, Revocation,
-    ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
+    Ask, AskKind, Consent, ConsentMode, KeyAuthority, LOCATE_LIFE_MS, PatientKeyRecord, PatientLink,
+    Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use handover_core::artefact::transfer::{
     Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step, TransferRequest,
 };
+use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SealingPublic;
+use handover_core::message::KeyRecords;
 use handover_core::time::DAY_MS;
-use handover_core::{Amount, Code, Digest, HospitalId, PatientRef, Random as _, TransferId, rules};
-use handover_seal::{OsRandom, SealingKey, SigningKey};
+use handover_core::{Amount, Code, Digest, HospitalId, KeyChain, PatientRef, Random as _, TransferId, rules};
+use handover_seal::{Ed25519, OsRandom, SealingKey, SigningKey};
 
 use super::{Node, now};
 
@@ -21,6 +22,8 @@ pub struct Patient {
     pub signing: SigningKey,
     pub sealing: SealingKey,
     pub record: Verified<PatientKeyRecord>,
+    pub records: Vec<Bytes>,
+    pub recovery: SigningKey,
 }
 
 fn extensions() -> Extensions {
@@ -31,31 +34,56 @@ impl Patient {
     pub fn new() -> Self {
         let signing = SigningKey::generate(&mut OsRandom);
         let sealing = SealingKey::generate(&mut OsRandom);
+        let recovery = SigningKey::generate(&mut OsRandom);
         let record = PatientKeyRecord {
             number: 1,
             previous: None,
             signing_key: signing.public(),
             sealing_key: sealing.public(),
-            recovery_key: None,
+            recovery_key: Some(recovery.public()),
             issued: now(),
+            authorized_by: None,
             extensions: extensions(),
         };
-        Self { record: Verified::sign(record, &signing), signing, sealing }
+        let record = Verified::sign(record, &signing);
+        Self { records: vec![Bytes(record.envelope().to_vec())], record, signing, sealing, recovery }
+    }
+
+    /// The same patient with another device, `after_ms` later.
+    pub fn with_device(&self, authorized_by: KeyAuthority, after_ms: i64) -> Self {
+        let signing = SigningKey::generate(&mut OsRandom);
+        let sealing = SealingKey::generate(&mut OsRandom);
+        let record = PatientKeyRecord {
+            number: self.record.number + 1,
+            previous: Some(self.record.hash()),
+            signing_key: signing.public(),
+            sealing_key: sealing.public(),
+            recovery_key: None,
+            issued: self.record.issued.plus_ms(after_ms),
+            authorized_by: Some(authorized_by),
+            extensions: extensions(),
+        };
+        let record = Verified::sign(record, &signing);
+        let by = if authorized_by == KeyAuthority::Device { &self.signing } else { &self.recovery };
+        let mut records = self.records.clone();
+        records.push(Bytes(Countersigned::sign(&record, by)));
+        Self { records, record, signing, sealing, recovery: SigningKey::from_seed(&self.recovery.seed()) }
+    }
+
+    /// What tells of the keys alone.
+    pub fn keys(&self) -> Vec<u8> {
+        codec::encode(&KeyRecords { records: self.records.clone(), extensions: extensions() })
     }
 
     pub fn id(&self) -> PatientRef {
-        PatientRef::from_bytes(*self.record.hash().as_bytes())
-    }
-
-    fn record_bytes(&self) -> Bytes {
-        Bytes(self.record.envelope().to_vec())
+        KeyChain::verify(&self.records, &Ed25519).unwrap().patient()
     }
 
     pub fn link(&self, hospital: &HospitalId) -> Verified<PatientLink> {
         let link = PatientLink {
             patient: self.id(),
             hospital: hospital.clone(),
-            key_record: self.record_bytes(),
+            key_records: self.records.clone(),
             code_proof: link_code_proof("1234", &self.id(), hospital),
             issued: now(),
             extensions: extensions(),
@@ -67,7 +95,7 @@ impl Patient {
         Ask {
             kind,
             patient: self.id(),
-            key_record: self.record_bytes(),
+            key_records: self.records.clone(),
             nonce: OsRandom.array(),
             transfer: None,
             source: None,
@@ -209,6 +237,7 @@ impl Story {
             destination: destination.id.clone(),
             sealed: Bytes(vec![6; 80]),
             issued: now(),
+            request_key,
             extensions: extensions(),
         };
         let receipt = Receipt {
@@ -229,6 +258,7 @@ impl Story {
                 step,
                 code: Code::PackageMismatch,
                 issued: now(),
+                attempt: 1,
                 extensions: extensions(),
             };
             Verified::sign(refusal, &by.signing).envelope().to_vec()

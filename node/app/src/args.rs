@@ -243,6 +243,16 @@ pub enum TransferTask {
         /// The transfer.
         id: TransferId,
     },
+    /// Asks for a package once more, because it or the key to it is lost here: the old hospital seals it again, at no
+    /// further fee, and the patient releases again. The node asks by itself for what it finds lost while it files.
+    Again {
+        /// The transfer.
+        id: TransferId,
+        /// Which attempt is wanted: the one that `show` gives, and one more. The same again changes nothing. Without it:
+        /// the one after the last that was sealed.
+        #[arg(long, value_name = "NUMBER")]
+        attempt: Option<u32>,
+    },
     /// Sends again what was refused for good.
     Resend {
         /// The transfer.

@@ -235,6 +235,7 @@ impl Console {
                 }
                 return self.output.emit("handover/transfer/1", &shown, |out| show::transfer(out, &shown));
             }
+            TransferTask::Again { id, attempt } => Operation::TransferAgain { transfer: id, attempt },
             TransferTask::Dismiss { id } => {
                 let gone: Dismissed = self.call(Operation::TransferDismiss { transfer: id }, "").await?;
                 return self.output.emit("handover/dismissed/1", &gone, |out| show::dismissed(out, &gone));

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use handover_cli::CliError;
+use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use handover_net::peer_id;
 use serde::Serialize;
 
@@ -228,6 +229,14 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
             Some(cap) => writeln!(out, "  accepted up to {cap} {currency}")?,
             None => writeln!(out, "  not accepted yet: transfer accept, or transfer refuse")?,
         }
+    }
+    let is_again = shown.attempt > Some(FIRST_ATTEMPT);
+    if let Some(attempt) = shown.attempt.filter(|_| is_again) {
+        writeln!(out, "  attempt {attempt} of {LAST_ATTEMPT}; the fee is the same")?;
+    }
+    if shown.awaits_release {
+        let word = if is_again { "has to release again" } else { "has not released yet" };
+        writeln!(out, "  the patient {word} (handover-patient release)")?;
     }
     if shown.waiting > 0 || shown.dead_letters > 0 {
         writeln!(out, "  {} parcels wait, {} were refused for good", shown.waiting, shown.dead_letters)?;

@@ -184,17 +184,17 @@ impl Inner {
         if !taken.is_new {
             return Ok(taken);
         }
-        if taken.kind == Kind::Request {
+        if taken.kind() == Kind::Request {
             crate::inboxes::note(txn, keys, &taken.row)?;
         }
-        for label in labels(taken.kind, from, &taken.row, now) {
+        for label in labels(taken.kind(), from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;
         }
-        if taken.kind == Kind::Quote && taken.row.role == Role::Destination {
+        if taken.kind() == Kind::Quote && taken.row.role == Role::Destination {
             self.accept_fee(txn, keys, transfer, context, now)?;
         }
-        let is_revoked_at_once = taken.kind == Kind::Consent && taken.row.state.phase == Phase::Revoked;
-        if taken.kind == Kind::Revocation || is_revoked_at_once {
+        let is_revoked_at_once = taken.kind() == Kind::Consent && taken.row.state.phase == Phase::Revoked;
+        if taken.kind() == Kind::Revocation || is_revoked_at_once {
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
         if taken.row.state.phase.is_final() {
@@ -270,7 +270,8 @@ impl Inner {
         if taken.is_new {
             tracing::info!(
                 transfer = %taken.row.transfer,
-                artefact = %taken.kind,
+                artefact = %taken.kind(),
+                attempt = taken.row.state.attempt,
                 phase = %taken.row.state.phase,
                 "taken in"
             );
@@ -287,7 +288,9 @@ impl Inner {
         step: Step,
         code: Code,
     ) -> Result<(), ExchangeError> {
-        let refusal = Refusal { transfer, step, code, issued: self.now(), extensions: Extensions::default() };
+        let attempt = self.row(transfer).await?.state.attempt;
+        let issued = self.now();
+        let refusal = Refusal { transfer, step, code, issued, attempt, extensions: Extensions::default() };
         let refusal = Verified::sign(refusal, &self.parts.identity.signing);
         tracing::warn!(%transfer, %step, code = %code, "refused");
         self.take(refusal.envelope().to_vec(), Came::Own).await?;
@@ -327,10 +330,11 @@ impl Inner {
 }
 
 /// What a revocation does at this holder: a share that was released cannot be taken back, and with both of them the
-/// destination can open what it has.
+/// destination can open what it has. In whichever attempt: that it lost one is the destination's word.
 fn revocation_effect(dossier: &mut Dossier<'_>, role: Role) -> Result<RevocationEffect, DossierError> {
-    let is_released = dossier.get(Kind::KeyRelease)?.is_some();
-    let is_open = is_released && (role == Role::Source || dossier.get(Kind::ShareRelease)?.is_some());
+    let is_released = !dossier.attempts_with(Kind::KeyRelease)?.is_empty();
+    let is_shared = !dossier.attempts_with(Kind::ShareRelease)?.is_empty();
+    let is_open = is_released && (role == Role::Source || is_shared);
     Ok(if is_open { RevocationEffect::TooLate } else { RevocationEffect::InTime })
 }
 

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use handover_core::Code;
-use handover_core::artefact::transfer::Step;
+use handover_core::artefact::patient::Consent;
+use handover_core::artefact::transfer::{Step, TransferRequest};
+use handover_core::artefact::{Payload as _, peek_type};
 use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Party, TransferId, codec};
@@ -186,7 +188,7 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
                 return Err(code);
             }
             tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
-            if code == Code::HospitalRevoked {
+            if code == Code::HospitalRevoked || is_replaced(inner, number, code).await {
                 end_request(inner, transfer, code).await;
             }
             outbox::bury(&inner.parts.store, parcel.clone(), code).await
@@ -209,9 +211,24 @@ fn standing(inner: &Arc<Inner>, code: Code) -> Code {
     if own == Err(Code::HospitalRevoked) { Code::HospitalRevoked } else { code }
 }
 
+/// Whether a request or consent is refused because the patient's keys were replaced before it arrived: nothing can
+/// follow from it.
+async fn is_replaced(inner: &Arc<Inner>, number: u64, code: Code) -> bool {
+    if !matches!(code, Code::KeyRecordOutdated | Code::KeyRecordForked) {
+        return false;
+    }
+    let content = outbox::content(&inner.parts.store, number).await.ok().flatten().unwrap_or_default();
+    peek_type(content.as_ref())
+        .is_ok_and(|label| [TransferRequest::TYPE, Consent::TYPE].contains(&label.as_str()))
+}
+
 /// A request that cannot arrive any more ends by name; what is further on ends by its own rules.
 async fn end_request(inner: &Arc<Inner>, transfer: TransferId, code: Code) {
-    let waits = |row: &Row| row.role == Role::Destination && row.state.phase == Phase::Requested;
+    let is_open = |phase| match code {
+        Code::HospitalRevoked => phase == Phase::Requested,
+        _ => matches!(phase, Phase::Requested | Phase::Consented),
+    };
+    let waits = |row: &Row| row.role == Role::Destination && is_open(row.state.phase);
     let ended = match inner.row(transfer).await {
         Ok(row) if waits(&row) => inner.refuse(transfer, Step::Request, code).await,
         Ok(_) => Ok(()),

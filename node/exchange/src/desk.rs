@@ -10,7 +10,8 @@ use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{self, Context};
-use handover_core::{Code, HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
+use handover_core::transfer::{FIRST_ATTEMPT, Phase, State};
+use handover_core::{Code, HospitalId, KeyChain, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_dossier::{Dossier, Kind, Row};
 use handover_records::{
     Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject,
@@ -19,9 +20,10 @@ use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 
+use crate::again::{RequestKey, again};
 use crate::context::{Came, Inner};
 use crate::links::UnknownLink;
-use crate::{Exchange, ExchangeError, links, outbox, secrets};
+use crate::{Exchange, ExchangeError, key_records, links, outbox, secrets};
 
 pub use fee::FeeOwed;
 pub use view::{Refused, TransferDetails, TransferView};
@@ -143,15 +145,25 @@ impl Exchange {
             return Err(Code::TooLarge.into());
         }
         let link = rules::link_claim(&envelope, inner.own(), &Ed25519)?;
-        let keys = rules::patient_keys(link.key_record.as_ref(), &link.patient, &Ed25519)?;
+        let chain = KeyChain::of(&link.key_records, &link.patient, &Ed25519)?;
         let records = &inner.parts.records;
         if let Some(known) = links::signed(&inner.parts.store, &link).await? {
             return Ok(known);
         }
+        // Before the code is used up: it may be another device's.
+        self.admit_keys(chain.clone()).await?;
         let code = links::find(&inner.parts.store, &link, now).await?;
         let patient = records.redeem(&code, link.patient, now).await?;
         let permit = self.link_permit(Subject::Patient(link.patient), &patient).await?;
-        records.link(&permit, now, link.patient, &patient, keys.number, link.key_record.as_ref()).await?;
+        let (keys, records, patient_ref) = (inner.keys(), records.clone(), link.patient);
+        inner
+            .parts
+            .store
+            .write(move |txn| -> Result<(), ExchangeError> {
+                records.link_in(txn, &permit, now, patient_ref, &patient)?;
+                Ok(key_records::begin(txn, &keys, &chain, now)?)
+            })
+            .await?;
         let signed = Countersigned::<PatientLink>::sign(&link, &inner.parts.identity.signing);
         links::finish(&inner.parts.store, &link, &code, &signed).await?;
         inner.links.notify_one();
@@ -175,25 +187,27 @@ impl Exchange {
         }
         inner.parts.records.by_ref(ask.patient).await?.ok_or(Code::NotLinked)?;
         let patient = ask.patient;
+        let chain = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519)?;
         let row = AskRow { ask: envelope.into(), since: now, extensions: Extensions::default() };
         let keys = inner.keys();
-        inner
+        let is_owed = inner
             .parts
             .store
-            .write(move |txn| -> Result<(), ExchangeError> {
+            .write(move |txn| -> Result<bool, ExchangeError> {
                 let key = keys.space(ASKED).raw(transfer.as_bytes()).build();
                 if let Some(kept) = rows::get::<AskRow>(txn, &key)? {
-                    return if kept.ask == row.ask { Ok(()) } else { Err(Code::Conflict.into()) };
+                    return if kept.ask == row.ask { Ok(false) } else { Err(Code::Conflict.into()) };
                 }
                 let mut dossier = Dossier::of(txn, &keys, transfer);
                 if dossier.row()?.is_some() {
                     let asked = dossier.get(Kind::Request)?.map(|request| ask_of(&request)).transpose()?;
                     return if asked.is_none_or(|asked| asked == row.ask) {
-                        Ok(())
+                        Ok(false)
                     } else {
                         Err(Code::Conflict.into())
                     };
                 }
+                let is_owed = key_records::admit(txn, &keys, &chain, now)?;
                 let mut others = Vec::new();
                 for (key, value) in txn.scan(&keys.space(ASKED).build(), None, ASKS_MAX)? {
                     match asked(&value)? {
@@ -205,9 +219,13 @@ impl Exchange {
                 if others.len() >= ASKS_MAX || own >= ASKS_PER_PATIENT {
                     return Err(Code::Busy.into());
                 }
-                Ok(rows::put(txn, &key, &row)?)
+                rows::put(txn, &key, &row)?;
+                Ok(is_owed)
             })
             .await?;
+        if is_owed {
+            inner.links.notify_one();
+        }
         inner.changed.send_modify(|count| *count = count.wrapping_add(1));
         Ok(transfer)
     }
@@ -310,6 +328,20 @@ impl Exchange {
             }
             Err(row) => row,
         })
+    }
+
+    /// Asks for the next attempt of a transfer whose package, or the key to it, is lost here: the source seals again, and
+    /// the patient releases again. Asking again for the same attempt changes nothing; without a number it is the one
+    /// after the last that was sealed.
+    ///
+    /// # Errors
+    /// [`Code::AccessDenied`] at the source; [`Code::OutOfOrder`] before something is sealed and after it is filed;
+    /// [`Code::AttemptsExhausted`]; how the transfer ended.
+    pub async fn ask_again(&self, transfer: TransferId, attempt: Option<u32>) -> Result<Row, ExchangeError> {
+        let State { attempt: last, phase, .. } = self.0.row(transfer).await?.state;
+        let is_asked = phase == Phase::Consented && last > FIRST_ATTEMPT;
+        let next = if is_asked { last } else { last.saturating_add(1) };
+        again(&self.0, transfer, attempt.unwrap_or(next), RequestKey::Fresh).await
     }
 
     async fn waiting_ask(&self, transfer: TransferId) -> Result<Verified<Ask>, ExchangeError> {

@@ -16,7 +16,7 @@ impl Exchange {
         let view = self.transfer(transfer).await?;
         let federation = self.0.federation()?;
         // The one that came before its consent was never verified; if it was true, it stands there as such too.
-        let verified = view.artefacts.into_iter().filter(|(kind, _)| *kind != Kind::EarlyRevocation);
+        let verified = view.artefacts.into_iter().filter(|(place, _)| place.kind != Kind::EarlyRevocation);
         Ok(codec::encode(&TransferFile {
             directory: federation.directory().envelope().to_vec().into(),
             artefacts: verified.map(|(_, content)| Bytes(content)).collect(),

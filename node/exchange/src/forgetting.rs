@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use handover_core::{Code, ContentRoot, PatientRef};
-use handover_dossier::Dossier;
+use handover_dossier::{Dossier, key_records};
 use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
 };
@@ -53,6 +53,9 @@ impl Exchange {
                 }
                 desk::drop_asks(txn, &keys, &refs)?;
                 referrals::forget(txn, &keys, &refs)?;
+                for patient in &refs {
+                    key_records::forget(txn, &keys, patient)?;
+                }
                 Ok(records.forget_in(txn, &permit, now)?)
             })
             .await

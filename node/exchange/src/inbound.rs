@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
 use crate::context::{Came, Inner};
-use crate::{jobs, links, requests};
+use crate::{jobs, key_records, links, requests};
 
 /// Requests worked on at once.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -85,6 +85,7 @@ async fn answer(
         Verb::Directory if party == Party::Index => {
             take_directory(inner, net, request.only_item()?.to_vec()).await
         }
+        Verb::Keys if party == Party::Index => key_records::learn(inner, request.only_item()?).await,
         Verb::Deliver => {
             if request.items.len() > PARCELS_MAX {
                 return Err(Code::TooLarge.into());
@@ -109,7 +110,7 @@ async fn take_directory(inner: &Arc<Inner>, net: &Net, envelope: Vec<u8>) -> Res
     Ok(())
 }
 
-/// Keeps the connection to the index, asks for newer directories, tells it of new links.
+/// Keeps the connection to the index, asks for newer directories, tells it of new links and of patients' new keys.
 pub(crate) async fn keep_index(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
     loop {
         let pause = match refresh(&inner, &net).await {
@@ -155,7 +156,7 @@ async fn refresh(inner: &Arc<Inner>, net: &Net) -> Result<(), ExchangeError> {
             }
         }
         if is_last {
-            return Ok(());
+            return key_records::tell(inner, net, &route).await;
         }
     }
 }

@@ -5,7 +5,7 @@
 //!                                                                   │
 //!            jobs: what the stored state calls for ◄────────────────┘
 //!            quote → seal → send → release        (source)
-//!            receive → file                       (destination)
+//!            receive → file, or ask again         (destination)
 //! ```
 //!
 //! Invariants: what is acknowledged is on disk; every step can be repeated; work is derived from stored state, so it
@@ -13,6 +13,7 @@
 //! against `Delivered`. The source keeps no plaintext share, the destination forgets the request's key with the
 //! receipt. Nothing here names a storage engine, libp2p or HTTP.
 
+mod again;
 mod bodies;
 mod context;
 mod deliver;
@@ -25,6 +26,7 @@ mod forgetting;
 mod inbound;
 mod inboxes;
 mod jobs;
+mod key_records;
 mod leftovers;
 mod links;
 mod manifest;

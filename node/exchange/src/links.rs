@@ -6,6 +6,7 @@
 use handover_core::artefact::patient::PatientLink;
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec::{Bytes, Extensions};
+use handover_core::key_chain::{KEY_CHAIN_MAX_RECORDS, KEY_RECORD_MAX_BYTES};
 use handover_core::{Code, PatientRef, Timestamp, cbor_map, rules};
 use handover_records::LINK_CODE_LASTS_MS;
 use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
@@ -30,8 +31,8 @@ const WRONG_SWEEP: usize = 100;
 const PAGE: usize = 500;
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
-/// The most bytes of a link's envelope.
-pub(crate) const LINK_MAX_BYTES: usize = 64 * 1024;
+/// The most bytes of a link's envelope: the key records, and the link itself.
+pub(crate) const LINK_MAX_BYTES: usize = KEY_CHAIN_MAX_RECORDS * KEY_RECORD_MAX_BYTES + 4 * 1024;
 
 cbor_map! {
     /// A code that is out.
@@ -306,7 +307,7 @@ mod tests {
             code_proof: link_code_proof(code, &patient, &hospital),
             patient,
             hospital,
-            key_record: Vec::new().into(),
+            key_records: Vec::new(),
             issued: NOW,
             extensions: Extensions::default(),
         }

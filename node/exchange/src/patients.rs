@@ -6,12 +6,12 @@ use handover_core::artefact::{Payload, Verified, peek_type};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::{Answer, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb};
 use handover_core::rules;
-use handover_core::{Code, PatientRef};
+use handover_core::{Code, KeyChain, PatientRef};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_seal::{Ed25519, OsRandom, hpke_seal_padded};
 
 use crate::context::Came;
-use crate::{Exchange, ExchangeError, inboxes};
+use crate::{Exchange, ExchangeError, inboxes, key_records};
 
 impl Exchange {
     /// Which hospital this is, with the directory that proves it.
@@ -34,6 +34,7 @@ impl Exchange {
     pub async fn locate(&self, ask: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         let checked = rules::ask(&ask, AskKind::Locate, &Ed25519)?;
         rules::ask_in_time(&checked, self.0.now())?;
+        self.admit_keys(KeyChain::of(&checked.key_records, &checked.patient, &Ed25519)?).await?;
         let net = self.0.net.get().ok_or(Code::Unreachable)?;
         let answer = net.request(&self.0.route_to_index(), Request::encode(Verb::Locate, vec![ask])).await?;
         Answer::decode(&answer)?.into_iter().next().ok_or_else(|| Code::Malformed.into())
@@ -45,10 +46,12 @@ impl Exchange {
     /// [`Code::NotLinked`]; why the question is none.
     pub async fn inbox(&self, ask: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         let ask = self.inbox_ask(&ask)?;
-        let keys = rules::patient_keys(ask.key_record.as_ref(), &ask.patient, &Ed25519)?;
+        let keys = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519)?;
+        self.admit_keys(keys.clone()).await?;
         let inbox = Inbox { items: self.items(ask.patient).await?, extensions: Extensions::default() };
         let plain = codec::encode(&inbox);
-        Ok(hpke_seal_padded(&keys.sealing_key, INBOX_INFO, ask.hash().as_bytes(), &plain, &mut OsRandom)?)
+        let newest = &keys.newest().sealing_key;
+        Ok(hpke_seal_padded(newest, INBOX_INFO, ask.hash().as_bytes(), &plain, &mut OsRandom)?)
     }
 
     fn inbox_ask(&self, ask: &[u8]) -> Result<Verified<Ask>, ExchangeError> {
@@ -80,7 +83,9 @@ impl Exchange {
             .store
             .read(move |txn| -> Result<_, DossierError> {
                 let mut dossier = Dossier::of(txn, &keys, row.transfer);
-                let mut envelope = |kind| dossier.get(kind).map(|found| found.map(Bytes));
+                let asked = dossier.attempts_with(Kind::NextAttempt)?.pop();
+                let asked = asked.map(|attempt| dossier.get(Kind::NextAttempt.of(attempt))).transpose()?;
+                let mut envelope = |kind: Kind| dossier.get(kind).map(|found| found.map(Bytes));
                 Ok(InboxItem {
                     transfer: row.transfer,
                     state: row.state.clone(),
@@ -98,13 +103,15 @@ impl Exchange {
                     .flatten()
                     .collect(),
                     updated: row.updated,
+                    next_attempt: asked.flatten().map(Bytes),
                     extensions: Extensions::default(),
                 })
             })
             .await?)
     }
 
-    /// Takes in what a patient signed: an ask for a transfer to here, a consent, a release, a refusal, a revocation.
+    /// Takes in what a patient signed: an ask for a transfer to here, a consent, a release, a refusal, a revocation,
+    /// new keys.
     ///
     /// # Errors
     /// Why it is not taken.
@@ -116,6 +123,8 @@ impl Exchange {
                 self.take_ask(content).await?;
                 return Ok(());
             }
+            // Nor have key records, which hold the types of what they list.
+            None if let Ok(chain) = key_records::read(&content) => return self.take_keys(chain).await,
             None | Some(Consent::TYPE | ShareRelease::TYPE | PatientRefusal::TYPE) => {}
             Some(_) => return Err(Code::AccessDenied.into()),
         }

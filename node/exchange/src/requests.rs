@@ -1,5 +1,5 @@
-//! Requests of other hospitals, before anything of them is kept: only for patients who are linked here, and not too
-//! many open ones of one hospital.
+//! Requests of other hospitals, before anything of them is kept: only for patients who are linked here, under their
+//! newest keys, and not too many open ones of one hospital.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use handover_core::artefact::transfer::{Refusal, Step, TransferRequest};
 use handover_core::artefact::{Payload, Signed, Verified, peek_type};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context, RequestEvidence};
+use handover_core::transfer::FIRST_ATTEMPT;
 use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError};
 use handover_seal::Ed25519;
@@ -14,19 +15,20 @@ use handover_store::{KeyMaker, Store, StoreError, Txn};
 
 use crate::context::Inner;
 use crate::outbox::{self, Label};
-use crate::{ExchangeError, links};
+use crate::{Exchange, ExchangeError, links};
 
 const OPEN: &str = "request-open";
 /// Requests of one hospital that are not over.
 const OPEN_MAX: usize = 1_000;
 const STRANGERS: &str = "request-stranger-minute";
-/// Requests for patients who are not linked here that are answered by a refusal, in any minute.
+/// Requests for patients who are not linked here, or under keys of before, that are answered by a refusal, in any
+/// minute.
 const STRANGERS_PER_MINUTE: usize = 20;
 
 /// Whether what came may be taken in. What is no new request to this hospital as the source always may.
 ///
 /// # Errors
-/// [`Code::NotLinked`]; [`Code::Busy`] if the hospital has too many open requests; why a request does not verify.
+/// [`Code::NotLinked`]; [`Code::KeyRecordOutdated`], [`Code::KeyRecordForked`]; [`Code::Busy`] if the hospital has too many open requests; why a request does not verify.
 pub(crate) async fn admit(inner: &Arc<Inner>, party: &Party, content: &[u8]) -> Result<(), ExchangeError> {
     if !peek_type(content).is_ok_and(|label| label == TransferRequest::TYPE) {
         return Ok(());
@@ -37,26 +39,31 @@ pub(crate) async fn admit(inner: &Arc<Inner>, party: &Party, content: &[u8]) -> 
     }
     let (federation, now) = (inner.federation()?, inner.now());
     // Who is linked here is told only to those who bring the patient's own question.
-    let RequestEvidence { request, ask, .. } =
+    let RequestEvidence { request, ask, keys } =
         rules::request(content, Context { federation: &federation, verifier: &Ed25519 })?;
     rules::ask_in_time(&ask, now)?;
-    if inner.parts.records.by_ref(ask.patient).await?.is_none() {
-        if *party == Party::Index {
-            refuse_stranger(inner, &request).await?;
+    let admitted = match inner.parts.records.by_ref(ask.patient).await? {
+        None => Err(ExchangeError::from(Code::NotLinked)),
+        Some(_) => Exchange(Arc::clone(inner)).admit_keys(keys).await,
+    };
+    if let Err(fault) = admitted {
+        if *party == Party::Index && !fault.code().is_transient() {
+            refuse(inner, &request, fault.code()).await?;
         }
-        return Err(Code::NotLinked.into());
+        return Err(fault);
     }
     open(&inner.parts.store, request.destination.clone(), request.transfer).await
 }
 
 /// The index passed the request on: the destination hears of the refusal by the same way. Nothing else is kept.
-async fn refuse_stranger(inner: &Arc<Inner>, request: &TransferRequest) -> Result<(), ExchangeError> {
+async fn refuse(inner: &Arc<Inner>, request: &TransferRequest, code: Code) -> Result<(), ExchangeError> {
     let refusal = Refusal {
         transfer: request.transfer,
         step: Step::Quote,
-        code: Code::NotLinked,
+        code,
         // The same request again gives the same refusal.
         issued: request.issued,
+        attempt: FIRST_ATTEMPT,
         extensions: Extensions::default(),
     };
     let refusal = Verified::sign(refusal, &inner.parts.identity.signing);

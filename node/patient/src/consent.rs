@@ -201,6 +201,7 @@ pub fn make_share_release(
         destination: consent.destination.clone(),
         sealed: seal_grant_key(grant, request_key, &consent.hash(), random)?.into(),
         issued: now,
+        request_key: *request_key,
         extensions: Extensions::default(),
     };
     Ok(Verified::sign(release, &keys.signing))

@@ -49,7 +49,7 @@ pub fn make_ask(
     let ask = Ask {
         kind,
         patient: keys.patient(),
-        key_record: keys.record_bytes(),
+        key_records: keys.records().to_vec(),
         nonce,
         transfer,
         source,
@@ -80,7 +80,7 @@ pub fn make_link(
     let link = PatientLink {
         patient: keys.patient(),
         hospital: hospital.clone(),
-        key_record: keys.record_bytes(),
+        key_records: keys.records().to_vec(),
         code_proof: link_code_proof(code, &keys.patient(), hospital),
         issued: now,
         extensions: Extensions::default(),

@@ -67,6 +67,9 @@ pub enum WalletError {
     /// The step needs another one before it, or comes too late.
     #[error("{0}")]
     NotNow(&'static str),
+    /// What is to recover a lost wallet does not.
+    #[error("{0}")]
+    RecoveryKey(&'static str),
     /// The wallet knows nothing of this transfer.
     #[error("the wallet knows no such transfer")]
     UnknownTransfer,
@@ -126,6 +129,7 @@ impl WalletError {
             Self::Decode(DecodeError::TooLarge { .. }) | Self::AnswerTooLarge => Code::TooLarge,
             Self::Decode(_) | Self::Answer { .. } => Code::Malformed,
             Self::FalseQuote(_) => Code::QuoteMismatch,
+            Self::RecoveryKey(_) => Code::UsageInvalid,
             Self::NoSuchDepartment(_)
             | Self::EmptyPeriod
             | Self::FeeCap(_)

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod keys;
 pub mod node;
+mod recovery;
 mod review;
 pub mod state;
 mod steps;
@@ -26,6 +27,7 @@ pub use dialogue::{Question, make_ask, make_link, open_holders, open_inbox, own_
 pub use error::WalletError;
 pub use file::{MAX_WALLET_BYTES, WalletFile};
 pub use keys::PatientKeys;
+pub use recovery::Recovery;
 pub use review::{QuoteView, Reviewed, open_quote, review};
 pub use steps::{Given, InboxEntry};
 pub use wallet::{DirectoryNews, Wallet};

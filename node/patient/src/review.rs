@@ -2,7 +2,7 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
-use handover_core::artefact::transfer::{Payer, Quote, QuoteBody, RevocationConfirmed};
+use handover_core::artefact::transfer::{NextAttempt, Payer, Quote, QuoteBody, RevocationConfirmed};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::ledger::fee::fee;
 use handover_core::message::{InboxItem, QUOTE_INFO};
@@ -43,6 +43,8 @@ pub struct Reviewed {
     pub consent: Option<Verified<Consent>>,
     /// Who has taken a revocation in, and since when.
     pub confirmations: Vec<Verified<RevocationConfirmed>>,
+    /// With what the destination asked for another attempt last.
+    pub next_attempt: Option<Verified<NextAttempt>>,
     /// When it last changed.
     pub updated: Timestamp,
 }
@@ -87,7 +89,8 @@ fn decimal(text: &str) -> Option<(i128, u32)> {
 }
 
 /// Verifies an inbox item under the directory: the destination's request stands on this patient's own ask, the
-/// quotes are the source's, the consent is this patient's, the confirmations are the holders'.
+/// quotes are the source's, the consent is this patient's, the confirmations are the holders', and it is the
+/// destination that asks for another attempt.
 ///
 /// # Errors
 /// [`WalletError`] naming the first thing that does not hold.
@@ -106,6 +109,11 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
         if !same {
             return Err(WalletError::Rule { what: "the request", code: Code::AskMismatch });
         }
+    }
+    // What another device asked for is sealed to its keys.
+    let is_own = request.as_ref().is_none_or(|found| found.keys.hash() == keys.record_hash());
+    if let (false, Some(on)) = (is_own, &request) {
+        return of_another_device(item, on, context);
     }
     let quote = open_verified(keys, item.quote.as_ref(), request.as_ref(), context)?;
     let final_quote = open_verified(keys, item.final_quote.as_ref(), request.as_ref(), context)?;
@@ -131,29 +139,79 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
             return Err(WalletError::Rule { what: "the final quote", code: Code::CapExceeded });
         }
     }
-    let confirmations = match (&consent, item.confirmations.as_slice()) {
-        (_, []) => Vec::new(),
-        (None, _) => {
-            return Err(WalletError::Rule { what: "a confirmation", code: Code::EvidenceMissing });
-        }
-        (Some(consent), envelopes) => envelopes
-            .iter()
-            .map(|envelope| rules::revocation_confirmed(envelope.as_ref(), consent, context))
-            .collect::<Result<_, _>>()
-            .map_err(WalletError::rule("a confirmation"))?,
-    };
-    Ok(Reviewed {
+    let next_attempt = next_attempt(item, consent.as_ref(), context)?;
+    let confirmations = confirmations(item, consent.as_ref(), context)?;
+    Ok(Reviewed { quote, final_quote, consent, confirmations, next_attempt, ..bare(item, request) })
+}
+
+/// What the destination asked last for another attempt with.
+fn next_attempt(
+    item: &InboxItem,
+    consent: Option<&Verified<Consent>>,
+    context: Context<'_>,
+) -> Result<Option<Verified<NextAttempt>>, WalletError> {
+    let Some(envelope) = &item.next_attempt else { return Ok(None) };
+    let refused = |code| WalletError::Rule { what: "the next attempt", code };
+    let consent = consent.ok_or(refused(Code::EvidenceMissing))?;
+    let next = rules::next_attempt(envelope.as_ref(), consent, context).map_err(refused)?;
+    if next.attempt > item.state.attempt {
+        return Err(refused(Code::OutOfOrder));
+    }
+    Ok(Some(next))
+}
+
+fn bare(item: &InboxItem, request: Option<RequestEvidence>) -> Reviewed {
+    Reviewed {
         transfer: item.transfer,
         state: item.state.clone(),
         source: item.source.clone(),
         destination: item.destination.clone(),
         request,
-        quote,
-        final_quote,
-        consent,
-        confirmations,
+        quote: None,
+        final_quote: None,
+        consent: None,
+        confirmations: Vec::new(),
+        next_attempt: None,
         updated: item.updated,
-    })
+    }
+}
+
+/// A transfer that an earlier device of the patient asked for: all but the quotes is verified.
+fn of_another_device(
+    item: &InboxItem,
+    on: &RequestEvidence,
+    context: Context<'_>,
+) -> Result<Reviewed, WalletError> {
+    let quote = item.quote.as_ref().map(|envelope| rules::quote(envelope.as_ref(), on, context));
+    let quote = quote.transpose().map_err(WalletError::rule("the quote"))?;
+    let consent = match (&item.consent, &quote) {
+        (None, _) => None,
+        (Some(envelope), Some(quote)) => Some(
+            rules::consent(envelope.as_ref(), on, quote, context)
+                .map_err(WalletError::rule("the consent"))?,
+        ),
+        (Some(_), None) => {
+            return Err(WalletError::Rule { what: "the consent", code: Code::EvidenceMissing });
+        }
+    };
+    let confirmations = confirmations(item, consent.as_ref(), context)?;
+    Ok(Reviewed { consent, confirmations, ..bare(item, Some(on.clone())) })
+}
+
+fn confirmations(
+    item: &InboxItem,
+    consent: Option<&Verified<Consent>>,
+    context: Context<'_>,
+) -> Result<Vec<Verified<RevocationConfirmed>>, WalletError> {
+    match (consent, item.confirmations.as_slice()) {
+        (_, []) => Ok(Vec::new()),
+        (None, _) => Err(WalletError::Rule { what: "a confirmation", code: Code::EvidenceMissing }),
+        (Some(consent), envelopes) => envelopes
+            .iter()
+            .map(|envelope| rules::revocation_confirmed(envelope.as_ref(), consent, context))
+            .collect::<Result<_, _>>()
+            .map_err(WalletError::rule("a confirmation")),
+    }
 }
 
 fn open_verified(

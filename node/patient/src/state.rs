@@ -1,14 +1,15 @@
 //! What a wallet remembers, as it lies (encrypted) in the file. Secrets are not in here: see [`crate::Wallet`].
 
-use handover_core::artefact::patient::{Consent, ConsentDetails};
-use handover_core::artefact::{Signed, Verified};
+use handover_core::artefact::patient::{Ask, Consent, ConsentDetails, ShareRelease};
+use handover_core::artefact::transfer::{NextAttempt, Quote};
+use handover_core::artefact::{ArtefactError, Signed, Verified};
 use handover_core::codec::{self, Bytes, MAX_MESSAGE_BYTES};
-use handover_core::id::SigningPublic;
+use handover_core::id::{SealingPublic, SigningPublic};
 use handover_core::transfer::State;
-use handover_core::{Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_core::{Code, Digest, HospitalId, Timestamp, TransferId, cbor_map};
 use handover_seal::Ed25519;
 
-use crate::WalletError;
+use crate::{PatientKeys, WalletError};
 
 cbor_map! {
     /// A node that the patient trusts to be reached by a URL.
@@ -55,7 +56,7 @@ cbor_map! {
         9 => details: Option<Bytes>,
         /// `Consent`.
         10 => consent: Option<Bytes>,
-        /// `ShareRelease`.
+        /// The newest `ShareRelease`.
         11 => release: Option<Bytes>,
         /// `PatientRefusal`.
         12 => refusal: Option<Bytes>,
@@ -65,14 +66,16 @@ cbor_map! {
         14 => state: Option<State>,
         /// When that was.
         15 => seen: Option<Timestamp>,
+        /// The newest `NextAttempt`, verified when it came.
+        16 => next_attempt: Option<Bytes>,
     }
 }
 
 cbor_map! {
     /// Everything that is remembered beside secrets.
     pub struct WalletState {
-        /// The patient's key record.
-        1 => key_record: Bytes,
+        /// The patient's key records, the first to this device's.
+        1 => key_records: Vec<Bytes>,
         /// The federation's root.
         2 => root: SigningPublic,
         /// The newest directory that verified.
@@ -83,6 +86,8 @@ cbor_map! {
         5 => links: Vec<KnownLink>,
         /// Transfers, in the order of their identifiers.
         6 => transfers: Vec<KnownTransfer>,
+        /// Why a hospital takes nothing of this device any more: another has replaced it.
+        7 => replaced: Option<Code>,
     }
 }
 
@@ -99,13 +104,52 @@ cbor_map! {
 }
 
 impl KnownTransfer {
-    /// The consent, if one was signed.
+    /// Whether this device asked for it. Quotes for another's cannot be opened here, nor answered.
+    #[must_use]
+    pub fn is_asked_by(&self, keys: &PatientKeys) -> bool {
+        Signed::<Ask>::read(self.ask.as_ref()).is_ok_and(|ask| ask.claim().key_records == keys.records())
+    }
+
+    /// The consent, if one was signed, with this device or one before it.
     ///
     /// # Errors
-    /// [`WalletError::Artefact`] if it is not the one that `signer` signed.
-    pub fn consent(&self, signer: &SigningPublic) -> Result<Option<Verified<Consent>>, WalletError> {
+    /// [`WalletError::Artefact`] if it is not the patient's.
+    pub fn consent(&self, keys: &PatientKeys) -> Result<Option<Verified<Consent>>, WalletError> {
         let Some(envelope) = &self.consent else { return Ok(None) };
-        Ok(Some(Signed::<Consent>::read(envelope.as_ref())?.verify(signer, &Ed25519)?))
+        let consent = Signed::<Consent>::read(envelope.as_ref())?;
+        let key = keys.own_key(consent.kid()).ok_or(ArtefactError::WrongKey)?;
+        Ok(Some(consent.verify(&key, &Ed25519)?))
+    }
+
+    /// What the destination asked last for another attempt with, if it did.
+    ///
+    /// # Errors
+    /// [`WalletError::Artefact`].
+    pub fn next_attempt(&self) -> Result<Option<NextAttempt>, WalletError> {
+        let read = |envelope: &Bytes| Signed::<NextAttempt>::read(envelope.as_ref());
+        Ok(self.next_attempt.as_ref().map(read).transpose()?.map(|next| next.claim().clone()))
+    }
+
+    /// The key that the destination asks the patient to release to, by now; none before a quote came.
+    ///
+    /// # Errors
+    /// [`WalletError::Artefact`].
+    pub fn request_key(&self) -> Result<Option<SealingPublic>, WalletError> {
+        if let Some(next) = self.next_attempt()? {
+            return Ok(Some(next.request_key));
+        }
+        let read = |envelope: &Bytes| Signed::<Quote>::read(envelope.as_ref());
+        Ok(self.quote.as_ref().map(read).transpose()?.map(|quote| quote.claim().request_key))
+    }
+
+    /// The release to that key, if it was signed.
+    ///
+    /// # Errors
+    /// [`WalletError::Artefact`].
+    pub fn release(&self) -> Result<Option<&Bytes>, WalletError> {
+        let Some(envelope) = &self.release else { return Ok(None) };
+        let released_to = Signed::<ShareRelease>::read(envelope.as_ref())?.claim().request_key;
+        Ok(Some(envelope).filter(|_| self.request_key().is_ok_and(|asked| asked == Some(released_to))))
     }
 
     /// What only the two hospitals read of the consent.

@@ -2,7 +2,6 @@
 //! is repeated. Meant to run inside [`crate::WalletFile::update`]; what they return is sent afterwards.
 
 use handover_core::artefact::patient::{Consent, ConsentDetails, PatientLink, link_code_proof};
-use handover_core::artefact::transfer::Quote;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::Inbox;
@@ -40,6 +39,8 @@ pub struct Given {
     pub repeated: bool,
 }
 
+const ASKED_BEFORE: WalletError =
+    WalletError::NotNow("this was asked with the device before this one: ask for a new transfer");
 const TAKEN_BACK: WalletError = WalletError::NotNow("the consent was taken back: ask for a new transfer");
 
 /// Refuses what was signed before with other content, and names what differs.
@@ -67,7 +68,8 @@ impl Wallet {
         let proof = link_code_proof(code, &self.keys.patient(), hospital);
         for known in self.state.links.iter().filter(|known| known.hospital == *hospital) {
             let signed = Signed::<PatientLink>::read(known.signed.as_ref())?;
-            if signed.claim().code_proof == proof {
+            let is_own = signed.claim().key_records == self.keys.records();
+            if signed.claim().code_proof == proof && (is_own || known.countersigned.is_some()) {
                 return Ok(known.signed.0.clone());
             }
         }
@@ -121,6 +123,9 @@ impl Wallet {
                 differs.push("the destination");
             }
             otherwise(&differs)?;
+            if !known.is_asked_by(&self.keys) {
+                return Err(ASKED_BEFORE);
+            }
             return Ok((known.transfer, known.ask.0.clone()));
         }
         if source == destination {
@@ -157,6 +162,7 @@ impl Wallet {
             revoked: None,
             state: None,
             seen: None,
+            next_attempt: None,
             extensions: Extensions::default(),
         });
         self.state.transfers.sort_by_key(|known| known.transfer);
@@ -198,17 +204,27 @@ impl Wallet {
                 known.quote = Some(Bytes(view.quote.envelope().to_vec()));
             }
         }
+        if let Some(next) = &reviewed.next_attempt {
+            let held = known.next_attempt()?.map_or(0, |held| held.attempt);
+            let is_same = known.next_attempt.as_ref().is_some_and(|held| held.as_ref() == next.envelope());
+            if next.attempt == held && !is_same {
+                return Err(WalletError::SignedOtherwise("what the attempt is asked for with".to_owned()));
+            }
+            // The other hospital may not have heard of the newest yet.
+            if next.attempt > held && known.consent.is_some() {
+                known.next_attempt = Some(Bytes(next.envelope().to_vec()));
+            }
+        }
         known.state = Some(reviewed.state.clone());
         known.seen = Some(now);
         Ok(())
     }
 
     fn forget_expired(&mut self, now: Timestamp) {
-        let signer = self.keys.signing_public();
-        let transfers = &self.state.transfers;
+        let (keys, transfers) = (&self.keys, &self.state.transfers);
         self.secrets.retain(|transfer, _| {
             let known = transfers.iter().find(|known| known.transfer == *transfer);
-            match known.map(|known| known.consent(&signer)) {
+            match known.map(|known| known.consent(keys)) {
                 Some(Ok(Some(consent))) => now < consent.expires,
                 _ => true,
             }
@@ -221,6 +237,9 @@ impl Wallet {
     /// [`WalletError::NotNow`] if none came yet.
     pub fn quote(&self, transfer: &TransferId, federation: &Federation) -> Result<QuoteView, WalletError> {
         let known = self.transfer(transfer)?;
+        if !known.is_asked_by(&self.keys) {
+            return Err(ASKED_BEFORE);
+        }
         let (Some(request), Some(quote)) = (&known.request, &known.quote) else {
             return Err(WalletError::NotNow("no quote has come yet: look into the inbox first"));
         };
@@ -248,7 +267,7 @@ impl Wallet {
         random: &mut dyn Random,
     ) -> Result<Given, WalletError> {
         let known = self.transfer(transfer)?;
-        let held = known.consent(&self.keys.signing_public())?.zip(known.details()?);
+        let held = known.consent(&self.keys)?.zip(known.details()?);
         let repeated = held.is_some();
         if let Some((consent, details)) = held {
             if known.revoked.is_some() {
@@ -271,11 +290,12 @@ impl Wallet {
             let draft = make_consent(&self.keys, &view, wish, federation, now, random)?;
             self.keep(transfer, draft)?;
         }
-        if release {
+        // That a further attempt needs another one is the patient's to decide anew.
+        if release && self.transfer(transfer)?.release.is_none() {
             self.release(transfer, now, random)?;
         }
         let known = self.transfer(transfer)?;
-        let consent = known.consent(&self.keys.signing_public())?;
+        let consent = known.consent(&self.keys)?;
         let (Some(consent), Some(details)) = (consent, known.details()?) else {
             return Err(WalletError::UnknownTransfer);
         };
@@ -322,7 +342,7 @@ impl Wallet {
         otherwise(&differs)
     }
 
-    /// Signs the release of the grant key for a consent; its envelope.
+    /// Signs the release of the grant key for a consent, to the key that the destination asked with last; its envelope.
     ///
     /// # Errors
     /// [`WalletError::NotNow`] without a consent, after it was taken back, or when its secrets are gone.
@@ -336,14 +356,17 @@ impl Wallet {
         if known.revoked.is_some() {
             return Err(TAKEN_BACK);
         }
-        if let Some(envelope) = &known.release {
+        if let Some(envelope) = known.release()? {
             return Ok(envelope.0.clone());
         }
         let consent = known
-            .consent(&self.keys.signing_public())?
+            .consent(&self.keys)?
             .ok_or(WalletError::NotNow("there is no consent to release a share for"))?;
-        let quote = known.quote.as_ref().ok_or(WalletError::NotNow("the quote is not in the wallet"))?;
-        let request_key = Signed::<Quote>::read(quote.as_ref())?.claim().request_key;
+        if !known.is_asked_by(&self.keys) {
+            return Err(ASKED_BEFORE);
+        }
+        let request_key =
+            known.request_key()?.ok_or(WalletError::NotNow("the quote is not in the wallet"))?;
         let secrets = self.secrets.get(transfer).ok_or(WalletError::NotNow("the consent has expired"))?;
         let release = make_share_release(&self.keys, &consent, &secrets.grant, &request_key, now, random)?;
         let envelope = release.envelope().to_vec();
@@ -363,6 +386,9 @@ impl Wallet {
         if known.consent.is_some() {
             return Err(WalletError::NotNow("there is a consent: take it back with revoke"));
         }
+        if !known.is_asked_by(&self.keys) {
+            return Err(ASKED_BEFORE);
+        }
         let envelope = make_refusal(&self.keys, *transfer, now).envelope().to_vec();
         self.transfer_mut(transfer)?.refusal = Some(Bytes(envelope.clone()));
         Ok(envelope)
@@ -374,9 +400,8 @@ impl Wallet {
     /// [`WalletError::NotNow`] without a consent, or when it has expired.
     pub fn revoke(&mut self, transfer: &TransferId, now: Timestamp) -> Result<Vec<u8>, WalletError> {
         let known = self.transfer(transfer)?;
-        let consent = known
-            .consent(&self.keys.signing_public())?
-            .ok_or(WalletError::NotNow("there is no consent to take back"))?;
+        let consent =
+            known.consent(&self.keys)?.ok_or(WalletError::NotNow("there is no consent to take back"))?;
         let secrets = self.secrets.get(transfer).ok_or(WalletError::NotNow("the consent has expired"))?;
         let revocation = codec::encode(&make_revocation(&consent, secrets));
         self.transfer_mut(transfer)?.revoked.get_or_insert(now);

@@ -134,7 +134,7 @@ impl World {
     }
 
     pub(crate) fn wallet(&self) -> Wallet {
-        Wallet::new(PatientKeys::generate(key().public(), NOW, &mut OsRandom), self.root.public())
+        Wallet::new(PatientKeys::generate(key().public(), NOW, &mut OsRandom).unwrap(), self.root.public())
     }
 }
 
@@ -236,6 +236,7 @@ impl Hospitals {
             consent: None,
             confirmations: Vec::new(),
             updated: NOW,
+            next_attempt: None,
             extensions: Extensions::default(),
         };
         Self { item, request_key }

@@ -47,15 +47,25 @@ impl Wallet {
     #[must_use]
     pub fn new(keys: PatientKeys, root: SigningPublic) -> Self {
         let state = WalletState {
-            key_record: keys.record_bytes(),
+            key_records: keys.records().to_vec(),
             root,
             directory: None,
             nodes: Vec::new(),
             links: Vec::new(),
             transfers: Vec::new(),
+            replaced: None,
             extensions: codec::Extensions::default(),
         };
         Self { keys, state, secrets: BTreeMap::new() }
+    }
+
+    /// The same with the keys of another device: everything that is remembered, and the secrets that take consents
+    /// back.
+    #[must_use]
+    pub fn with_keys(&self, keys: PatientKeys) -> Self {
+        let state =
+            WalletState { key_records: keys.records().to_vec(), replaced: None, ..self.state.clone() };
+        Self { keys, state, secrets: self.secrets.clone() }
     }
 
     /// Its bytes, to be encrypted.
@@ -98,7 +108,7 @@ impl Wallet {
         let state: WalletState = codec::decode(rest, MAX_WALLET_BYTES).ok()?;
         let signing = SigningKey::from_seed(&Secret32::from_slice(signing).ok()?);
         let sealing = SealingKey::from_bytes(Secret32::from_slice(sealing).ok()?);
-        let keys = PatientKeys::restore(signing, sealing, state.key_record.as_ref()).ok()?;
+        let keys = PatientKeys::restore(signing, sealing, &state.key_records).ok()?;
         Some(Self { keys, state, secrets })
     }
 

@@ -174,7 +174,7 @@ fn judge(
     // Linking is how a patient comes to be linked: there the link code decides.
     if let (Subject::Patient(own), true) = (&request.subject, request.action != Action::Link) {
         let link: Option<LinkRow> = rows::get(txn, &places.link(own), "link")?;
-        if link.and_then(|link| link.patient).as_deref() != Some(patient.as_str()) {
+        if link.is_none_or(|link| link.patient != patient.as_str()) {
             return Ok(Err(AccessDenied::NotLinked));
         }
     }

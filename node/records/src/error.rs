@@ -63,9 +63,6 @@ pub enum RecordsError {
     /// The same thing exists with other content.
     #[error("{0} exists with other content")]
     Conflict(&'static str),
-    /// A newer key record of the patient is held.
-    #[error("a newer key record is held")]
-    KeyRecordOld,
     /// The link code is wrong, used or expired.
     #[error("the link code is wrong, used or expired")]
     LinkCodeWrong,
@@ -109,7 +106,6 @@ impl RecordsError {
             Self::Changed | Self::TooManyLinkCodes | Self::BeingForgotten => Code::Busy,
             Self::LinkCodeWrong | Self::LinkCodeOver => Code::LinkCodeWrong,
             Self::Conflict(_) | Self::RequestOfAnother => Code::Conflict,
-            Self::KeyRecordOld => Code::KeyRecordOld,
             Self::Seal(error) => error.code(),
         }
     }

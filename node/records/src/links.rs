@@ -1,9 +1,9 @@
-//! Who a patient is in the federation: codes given out at the desk, links, and patients' newest key records.
+//! Who a patient is in the federation: codes given out at the desk, and links.
 //!
 //! A code's first half finds it and only its keyed hash is stored, so guesses at a code count against it: after five
 //! it is dead, like after 24 hours. A code that was asked for with a request's identifier follows from it, the patient
-//! and the hospital's key, so that the same request gives the same code again and nothing more is stored. Key records are whole envelopes that the caller has verified; here only their
-//! number is compared. Looking up a link needs no permit: a permit is asked for with what it answers.
+//! and the hospital's key, so that the same request gives the same code again and nothing more is
+//! stored. Looking up a link needs no permit: a permit is asked for with what it answers.
 
 use handover_core::codec::Extensions;
 use handover_core::time::DAY_MS;
@@ -28,8 +28,6 @@ const HALF_CHARS: usize = 4;
 const CODE_CHARS: usize = 2 * HALF_CHARS;
 /// How many codes are drawn to find one whose first half is free.
 const DRAWS: usize = 16;
-/// The most bytes of a key record's envelope.
-const KEY_RECORD_MAX_BYTES: usize = 32 * 1024;
 /// The most links of one patient.
 const LINKS_MAX: usize = 1_000;
 
@@ -198,26 +196,21 @@ impl Records {
         row.patient.parse().map(Some).map_err(|_| RecordsError::Damaged { what: "link code" })
     }
 
-    /// Links a patient of the federation with one here and keeps their key record if it is the newest. Linking
-    /// again changes nothing. Needs [`Action::Link`] on the patient.
+    /// Links a patient of the federation with one here. Linking again changes nothing. Needs [`Action::Link`] on the
+    /// patient.
     ///
     /// # Errors
     /// [`RecordsError::Denied`], [`RecordsError::UnknownPatient`]; [`RecordsError::Conflict`] if the reference is
-    /// linked to another patient or the same number has another key record; [`RecordsError::KeyRecordOld`].
+    /// linked to another patient.
     pub async fn link(
         &self,
         permit: &Permit,
         now: Timestamp,
         patient_ref: PatientRef,
         patient: &LocalPatient,
-        key_number: u64,
-        key_record: &[u8],
     ) -> Result<(), RecordsError> {
         let (records, permit, patient) = (self.clone(), permit.clone(), patient.clone());
-        let key_record = key_record.to_vec();
-        let write = self.store.write(move |txn| {
-            records.link_in(txn, &permit, now, patient_ref, &patient, key_number, &key_record)
-        });
+        let write = self.store.write(move |txn| records.link_in(txn, &permit, now, patient_ref, &patient));
         write.await
     }
 
@@ -225,7 +218,6 @@ impl Records {
     ///
     /// # Errors
     /// As [`Records::link`].
-    #[expect(clippy::too_many_arguments, reason = "a transaction and the link's parts, each of its own type")]
     pub fn link_in(
         &self,
         txn: &mut dyn Txn,
@@ -233,77 +225,26 @@ impl Records {
         now: Timestamp,
         patient_ref: PatientRef,
         patient: &LocalPatient,
-        key_number: u64,
-        key_record: &[u8],
     ) -> Result<(), RecordsError> {
         permit.check(now, &[Action::Link])?;
         permit.check_patient(patient)?;
         self.require_registered(txn, patient)?;
-        let mut row = self.keep_key_record_in(txn, now, patient_ref, key_number, key_record)?;
-        match &row.patient {
-            Some(linked) if linked == patient.as_str() => return Ok(()),
-            Some(_) => return Err(RecordsError::Conflict("a link of this patient reference")),
-            None => {}
-        }
-        row.patient = Some(patient.as_str().to_owned());
-        row.since = now;
-        rows::put(txn, &self.places.link(&patient_ref), &row)?;
-        Ok(txn.put(&self.places.link_of(patient, &patient_ref), patient_ref.as_bytes().to_vec())?)
-    }
-
-    /// Keeps a newer key record of a patient, linked or not. Keeping the same again changes nothing. The caller has
-    /// verified the chain.
-    ///
-    /// # Errors
-    /// [`RecordsError::KeyRecordOld`] if a newer one is held; [`RecordsError::Conflict`] if another one with the
-    /// same number is (a fork); those of the store.
-    pub async fn keep_key_record(
-        &self,
-        now: Timestamp,
-        patient_ref: PatientRef,
-        key_number: u64,
-        key_record: &[u8],
-    ) -> Result<(), RecordsError> {
-        let (records, key_record) = (self.clone(), key_record.to_vec());
-        let write = self.store.write(move |txn| {
-            records.keep_key_record_in(txn, now, patient_ref, key_number, &key_record).map(|_| ())
-        });
-        write.await
-    }
-
-    fn keep_key_record_in(
-        &self,
-        txn: &mut dyn Txn,
-        now: Timestamp,
-        patient_ref: PatientRef,
-        key_number: u64,
-        key_record: &[u8],
-    ) -> Result<LinkRow, RecordsError> {
-        if key_record.len() > KEY_RECORD_MAX_BYTES {
-            return Err(RecordsError::Invalid { what: "key record", reason: "too long" });
-        }
         let key = self.places.link(&patient_ref);
-        let held: Option<LinkRow> = rows::get(txn, &key, "link")?;
-        let row = match held {
-            Some(held) if held.key_number > key_number => return Err(RecordsError::KeyRecordOld),
-            Some(held) if held.key_number == key_number => {
-                if held.key_record.as_ref() != key_record {
-                    return Err(RecordsError::Conflict("a key record of this number"));
-                }
-                return Ok(held);
-            }
-            Some(held) => LinkRow { key_number, key_record: key_record.to_vec().into(), ..held },
-            None => LinkRow {
-                patient_ref,
-                patient: None,
-                key_record: key_record.to_vec().into(),
-                key_number,
-                since: now,
-                extensions: Extensions::default(),
-            },
+        if let Some(held) = rows::get::<LinkRow>(txn, &key, "link")? {
+            return if held.patient == patient.as_str() {
+                Ok(())
+            } else {
+                Err(RecordsError::Conflict("a link of this patient reference"))
+            };
+        }
+        let row = LinkRow {
+            patient_ref,
+            patient: patient.as_str().to_owned(),
+            since: now,
+            extensions: Extensions::default(),
         };
         rows::put(txn, &key, &row)?;
-        Ok(row)
+        Ok(txn.put(&self.places.link_of(patient, &patient_ref), patient_ref.as_bytes().to_vec())?)
     }
 
     /// The patient here who is linked to a reference.
@@ -313,17 +254,7 @@ impl Records {
     pub async fn by_ref(&self, patient_ref: PatientRef) -> Result<Option<Linked>, RecordsError> {
         let key = self.places.link(&patient_ref);
         let row: Option<LinkRow> = self.store.read(move |txn| rows::get(txn, &key, "link")).await?;
-        row.map_or(Ok(None), linked)
-    }
-
-    /// A patient's newest key record that is held, linked or not, and its number.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn key_record(&self, patient_ref: PatientRef) -> Result<Option<(u64, Vec<u8>)>, RecordsError> {
-        let key = self.places.link(&patient_ref);
-        let row: Option<LinkRow> = self.store.read(move |txn| rows::get(txn, &key, "link")).await?;
-        Ok(row.map(|row| (row.key_number, row.key_record.0)))
+        row.map(linked).transpose()
     }
 
     /// The references that a patient here is linked to.
@@ -336,7 +267,7 @@ impl Records {
             let mut found = Vec::new();
             for patient_ref in records.refs_in(txn, &patient)? {
                 let row: Option<LinkRow> = rows::get(txn, &records.places.link(&patient_ref), "link")?;
-                found.extend(linked(row.ok_or(RecordsError::Damaged { what: "link" })?)?);
+                found.push(linked(row.ok_or(RecordsError::Damaged { what: "link" })?)?);
             }
             Ok::<_, RecordsError>(found)
         });
@@ -367,15 +298,12 @@ impl Records {
     }
 }
 
-fn linked(row: LinkRow) -> Result<Option<Linked>, RecordsError> {
-    let Some(patient) = row.patient else { return Ok(None) };
-    Ok(Some(Linked {
+fn linked(row: LinkRow) -> Result<Linked, RecordsError> {
+    Ok(Linked {
         patient_ref: row.patient_ref,
-        patient: patient.parse().map_err(|_| RecordsError::Damaged { what: "link" })?,
-        key_record: row.key_record.0,
-        key_number: row.key_number,
+        patient: row.patient.parse().map_err(|_| RecordsError::Damaged { what: "link" })?,
         since: row.since,
-    }))
+    })
 }
 
 /// A code's eight characters: 40 bits.

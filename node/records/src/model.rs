@@ -352,10 +352,6 @@ pub struct Linked {
     pub patient_ref: PatientRef,
     /// The patient here.
     pub patient: LocalPatient,
-    /// The newest key record that is held, whole.
-    pub key_record: Vec<u8>,
-    /// Its number in the chain of the patient's key records.
-    pub key_number: u64,
     /// Since when.
     pub since: Timestamp,
 }

@@ -117,13 +117,11 @@ cbor_map! {
 }
 
 cbor_map! {
-    /// A link between a patient in the federation and one here, with the newest key record.
+    /// A link between a patient in the federation and one here.
     pub struct LinkRow {
         1 => patient_ref: PatientRef,
-        2 => patient: Option<String>,
-        3 => key_record: Bytes,
-        4 => key_number: u64,
-        5 => since: Timestamp,
+        2 => patient: String,
+        3 => since: Timestamp,
     }
 }
 

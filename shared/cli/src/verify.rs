@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use handover_core::Code;
 use handover_core::artefact::SignatureVerifier;
 use handover_core::id::SigningPublic;
+use handover_core::transfer::FIRST_ATTEMPT;
 use handover_core::verify::{Report, TRANSFER_FILE_MAX_BYTES, verify};
 use serde::Serialize;
 
@@ -27,6 +28,7 @@ struct Verified {
     patient: String,
     source: String,
     destination: String,
+    attempt: Option<u32>,
     steps: Vec<VerifiedStep>,
     fee: Option<String>,
     currency: Option<String>,
@@ -38,6 +40,7 @@ struct VerifiedStep {
     artefact: String,
     hash: String,
     issued: Option<String>,
+    attempt: Option<u32>,
 }
 
 impl From<Report> for Verified {
@@ -46,12 +49,14 @@ impl From<Report> for Verified {
             artefact: step.artefact,
             hash: step.hash.to_string(),
             issued: step.issued.map(|at| at.to_string()),
+            attempt: step.attempt,
         };
         Self {
             transfer: report.transfer.to_string(),
             patient: report.patient.to_string(),
             source: report.source.to_string(),
             destination: report.destination.to_string(),
+            attempt: report.attempt,
             steps: report.steps.into_iter().map(step).collect(),
             fee: report.fee.map(|fee| fee.to_decimal_string()),
             currency: report.fee.map(|fee| fee.currency().to_string()),
@@ -77,7 +82,10 @@ pub fn verify_file(
         writeln!(out, "transfer {}: {} → {}", report.transfer, report.source, report.destination)?;
         for step in &report.steps {
             let issued = step.issued.as_deref().unwrap_or("-");
-            writeln!(out, "  ok  {:<32} {issued}  {}", step.artefact, step.hash)?;
+            // Most transfers have one attempt only.
+            let attempt = step.attempt.filter(|_| report.attempt > Some(FIRST_ATTEMPT));
+            let attempt = attempt.map(|attempt| format!("  attempt {attempt}")).unwrap_or_default();
+            writeln!(out, "  ok  {:<32} {issued}  {}{attempt}", step.artefact, step.hash)?;
         }
         if let (Some(fee), Some(currency)) = (&report.fee, &report.currency) {
             writeln!(out, "  fee {fee} {currency}")?;

@@ -8,6 +8,7 @@
 pub mod artefact;
 pub mod codec;
 pub mod id;
+pub mod key_chain;
 pub mod ledger;
 pub mod message;
 pub mod money;
@@ -21,6 +22,7 @@ pub mod trust;
 pub mod verify;
 
 pub use id::{ContentRoot, Department, Digest, HospitalId, Party, PatientRef, TransferId};
+pub use key_chain::KeyChain;
 pub use money::{Amount, Currency};
 pub use problem::Code;
 pub use random::Random;

@@ -22,6 +22,8 @@ cbor_enum! {
         Locate = 5, "locate";
         /// Hospital to index: `[PatientLink, countersigned]` → `[]`.
         Link = 6, "link";
+        /// A patient's newest key records: `[KeyRecords]` → `[]`, or `[KeyRecords]` if better ones are held there.
+        Keys = 7, "keys";
     }
 }
 
@@ -52,6 +54,14 @@ cbor_map! {
         1 => to: Option<HospitalId>,
         /// The envelope, or an unsigned [`crate::artefact::patient::Revocation`].
         2 => content: Bytes,
+    }
+}
+
+cbor_map! {
+    /// A patient's key records, whole, the first to the newest. They prove themselves ([`crate::KeyChain`]).
+    pub struct KeyRecords {
+        /// The envelopes.
+        1 => records: Vec<Bytes>,
     }
 }
 
@@ -88,6 +98,8 @@ cbor_map! {
         9 => confirmations: Vec<Bytes>,
         /// When it last changed.
         10 => updated: Timestamp,
+        /// The newest `NextAttempt`, if the destination asked for one.
+        11 => next_attempt: Option<Bytes>,
     }
 }
 

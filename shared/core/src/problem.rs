@@ -79,8 +79,9 @@ codes! {
     LinkCodeWrong = "link-code-wrong", Refused, "The link code is wrong, used or expired. Ask the desk for a new one.";
     AskExpired = "ask-expired", Refused, "The patient's question is too old or from the future. Ask again; check the clock.";
     AskMismatch = "ask-mismatch", Refused, "The patient's question names another hospital, transfer or purpose.";
-    KeyRecordOld = "key-record-old", Refused, "Signed under a patient key that has been replaced.";
     ReferralMismatch = "referral-mismatch", Refused, "The referral is for another patient or hospital, or not valid at this time.";
+    KeyRecordOutdated = "key-record-outdated", Refused, "Another device has replaced this one for the patient. Use the newest wallet; what waits for an answer is asked for again there. If you did not replace it, recover with the recovery key.";
+    KeyRecordForked = "key-record-forked", Refused, "Two devices claim to follow the same one of this patient, and another than this one is known here. Recover with the recovery key: it decides.";
     QuoteExpired = "quote-expired", Refused, "The quote has expired. Ask for a new one.";
     QuoteMismatch = "quote-mismatch", Refused, "The quote is not the one that was consented to.";
     ConsentMismatch = "consent-mismatch", Refused, "The consent names another hospital, key, transfer or scope.";
@@ -98,6 +99,7 @@ codes! {
     CannotOpen = "cannot-open", Integrity, "The package cannot be opened with the shares that were released.";
     TransferOpen = "transfer-open", Refused, "The patient has a transfer that is not over. Wait for its end, or end it, then give the command again.";
     OutOfOrder = "out-of-order", Refused, "This step does not follow from the transfer's state.";
+    AttemptsExhausted = "attempts-exhausted", Refused, "The package was lost or damaged in five attempts. Check the disks of both hospitals, then ask for a new transfer.";
     Conflict = "conflict", Refused, "The same identifier was used before with other content.";
     PatientRefused = "patient-refused", Refused, "The patient said no.";
     LedgerConflict = "ledger-conflict", Integrity, "A ledger entry with this identifier but other content exists.";

@@ -5,18 +5,19 @@
 //! and whether a consent is spent or revoked, is for those who decide (see [`crate::trust::Federation::active`]).
 
 use crate::artefact::patient::{
-    Ask, AskKind, CLOCK_SKEW_MS, Consent, PatientKeyRecord, PatientLink, PatientRefusal, Revocation,
-    ShareRelease, link_code_proof,
+    Ask, AskKind, CLOCK_SKEW_MS, Consent, PatientLink, PatientRefusal, Revocation, ShareRelease,
+    link_code_proof,
 };
 use crate::artefact::transfer::{
-    CONSENT_MAX_LIFE_MS, Delivered, FeeAcceptance, KeyRelease, PACKAGE_MAX_CONTENTS, PackageHeader, PartList,
-    Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Receipt, Referral, Refusal, RevocationConfirmed,
-    TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, FeeAcceptance, KeyRelease, NextAttempt, PACKAGE_MAX_CONTENTS,
+    PackageHeader, PartList, Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Receipt, Referral, Refusal,
+    RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
-use crate::id::{Digest, HospitalId, PatientRef};
+use crate::id::{Digest, HospitalId};
+use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::Federation;
-use crate::{Amount, Code, Timestamp};
+use crate::{Amount, Code, KeyChain, Timestamp};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]
@@ -35,31 +36,14 @@ fn ensure(holds: bool, code: Code) -> Result<(), Code> {
     if holds { Ok(()) } else { Err(code) }
 }
 
-/// The keys of a patient: the first key record, whose hash is the reference.
-///
-/// # Errors
-/// [`Code::BadSignature`], [`Code::AskMismatch`] for another patient's record.
-pub fn patient_keys(
-    envelope: &[u8],
-    patient: &PatientRef,
-    verifier: &dyn SignatureVerifier,
-) -> Result<Verified<PatientKeyRecord>, Code> {
-    let record = read::<PatientKeyRecord>(envelope)?;
-    let key = record.claim().signing_key;
-    let record = record.verify(&key, verifier).map_err(|fault| fault.code())?;
-    let first = record.number == 1 && record.previous.is_none();
-    ensure(first && record.hash().as_bytes() == patient.as_bytes(), Code::AskMismatch)?;
-    Ok(record)
-}
-
 /// A patient's question of the wanted kind, by their own key. Its time is checked by [`ask_in_time`].
 ///
 /// # Errors
 /// [`Code`] naming the cause.
 pub fn ask(envelope: &[u8], kind: AskKind, verifier: &dyn SignatureVerifier) -> Result<Verified<Ask>, Code> {
     let ask = read::<Ask>(envelope)?;
-    let keys = patient_keys(ask.claim().key_record.as_ref(), &ask.claim().patient, verifier)?;
-    let ask = ask.verify(&keys.signing_key, verifier).map_err(|fault| fault.code())?;
+    let keys = KeyChain::of(&ask.claim().key_records, &ask.claim().patient, verifier)?;
+    let ask = ask.verify(&keys.newest().signing_key, verifier).map_err(|fault| fault.code())?;
     ensure(ask.kind == kind, Code::AskMismatch)?;
     ensure(ask.expires.since_ms(ask.issued) <= kind.life_ms(), Code::AskExpired)?;
     Ok(ask)
@@ -83,8 +67,8 @@ pub fn link_claim(
     verifier: &dyn SignatureVerifier,
 ) -> Result<Verified<PatientLink>, Code> {
     let link = read::<PatientLink>(envelope)?;
-    let keys = patient_keys(link.claim().key_record.as_ref(), &link.claim().patient, verifier)?;
-    let link = link.verify(&keys.signing_key, verifier).map_err(|fault| fault.code())?;
+    let keys = KeyChain::of(&link.claim().key_records, &link.claim().patient, verifier)?;
+    let link = link.verify(&keys.newest().signing_key, verifier).map_err(|fault| fault.code())?;
     ensure(link.hospital == *hospital, Code::AskMismatch)?;
     Ok(link)
 }
@@ -102,9 +86,9 @@ pub fn link_code(link: &PatientLink, code: &str) -> bool {
 pub fn link(envelope: &[u8], context: Context<'_>) -> Result<Verified<PatientLink>, Code> {
     let link = Countersigned::<PatientLink>::read(envelope).map_err(|fault| fault.code())?;
     let claim = link.claim();
-    let keys = patient_keys(claim.key_record.as_ref(), &claim.patient, context.verifier)?;
+    let keys = KeyChain::of(&claim.key_records, &claim.patient, context.verifier)?;
     let hospital = context.federation.member(&claim.hospital)?.certificate.key;
-    link.verify(&keys.signing_key, &hospital, context.verifier).map_err(|fault| fault.code())
+    link.verify(&keys.newest().signing_key, &hospital, context.verifier).map_err(|fault| fault.code())
 }
 
 /// A request with the ask that it stands on.
@@ -115,7 +99,7 @@ pub struct RequestEvidence {
     /// The patient's ask.
     pub ask: Verified<Ask>,
     /// The patient's keys.
-    pub keys: Verified<PatientKeyRecord>,
+    pub keys: KeyChain,
 }
 
 /// A destination's request: its own signature, and the patient's ask for exactly this transfer.
@@ -132,7 +116,7 @@ pub fn request(envelope: &[u8], context: Context<'_>) -> Result<RequestEvidence,
         && ask.destination.as_ref() == Some(&request.destination)
         && request.source != request.destination;
     ensure(same, Code::AskMismatch)?;
-    let keys = patient_keys(ask.key_record.as_ref(), &ask.patient, context.verifier)?;
+    let keys = KeyChain::of(&ask.key_records, &ask.patient, context.verifier)?;
     Ok(RequestEvidence { request, ask, keys })
 }
 
@@ -263,7 +247,7 @@ pub fn consent(
     context: Context<'_>,
 ) -> Result<Verified<Consent>, Code> {
     let consent = read::<Consent>(envelope)?
-        .verify(&on.keys.signing_key, context.verifier)
+        .verify(&on.keys.newest().signing_key, context.verifier)
         .map_err(|fault| fault.code())?;
     ensure(consent.quote == quote.hash(), Code::QuoteMismatch)?;
     ensure(consent.issued < quote.expires, Code::QuoteExpired)?;
@@ -312,8 +296,9 @@ pub fn header(
         && header.source == consent.source
         && header.destination == consent.destination
         && header.consent == consent.hash()
-        && header.attempt >= 1;
+        && header.attempt >= FIRST_ATTEMPT;
     ensure(same, Code::PackageMismatch)?;
+    ensure(header.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
     consent_in_time(consent, header.issued)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
     ensure(header.payer == cover.payer, Code::CapExceeded)?;
@@ -329,6 +314,37 @@ pub fn header_quote(header: &PackageHeader, quote: &Verified<Quote>, consent: &C
     let hash = quote.hash();
     let allowed = hash == consent.quote || quote.narrows == Some(consent.quote);
     ensure(header.quote == hash && allowed, Code::QuoteMismatch)
+}
+
+/// Whether a header asks for what another attempt's did: one transfer has one quote and one fee.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`].
+pub fn same_fee(header: &PackageHeader, other: &PackageHeader) -> Result<(), Code> {
+    let same = header.quote == other.quote && header.fee == other.fee && header.payer == other.payer;
+    ensure(same, Code::QuoteMismatch)
+}
+
+/// The destination asks for the next attempt, while the consent holds.
+///
+/// # Errors
+/// [`Code`] naming the cause.
+pub fn next_attempt(
+    envelope: &[u8],
+    consent: &Verified<Consent>,
+    context: Context<'_>,
+) -> Result<Verified<NextAttempt>, Code> {
+    let next = context.federation.verify_from(
+        &consent.destination,
+        read::<NextAttempt>(envelope)?,
+        context.verifier,
+    )?;
+    let same =
+        next.transfer == consent.transfer && next.consent == consent.hash() && next.attempt > FIRST_ATTEMPT;
+    ensure(same, Code::ConsentMismatch)?;
+    ensure(next.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
+    consent_in_time(consent, next.issued)?;
+    Ok(next)
 }
 
 /// Whether these are the parts that a header commits to.
@@ -387,7 +403,8 @@ pub fn key_release(
     Ok(release)
 }
 
-/// The patient releases the grant key for a consent.
+/// The patient releases the grant key for a consent. Whether to a key that the destination asked for, those say who
+/// know its requests.
 ///
 /// # Errors
 /// [`Code`] naming the cause.
@@ -489,7 +506,7 @@ pub fn patient_refusal(
     verifier: &dyn SignatureVerifier,
 ) -> Result<Verified<PatientRefusal>, Code> {
     let refusal = read::<PatientRefusal>(envelope)?
-        .verify(&on.keys.signing_key, verifier)
+        .verify(&on.keys.newest().signing_key, verifier)
         .map_err(|fault| fault.code())?;
     ensure(refusal.transfer == on.request.transfer && refusal.patient == on.ask.patient, Code::AskMismatch)?;
     Ok(refusal)

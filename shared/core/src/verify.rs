@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::artefact::patient::{Consent, Revocation};
-use crate::artefact::transfer::{PackageHeader, Quote, Refusal, RevocationConfirmed};
-use crate::artefact::{Payload as _, SignatureVerifier, Signed, Verified, peek_type};
+use crate::artefact::patient::{Consent, Revocation, ShareRelease};
+use crate::artefact::transfer::{
+    Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
+    RevocationConfirmed,
+};
+use crate::artefact::{Payload, SignatureVerifier, Signed, Verified, peek_type};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
-use crate::id::{Digest, HospitalId, PatientRef, SigningPublic, TransferId};
+use crate::id::{Digest, HospitalId, PatientRef, SealingPublic, SigningPublic, TransferId};
 use crate::rules::{self, Context, Cover, RequestEvidence};
+use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::{Federation, TrustError};
 use crate::{Amount, Code, Timestamp, cbor_map};
 
@@ -44,6 +48,8 @@ pub struct StepReport {
     pub hash: Digest,
     /// When its signer says it was made.
     pub issued: Option<Timestamp>,
+    /// Which attempt it belongs to, if to one.
+    pub attempt: Option<u32>,
 }
 
 /// What a verified file says.
@@ -57,7 +63,9 @@ pub struct Report {
     pub source: HospitalId,
     /// Who got them.
     pub destination: HospitalId,
-    /// The steps, in the order of the protocol.
+    /// The last attempt; none before something was sealed.
+    pub attempt: Option<u32>,
+    /// The steps, in the order of the protocol, earlier attempts before later ones.
     pub steps: Vec<StepReport>,
     /// The fee, if a package was sealed.
     pub fee: Option<Amount>,
@@ -84,23 +92,45 @@ impl Parts<'_> {
         self.all(label).next().map(<[u8]>::to_vec)
     }
 
-    /// Verifies the artefact of a type, if the file has it, and notes the step.
-    fn step<T>(
+    fn note<T: Payload>(
         &mut self,
-        label: &str,
+        verified: &Verified<T>,
+        issued: impl Fn(&T) -> Timestamp,
+        attempt: Option<u32>,
+    ) {
+        self.steps.push(StepReport {
+            artefact: T::TYPE.to_owned(),
+            hash: verified.hash(),
+            issued: Some(issued(verified)),
+            attempt,
+        });
+    }
+
+    /// Verifies the artefact of a type, if the file has it, and notes the step.
+    fn step<T: Payload>(
+        &mut self,
         issued: impl Fn(&T) -> Timestamp,
         check: impl Fn(&[u8], Context<'_>) -> Result<Verified<T>, Code>,
-    ) -> Result<Option<Verified<T>>, VerifyError>
-    where
-        T: crate::artefact::Payload,
-    {
-        let Some(envelope) = self.find(label) else { return Ok(None) };
-        let verified = check(&envelope, self.context).map_err(|code| fault(label, code))?;
-        self.steps.push(StepReport {
-            artefact: label.to_owned(),
-            hash: verified.hash(),
-            issued: Some(issued(&verified)),
-        });
+    ) -> Result<Option<Verified<T>>, VerifyError> {
+        let Some(envelope) = self.find(T::TYPE) else { return Ok(None) };
+        let verified = check(&envelope, self.context).map_err(|code| fault(T::TYPE, code))?;
+        self.note(&verified, issued, None);
+        Ok(Some(verified))
+    }
+
+    /// As [`Self::step`] for what every attempt can have: verifies that of `attempt`.
+    fn step_of<T: Payload>(
+        &mut self,
+        attempt: u32,
+        (attempt_of, issued): (impl Fn(&T) -> u32, impl Fn(&T) -> Timestamp),
+        check: impl Fn(&[u8], Context<'_>) -> Result<Verified<T>, Code>,
+    ) -> Result<Option<Verified<T>>, VerifyError> {
+        let is_of = |content: &&[u8]| {
+            Signed::<T>::read(content).is_ok_and(|signed| attempt_of(signed.claim()) == attempt)
+        };
+        let Some(envelope) = self.all(T::TYPE).find(is_of).map(<[u8]>::to_vec) else { return Ok(None) };
+        let verified = check(&envelope, self.context).map_err(|code| fault(T::TYPE, code))?;
+        self.note(&verified, issued, Some(attempt));
         Ok(Some(verified))
     }
 }
@@ -120,8 +150,8 @@ pub fn verify(
     verifier: &dyn SignatureVerifier,
 ) -> Result<Report, VerifyError> {
     use crate::artefact::federation::Directory;
-    use crate::artefact::patient::{PatientRefusal, ShareRelease};
-    use crate::artefact::transfer::{Delivered, FeeAcceptance, KeyRelease, Receipt, TransferRequest};
+    use crate::artefact::patient::PatientRefusal;
+    use crate::artefact::transfer::TransferRequest;
 
     let file: TransferFile =
         codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
@@ -137,16 +167,11 @@ pub fn verify(
         .find(TransferRequest::TYPE)
         .ok_or_else(|| fault(TransferRequest::TYPE, Code::EvidenceMissing))?;
     let on = rules::request(&envelope, context).map_err(|code| fault(TransferRequest::TYPE, code))?;
-    parts.steps.push(StepReport {
-        artefact: TransferRequest::TYPE.to_owned(),
-        hash: on.request.hash(),
-        issued: Some(on.request.issued),
-    });
+    parts.note(&on.request, |it| it.issued, None);
     let (first, last) = quotes(&mut parts, &on)?;
     let consent = match &first {
         None => None,
         Some(quote) => parts.step(
-            Consent::TYPE,
             |it: &Consent| it.issued,
             |envelope, context| rules::consent(envelope, &on, quote, context),
         )?,
@@ -154,7 +179,6 @@ pub fn verify(
     let acceptance = match &first {
         None => None,
         Some(quote) => parts.step(
-            FeeAcceptance::TYPE,
             |it: &FeeAcceptance| it.issued,
             |envelope, context| rules::fee_acceptance(envelope, quote, context),
         )?,
@@ -164,73 +188,136 @@ pub fn verify(
         patient: on.ask.patient,
         source: on.request.source.clone(),
         destination: on.request.destination.clone(),
+        attempt: None,
         steps: Vec::new(),
         fee: None,
         filed: None,
     };
     if let (Some(consent), Some(last)) = (&consent, &last) {
-        let header = parts.step(
-            PackageHeader::TYPE,
-            |it: &PackageHeader| it.issued,
-            |envelope, context| {
-                let cover = Cover::of(last, consent, acceptance.as_deref())?;
-                let header = rules::header(envelope, consent, &cover, context)?;
-                rules::header_quote(&header, last, consent)?;
-                Ok(header)
-            },
-        )?;
-        if let Some(header) = &header {
-            report.fee = Some(header.fee);
-            let delivered = parts.step(
-                Delivered::TYPE,
-                |it: &Delivered| it.issued,
-                |envelope, context| rules::delivered(envelope, header, context),
-            )?;
-            let release = parts.step(
-                KeyRelease::TYPE,
-                |it: &KeyRelease| it.issued,
-                |envelope, context| rules::key_release(envelope, header, context),
-            )?;
-            let receipt = parts.step(
-                Receipt::TYPE,
-                |it: &Receipt| it.issued,
-                |envelope, context| rules::receipt(envelope, header, context),
-            )?;
-            if receipt.is_some() && (delivered.is_none() || release.is_none()) {
-                return Err(fault(Receipt::TYPE, Code::EvidenceMissing));
-            }
-            report.filed = receipt.map(|receipt| receipt.issued);
+        let mut request_keys = vec![(FIRST_ATTEMPT, on.request.request_key)];
+        for attempt in FIRST_ATTEMPT..=LAST_ATTEMPT {
+            let agreed = Agreed { consent, quote: last, acceptance: acceptance.as_deref() };
+            let asked = one_attempt(&mut parts, attempt, &agreed, &mut report)?;
+            let is_new = |key: &SealingPublic| request_keys.iter().all(|(_, known)| known != key);
+            let fresh = asked.filter(is_new);
+            request_keys.extend(fresh.map(|key| (attempt, key)));
         }
-        parts.step(
-            ShareRelease::TYPE,
-            |it: &ShareRelease| it.issued,
-            |envelope, context| rules::share_release(envelope, consent, context.verifier),
-        )?;
+        share_releases(&mut parts, consent, &request_keys)?;
         confirmations(&mut parts, consent)?;
         for content in file.artefacts.iter().filter(|content| peek_type(content.as_ref()).is_err()) {
             let revocation: Revocation = codec::decode(content.as_ref(), MAX_MESSAGE_BYTES)
                 .map_err(|_| fault("revocation", Code::Malformed))?;
             rules::revocation(&revocation, consent).map_err(|code| fault("revocation", code))?;
             let hash = Digest::sha256(&[content.as_ref()]);
-            parts.steps.push(StepReport { artefact: "revocation".to_owned(), hash, issued: None });
+            parts.steps.push(StepReport {
+                artefact: "revocation".to_owned(),
+                hash,
+                issued: None,
+                attempt: None,
+            });
         }
     }
     parts.step(
-        PatientRefusal::TYPE,
         |it: &PatientRefusal| it.issued,
         |envelope, context| rules::patient_refusal(envelope, &on, context.verifier),
     )?;
-    parts.step(
-        Refusal::TYPE,
-        |it: &Refusal| it.issued,
-        |envelope, context| rules::refusal(envelope, &on, context),
-    )?;
+    parts.step(|it: &Refusal| it.issued, |envelope, context| rules::refusal(envelope, &on, context))?;
     // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
     if parts.steps.len() != file.artefacts.len() {
         return Err(fault("file", Code::EvidenceMissing));
     }
     report.steps = parts.steps;
     Ok(report)
+}
+
+/// What every attempt is made under.
+struct Agreed<'a> {
+    consent: &'a Verified<Consent>,
+    quote: &'a Verified<Quote>,
+    acceptance: Option<&'a FeeAcceptance>,
+}
+
+/// One attempt, from the destination's asking to the receipt; the request key that it brought. Every attempt is about
+/// the same fee, and nothing was filed before the last.
+fn one_attempt(
+    parts: &mut Parts<'_>,
+    attempt: u32,
+    agreed: &Agreed<'_>,
+    report: &mut Report,
+) -> Result<Option<SealingPublic>, VerifyError> {
+    let Agreed { consent, quote, acceptance } = *agreed;
+    let asked = parts.step_of(
+        attempt,
+        (|it: &NextAttempt| it.attempt, |it: &NextAttempt| it.issued),
+        |envelope, context| rules::next_attempt(envelope, consent, context),
+    )?;
+    let request_key = asked.map(|asked| asked.request_key);
+    let header = parts.step_of(
+        attempt,
+        (|it: &PackageHeader| it.attempt, |it: &PackageHeader| it.issued),
+        |envelope, context| {
+            let cover = Cover::of(quote, consent, acceptance)?;
+            let header = rules::header(envelope, consent, &cover, context)?;
+            rules::header_quote(&header, quote, consent)?;
+            Ok(header)
+        },
+    )?;
+    if (request_key.is_some() || header.is_some()) && report.filed.is_some() {
+        return Err(fault(Receipt::TYPE, Code::OutOfOrder));
+    }
+    let Some(header) = header else { return Ok(request_key) };
+    if report.fee.is_some_and(|fee| fee != header.fee) {
+        return Err(fault(PackageHeader::TYPE, Code::QuoteMismatch));
+    }
+    report.attempt = Some(attempt);
+    report.fee = Some(header.fee);
+    let delivered = parts.step_of(
+        attempt,
+        (|it: &Delivered| it.attempt, |it: &Delivered| it.issued),
+        |envelope, context| rules::delivered(envelope, &header, context),
+    )?;
+    let release = parts.step_of(
+        attempt,
+        (|it: &KeyRelease| it.attempt, |it: &KeyRelease| it.issued),
+        |envelope, context| rules::key_release(envelope, &header, context),
+    )?;
+    let receipt = parts.step_of(
+        attempt,
+        (|it: &Receipt| it.attempt, |it: &Receipt| it.issued),
+        |envelope, context| rules::receipt(envelope, &header, context),
+    )?;
+    if receipt.is_some() && (delivered.is_none() || release.is_none()) {
+        return Err(fault(Receipt::TYPE, Code::EvidenceMissing));
+    }
+    report.filed = receipt.map(|receipt| receipt.issued);
+    Ok(request_key)
+}
+
+/// The patient's releases, at most one for each key that the destination asked with.
+fn share_releases(
+    parts: &mut Parts<'_>,
+    consent: &Verified<Consent>,
+    request_keys: &[(u32, SealingPublic)],
+) -> Result<(), VerifyError> {
+    let release_fault = |code| fault(ShareRelease::TYPE, code);
+    let mut releases = Vec::new();
+    for envelope in parts.all(ShareRelease::TYPE) {
+        let release = rules::share_release(envelope, consent, parts.context.verifier);
+        releases.push(release.map_err(release_fault)?);
+    }
+    if releases.iter().any(|it| request_keys.iter().all(|(_, key)| *key != it.request_key)) {
+        return Err(release_fault(Code::ConsentMismatch));
+    }
+    for (attempt, key) in request_keys {
+        let mut to_this = releases.iter().filter(|it| it.request_key == *key);
+        if let Some(release) = to_this.next() {
+            parts.note(release, |it| it.issued, Some(*attempt));
+        }
+        if to_this.next().is_some() {
+            return Err(release_fault(Code::Conflict));
+        }
+    }
+    Ok(())
 }
 
 /// Each of the two hospitals may confirm a revocation, once.
@@ -243,11 +330,7 @@ fn confirmations(parts: &mut Parts<'_>, consent: &Verified<Consent>) -> Result<(
         if !confirmed_by.insert(confirmed.by.clone()) {
             return Err(fault(RevocationConfirmed::TYPE, Code::Conflict));
         }
-        parts.steps.push(StepReport {
-            artefact: RevocationConfirmed::TYPE.to_owned(),
-            hash: confirmed.hash(),
-            issued: Some(confirmed.since),
-        });
+        parts.note(&confirmed, |it| it.since, None);
     }
     Ok(())
 }
@@ -271,11 +354,7 @@ fn quotes(parts: &mut Parts<'_>, on: &RequestEvidence) -> Result<Quotes, VerifyE
         rules::narrowing(last, first).map_err(quote_fault)?;
     }
     for quote in first.iter().chain(&last) {
-        parts.steps.push(StepReport {
-            artefact: Quote::TYPE.to_owned(),
-            hash: quote.hash(),
-            issued: Some(quote.issued),
-        });
+        parts.note(quote, |it| it.issued, None);
     }
     let last = last.or_else(|| first.clone());
     Ok((first, last))

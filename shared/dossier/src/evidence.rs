@@ -4,15 +4,17 @@ use handover_core::Code;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
 use handover_core::artefact::transfer::{
-    Delivered, FeeAcceptance, KeyRelease, PackageHeader, Quote, Receipt, Refusal,
+    Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
 };
+use handover_core::id::SealingPublic;
 use handover_core::rules::{self, Context, Cover, RequestEvidence};
+use handover_core::transfer::FIRST_ATTEMPT;
 
-use crate::{Dossier, DossierError, Kind};
+use crate::{Dossier, DossierError, Kind, Place};
 
 impl Dossier<'_> {
-    fn needed(&mut self, kind: Kind) -> Result<Vec<u8>, DossierError> {
-        self.get(kind)?.ok_or(DossierError::Refused(Code::EvidenceMissing))
+    fn needed(&mut self, place: impl Into<Place>) -> Result<Vec<u8>, DossierError> {
+        self.get(place)?.ok_or(DossierError::Refused(Code::EvidenceMissing))
     }
 
     /// The request with its ask.
@@ -82,53 +84,131 @@ impl Dossier<'_> {
         Ok(Cover::of(&quote, &consent, acceptance.as_deref())?)
     }
 
-    /// The package header.
+    /// An attempt's package header.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub fn header(&mut self, context: Context<'_>) -> Result<Verified<PackageHeader>, DossierError> {
+    pub fn header(
+        &mut self,
+        attempt: u32,
+        context: Context<'_>,
+    ) -> Result<Verified<PackageHeader>, DossierError> {
         let (consent, cover) = (self.consent(context)?, self.cover(context)?);
-        let envelope = self.needed(Kind::Header)?;
+        let envelope = self.needed(Kind::Header.of(attempt))?;
         Ok(rules::header(&envelope, &consent, &cover, context)?)
     }
 
-    /// The proof of delivery.
+    /// An attempt's proof of delivery.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub fn delivered(&mut self, context: Context<'_>) -> Result<Verified<Delivered>, DossierError> {
-        let header = self.header(context)?;
-        let envelope = self.needed(Kind::Delivered)?;
+    pub fn delivered(
+        &mut self,
+        attempt: u32,
+        context: Context<'_>,
+    ) -> Result<Verified<Delivered>, DossierError> {
+        let header = self.header(attempt, context)?;
+        let envelope = self.needed(Kind::Delivered.of(attempt))?;
         Ok(rules::delivered(&envelope, &header, context)?)
     }
 
-    /// The released shares.
+    /// An attempt's released shares.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub fn key_release(&mut self, context: Context<'_>) -> Result<Verified<KeyRelease>, DossierError> {
-        let header = self.header(context)?;
-        let envelope = self.needed(Kind::KeyRelease)?;
+    pub fn key_release(
+        &mut self,
+        attempt: u32,
+        context: Context<'_>,
+    ) -> Result<Verified<KeyRelease>, DossierError> {
+        let header = self.header(attempt, context)?;
+        let envelope = self.needed(Kind::KeyRelease.of(attempt))?;
         Ok(rules::key_release(&envelope, &header, context)?)
     }
 
-    /// The patient's release.
+    /// What the destination asked an attempt with.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub fn share_release(&mut self, context: Context<'_>) -> Result<Verified<ShareRelease>, DossierError> {
+    pub fn next_attempt(
+        &mut self,
+        attempt: u32,
+        context: Context<'_>,
+    ) -> Result<Verified<NextAttempt>, DossierError> {
         let consent = self.consent(context)?;
-        let envelope = self.needed(Kind::ShareRelease)?;
+        let envelope = self.needed(Kind::NextAttempt.of(attempt))?;
+        Ok(rules::next_attempt(&envelope, &consent, context)?)
+    }
+
+    /// The keys that the destination asked the patient to release to, each with the attempt that brought it, ascending.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn request_keys(&mut self, context: Context<'_>) -> Result<Vec<(u32, SealingPublic)>, DossierError> {
+        let mut keys = vec![(FIRST_ATTEMPT, self.request(context)?.request.request_key)];
+        for attempt in self.attempts_with(Kind::NextAttempt)? {
+            let key = self.next_attempt(attempt, context)?.request_key;
+            if keys.iter().all(|(_, known)| *known != key) {
+                keys.push((attempt, key));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The key that the destination asked the patient to release to in an attempt: the newest up to then.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn request_key(&mut self, attempt: u32, context: Context<'_>) -> Result<SealingPublic, DossierError> {
+        let asked = self.attempts_with(Kind::NextAttempt)?.into_iter().rfind(|asked| *asked <= attempt);
+        match asked {
+            Some(asked) => Ok(self.next_attempt(asked, context)?.request_key),
+            None => Ok(self.request(context)?.request.request_key),
+        }
+    }
+
+    /// The place of the release that opens an attempt.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn share_place(&mut self, attempt: u32, context: Context<'_>) -> Result<Place, DossierError> {
+        let key = self.request_key(attempt, context)?;
+        self.place_of(&key, context)
+    }
+
+    /// The place of a release to a key; the artefact that brought the key may still be on its way.
+    pub(crate) fn place_of(
+        &mut self,
+        key: &SealingPublic,
+        context: Context<'_>,
+    ) -> Result<Place, DossierError> {
+        let found = self.request_keys(context)?.into_iter().find(|(_, known)| known == key);
+        let (attempt, _) = found.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
+        Ok(Kind::ShareRelease.of(attempt))
+    }
+
+    /// The patient's release for an attempt.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn share_release(
+        &mut self,
+        attempt: u32,
+        context: Context<'_>,
+    ) -> Result<Verified<ShareRelease>, DossierError> {
+        let consent = self.consent(context)?;
+        let place = self.share_place(attempt, context)?;
+        let envelope = self.needed(place)?;
         Ok(rules::share_release(&envelope, &consent, context.verifier)?)
     }
 
-    /// The receipt.
+    /// An attempt's receipt.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub fn receipt(&mut self, context: Context<'_>) -> Result<Verified<Receipt>, DossierError> {
-        let header = self.header(context)?;
-        let envelope = self.needed(Kind::Receipt)?;
+    pub fn receipt(&mut self, attempt: u32, context: Context<'_>) -> Result<Verified<Receipt>, DossierError> {
+        let header = self.header(attempt, context)?;
+        let envelope = self.needed(Kind::Receipt.of(attempt))?;
         Ok(rules::receipt(&envelope, &header, context)?)
     }
 

@@ -6,13 +6,13 @@ use handover_core::transfer::{Phase, Role, State, Transition, advance};
 use handover_core::{Code, Timestamp, TransferId};
 
 use crate::kind::Claimed;
-use crate::{Dossier, DossierError, Kind, Row};
+use crate::{Dossier, DossierError, Kind, Place, Row, key_records};
 
 /// What taking an artefact in did.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// Its place.
-    pub kind: Kind,
+    pub place: Place,
     /// The row as it stands now.
     pub row: Row,
     /// Whether it was new; if not, nothing changed.
@@ -29,16 +29,41 @@ pub fn transfer_of(content: &[u8]) -> Result<TransferId, Code> {
 
 /// An artefact that verified, its place, and the step that it takes, if it takes one.
 struct Checked {
-    kind: Kind,
+    place: Place,
     step: Option<State>,
 }
 
+/// Under which of a patient's keys something is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// The newest that are known here.
+    Newest,
+    /// Those that it is signed under.
+    AsSigned,
+}
+
 fn step(kind: Kind, phase: Phase) -> Checked {
-    Checked { kind, step: Some(State::of(phase)) }
+    Checked { place: kind.into(), step: Some(State::of(phase)) }
+}
+
+fn step_of(attempt: u32, kind: Kind, phase: Phase) -> Checked {
+    Checked { place: kind.of(attempt), step: Some(State::at(attempt, phase)) }
 }
 
 fn exit(kind: Kind, phase: Phase, code: Code) -> Checked {
-    Checked { kind, step: Some(State::exit(phase, code)) }
+    Checked { place: kind.into(), step: Some(State::exit(phase, code)) }
+}
+
+fn no_step(place: impl Into<Place>) -> Checked {
+    Checked { place: place.into(), step: None }
+}
+
+impl Taken {
+    /// What was taken in.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.place.kind
+    }
 }
 
 impl Dossier<'_> {
@@ -49,11 +74,37 @@ impl Dossier<'_> {
     ///
     /// # Errors
     /// [`DossierError::Refused`] with the rule's code: [`Code::EvidenceMissing`] if one before it is not here yet,
-    /// [`Code::Conflict`] if another one is in its place, [`Code::OutOfOrder`] and the states' codes.
+    /// [`Code::Conflict`] if another one is in its place, [`Code::OutOfOrder`] and the states' codes;
+    /// [`Code::KeyRecordOutdated`], [`Code::KeyRecordForked`] for what the patient signed with keys of before.
     pub fn take_in(
         &mut self,
         role: Role,
         content: &[u8],
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        self.take(role, content, Keys::Newest, context, now)
+    }
+
+    /// As [`Self::take_in`], at the index, for a copy of what a hospital has taken in: it goes to nobody from here, so
+    /// whatever keys the patient has by now, it is evidence.
+    ///
+    /// # Errors
+    /// As [`Self::take_in`].
+    pub fn take_copy(
+        &mut self,
+        content: &[u8],
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        self.take(Role::Index, content, Keys::AsSigned, context, now)
+    }
+
+    fn take(
+        &mut self,
+        role: Role,
+        content: &[u8],
+        keys: Keys,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
@@ -62,25 +113,31 @@ impl Dossier<'_> {
             return Err(Code::Conflict.into());
         }
         if let (Claimed::Request(_), None) = (&claimed, self.row()?) {
-            return self.begin(role, content, context, now);
+            return self.begin(role, content, keys, context, now);
         }
         let mut row = self.row()?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
         let checked = self.check(&claimed, content, &row, context)?;
-        if let Some(kept) = self.get(checked.kind)? {
+        if let Some(kept) = self.get(checked.place)? {
             return if kept == content {
-                Ok(Taken { kind: checked.kind, row, is_new: false })
-            } else if checked.kind == Kind::EarlyRevocation {
+                Ok(Taken { place: checked.place, row, is_new: false })
+            } else if checked.place.kind == Kind::EarlyRevocation {
                 // Anyone can send a false one first; the true one is known by the consent.
                 Err(Code::EvidenceMissing.into())
             } else {
                 Err(Code::Conflict.into())
             };
         }
+        if keys == Keys::Newest
+            && matches!(checked.place.kind, Kind::Consent | Kind::ShareRelease | Kind::PatientRefusal)
+        {
+            let on = self.request(context)?;
+            key_records::admit(self.txn, &self.keys, &on.keys, context.verifier, now)?;
+        }
         let Some(step) = checked.step else {
             row.updated = now;
             self.put_row(&row)?;
-            self.put(checked.kind, content)?;
-            return Ok(Taken { kind: checked.kind, row, is_new: true });
+            self.put(checked.place, content)?;
+            return Ok(Taken { place: checked.place, row, is_new: true });
         };
         let transition = match advance(role, Some(&row.state), &step) {
             // The index sees copies in any order, and what verifies is evidence whatever the state says by now.
@@ -100,11 +157,11 @@ impl Dossier<'_> {
             // The state went past this step, or the transfer was ended, before its artefact came: keep it as evidence.
             Transition::Repeat => role == Role::Index,
         };
-        self.put(checked.kind, content)?;
-        if checked.kind == Kind::Consent {
+        self.put(checked.place, content)?;
+        if checked.place.kind == Kind::Consent {
             row = self.revoke_early(role, row, context, now)?;
         }
-        Ok(Taken { kind: checked.kind, row, is_new })
+        Ok(Taken { place: checked.place, row, is_new })
     }
 
     /// A revocation that was here before its consent takes it back as soon as it comes.
@@ -128,18 +185,22 @@ impl Dossier<'_> {
         &mut self,
         role: Role,
         content: &[u8],
+        keys: Keys,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
-        let RequestEvidence { request, ask, .. } = rules::request(content, context)?;
+        let RequestEvidence { request, ask, keys: signed_under } = rules::request(content, context)?;
         rules::ask_in_time(&ask, now)?;
+        if keys == Keys::Newest {
+            key_records::admit(self.txn, &self.keys, &signed_under, context.verifier, now)?;
+        }
         let (source, destination) = (request.source.clone(), request.destination.clone());
         let state = State::of(Phase::Requested);
         let row = Row::new(request.transfer, role, state, ask.patient, source, destination, now);
         both_take_part(&row, context, now)?;
         self.put_row(&row)?;
-        self.put(Kind::Request, content)?;
-        Ok(Taken { kind: Kind::Request, row, is_new: true })
+        self.put(Kind::Request.into(), content)?;
+        Ok(Taken { place: Kind::Request.into(), row, is_new: true })
     }
 
     /// Ends a transfer for a reason found here, if it can still be ended.
@@ -183,10 +244,12 @@ impl Dossier<'_> {
                 self.consent(context)?;
                 rules::narrowing(&quote, &self.quote(context)?)?;
                 // What was sealed under one quote is not given another afterwards.
-                if self.get(Kind::Header)?.is_some() && self.header(context)?.quote != quote.hash() {
-                    return Err(Code::QuoteMismatch.into());
+                for attempt in self.attempts_with(Kind::Header)? {
+                    if self.header(attempt, context)?.quote != quote.hash() {
+                        return Err(Code::QuoteMismatch.into());
+                    }
                 }
-                Checked { kind: Kind::FinalQuote, step: None }
+                no_step(Kind::FinalQuote)
             }
             Claimed::Consent(_) => {
                 rules::consent(content, &self.request(context)?, &self.quote(context)?, context)?;
@@ -194,7 +257,7 @@ impl Dossier<'_> {
             }
             Claimed::FeeAcceptance(_) => {
                 rules::fee_acceptance(content, &self.quote(context)?, context)?;
-                Checked { kind: Kind::FeeAcceptance, step: None }
+                Checked { place: Kind::FeeAcceptance.into(), step: None }
             }
             Claimed::Header(_) => {
                 let consent = self.consent(context)?;
@@ -205,23 +268,35 @@ impl Dossier<'_> {
                     return Err(Code::EvidenceMissing.into());
                 }
                 rules::header_quote(&header, &agreed, &consent)?;
-                step(Kind::Header, Phase::Sealed)
+                for attempt in self.attempts_with(Kind::Header)? {
+                    if attempt != header.attempt {
+                        rules::same_fee(&header, &*self.header(attempt, context)?)?;
+                    }
+                }
+                step_of(header.attempt, Kind::Header, Phase::Sealed)
             }
-            Claimed::Delivered(_) => {
-                rules::delivered(content, &self.header(context)?, context)?;
-                step(Kind::Delivered, Phase::Delivered)
+            Claimed::Delivered(delivered) => {
+                let attempt = delivered.claim().attempt;
+                rules::delivered(content, &self.header(attempt, context)?, context)?;
+                step_of(attempt, Kind::Delivered, Phase::Delivered)
             }
-            Claimed::KeyRelease(_) => {
-                rules::key_release(content, &self.header(context)?, context)?;
-                step(Kind::KeyRelease, Phase::Released)
+            Claimed::KeyRelease(release) => {
+                let attempt = release.claim().attempt;
+                rules::key_release(content, &self.header(attempt, context)?, context)?;
+                step_of(attempt, Kind::KeyRelease, Phase::Released)
+            }
+            Claimed::NextAttempt(_) => {
+                let next = rules::next_attempt(content, &self.consent(context)?, context)?;
+                step_of(next.attempt, Kind::NextAttempt, Phase::Consented)
             }
             Claimed::ShareRelease(_) => {
-                rules::share_release(content, &self.consent(context)?, context.verifier)?;
-                Checked { kind: Kind::ShareRelease, step: None }
+                let release = rules::share_release(content, &self.consent(context)?, context.verifier)?;
+                no_step(self.place_of(&release.request_key, context)?)
             }
-            Claimed::Receipt(_) => {
-                rules::receipt(content, &self.header(context)?, context)?;
-                step(Kind::Receipt, Phase::Filed)
+            Claimed::Receipt(receipt) => {
+                let attempt = receipt.claim().attempt;
+                rules::receipt(content, &self.header(attempt, context)?, context)?;
+                step_of(attempt, Kind::Receipt, Phase::Filed)
             }
             Claimed::Refusal(_) => {
                 let refusal = rules::refusal(content, &self.request(context)?, context)?;
@@ -233,23 +308,18 @@ impl Dossier<'_> {
                 rules::patient_refusal(content, &self.request(context)?, context.verifier)?;
                 exit(Kind::PatientRefusal, Phase::Refused, Code::PatientRefused)
             }
-            Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => {
-                Checked { kind: Kind::EarlyRevocation, step: None }
-            }
+            Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => no_step(Kind::EarlyRevocation),
             Claimed::Revocation(revocation) => {
                 rules::revocation(revocation, &self.consent(context)?)?;
                 if row.state.phase >= Phase::Released {
-                    return Ok(Checked { kind: Kind::Revocation, step: None });
+                    return Ok(no_step(Kind::Revocation));
                 }
                 exit(Kind::Revocation, Phase::Revoked, Code::ConsentRevoked)
             }
             Claimed::Confirmed(_) => {
                 let confirmed = rules::revocation_confirmed(content, &self.consent(context)?, context)?;
                 let by_source = confirmed.by == row.source;
-                Checked {
-                    kind: if by_source { Kind::ConfirmedBySource } else { Kind::ConfirmedByDestination },
-                    step: None,
-                }
+                no_step(if by_source { Kind::ConfirmedBySource } else { Kind::ConfirmedByDestination })
             }
         })
     }

@@ -5,7 +5,7 @@ use handover_core::transfer::{Role, State};
 use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn, rows};
 
-use crate::{DossierError, Kind};
+use crate::{DossierError, Kind, Place};
 
 cbor_map! {
     /// What is known of a transfer at a glance.
@@ -56,7 +56,7 @@ impl Row {
 /// One transfer's dossier inside a transaction.
 pub struct Dossier<'t> {
     pub(crate) txn: &'t mut dyn Txn,
-    keys: KeyMaker,
+    pub(crate) keys: KeyMaker,
     transfer: TransferId,
 }
 
@@ -80,8 +80,9 @@ impl<'t> Dossier<'t> {
         self.keys.space("transfer-active").raw(self.transfer.as_bytes()).build()
     }
 
-    fn place(&self, kind: Kind) -> KeyBuilder {
-        self.keys.space("artefact").raw(self.transfer.as_bytes()).u64(kind as u64)
+    fn key(&self, place: Place) -> KeyBuilder {
+        let of_kind = self.keys.space("artefact").raw(self.transfer.as_bytes()).u64(place.kind as u64);
+        of_kind.u64(u64::from(place.attempt))
     }
 
     /// The row.
@@ -107,14 +108,40 @@ impl<'t> Dossier<'t> {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn get(&mut self, kind: Kind) -> Result<Option<Vec<u8>>, StoreError> {
-        let place = self.place(kind);
-        rows::get_pieces(self.txn, &place)
+    pub fn get(&mut self, place: impl Into<Place>) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = self.key(place.into());
+        rows::get_pieces(self.txn, &key)
     }
 
-    pub(crate) fn put(&mut self, kind: Kind, content: &[u8]) -> Result<(), StoreError> {
-        let place = self.place(kind);
-        rows::put_pieces(self.txn, &place, content)
+    /// Everything that is kept, by kind and attempt.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn all(&mut self) -> Result<Vec<(Place, Vec<u8>)>, StoreError> {
+        let mut all = Vec::new();
+        for place in Kind::ALL.iter().flat_map(|kind| kind.places()) {
+            all.extend(self.get(place)?.map(|content| (place, content)));
+        }
+        Ok(all)
+    }
+
+    /// The attempts of which an artefact of this kind is here, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn attempts_with(&mut self, kind: Kind) -> Result<Vec<u32>, StoreError> {
+        let mut attempts = Vec::new();
+        for place in kind.places() {
+            if self.get(place)?.is_some() {
+                attempts.push(place.attempt);
+            }
+        }
+        Ok(attempts)
+    }
+
+    pub(crate) fn put(&mut self, place: Place, content: &[u8]) -> Result<(), StoreError> {
+        let key = self.key(place);
+        rows::put_pieces(self.txn, &key, content)
     }
 }
 

@@ -1,16 +1,17 @@
-//! The places in a dossier, one for each artefact that a transfer can have.
+//! The places in a dossier, one for each artefact that a transfer can have. What belongs to an attempt has one in each.
 
 use handover_core::artefact::patient::{Consent, PatientRefusal, Revocation, ShareRelease};
 use handover_core::artefact::transfer::{
-    Delivered, FeeAcceptance, KeyRelease, PackageHeader, Quote, Receipt, Refusal, RevocationConfirmed,
-    TransferRequest,
+    Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
+    RevocationConfirmed, TransferRequest,
 };
 use handover_core::artefact::{Payload, Signed, peek_type};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
+use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use handover_core::{Code, cbor_enum};
 
 cbor_enum! {
-    /// A place in a dossier.
+    /// What can lie in a dossier.
     pub enum Kind {
         /// `TransferRequest`.
         Request = 1, "request";
@@ -42,8 +43,52 @@ cbor_enum! {
         ConfirmedByDestination = 14, "confirmed-by-destination";
         /// A `Revocation` that came before the consent, which alone can tell whether it is one.
         EarlyRevocation = 15, "early-revocation";
+        /// `NextAttempt`.
+        NextAttempt = 16, "next-attempt";
         /// `FeeAcceptance`, if the destination owes the fee.
-        FeeAcceptance = 16, "fee-acceptance";
+        FeeAcceptance = 17, "fee-acceptance";
+    }
+}
+
+/// A place in a dossier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// What lies there.
+    pub kind: Kind,
+    /// Of which attempt; 0 for what the whole transfer has once. A `ShareRelease` lies with the attempt that brought
+    /// the key it is sealed to.
+    pub attempt: u32,
+}
+
+impl From<Kind> for Place {
+    fn from(kind: Kind) -> Self {
+        Self { kind, attempt: 0 }
+    }
+}
+
+impl Kind {
+    /// Its place in an attempt.
+    #[must_use]
+    pub const fn of(self, attempt: u32) -> Place {
+        Place { kind: self, attempt }
+    }
+
+    const fn is_of_attempt(self) -> bool {
+        matches!(
+            self,
+            Self::Header
+                | Self::Delivered
+                | Self::KeyRelease
+                | Self::ShareRelease
+                | Self::Receipt
+                | Self::NextAttempt
+        )
+    }
+
+    /// All its places, by attempt.
+    pub fn places(self) -> impl Iterator<Item = Place> {
+        let attempts = if self.is_of_attempt() { FIRST_ATTEMPT..=LAST_ATTEMPT } else { 0..=0 };
+        attempts.map(move |attempt| self.of(attempt))
     }
 }
 
@@ -56,6 +101,7 @@ pub(crate) enum Claimed {
     Header(Signed<PackageHeader>),
     Delivered(Signed<Delivered>),
     KeyRelease(Signed<KeyRelease>),
+    NextAttempt(Signed<NextAttempt>),
     ShareRelease(Signed<ShareRelease>),
     Receipt(Signed<Receipt>),
     Refusal(Signed<Refusal>),
@@ -84,6 +130,7 @@ impl Claimed {
             PackageHeader::TYPE => Self::Header(read(content)?),
             Delivered::TYPE => Self::Delivered(read(content)?),
             KeyRelease::TYPE => Self::KeyRelease(read(content)?),
+            NextAttempt::TYPE => Self::NextAttempt(read(content)?),
             ShareRelease::TYPE => Self::ShareRelease(read(content)?),
             Receipt::TYPE => Self::Receipt(read(content)?),
             Refusal::TYPE => Self::Refusal(read(content)?),
@@ -103,6 +150,7 @@ impl Claimed {
             Self::Header(it) => it.claim().transfer,
             Self::Delivered(it) => it.claim().transfer,
             Self::KeyRelease(it) => it.claim().transfer,
+            Self::NextAttempt(it) => it.claim().transfer,
             Self::ShareRelease(it) => it.claim().transfer,
             Self::Receipt(it) => it.claim().transfer,
             Self::Refusal(it) => it.claim().transfer,

@@ -58,7 +58,7 @@ impl Person {
     /// The patient of a number, who is `local` to the hospitals.
     #[must_use]
     pub fn new(number: u32, local: &str) -> Self {
-        Self { keys: Patient::new(number), local: local.to_owned() }
+        Self { keys: Patient::since(number, now()), local: local.to_owned() }
     }
 
     /// Registers at a desk; the link code.
@@ -76,7 +76,7 @@ impl Person {
         let link = PatientLink {
             patient: self.keys.reference(),
             hospital: hospital.clone(),
-            key_record: self.keys.record.envelope().to_vec().into(),
+            key_records: self.keys.records.clone(),
             code_proof: link_code_proof(code, &self.keys.reference(), hospital),
             issued: now(),
             extensions: none(),
@@ -101,7 +101,7 @@ impl Person {
         Ask {
             kind: AskKind::Transfer,
             patient: self.keys.reference(),
-            key_record: self.keys.record.envelope().to_vec().into(),
+            key_records: self.keys.records.clone(),
             nonce: OsRandom.array(),
             transfer: Some(TransferId::new(now(), OsRandom.array())),
             source: Some(source.clone()),
@@ -118,7 +118,7 @@ impl Person {
         Ask {
             kind: if inbox_of.is_some() { AskKind::Inbox } else { AskKind::Locate },
             patient: self.keys.reference(),
-            key_record: self.keys.record.envelope().to_vec().into(),
+            key_records: self.keys.records.clone(),
             nonce: OsRandom.array(),
             transfer: None,
             source: None,
@@ -222,6 +222,7 @@ impl Person {
             destination: quote.destination.clone(),
             sealed: sealed.into(),
             issued: now(),
+            request_key: quote.request_key,
             extensions: none(),
         };
         Ok(Verified::sign(release, &self.keys.signing))

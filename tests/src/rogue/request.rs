@@ -2,8 +2,8 @@
 
 use anyhow::{Result, anyhow};
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::{Ask, Scope};
-use handover_core::artefact::transfer::TransferRequest;
+use handover_core::artefact::patient::{Ask, Consent, Scope};
+use handover_core::artefact::transfer::{NextAttempt, TransferRequest};
 use handover_core::codec;
 use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_seal::part::seal_part;
@@ -12,6 +12,20 @@ use handover_seal::{OsRandom, RsaPublicKey, SealingKey};
 use super::{Rogue, none, now};
 
 impl Rogue {
+    /// An honest question for another attempt, with a fresh key that nobody keeps.
+    #[must_use]
+    pub fn next_attempt(&self, consent: &Verified<Consent>, attempt: u32) -> Verified<NextAttempt> {
+        let next = NextAttempt {
+            transfer: consent.transfer,
+            attempt,
+            consent: consent.hash(),
+            request_key: SealingKey::generate(&mut OsRandom).public(),
+            issued: now(),
+            extensions: none(),
+        };
+        Verified::sign(next, &self.keys.signing)
+    }
+
     /// A request that stands on an ask, for everything.
     ///
     /// # Errors

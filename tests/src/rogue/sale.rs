@@ -151,8 +151,13 @@ impl Rogue {
     /// The patient's key is none.
     pub fn quote(&self, on: &RequestEvidence, body: &QuoteBody) -> Result<Verified<Quote>> {
         let (plain, transfer) = (codec::encode(body), on.request.transfer);
-        let sealed =
-            hpke_seal_padded(&on.keys.sealing_key, QUOTE_INFO, transfer.as_bytes(), &plain, &mut OsRandom)?;
+        let sealed = hpke_seal_padded(
+            &on.keys.newest().sealing_key,
+            QUOTE_INFO,
+            transfer.as_bytes(),
+            &plain,
+            &mut OsRandom,
+        )?;
         let quote = Quote {
             transfer,
             patient: on.ask.patient,

@@ -251,7 +251,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     )?;
     told(
         "delivery of another attempt",
-        Code::PackageMismatch,
+        Code::EvidenceMissing,
         &altered(&delivered, own, |it| it.attempt = 2),
     )?;
     told(
@@ -304,6 +304,10 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     taken("its copy for the index", || stage.rogue.post(&lakeside, receipt.envelope()))?;
     stage.comes_to(LAKESIDE, on.transfer, "filed", "filed")?;
     stage.world.posted(&on.transfer.to_string(), LIMIT)?;
+    let late = stage.rogue.next_attempt(&consent, 2);
+    refused("another attempt of what is filed", Code::OutOfOrder, || {
+        stage.rogue.bring(&lakeside, late.envelope())
+    })?;
     Ok([
         on.request.envelope(),
         on.quote.envelope(),

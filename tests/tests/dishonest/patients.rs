@@ -53,7 +53,7 @@ fn inboxes(stage: &Stage, node: &NodeClient, riverside: &HospitalId, eve: &Perso
     let asked = pat.question(Some(riverside));
     let in_his_name = Verified::sign(asked.clone(), &eve.keys.signing);
     refused("Pat's inbox, asked for by Eve", Code::WrongSigner, || inbox(in_his_name.envelope()))?;
-    let with_her_key = Ask { key_record: eve.keys.record.envelope().to_vec().into(), ..asked.clone() };
+    let with_her_key = Ask { key_records: eve.keys.records.clone(), ..asked.clone() };
     let with_her_key = Verified::sign(with_her_key, &eve.keys.signing);
     refused("Pat's inbox under Eve's key record", Code::AskMismatch, || inbox(with_her_key.envelope()))?;
     let elsewhere = pat.signed(pat.question(Some(&LAKESIDE.parse()?)));

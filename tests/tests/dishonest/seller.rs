@@ -86,6 +86,7 @@ fn quotes(stage: &Stage, sale: &Sale) -> Result<()> {
         step: Step::Quote,
         code: Code::NotLinked,
         issued: now(),
+        attempt: 1,
         extensions: Extensions::default(),
     };
     both("a refusal by a third", Code::WrongSigner, Verified::sign(refusal, stranger()).envelope())?;

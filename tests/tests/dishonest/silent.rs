@@ -1,15 +1,19 @@
-//! The rogue as a destination that takes everything, reads it, and keeps its receipt to itself.
+//! The rogue as a destination that takes everything, reads it, and keeps its receipt to itself; it asks for attempts
+//! that it may not have, and for one that it may.
 
 use anyhow::{Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::ShareRelease;
-use handover_core::artefact::transfer::{Delivered, KeyRelease};
+use handover_core::artefact::patient::{Consent, ShareRelease};
+use handover_core::artefact::transfer::{Delivered, KeyRelease, NextAttempt};
 use handover_core::codec::Extensions;
+use handover_core::time::DAY_MS;
+use handover_core::{Code, Digest};
+use handover_tests::fixture::{World, altered};
 use handover_tests::rogue::person::endpoint;
 use handover_tests::rogue::{LIMIT, now};
 
 use super::buyer::{offered, quoted};
-use super::stage::{LAKESIDE, Stage, taken};
+use super::stage::{LAKESIDE, Stage, refused, taken};
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     // Nobody waits a week here: where Lakeside is, fees are due when everything was handed over.
@@ -38,13 +42,54 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
         Ok(entries.iter().map(|it| it["kind"].as_str().unwrap_or_default().to_owned()).collect())
     };
     ensure!(kinds(stage)? == ["reserve"], "it pays for what it cannot open: {:?}", kinds(stage)?);
+    further_attempts(stage, &yes.consent)?;
+    ensure!(kinds(stage)? == ["reserve"], "another attempt costs something: {:?}", kinds(stage)?);
 
-    // Ada releases her share at the hospital that she leaves.
+    // Ada releases her share at the hospital that she leaves, to the key that she knows: that of the first attempt.
     let release = stage.ada.release(&yes, &on.quote)?;
     endpoint(&stage.world, LAKESIDE)?.artefact(release.envelope())?;
     stage.rogue.letter::<ShareRelease>(|it| it.transfer == on.transfer)?;
     let fee = stage.world.posted(&transfer, LIMIT)?;
     ensure!(fee["proof"] == "silence", "posted by {}", fee["proof"]);
     ensure!(kinds(stage)? == ["reserve", "post"], "{:?}", kinds(stage)?);
+    Ok(())
+}
+
+/// That it asks for another attempt frees it of nothing.
+fn further_attempts(stage: &mut Stage, consent: &Verified<Consent>) -> Result<()> {
+    let (lakeside, riverside) = Stage::victims();
+    let before = stage.witness()?;
+    let honest = stage.rogue.next_attempt(consent, 2);
+    let own = &stage.rogue.keys.signing;
+    let stranger = &World::shared().stranger;
+    let wrong = |change: fn(&mut NextAttempt)| altered(&honest, own, change);
+    for (what, code, envelope) in [
+        ("an attempt asked for by a third", Code::WrongSigner, altered(&honest, stranger, |_| {})),
+        ("the first attempt", Code::ConsentMismatch, wrong(|it| it.attempt = 1)),
+        ("the sixth attempt", Code::AttemptsExhausted, wrong(|it| it.attempt = 6)),
+        (
+            "an attempt under another consent",
+            Code::ConsentMismatch,
+            wrong(|it| it.consent = Digest::from_bytes([7; 32])),
+        ),
+        (
+            "an attempt after the consent",
+            Code::ConsentExpired,
+            wrong(|it| it.issued = it.issued.plus_ms(1_000 * DAY_MS)),
+        ),
+    ] {
+        refused(what, code, || stage.rogue.bring(&lakeside, &envelope))?;
+        refused(what, code, || stage.rogue.post(&lakeside, &envelope))?;
+    }
+    // The index sees copies in any order; the source does not skip.
+    let skipped = wrong(|it| it.attempt = 3);
+    refused("an attempt that is skipped", Code::OutOfOrder, || stage.rogue.bring(&lakeside, &skipped))?;
+    refused("somebody else's attempt", Code::EvidenceMissing, || {
+        stage.rogue.bring(&riverside, honest.envelope())
+    })?;
+    stage.untouched_since(&before)?;
+    taken("another attempt", || stage.rogue.post(&lakeside, honest.envelope()))?;
+    // Streams of the first may have come before its delivery.
+    while offered(stage, consent.transfer, consent)?.1.attempt != 2 {}
     Ok(())
 }

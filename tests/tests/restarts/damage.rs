@@ -28,7 +28,7 @@ fn largest_blob(world: &World) -> Result<PathBuf> {
     Ok(blobs.into_iter().max().context("no blob")?.1)
 }
 
-fn flip(blob: &Path) -> Result<()> {
+pub(crate) fn flip(blob: &Path) -> Result<()> {
     let mut bytes = fs::read(blob)?;
     let middle = bytes.len() / 2;
     let byte = bytes.get_mut(middle).context("an empty blob")?;

@@ -5,6 +5,7 @@
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
 
 mod absence;
+mod attempts;
 mod damage;
 mod forgetting;
 mod kills;

@@ -118,6 +118,13 @@ pub enum Operation {
         /// With the file that anybody can verify offline.
         file: bool,
     },
+    /// Asks for the next attempt of a transfer.
+    TransferAgain {
+        /// The transfer.
+        transfer: TransferId,
+        /// Which attempt; absent: the one after the last that was sealed.
+        attempt: Option<u32>,
+    },
     /// Takes an ask from the desk.
     TransferDismiss {
         /// The transfer.
@@ -268,6 +275,9 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::TransferList => answer(&transfers::list(node).await?),
         Operation::TransferShow { transfer, wait_ms, until, file } => {
             answer(&transfers::show(node, transfer, wait_ms, until.as_deref(), file).await?)
+        }
+        Operation::TransferAgain { transfer, attempt } => {
+            answer(&transfers::again(node, transfer, attempt).await?)
         }
         Operation::TransferDismiss { transfer } => answer(&transfers::dismiss(node, transfer).await?),
         Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),

@@ -3,6 +3,8 @@
 use handover_core::Code;
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink};
 use handover_core::artefact::{Payload as _, Signed, peek_type};
+use handover_core::codec::{self, MAX_MESSAGE_BYTES};
+use handover_core::message::KeyRecords;
 use handover_core::short_code;
 use handover_exchange::UnknownLink;
 use handover_records::{LocalPatient, RequestId};
@@ -99,8 +101,11 @@ pub(super) async fn links(node: &Node, resend: bool) -> Result<LinksListed, Node
 pub(super) async fn take(node: &Node, content: &str, only_link: bool) -> Result<Carried, NodeError> {
     let content = hex::decode(content)
         .map_err(|_| NodeError::refused(Code::Malformed, "the file's content was cut"))?;
-    // What is no envelope can only be a revocation, which the exchange reads itself.
-    let kind = peek_type(&content).unwrap_or_else(|_| "handover/revocation/1".to_owned());
+    // What is no envelope is key records or a revocation, which the exchange reads itself.
+    let kind = peek_type(&content).unwrap_or_else(|_| {
+        let is_keys = codec::decode::<KeyRecords>(&content, MAX_MESSAGE_BYTES).is_ok();
+        if is_keys { "handover/key-records/1" } else { "handover/revocation/1" }.to_owned()
+    });
     let carried = |transfer: Option<String>, answer: Option<Vec<u8>>| Carried {
         kind: kind.clone(),
         transfer,

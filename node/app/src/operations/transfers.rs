@@ -28,6 +28,10 @@ pub struct TransferShown {
     pub state: String,
     /// Why it ended, if for a reason.
     pub reason: Option<String>,
+    /// Which attempt is under way, or was the last; none for an ask.
+    pub attempt: Option<u32>,
+    /// Whether the patient has consented and not released, or not to the key that was asked with last.
+    pub awaits_release: bool,
     /// `source` or `destination`.
     pub role: String,
     /// The patient in the federation.
@@ -141,6 +145,7 @@ impl TransferShown {
             transfer: row.transfer.to_string(),
             state: row.state.phase.to_string(),
             reason: row.state.reason.map(|code| code.to_string()),
+            attempt: Some(row.state.attempt),
             role: row.role.to_string(),
             patient: row.patient.to_string(),
             source: row.source.to_string(),
@@ -154,6 +159,7 @@ impl TransferShown {
     pub(super) fn of_view(view: TransferView, now: Timestamp) -> Self {
         let refused = |it: &Refused| RefusedShown { party: it.party.to_string(), code: it.code.to_string() };
         let mut shown = Self {
+            awaits_release: view.awaits_release,
             waiting: view.waiting,
             dead_letters: view.refused.len(),
             refused: view.refused.iter().map(refused).collect(),
@@ -291,6 +297,15 @@ async fn in_vain(node: &Node, transfer: TransferId, fault: ExchangeError) -> Nod
     let lines = std::iter::once(format!("the transfer is {}", stands.state));
     let lines: Vec<String> = lines.chain(stands.waits.iter().map(WaitShown::line)).collect();
     NodeError::refused(Code::TimedOut, lines.join("\n"))
+}
+
+pub(super) async fn again(
+    node: &Node,
+    transfer: TransferId,
+    attempt: Option<u32>,
+) -> Result<TransferShown, NodeError> {
+    node.exchange.ask_again(transfer, attempt).await?;
+    Ok(TransferShown::of_view(node.exchange.transfer(transfer).await?, node.now()))
 }
 
 pub(super) async fn resend(node: &Node, transfer: TransferId) -> Result<Resent, NodeError> {

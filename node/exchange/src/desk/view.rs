@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use handover_core::artefact::transfer::{Payer, QuoteBody};
+use handover_core::rules::Context;
 use handover_core::transfer::Phase;
+use handover_core::trust::Federation;
 use handover_core::{Amount, Code, Department, Party, TransferId};
-use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_dossier::{Dossier, DossierError, Place, Row};
+use handover_seal::Ed25519;
 use tokio::time::Instant;
 
 use super::FeeOwed;
@@ -50,13 +53,15 @@ pub struct TransferView {
     /// Its state.
     pub row: Row,
     /// Its artefacts, whole.
-    pub artefacts: Vec<(Kind, Vec<u8>)>,
+    pub artefacts: Vec<(Place, Vec<u8>)>,
     /// Parcels of it that were refused for good.
     pub refused: Vec<Refused>,
     /// Parcels of it that wait.
     pub waiting: usize,
     /// Why it does not go on for now; empty if nothing holds it up here.
     pub waits: Vec<Wait>,
+    /// Whether the patient has consented and not released, or not to the key that was asked with last.
+    pub awaits_release: bool,
     /// What is known of its content here.
     pub details: Option<TransferDetails>,
     /// The fee, if this hospital owes it.
@@ -88,19 +93,27 @@ impl Exchange {
     /// [`Code::UnknownTransfer`].
     pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
         let (keys, keyring) = (self.0.keys(), self.0.parts.keyring.clone());
-        let (row, artefacts, body, package_bytes) = self
+        let federation = self.0.federation();
+        let (row, artefacts, awaits_release, body, package_bytes) = self
             .0
             .parts
             .store
             .read(move |txn| -> Result<_, ExchangeError> {
                 let mut dossier = Dossier::of(txn, &keys, transfer);
                 let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
-                let mut artefacts = Vec::new();
-                for kind in Kind::ALL {
-                    artefacts.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
-                }
+                let artefacts = dossier.all()?;
+                let awaits_release = match &federation {
+                    Ok(federation) => awaits_release(&mut dossier, &row, federation)?,
+                    Err(_) => false,
+                };
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
-                Ok((row, artefacts, bodies::get(txn, &keyring, &keys, transfer)?, package_bytes))
+                Ok((
+                    row,
+                    artefacts,
+                    awaits_release,
+                    bodies::get(txn, &keyring, &keys, transfer)?,
+                    package_bytes,
+                ))
             })
             .await?;
         let of_this = |label: &outbox::Label| label.transfer == transfer;
@@ -116,6 +129,7 @@ impl Exchange {
             artefacts,
             refused: dead.iter().map(refused).collect(),
             waiting: waiting.len(),
+            awaits_release,
             details: body.map(|body| details(body, package_bytes)),
         })
     }
@@ -161,6 +175,24 @@ impl Exchange {
         let index = outbox::count(store, |label| label.target() == Target::Index).await?;
         let hospitals = outbox::count(store, |label| label.target() != Target::Index).await?;
         Ok((index, hospitals))
+    }
+}
+
+/// Whether the patient has consented, and not released to the key that the attempt under way has.
+fn awaits_release(
+    dossier: &mut Dossier<'_>,
+    row: &Row,
+    federation: &Federation,
+) -> Result<bool, DossierError> {
+    let (Phase::Consented | Phase::Sealed | Phase::Delivered | Phase::Released) = row.state.phase else {
+        return Ok(false);
+    };
+    let context = Context { federation, verifier: &Ed25519 };
+    match dossier.share_place(row.state.attempt, context) {
+        Ok(place) => Ok(dossier.get(place)?.is_none()),
+        // What does not verify any more is for the jobs to say.
+        Err(DossierError::Refused(_)) => Ok(false),
+        Err(fault) => Err(fault),
     }
 }
 

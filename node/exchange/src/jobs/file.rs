@@ -1,5 +1,6 @@
 //! The destination opens a package with both shares, checks all of it, files it by department with its provenance,
-//! and signs the receipt.
+//! and signs the receipt. If the key that opens it is gone, or parts of it are damaged on this side's own disk, it
+//! asks for the next attempt; a package that is whole and wrong has failed.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -22,9 +23,10 @@ use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, SealingKey, Secret32};
 
 use super::check::{Agreed, check};
+use crate::again::{self, RequestKey};
 use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, read_frame};
-use crate::{ExchangeError, bodies, parts, provenance, secrets};
+use crate::{ExchangeError, bodies, parts, provenance};
 
 /// Everything that opening stands on.
 struct Released {
@@ -40,8 +42,27 @@ struct Released {
 type Manifest = OpenReader<BufReader<File>>;
 
 pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
-    let released = released(inner, row).await?;
-    let cek = content_key(inner, &released)?;
+    let Some(released) = released(inner, row).await? else {
+        tracing::warn!(transfer = %row.transfer, "the key that opens the package is gone");
+        return next_attempt(inner, row).await;
+    };
+    let Err(fault) = open_and_file(inner, row, &released).await else { return Ok(()) };
+    // A store or an audit log that is away says nothing against the package.
+    let may_be_damage = !fault.code().is_transient() || matches!(fault, ExchangeError::Disk(_));
+    if !may_be_damage || again::delete_damaged(inner, &released.parts).await? == 0 {
+        return Err(fault);
+    }
+    tracing::warn!(transfer = %row.transfer, detail = %fault, "parts of the package are damaged on this disk");
+    next_attempt(inner, row).await
+}
+
+async fn next_attempt(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+    again::again(inner, row.transfer, row.state.attempt.saturating_add(1), RequestKey::KeptIfHere).await?;
+    Ok(())
+}
+
+async fn open_and_file(inner: &Arc<Inner>, row: &Row, released: &Released) -> Result<(), ExchangeError> {
+    let cek = content_key(inner, released)?;
     let open = || -> Result<Manifest, ExchangeError> {
         let path = inner.parts.blobs.local_path(released.parts.manifest.root);
         Ok(OpenReader::new(BufReader::new(File::open(path)?), &cek))
@@ -55,18 +76,20 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
     let head = tokio::task::block_in_place(|| check(inner, &agreed, open()?))?;
     let (permit, patient) = super::permit(inner, row, Action::File).await?;
     file_records(inner, row, &permit, &patient, open()?).await?;
-    finish(inner, row, &released, head).await
+    finish(inner, row, released, head).await
 }
 
-async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeError> {
+/// What opening stands on; nothing if the key that the patient releases to is gone.
+async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Option<Released>, ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
+    let attempt = row.state.attempt;
     let (now, keyring) = (inner.now(), inner.parts.keyring.clone());
     Ok(inner
         .parts
         .store
         .read(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            let request_key = secrets::request_key(txn, &keyring, transfer)?.ok_or(Code::CannotOpen)?;
+            let request_key = again::held_key(txn, &keyring, &keys, (transfer, attempt), context)?;
             let mut dossier = Dossier::of(txn, &keys, transfer);
             // What this hospital signed for, it keeps: a share that comes after that opens nothing.
             if let Some(confirmed) = dossier.get(Kind::ConfirmedByDestination)? {
@@ -75,15 +98,17 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Released, ExchangeErr
                     return Err(Code::ConsentRevoked.into());
                 }
             }
-            if dossier.get(Kind::ShareRelease)?.is_none() {
+            let Some(request_key) = request_key else { return Ok(None) };
+            let share = dossier.share_place(attempt, context)?;
+            if dossier.get(share)?.is_none() {
                 // The patient may release until the consent ends.
                 rules::consent_in_time(&*dossier.consent(context)?, now)?;
             }
-            let (header, consent) = (dossier.header(context)?, dossier.consent(context)?);
-            let (quote, release) = (dossier.agreed_quote(context)?, dossier.key_release(context)?);
-            let share = dossier.share_release(context)?;
+            let (header, consent) = (dossier.header(attempt, context)?, dossier.consent(context)?);
+            let (quote, release) = (dossier.agreed_quote(context)?, dossier.key_release(attempt, context)?);
+            let share = dossier.share_release(attempt, context)?;
             let parts = parts::of(txn, &keys, &header)?;
-            Ok(Released { header, parts, consent, quote, keys: release, share, request_key })
+            Ok(Some(Released { header, parts, consent, quote, keys: release, share, request_key }))
         })
         .await?)
 }
@@ -178,17 +203,23 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
         extensions: Extensions::default(),
     };
     let receipt = Verified::sign(receipt, &inner.parts.identity.signing);
-    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
+    let (work, keys, transfer, seen) = (Arc::clone(inner), inner.keys(), row.transfer, row.state.clone());
     let (federation, now) = (inner.federation()?, inner.now());
     let taken = inner
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
+            // A clerk may have asked for the next attempt since: that one has the receipt.
+            if Dossier::of(txn, &keys, transfer).row()?.is_none_or(|row| row.state != seen) {
+                return Ok(None);
+            }
             bodies::put(txn, &work.parts.keyring, &keys, transfer, &head.body)?;
-            work.take_in(txn, &keys, transfer, receipt.envelope(), Came::Own, context, now)
+            work.take_in(txn, &keys, transfer, receipt.envelope(), Came::Own, context, now).map(Some)
         })
         .await?;
-    inner.wake(&taken);
+    if let Some(taken) = taken {
+        inner.wake(&taken);
+    }
     Ok(())
 }

@@ -161,7 +161,7 @@ async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
 async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), Code> {
     let outcome = match job {
         Job::Quote => quote::quote(inner, row).await,
-        Job::Seal => seal::seal(inner, row).await,
+        Job::Seal => seal::seal(inner, row, row.state.attempt).await,
         Job::Send => send::send(inner, net, row).await,
         Job::Release => release::release(inner, row).await,
         Job::File => file::file(inner, row).await,

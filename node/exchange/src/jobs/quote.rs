@@ -259,7 +259,7 @@ pub(super) fn sign(
         request: on.request.hash(),
         commitment: Digest::sha256(&[&plain]),
         sealed: hpke_seal_padded(
-            &on.keys.sealing_key,
+            &on.keys.newest().sealing_key,
             QUOTE_INFO,
             transfer.as_bytes(),
             &plain,

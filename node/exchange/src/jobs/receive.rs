@@ -2,7 +2,7 @@
 //! and signs `Delivered` once everything lies on disk.
 
 use std::fs::{File, OpenOptions};
-use std::io::Seek;
+use std::io::{ErrorKind, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -124,17 +124,44 @@ async fn take_offer(
         inner.take(content.0, Came::Network).await?;
     }
     let (keys, federation, offered) = (inner.keys(), inner.federation()?, offer.parts.clone());
-    let header = inner
+    let (header, before) = inner
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
+            let mut dossier = Dossier::of(txn, &keys, transfer);
+            let attempt = dossier.row()?.map_or(0, |row| row.state.attempt);
+            let header = dossier.header(attempt, context)?;
+            // An attempt that came to nothing: that the next one is asked for has not got to the source yet.
+            rules::parts(&offered, &header).map_err(|_| Code::EvidenceMissing)?;
+            let before = parts::get(txn, &keys, transfer)?;
             parts::put(txn, &keys, transfer, &offered)?;
-            Dossier::of(txn, &keys, transfer).header(context)
+            Ok((header, before.filter(|before| before.manifest != offered.manifest)))
         })
         .await?;
+    if let Some(before) = before {
+        drop_manifest(inner, transfer, &before).await?;
+    }
     leftovers::note(&inner.parts.store, transfer, offer.parts.manifest.root).await?;
     Ok((header, offer.parts))
+}
+
+/// Removes what an earlier attempt left of its manifest. Its contents are the next one's too, and stay.
+async fn drop_manifest(
+    inner: &Arc<Inner>,
+    transfer: TransferId,
+    before: &PartList,
+) -> Result<(), ExchangeError> {
+    inner.parts.blobs.delete(before.manifest.root).await?;
+    let path = part_path(&inner.parts.incoming.join(transfer.to_string()), 0);
+    match std::fs::remove_file(path) {
+        Err(fault) if fault.kind() != ErrorKind::NotFound => Err(fault.into()),
+        _ => Ok(()),
+    }
+}
+
+fn part_path(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("{number}.part"))
 }
 
 /// Where a part lies while it arrives, and how much of it does.
@@ -152,7 +179,7 @@ impl Place {
         number: usize,
         part: &ContentRef,
     ) -> Result<Self, ExchangeError> {
-        let path = folder.join(format!("{number}.part"));
+        let path = part_path(folder, number);
         if inner.parts.blobs.len(part.root).await? == Some(part.length) {
             return Ok(Self { path, groups: tree::groups(part.length), is_whole: true });
         }
@@ -201,13 +228,11 @@ fn receive_file(stream: &mut PackageStream, part: &ContentRef, place: &Place) ->
 async fn deliver(inner: &Arc<Inner>, header: &Verified<PackageHeader>) -> Result<Vec<u8>, ExchangeError> {
     let destination: HospitalId = inner.own().clone();
     let kept = {
-        let (keys, transfer) = (inner.keys(), header.transfer);
+        let (keys, transfer, place) = (inner.keys(), header.transfer, Kind::Delivered.of(header.attempt));
         inner
             .parts
             .store
-            .read(move |txn| -> Result<_, DossierError> {
-                Ok(Dossier::of(txn, &keys, transfer).get(Kind::Delivered)?)
-            })
+            .read(move |txn| -> Result<_, DossierError> { Ok(Dossier::of(txn, &keys, transfer).get(place)?) })
             .await?
     };
     if let Some(kept) = kept {

@@ -14,7 +14,7 @@ use crate::context::{Came, Inner};
 use crate::{ExchangeError, secrets};
 
 pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
-    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
+    let (work, keys, transfer, seen) = (Arc::clone(inner), inner.keys(), row.transfer, row.state.clone());
     let (federation, now) = (inner.federation()?, inner.now());
     federation.check_fresh(now)?;
     federation.active(&row.destination, now)?;
@@ -29,7 +29,11 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
                 return Err(Code::ConsentRevoked.into());
             }
             rules::consent_in_time(&*dossier.consent(context)?, now)?;
-            let header = dossier.header(context)?;
+            // The destination may have asked for the next attempt since.
+            if dossier.row()?.is_none_or(|row| row.state != seen) {
+                return Ok(None);
+            }
+            let header = dossier.header(seen.attempt, context)?;
             let (attempt, hash) = (header.attempt, header.hash());
             let shares = secrets::sealed_shares(txn, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
             let release = KeyRelease {
@@ -41,9 +45,11 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
                 extensions: Extensions::default(),
             };
             let release = Verified::sign(release, &work.parts.identity.signing);
-            work.take_in(txn, &keys, transfer, release.envelope(), Came::Own, context, now)
+            work.take_in(txn, &keys, transfer, release.envelope(), Came::Own, context, now).map(Some)
         })
         .await?;
-    inner.wake(&taken);
+    if let Some(taken) = taken {
+        inner.wake(&taken);
+    }
     Ok(())
 }

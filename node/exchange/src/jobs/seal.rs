@@ -1,5 +1,6 @@
 //! The source seals the package: what was consented to, under a key that needs both shares, spending the consent in
-//! the transaction that stores the header.
+//! the transaction that stores the header. A further attempt seals the same versions for the same fee under fresh
+//! shares; the consent was spent for this transfer already.
 
 use std::io::{Seek, Write};
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use handover_core::artefact::transfer::{
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::rules::{self, Context, Cover};
+use handover_core::transfer::LAST_ATTEMPT;
 use handover_core::{Code, Digest, Random};
-use handover_dossier::{Dossier, DossierError, Row};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{Action, Permit, RecordRef, SealedContent as Sealed};
 use handover_seal::part::open_part;
 use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
@@ -26,8 +28,6 @@ use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
 use crate::{ExchangeError, bodies, leftovers, parts, secrets, selection};
 
-/// The first attempt; a transfer whose destination lost its disk has more.
-const FIRST_ATTEMPT: u32 = 1;
 const SPENT: &str = "spent-consent";
 
 /// What was consented to, as far as it stands in the dossier.
@@ -53,7 +53,11 @@ struct Package {
     record_root: Digest,
 }
 
-pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+/// Seals an attempt: the one that is asked for, or the next because what was spooled for this one is gone.
+pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<(), ExchangeError> {
+    if attempt > LAST_ATTEMPT {
+        return Err(Code::AttemptsExhausted.into());
+    }
     let (permit, _) = super::permit(inner, row, Action::Export).await?;
     let agreed = agree(inner, row, &permit).await?;
     let binding = Binding {
@@ -61,13 +65,13 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
         destination: row.destination.clone(),
         consent: agreed.consent.hash(),
         transfer: row.transfer,
-        attempt: FIRST_ATTEMPT,
+        attempt,
     };
     let shares = Shares::generate(&mut OsRandom);
     let secrets = shares.content_secrets(&binding)?;
     let head = Head {
         transfer: row.transfer,
-        attempt: FIRST_ATTEMPT,
+        attempt,
         source: row.source.clone(),
         destination: row.destination.clone(),
         consent: agreed.consent.hash(),
@@ -89,7 +93,7 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
     )?);
     let header = PackageHeader {
         transfer: row.transfer,
-        attempt: FIRST_ATTEMPT,
+        attempt,
         source: row.source.clone(),
         destination: row.destination.clone(),
         consent: agreed.consent.hash(),
@@ -108,7 +112,12 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
     let manifest = package.parts.manifest.root;
     leftovers::note(&inner.parts.store, row.transfer, manifest).await?;
     inner.parts.blobs.put(package.spool, manifest).await?;
-    spend(inner, row, header, package.parts, sealed).await
+    let before = spend(inner, row, header, package.parts, sealed).await?;
+    // Nobody takes an earlier attempt's any more.
+    if let Some(before) = before {
+        inner.parts.blobs.delete(before.manifest.root).await?;
+    }
+    Ok(())
 }
 
 /// Checks the consent and settles what it covers. One that narrows gets a final quote first.
@@ -139,12 +148,18 @@ async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeErr
         .read(move |txn| -> Result<_, ExchangeError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
             let mut dossier = Dossier::of(txn, &keys, transfer);
+            not_revoked(&mut dossier)?;
             let (consent, quote) = (dossier.consent(context)?, dossier.agreed_quote(context)?);
             let cover = dossier.cover(context)?;
             let body = bodies::get(txn, &keyring, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
             Ok(Evidence { consent, cover, quote, body })
         })
         .await
+}
+
+/// One that came after the release could not take that back; nothing more is sealed under the consent.
+fn not_revoked(dossier: &mut Dossier<'_>) -> Result<(), DossierError> {
+    if dossier.get(Kind::Revocation)?.is_some() { Err(Code::ConsentRevoked.into()) } else { Ok(()) }
 }
 
 fn consent_details(
@@ -256,17 +271,18 @@ async fn manifest_record(
     })
 }
 
-/// Spends the consent for this transfer and stores header, parts and sealed shares, in one transaction.
+/// Spends the consent for this transfer and stores header, parts and sealed shares, in one transaction; the parts of
+/// the attempt before.
 async fn spend(
     inner: &Arc<Inner>,
     row: &Row,
     header: Verified<PackageHeader>,
     package: PartList,
     sealed_shares: Vec<u8>,
-) -> Result<(), ExchangeError> {
+) -> Result<Option<PartList>, ExchangeError> {
     let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
     let (federation, now) = (inner.federation()?, inner.now());
-    let taken = inner
+    let (taken, before) = inner
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
@@ -276,11 +292,14 @@ async fn spend(
                 Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
                 _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
             }
+            not_revoked(&mut Dossier::of(txn, &keys, transfer))?;
+            let before = parts::get(txn, &keys, transfer)?;
             parts::put(txn, &keys, transfer, &package)?;
             secrets::put_sealed_shares(txn, &keys, transfer, &sealed_shares)?;
-            work.take_in(txn, &keys, transfer, header.envelope(), Came::Own, context, now)
+            let taken = work.take_in(txn, &keys, transfer, header.envelope(), Came::Own, context, now)?;
+            Ok((taken, before))
         })
         .await?;
     inner.wake(&taken);
-    Ok(())
+    Ok(before)
 }

@@ -1,14 +1,15 @@
-//! The source streams a sealed package to the destination, from where the destination has it.
+//! The source streams a sealed package to the destination, from where the destination has it. A manifest that is gone
+//! from the spool, or is not what was sealed, cannot be resumed from: then the next attempt is sealed.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_core::Code;
 use handover_core::artefact::transfer::ContentRef;
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::rules::{self, Context};
-use handover_core::{Code, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::{Net, PackageStream};
 use handover_seal::{Ed25519, SealError, tree};
@@ -16,6 +17,7 @@ use handover_store::Blobs;
 use tokio::time::timeout;
 
 use super::bridge::Bridge;
+use super::seal;
 use super::wire::{self, Done, Have, Offer};
 use crate::context::{Came, Inner};
 use crate::{ExchangeError, parts};
@@ -25,7 +27,7 @@ const WORD_LIMIT: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
-    let offer = offer(inner, row.transfer).await?;
+    let offer = offer(inner, row).await?;
     let mut stream = net.open_package(&inner.route_to(&row.destination)?).await?;
     timeout(WORD_LIMIT, wire::put(&mut stream, &offer)).await.map_err(|_| Code::TimedOut)??;
     let have: Have = word(&mut stream).await?;
@@ -35,8 +37,18 @@ pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(),
     if have.groups.len() != offer.parts.iter().count() {
         return Err(Code::Malformed.into());
     }
-    for (part, from_group) in offer.parts.iter().zip(have.groups) {
-        tokio::task::block_in_place(|| send_part(&inner.parts.blobs, &mut stream, part, from_group))?;
+    for (number, (part, from_group)) in offer.parts.iter().zip(have.groups).enumerate() {
+        let sent =
+            tokio::task::block_in_place(|| send_part(&inner.parts.blobs, &mut stream, part, from_group))?;
+        match sent {
+            Sent::All => {}
+            // The manifest comes first, and was made for this transfer alone.
+            Sent::Damaged if number == 0 => {
+                tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
+                return seal::seal(inner, row, row.state.attempt.saturating_add(1)).await;
+            }
+            Sent::Damaged => return Err(Code::StoreDamaged.into()),
+        }
     }
     let done: Done = word(&mut stream).await?;
     if let Some(code) = done.problem {
@@ -51,8 +63,9 @@ async fn word<T: handover_core::codec::CborMap>(stream: &mut PackageStream) -> R
     timeout(WORD_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)?
 }
 
-async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<Offer, ExchangeError> {
+async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
     let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
+    let (transfer, attempt) = (row.transfer, row.state.attempt);
     Ok(inner
         .parts
         .store
@@ -60,8 +73,8 @@ async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<Offer, Exchan
             let context = Context { federation: &federation, verifier: &Ed25519 };
             let mut dossier = Dossier::of(txn, &keys, transfer);
             rules::consent_in_time(&*dossier.consent(context)?, now)?;
-            let header = dossier.header(context)?;
-            let mut envelope = |kind| dossier.get(kind).map(|found| found.map(Bytes));
+            let header = dossier.header(attempt, context)?;
+            let mut envelope = |kind: Kind| dossier.get(kind).map(|found| found.map(Bytes));
             Ok(Offer {
                 quote: envelope(Kind::Quote)?.ok_or(Code::EvidenceMissing)?,
                 consent: envelope(Kind::Consent)?.ok_or(Code::EvidenceMissing)?,
@@ -74,20 +87,35 @@ async fn offer(inner: &Arc<Inner>, transfer: TransferId) -> Result<Offer, Exchan
         .await?)
 }
 
+/// Whether a part went out.
+enum Sent {
+    /// As far as it was wanted.
+    All,
+    /// It is gone, or is not what it was: nothing of it was sent.
+    Damaged,
+}
+
 /// Sends one part. What lies is verified before it leaves, so damage here is named here.
 fn send_part(
     blobs: &Blobs,
     stream: &mut PackageStream,
     part: &ContentRef,
     from_group: u64,
-) -> Result<(), ExchangeError> {
+) -> Result<Sent, ExchangeError> {
     if from_group >= tree::groups(part.length) {
-        return Ok(());
+        return Ok(Sent::All);
     }
     let path = blobs.local_path(part.root);
-    let (root, outboard) = tree::outboard(BufReader::new(File::open(&path)?), part.length)?;
+    let file = match File::open(&path) {
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(Sent::Damaged),
+        other => other?,
+    };
+    let (root, outboard) = match tree::outboard(BufReader::new(file), part.length) {
+        Err(SealError::Cut) => return Ok(Sent::Damaged),
+        other => other?,
+    };
     if root != part.root {
-        return Err(Code::StoreDamaged.into());
+        return Ok(Sent::Damaged);
     }
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, Bridge::new(stream, part.length));
     tree::send(File::open(&path)?, &outboard, from_group, &mut out).map_err(|fault| match fault {
@@ -95,5 +123,6 @@ fn send_part(
         SealError::Io(fault) => ExchangeError::Stream(fault),
         other => other.into(),
     })?;
-    out.flush().map_err(ExchangeError::Stream)
+    out.flush().map_err(ExchangeError::Stream)?;
+    Ok(Sent::All)
 }

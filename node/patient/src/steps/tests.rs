@@ -2,14 +2,14 @@ use handover_core::Digest;
 use handover_core::artefact::Countersigned;
 use handover_core::artefact::federation::Status;
 use handover_core::artefact::patient::{Ask, AskKind, Holder, Holders, Revocation};
-use handover_core::artefact::transfer::{QuoteBody, RevocationConfirmed, RevocationEffect};
+use handover_core::artefact::transfer::{NextAttempt, QuoteBody, RevocationConfirmed, RevocationEffect};
 use handover_core::codec::MAX_MESSAGE_BYTES;
 use handover_core::message::{CONSENT_DETAILS_LABEL, HOLDERS_INFO, INBOX_INFO, part_binding};
 use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, State};
 use handover_seal::part::open_part;
 use handover_seal::shares::open_grant_key;
-use handover_seal::{OsRandom, hpke_seal_padded};
+use handover_seal::{OsRandom, SealingKey, hpke_seal_padded};
 
 use super::*;
 use crate::testkit::{Hospitals, NOW, World, body, hospital, key, ring};
@@ -188,6 +188,58 @@ fn from_the_question_to_the_revocation() {
 }
 
 #[test]
+fn a_further_attempt_is_released_to_the_key_that_it_brings() {
+    let world = World::new();
+    let (mut wallet, federation, transfer, mut hospitals) = quoted(&world);
+    let given = wallet.consent(&transfer, &Wish::default(), true, &federation, NOW, &mut OsRandom).unwrap();
+    let first = given.release.unwrap();
+    let fresh = SealingKey::generate(&mut OsRandom);
+    let asking = |attempt: u32, key: &SealingKey, signer: &handover_seal::SigningKey| {
+        let next = NextAttempt {
+            transfer,
+            attempt,
+            consent: given.consent.hash(),
+            request_key: key.public(),
+            issued: NOW,
+            extensions: Extensions::default(),
+        };
+        Some(Bytes(Verified::sign(next, signer).envelope().to_vec()))
+    };
+    hospitals.item.consent = Some(Bytes(given.consent.envelope().to_vec()));
+    hospitals.item.state = State::at(2, Phase::Consented);
+    let mut told = |wallet: &mut Wallet, next: Option<Bytes>| {
+        hospitals.item.next_attempt = next;
+        wallet.take_inbox(&inbox(&hospitals), &federation, NOW).remove(0).outcome
+    };
+    let [source, destination] = [0, 1].map(|which| &world.hospitals[which]);
+    assert_eq!(code(told(&mut wallet, asking(2, &fresh, source))), Code::WrongSigner);
+    assert_eq!(code(told(&mut wallet, asking(3, &fresh, destination))), Code::OutOfOrder, "not that far");
+    assert_eq!(wallet.release(&transfer, NOW, &mut OsRandom).unwrap(), first, "nothing was asked for");
+
+    let reviewed = told(&mut wallet, asking(2, &fresh, destination)).unwrap();
+    assert_eq!(reviewed.next_attempt.unwrap().attempt, 2);
+    assert!(wallet.transfer(&transfer).unwrap().release().unwrap().is_none());
+    // Consenting once more is no release to another key.
+    let again = wallet.consent(&transfer, &Wish::default(), true, &federation, NOW, &mut OsRandom).unwrap();
+    assert_eq!(again.release.as_ref(), Some(&first));
+    let mut wallet = Wallet::from_bytes(&wallet.to_bytes()).unwrap();
+    let second = wallet.release(&transfer, NOW, &mut OsRandom).unwrap();
+    assert_eq!(wallet.release(&transfer, NOW.plus_ms(1), &mut OsRandom).unwrap(), second);
+    let release = rules::share_release(&second, &given.consent, &Ed25519).unwrap();
+    assert_eq!(release.request_key, fresh.public());
+    let consent = &given.consent;
+    let opened = open_grant_key(&fresh, &consent.hash(), &consent.grant_key, release.sealed.as_ref());
+    assert_eq!(opened.unwrap().public(), consent.grant_key);
+
+    // Who has not heard of it yet changes nothing; another key for the same attempt is not believed.
+    told(&mut wallet, None).unwrap();
+    assert_eq!(wallet.release(&transfer, NOW, &mut OsRandom).unwrap(), second);
+    let other = SealingKey::generate(&mut OsRandom);
+    assert_eq!(code(told(&mut wallet, asking(2, &other, destination))), Code::Conflict);
+    assert_eq!(wallet.release(&transfer, NOW, &mut OsRandom).unwrap(), second);
+}
+
+#[test]
 fn a_share_kept_back_is_released_later_once() {
     let world = World::new();
     let (mut wallet, federation, transfer, _) = quoted(&world);
@@ -302,4 +354,35 @@ fn nothing_new_on_old_quotes_or_directories() {
     let refused = wallet.consent(&transfer, &Wish::default(), true, &federation, NOW, &mut OsRandom);
     assert_eq!(code(refused), Code::HospitalSuspended);
     assert!(wallet.secrets.is_empty());
+}
+
+#[test]
+fn the_next_device_takes_back_but_does_not_answer_what_the_last_one_asked() {
+    let world = World::new();
+    let (mut old, federation, transfer, mut hospitals) = quoted(&world);
+    let mut next = old.with_keys(old.keys.renewed(NOW.plus_ms(1), &mut OsRandom).unwrap());
+    assert_eq!(next.keys.patient(), old.keys.patient());
+    let both = (&hospital(0), &hospital(1));
+    assert_eq!(code(next.ask(Some(transfer), both, &federation, NOW, &mut OsRandom)), Code::OutOfOrder);
+    let wish = Wish::default();
+    let consent = next.consent(&transfer, &wish, true, &federation, NOW, &mut OsRandom);
+    assert_eq!(code(consent), Code::OutOfOrder);
+    assert_eq!(code(next.refuse(&transfer, NOW)), Code::OutOfOrder);
+    // The quote is sealed to the last device: the transfer is shown without it.
+    let entries = next.take_inbox(&inbox(&hospitals), &federation, NOW);
+    assert!(entries[0].outcome.as_ref().unwrap().quote.is_none());
+
+    let given = old.consent(&transfer, &wish, false, &federation, NOW, &mut OsRandom).unwrap();
+    hospitals.item.consent = Some(Bytes(given.consent.envelope().to_vec()));
+    let mut next = old.with_keys(old.keys.renewed(NOW.plus_ms(1), &mut OsRandom).unwrap());
+    let entries = next.take_inbox(&inbox(&hospitals), &federation, NOW);
+    assert_eq!(entries[0].outcome.as_ref().unwrap().consent.as_ref(), Some(&given.consent));
+    assert_eq!(code(next.release(&transfer, NOW, &mut OsRandom)), Code::OutOfOrder);
+    let revocation: Revocation =
+        codec::decode(&next.revoke(&transfer, NOW).unwrap(), MAX_MESSAGE_BYTES).unwrap();
+    assert_eq!(rules::revocation(&revocation, &given.consent), Ok(()));
+    // As it lies in the file.
+    let read = Wallet::from_bytes(&next.to_bytes()).unwrap();
+    assert_eq!(read.keys.records(), next.keys.records());
+    assert_eq!(read.keys.number(), 2);
 }

@@ -60,7 +60,7 @@ async fn patients_see_what_is_linked_to_them_only() {
     let refused = records.audit().permit(own(), NOW).await.unwrap_err();
     assert!(matches!(refused, RecordsError::Denied(AccessDenied::NotLinked)));
     let link = records.leave(staff(), Action::Link, Purpose::Administration, Some(&anna)).await;
-    records.link(&link, NOW, a_ref(1), &anna, 1, b"key record").await.unwrap();
+    records.link(&link, NOW, a_ref(1), &anna).await.unwrap();
     assert!(records.audit().permit(own(), NOW).await.is_ok());
     let mut strange = own();
     strange.patient = Some(patient("bert"));

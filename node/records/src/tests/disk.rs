@@ -48,7 +48,7 @@ async fn a_copied_disk_tells_nothing_and_opens_again() {
         assert_eq!(records.import(&permit, NOW, batch).await.unwrap(), [Filed::New; 2]);
         records.quarantine(&permit, NOW, "a-file-name", "1", "why-not", small).await.unwrap();
         let link = records.leave(staff(), Action::Link, Purpose::Administration, Some(&anna)).await;
-        records.link(&link, NOW, a_ref(1), &anna, 1, b"key record").await.unwrap();
+        records.link(&link, NOW, a_ref(1), &anna).await.unwrap();
         drop(records);
         store.close().await;
     }

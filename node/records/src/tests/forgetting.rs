@@ -58,7 +58,7 @@ async fn a_forgotten_patient_is_gone_and_may_come_anew() {
     records.bring(batch(&anna)).await;
     records.bring(batch(&bert)).await;
     let link = records.leave(staff(), Action::Link, Purpose::Administration, Some(&anna)).await;
-    records.link(&link, NOW, a_ref(1), &anna, 1, b"key record").await.unwrap();
+    records.link(&link, NOW, a_ref(1), &anna).await.unwrap();
     let code = records.new_link_code(&link, NOW, &anna, &mut handover_seal::OsRandom).await.unwrap();
     let before = records.everything(&anna).await;
 

@@ -100,32 +100,21 @@ fn permit_request(patient: &LocalPatient) -> GrantRequest {
 }
 
 #[tokio::test]
-async fn links_hold_and_the_newest_key_record_stays() {
+async fn links_hold() {
     let (house, anna, _) = with_code().await;
     let records = &house.records;
     let permit = records.leave(staff(), Action::Link, Purpose::Administration, Some(&anna)).await;
-    let link = |number, record: &'static [u8]| records.link(&permit, NOW, a_ref(1), &anna, number, record);
-    link(1, b"first").await.unwrap();
-    link(1, b"first").await.unwrap();
-    assert_eq!(link(1, b"forked").await.unwrap_err().code(), Code::Conflict);
-    link(2, b"second").await.unwrap();
-    assert_eq!(link(1, b"first").await.unwrap_err().code(), Code::KeyRecordOld);
-    records.keep_key_record(NOW, a_ref(1), 3, b"third").await.unwrap();
+    records.link(&permit, NOW, a_ref(1), &anna).await.unwrap();
+    records.link(&permit, NOW.plus_ms(1), a_ref(1), &anna).await.unwrap();
     let linked = records.by_ref(a_ref(1)).await.unwrap().unwrap();
-    assert_eq!(
-        (&linked.patient, linked.key_number, linked.key_record.as_slice()),
-        (&anna, 3, b"third".as_slice())
-    );
+    assert_eq!((&linked.patient, linked.since), (&anna, NOW));
     assert_eq!(records.refs_of(&anna).await.unwrap(), [linked]);
-    // A key record may be held of someone who is not linked.
-    records.keep_key_record(NOW, a_ref(2), 1, b"other").await.unwrap();
     assert!(records.by_ref(a_ref(2)).await.unwrap().is_none());
-    assert_eq!(records.key_record(a_ref(2)).await.unwrap(), Some((1, b"other".to_vec())));
 
     let bert = patient("bert");
     let permit = records.leave(staff(), Action::Link, Purpose::Administration, Some(&bert)).await;
     records.register(&permit, NOW, &bert).await.unwrap();
-    let refused = records.link(&permit, NOW, a_ref(1), &bert, 3, b"third").await.unwrap_err();
+    let refused = records.link(&permit, NOW, a_ref(1), &bert).await.unwrap_err();
     assert_eq!(refused.code(), Code::Conflict);
     assert!(records.refs_of(&bert).await.unwrap().is_empty());
 }

@@ -46,8 +46,19 @@ cbor_enum! {
     }
 }
 
+cbor_enum! {
+    /// Who lets a patient's new keys take the place of those before.
+    pub enum KeyAuthority {
+        /// The device before, at hand.
+        Device = 1, "device";
+        /// The recovery key: the device before is lost.
+        Recovery = 2, "recovery";
+    }
+}
+
 cbor_map! {
-    /// A patient's keys. Signed with `signing_key`; each record after the first names the one before.
+    /// A patient's keys. Signed with `signing_key`; each record after the first names the one before and is
+    /// countersigned by whoever lets it follow.
     pub struct PatientKeyRecord {
         /// Counts from 1.
         1 => number: u64,
@@ -57,10 +68,12 @@ cbor_map! {
         3 => signing_key: SigningPublic,
         /// Quotes and answers are sealed to it.
         4 => sealing_key: SealingPublic,
-        /// Offline key that decides when records fork; only in the first.
+        /// Offline key that recovers from a lost device and decides when records fork; only in the first.
         5 => recovery_key: Option<SigningPublic>,
-        /// When.
+        /// When; later than the record before.
         6 => issued: Timestamp,
+        /// Whose countersignature lets it follow; absent in the first.
+        7 => authorized_by: Option<KeyAuthority>,
     }
 }
 
@@ -72,8 +85,8 @@ cbor_map! {
         1 => patient: PatientRef,
         /// The hospital.
         2 => hospital: HospitalId,
-        /// The newest key record, whole.
-        3 => key_record: Bytes,
+        /// The key records, whole, the first to the newest.
+        3 => key_records: Vec<Bytes>,
         /// SHA-256 over the desk's code, the patient reference and the hospital.
         4 => code_proof: Digest,
         /// When.
@@ -82,14 +95,14 @@ cbor_map! {
 }
 
 cbor_map! {
-    /// A patient's question. Answers are sealed to the key record that it carries.
+    /// A patient's question. Answers are sealed to the newest key record that it carries.
     pub struct Ask {
         /// What for.
         1 => kind: AskKind,
         /// Who asks.
         2 => patient: PatientRef,
-        /// The newest key record, whole; it signs this.
-        3 => key_record: Bytes,
+        /// The key records, whole, the first to the newest; the newest key signs this.
+        3 => key_records: Vec<Bytes>,
         /// A repeated nonce gets the first answer again.
         4 => nonce: [u8; 16],
         /// For a transfer: its identifier, chosen here.
@@ -235,6 +248,8 @@ cbor_map! {
         5 => sealed: Bytes,
         /// When.
         6 => issued: Timestamp,
+        /// The key it is sealed to: the request's, or the one that a next attempt brought.
+        7 => request_key: SealingPublic,
     }
 }
 

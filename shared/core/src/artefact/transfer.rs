@@ -305,6 +305,23 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// What was sealed is lost to the destination, or the key that its patient released to is: it asks the source to
+    /// seal again. Signed by the destination.
+    pub struct NextAttempt {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// The attempt that begins with this: one more than the one that came to nothing.
+        2 => attempt: u32,
+        /// Hash of the consent.
+        3 => consent: Digest,
+        /// Key that the patient seals the grant key to from now on: the one before, or a fresh one if that is lost.
+        4 => request_key: SealingPublic,
+        /// When.
+        5 => issued: Timestamp,
+    }
+}
+
+cbor_map! {
     /// Opened, checked and durably filed. Signed by the destination.
     pub struct Receipt {
         /// The transfer.
@@ -335,6 +352,8 @@ cbor_map! {
         3 => code: Code,
         /// When.
         4 => issued: Timestamp,
+        /// In which attempt.
+        5 => attempt: u32,
     }
 }
 
@@ -372,6 +391,7 @@ super::payload_types! {
     PackageHeader = "handover/package-header/1",
     Delivered = "handover/delivered/1",
     KeyRelease = "handover/key-release/1",
+    NextAttempt = "handover/next-attempt/1",
     Receipt = "handover/receipt/1",
     Refusal = "handover/refusal/1",
     RevocationConfirmed = "handover/revocation-confirmed/1",

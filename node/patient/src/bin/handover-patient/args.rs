@@ -38,6 +38,10 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Make a wallet with fresh keys; prints the patient's reference. Again, it prints the same.
     New(New),
+    /// Make a wallet for a new device, which takes this one's place.
+    Renew(Renew),
+    /// Make a wallet in the place of a lost one, with the recovery key. Links and records stay the patient's.
+    Recover(Recover),
     /// Trust a node's TLS certificate from now on.
     Trust(Trust),
     /// Show which hospital answers at a node, with the code of its key; or keep what it says as a file.
@@ -115,9 +119,34 @@ pub(crate) struct New {
     /// The federation's root public key, 64 hexadecimal digits, from a source that you trust.
     #[arg(long, value_name = "HEX")]
     pub(crate) root: SigningPublic,
-    /// Where the recovery key goes (mode 0600); printed once if absent. The wallet does not keep it.
+    /// Where the recovery key goes, with the first key record (mode 0600); printed once if absent. The wallet does not
+    /// keep it.
     #[arg(long, value_name = "FILE")]
     pub(crate) recovery_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Renew {
+    /// The new device's wallet. This one's keys are refused from then on.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_wallet: PathBuf,
+    /// File of mode 0600 whose first line is the new wallet's passphrase; asked for if absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) way: Way,
+}
+
+#[derive(Args)]
+pub(crate) struct Recover {
+    /// The federation's root public key, 64 hexadecimal digits, from a source that you trust.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) root: SigningPublic,
+    /// What `new` wrote or printed: the recovery key and, as a second line, the first key record. It goes on to hold.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) way: Way,
 }
 
 #[derive(Args)]

@@ -1,21 +1,18 @@
 //! The commands that sign and send.
 
-use handover_cli::{CliError, Output, new_passphrase};
+use handover_cli::CliError;
 use handover_core::artefact::patient::{ConsentDetails, Holder};
 use handover_core::codec;
 use handover_core::trust::Federation;
-use handover_core::{Code, HospitalId, PatientRef, short_code};
+use handover_core::{Code, HospitalId, TransferId, short_code};
 use handover_patient::node::NodeClient;
-use handover_patient::{
-    PatientKeys, Question, Wallet, WalletError, WalletFile, Wish, make_ask, open_holders,
-};
-use handover_seal::keyfile::KdfParams;
-use handover_seal::{OsRandom, Secret32, SigningKey, Zeroizing};
+use handover_patient::{Question, Wallet, WalletError, Wish, make_ask, open_holders};
+use handover_seal::OsRandom;
 use serde_json::json;
 
-use crate::args::{self, Common, OnTransfer};
+use crate::args::{self, OnTransfer};
 use crate::carried::{self, Carried};
-use crate::session::{Channel, Session, now, read_text, wallet_path, write_new};
+use crate::session::{Channel, Met, Session, now, read_text, write_new};
 use crate::show::{line_of_files, plain, scope_json, scope_text};
 
 /// A hospital's name, fit for a terminal, and the code of its key.
@@ -23,64 +20,6 @@ pub(crate) fn named(federation: &Federation, hospital: &HospitalId) -> Result<(S
     let member =
         federation.member(hospital).map_err(|code| WalletError::Rule { what: "the hospital", code })?;
     Ok((plain(&member.certificate.name), short_code(&member.certificate.key.thumbprint())))
-}
-
-pub(crate) fn new(common: &Common, options: &args::New, output: Output) -> Result<(), CliError> {
-    let path = wallet_path(common)?;
-    if path.exists() {
-        return new_again(common, options, output);
-    }
-    let secret = new_passphrase(common.passphrase_file.as_deref(), "Passphrase for the new wallet: ")?;
-    let recovery = SigningKey::generate(&mut OsRandom);
-    let recovery_hex = Zeroizing::new(hex::encode(recovery.seed().expose()));
-    if let Some(file) = &options.recovery_file {
-        // Before the wallet: keys whose recovery key was lost must not come into use.
-        write_new(file, format!("{}\n", *recovery_hex).as_bytes()).map_err(|fault| {
-            fault.with_next("Give another --recovery-file, or remove that one if no wallet was made with it.")
-        })?;
-    }
-    let keys = PatientKeys::generate(recovery.public(), now(), &mut OsRandom);
-    let patient = keys.patient();
-    let wallet = Wallet::new(keys, options.root);
-    WalletFile::create(path, &secret, &wallet, KdfParams::default(), &mut OsRandom)?;
-    let printed = options.recovery_file.is_none().then(|| recovery_hex.as_str());
-    made(options, output, &patient, printed)
-}
-
-/// The wallet is there: its patient again, if it is what is asked for.
-fn new_again(common: &Common, options: &args::New, output: Output) -> Result<(), CliError> {
-    let wallet = Session::open(common)?.file.read()?;
-    let other = |what: &str| CliError::new(Code::Conflict, format!("the wallet there has {what}"));
-    if wallet.state.root != options.root {
-        return Err(other(&format!("another --root: {}", wallet.state.root)));
-    }
-    if let Some(file) = &options.recovery_file {
-        let held = Zeroizing::new(read_text(file)?);
-        let seed = hex::decode(held.trim()).map(Zeroizing::new).ok();
-        let seed = seed.and_then(|seed| Secret32::from_slice(&seed).ok());
-        let public = seed.map(|seed| SigningKey::from_seed(&seed).public());
-        if public.is_none() || public != wallet.keys.recovery_public() {
-            return Err(other("another recovery key than the one in --recovery-file"));
-        }
-    }
-    output.note("The wallet is there already: nothing was changed. It does not hold the recovery key.");
-    made(options, output, &wallet.keys.patient(), None)
-}
-
-fn made(
-    options: &args::New,
-    output: Output,
-    patient: &PatientRef,
-    printed: Option<&str>,
-) -> Result<(), CliError> {
-    let data = json!({ "patient": patient, "recovery_key": printed, "recovery_file": options.recovery_file });
-    output.emit("handover/patient-new/1", &data, |out| {
-        writeln!(out, "Patient: {patient}")?;
-        match printed {
-            Some(key) => writeln!(out, "Recovery key, shown only now (write it down, keep it apart): {key}"),
-            None => Ok(()),
-        }
-    })
 }
 
 pub(crate) fn trust(session: &Session, options: &args::Trust) -> Result<(), CliError> {
@@ -217,13 +156,7 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
 
 pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), CliError> {
     let (channel, met) = session.way(&options.way)?;
-    if let (Channel::Node(client, patience), Some(met)) = (&channel, &met) {
-        let (entries, _) = patience.hold(|| session.fetch_inbox(client, met))?;
-        let fault = entries.into_iter().find(|entry| entry.transfer == options.transfer);
-        if let Some(Err(fault)) = fault.map(|entry| entry.outcome) {
-            return Err(fault.into());
-        }
-    }
+    look(session, &channel, met.as_ref(), &options.transfer)?;
     let federation = session.federation(met)?;
     let destination = session.file.read()?.transfer(&options.transfer)?.destination.clone();
     let (name, code) = named(&federation, &destination)?;
@@ -267,7 +200,23 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
     })
 }
 
+/// Looks at what is there about a transfer, so that what is signed is about the newest; by file, what is held is.
+fn look(
+    session: &Session,
+    channel: &Channel,
+    met: Option<&Met>,
+    transfer: &TransferId,
+) -> Result<(), CliError> {
+    let (Channel::Node(client, patience), Some(met)) = (channel, met) else { return Ok(()) };
+    let (entries, _) = patience.hold(|| session.fetch_inbox(client, met))?;
+    let entry = entries.into_iter().find(|entry| entry.transfer == *transfer);
+    entry.map_or(Ok(()), |entry| entry.outcome.map(drop).map_err(CliError::from))
+}
+
 pub(crate) fn release(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
+    // The destination may have asked for another attempt, with another key.
+    let (channel, met) = session.way(&options.way)?;
+    look(session, &channel, met.as_ref(), &options.transfer)?;
     let content = |wallet: &mut Wallet| wallet.release(&options.transfer, now(), &mut OsRandom);
     send_one(session, options, "handover/patient-release/1", "Your share is released", content)
 }

@@ -68,7 +68,7 @@ fn reached(state: &State, until: Phase) -> bool {
     state.phase == until || (state.phase <= Phase::Filed && state.phase >= until)
 }
 
-/// A quote without a yes or no, or a consent whose share was kept back.
+/// A quote without a yes or no, or a consent whose share was kept back, or is to be released again.
 pub(crate) fn needs_answer(reviewed: &Reviewed, wallet: &Wallet) -> bool {
     let Ok(known) = wallet.transfer(&reviewed.transfer) else { return false };
     let open_quote = reviewed.state.phase == Phase::Quoted
@@ -76,7 +76,7 @@ pub(crate) fn needs_answer(reviewed: &Reviewed, wallet: &Wallet) -> bool {
         && known.refusal.is_none()
         && reviewed.quote.as_ref().is_some_and(|view| now() < view.quote.expires);
     let kept_back = known.consent.is_some()
-        && known.release.is_none()
+        && known.release().is_ok_and(|release| release.is_none())
         && known.revoked.is_none()
         && !reviewed.state.phase.is_final();
     open_quote || kept_back

@@ -77,6 +77,25 @@ impl Session {
         Ok(Self { output: Output { json: common.json }, file })
     }
 
+    /// Remembers that another device has replaced this one, if that is why a hospital refused.
+    pub(crate) fn heed<T>(&self, outcome: Result<T, CliError>) -> Result<T, CliError> {
+        if let Err(fault) = &outcome
+            && matches!(fault.code, Code::KeyRecordOutdated | Code::KeyRecordForked)
+        {
+            self.replaced(fault.code)?;
+        }
+        outcome
+    }
+
+    /// Remembers that another device has replaced this one.
+    pub(crate) fn replaced(&self, code: Code) -> Result<(), CliError> {
+        self.file.update(&mut OsRandom, |wallet, _| {
+            wallet.state.replaced = Some(code);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     /// A client for a node, with the certificate given or the one trusted before.
     pub(crate) fn client(&self, url: &str, certificate: Option<&Path>) -> Result<NodeClient, CliError> {
         let pem = match certificate {
@@ -159,7 +178,8 @@ impl Session {
     ) -> Result<(Vec<InboxEntry>, Wallet), CliError> {
         let wallet = self.file.read()?;
         let ask = make_ask(&wallet.keys, Question::Inbox(met.hospital.clone()), now(), &mut OsRandom);
-        let inbox = open_inbox(&wallet.keys, &ask, &client.inbox(ask.envelope())?)?;
+        let answer = self.heed(client.inbox(ask.envelope()).map_err(CliError::from))?;
+        let inbox = open_inbox(&wallet.keys, &ask, &answer)?;
         self.take_inbox(&inbox, &met.federation)
     }
 

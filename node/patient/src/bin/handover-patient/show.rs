@@ -99,6 +99,7 @@ pub(crate) fn reviewed_json(it: &Reviewed, needs_answer: bool, federation: Optio
     json!({
         "transfer": it.transfer, "phase": it.state.phase.as_str(),
         "reason": it.state.reason.map(|code| code.as_str()), "needs_answer": needs_answer,
+        "attempt": it.state.attempt, "asked_again": it.next_attempt.as_ref().map(|next| next.attempt),
         "source": hospital_json(&it.source, federation),
         "destination": hospital_json(&it.destination, federation),
         "requested": it.request.as_ref().map(|found| found.request.issued.to_string()),
@@ -129,6 +130,9 @@ pub(crate) fn print_reviewed(
     if let Some(consent) = &it.consent {
         writeln!(out, "  consent: at most {}, until {}", consent.fee_cap, consent.expires)?;
     }
+    if let Some(next) = &it.next_attempt {
+        print_asked_again(out, next.attempt, &it.destination, needs_answer)?;
+    }
     it.confirmations.iter().try_for_each(|confirmed| match confirmed.effect {
         RevocationEffect::InTime => {
             writeln!(out, "  taken back: {} confirms, since {}", confirmed.by, confirmed.since)
@@ -141,6 +145,21 @@ pub(crate) fn print_reviewed(
             )
         }
     })
+}
+
+/// What has happened, what it costs, and what the patient has to do.
+fn print_asked_again(
+    out: &mut dyn Write,
+    attempt: u32,
+    destination: &HospitalId,
+    needs_answer: bool,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "  attempt {attempt}: {destination} lost what was sent, or the key to it, and asks once more"
+    )?;
+    writeln!(out, "    under the same consent, for the same fee")?;
+    if needs_answer { writeln!(out, "    your share has to be released again: release") } else { Ok(()) }
 }
 
 fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result<()> {
@@ -186,11 +205,16 @@ pub(crate) fn show(session: &Session, options: &args::Show) -> Result<(), CliErr
         .collect();
     let patient = wallet.keys.patient();
     let data = json!({
-        "patient": patient, "root": wallet.state.root, "nodes": nodes, "links": links,
+        "patient": patient, "key_record": wallet.keys.number(),
+        "replaced": wallet.state.replaced.map(|code| code.as_str()), "root": wallet.state.root, "nodes": nodes, "links": links,
         "directory": federation.map(|all| all.directory().version), "transfers": transfers,
     });
     session.output.emit("handover/patient-show/1", &data, |out| {
         writeln!(out, "Patient: {patient}")?;
+        writeln!(out, "Key record: {}", wallet.keys.number())?;
+        if let Some(code) = wallet.state.replaced {
+            writeln!(out, "REPLACED: {} [{code}]", code.text())?;
+        }
         writeln!(out, "Root: {}", wallet.state.root)?;
         for link in &wallet.state.links {
             let word = if link.countersigned.is_some() { "Linked" } else { "Link not confirmed yet" };
@@ -206,7 +230,7 @@ fn known_json(
     federation: Option<&Federation>,
 ) -> Result<Value, WalletError> {
     let quote = federation.and_then(|all| wallet.quote(&known.transfer, all).ok());
-    let consent = known.consent(&wallet.keys.signing_public())?;
+    let consent = known.consent(&wallet.keys)?;
     Ok(json!({
         "transfer": known.transfer,
         "source": hospital_json(&known.source, federation),
@@ -219,9 +243,15 @@ fn known_json(
         "fee_cap": consent.as_ref().map(|consent| consent.fee_cap.to_decimal_string()),
         "currency": consent.as_ref().map(|consent| consent.fee_cap.currency().to_string()),
         "expires": consent.as_ref().map(|consent| consent.expires.to_string()),
-        "released": known.release.is_some(), "refused": known.refusal.is_some(),
+        "attempt": known.state.as_ref().map(|state| state.attempt),
+        "asked_again": known.next_attempt()?.map(|next| next.attempt),
+        "released": known.release()?.is_some(), "refused": known.refusal.is_some(),
         "revoked": time(known.revoked),
     }))
+}
+
+fn is_over(known: &KnownTransfer) -> bool {
+    known.state.as_ref().is_some_and(|state| state.phase.is_final())
 }
 
 fn print_known(
@@ -233,9 +263,14 @@ fn print_known(
     writeln!(out, "{}: {phase}", known.transfer)?;
     writeln!(out, "  from {}", hospital_text(&known.source, federation))?;
     writeln!(out, "  to {}", hospital_text(&known.destination, federation))?;
+    let is_released = known.release().is_ok_and(|release| release.is_some());
+    if let Ok(Some(next)) = known.next_attempt() {
+        let needs_answer = !is_released && known.revoked.is_none() && !is_over(known);
+        print_asked_again(out, next.attempt, &known.destination, needs_answer)?;
+    }
     let signed = [
         ("consent", known.consent.is_some()),
-        ("share released", known.release.is_some()),
+        ("share released", is_released),
         ("refusal", known.refusal.is_some()),
         ("taken back", known.revoked.is_some()),
     ];

@@ -3,13 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
+mod attempts;
+
 use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Status};
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
 use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role, State};
 use handover_core::trust::Federation;
 use handover_core::{Code, Timestamp, TransferId};
-use handover_dossier::{Dossier, DossierError, Kind, Row, Taken, active, list, transfer_of};
+use handover_dossier::{Dossier, DossierError, Kind, Place, Row, Taken, active, list, transfer_of};
 use handover_seal::{Ed25519, SigningKey};
 use handover_store::{CellKey, Store};
 use handover_tests::fixture::{Plan, Story, T0, World, altered};
@@ -61,16 +63,9 @@ impl Desk {
         self.row(story.id).map(|row| row.state.phase)
     }
 
-    fn kept(&self, id: TransferId) -> Vec<(Kind, Vec<u8>)> {
+    fn kept(&self, id: TransferId) -> Vec<(Place, Vec<u8>)> {
         let keys = self.store.keys();
-        let kept = self.store.read(move |txn| {
-            let mut dossier = Dossier::of(txn, &keys, id);
-            let mut kept = Vec::new();
-            for kind in Kind::ALL {
-                kept.extend(dossier.get(*kind)?.map(|content| (*kind, content)));
-            }
-            Ok::<_, DossierError>(kept)
-        });
+        let kept = self.store.read(move |txn| Ok::<_, DossierError>(Dossier::of(txn, &keys, id).all()?));
         self.runtime.block_on(kept).unwrap()
     }
 
@@ -114,11 +109,11 @@ fn every_role_follows_the_honest_story() {
             }
             for (content, phase) in contents.iter().zip(phases) {
                 let taken = desk.take(content).unwrap();
-                assert!(taken.is_new, "{role} {:?}", taken.kind);
-                assert_eq!(taken.row.state, State::of(phase), "{role} {:?}", taken.kind);
+                assert!(taken.is_new, "{role} {:?}", taken.kind());
+                assert_eq!(taken.row.state, State::of(phase), "{role} {:?}", taken.kind());
                 assert_eq!(desk.row(story.id), Some(taken.row), "{role}");
                 let again = desk.take(content).unwrap();
-                assert!(!again.is_new && again.row.state.phase == phase, "{role} {:?} again", again.kind);
+                assert!(!again.is_new && again.row.state.phase == phase, "{role} {:?} again", again.kind());
                 assert_eq!(desk.pages(), (usize::from(phase != Phase::Filed), 1), "transfer {number}");
             }
             assert_eq!(desk.kept(story.id).len(), contents.len());
@@ -308,12 +303,12 @@ fn a_revocation_that_comes_before_its_consent_counts_when_the_consent_comes() {
         let desk = Desk::new(*role);
         desk.take_all(&contents[..2]);
         let early = desk.take(&story.revocation_bytes()).unwrap();
-        assert_eq!((early.kind, early.is_new), (Kind::EarlyRevocation, true));
+        assert_eq!((early.kind(), early.is_new), (Kind::EarlyRevocation, true));
         assert_eq!(early.row.state, State::of(Phase::Quoted), "not known to be one yet");
         let taken = desk.take(&contents[2]).unwrap();
-        assert_eq!((taken.kind, taken.is_new), (Kind::Consent, true));
+        assert_eq!((taken.kind(), taken.is_new), (Kind::Consent, true));
         assert_eq!(taken.row.state, State::exit(Phase::Revoked, Code::ConsentRevoked), "{role}");
-        assert!(desk.kept(story.id).contains(&(Kind::Revocation, story.revocation_bytes())));
+        assert!(desk.kept(story.id).contains(&(Kind::Revocation.into(), story.revocation_bytes())));
         assert!(!desk.take(&story.revocation_bytes()).unwrap().is_new);
     }
 }
@@ -351,7 +346,9 @@ fn large_artefacts_lie_in_several_cells() {
         assert_eq!(story.key_release.envelope().len(), target);
         let desk = Desk::new(Role::Destination);
         desk.take_all(&story.to_receipt());
-        assert!(desk.kept(story.id).contains(&(Kind::KeyRelease, story.key_release.envelope().to_vec())));
+        assert!(
+            desk.kept(story.id).contains(&(Kind::KeyRelease.of(1), story.key_release.envelope().to_vec()))
+        );
         assert!(!desk.take(story.key_release.envelope()).unwrap().is_new);
     }
 }
