@@ -9,15 +9,18 @@ use crate::artefact::patient::{
     link_code_proof,
 };
 use crate::artefact::transfer::{
-    CONSENT_MAX_LIFE_MS, Delivered, FeeAcceptance, KeyRelease, NextAttempt, PACKAGE_MAX_CONTENTS,
-    PackageHeader, PartList, Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Receipt, Referral, Refusal,
-    RevocationConfirmed, TransferRequest,
+    CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, NextAttempt, PACKAGE_MAX_CONTENTS, PackageHeader, PartList,
+    Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId};
 use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::Federation;
-use crate::{Amount, Code, KeyChain, Timestamp};
+use crate::{Code, KeyChain, Timestamp};
+
+mod fee;
+
+pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]
@@ -140,100 +143,12 @@ pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Res
     Ok(quote)
 }
 
-/// A source's referral of the patient, good when it quoted.
-///
-/// # Errors
-/// [`Code`] naming the cause.
-pub fn referral(envelope: &[u8], on: &Quote, context: Context<'_>) -> Result<Verified<Referral>, Code> {
-    let referral =
-        context.federation.verify_from(&on.source, read::<Referral>(envelope)?, context.verifier)?;
-    let same = referral.patient == on.patient
-        && referral.source == on.source
-        && referral.destination == on.destination;
-    let in_time = referral.issued <= on.issued
-        && on.issued < referral.expires
-        && referral.expires.since_ms(referral.issued) <= REFERRAL_MAX_LIFE_MS;
-    ensure(same && in_time, Code::ReferralMismatch)?;
-    Ok(referral)
-}
-
-/// Who owes the fee of a quote.
-#[must_use]
-pub const fn payer(quote: &Quote) -> Payer {
-    if quote.referral.is_some() { Payer::Hospital } else { Payer::Patient }
-}
-
 /// The quote that follows a narrower consent: about the same transfer, paid by the same.
 ///
 /// # Errors
 /// [`Code::QuoteMismatch`].
 pub fn narrowing(quote: &Quote, first: &Verified<Quote>) -> Result<(), Code> {
     ensure(quote.narrows == Some(first.hash()) && quote.referral == first.referral, Code::QuoteMismatch)
-}
-
-/// The destination's word that it pays for what was quoted.
-///
-/// # Errors
-/// [`Code`] naming the cause.
-pub fn fee_acceptance(
-    envelope: &[u8],
-    quote: &Verified<Quote>,
-    context: Context<'_>,
-) -> Result<Verified<FeeAcceptance>, Code> {
-    let acceptance = context.federation.verify_from(
-        &quote.destination,
-        read::<FeeAcceptance>(envelope)?,
-        context.verifier,
-    )?;
-    let same = acceptance.transfer == quote.transfer && acceptance.quote == quote.hash();
-    ensure(same && payer(quote) == Payer::Hospital, Code::QuoteMismatch)?;
-    ensure(acceptance.cap.minor() >= 0, Code::Malformed)?;
-    Ok(acceptance)
-}
-
-/// What whoever owes the fee signed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cover {
-    /// Who owes the fee.
-    pub payer: Payer,
-    /// The most that it may be.
-    pub cap: Amount,
-}
-
-impl Cover {
-    /// The patient's by the consent, a hospital's by its acceptance.
-    ///
-    /// # Errors
-    /// [`Code::FeeNotAccepted`] if the hospital that owes the fee has not signed.
-    pub fn of(quote: &Quote, consent: &Consent, acceptance: Option<&FeeAcceptance>) -> Result<Self, Code> {
-        let payer = payer(quote);
-        let cap = match payer {
-            Payer::Patient => consent.fee_cap,
-            Payer::Hospital => acceptance.ok_or(Code::FeeNotAccepted)?.cap,
-        };
-        Ok(Self { payer, cap })
-    }
-
-    /// Whether a fee is within it. Nothing is within any.
-    ///
-    /// # Errors
-    /// [`Code::CapExceeded`].
-    pub fn holds(&self, fee: Amount) -> Result<(), Code> {
-        let within =
-            fee.minor() == 0 || fee.currency() == self.cap.currency() && fee.minor() <= self.cap.minor();
-        ensure(within, Code::CapExceeded)
-    }
-}
-
-/// A quote's body charges who owes the fee, at the rate that the source's jurisdiction had scheduled when it was quoted.
-///
-/// # Errors
-/// [`Code::QuoteMismatch`].
-pub fn quote_rate(quote: &Quote, body: &QuoteBody, context: Context<'_>) -> Result<(), Code> {
-    let jurisdiction = &context.federation.member(&quote.source)?.profile.jurisdiction;
-    let schedule = context.federation.schedule(jurisdiction, quote.issued);
-    let rate_holds = schedule.is_some_and(|schedule| schedule.rate_for(body.payer) == body.rate_bps);
-    ensure(rate_holds && body.payer == payer(quote), Code::QuoteMismatch)
 }
 
 /// A patient's consent to a quote.
