@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use handover_core::artefact::Verified;
+use handover_core::artefact::patient::Consent;
 use handover_core::artefact::transfer::{CONSENT_MAX_LIFE_MS, PACKAGE_MAX_CONTENTS, PartList, Payer};
-use handover_core::rules;
+use handover_core::rules::{self, Cover};
 use handover_core::{Amount, Code, Digest, TransferId};
 use handover_seal::Ed25519;
 use handover_tests::fixture::{LINK_CODE, Plan, Story, T0, World, altered};
@@ -40,7 +41,8 @@ fn the_honest_story_holds() {
         let quote = rules::quote(story.quote.envelope(), &on, context).unwrap();
         let consent = rules::consent(story.consent.envelope(), &on, &quote, context).unwrap();
         rules::consent_in_time(&consent, consent.issued).unwrap();
-        let header = rules::header(story.header.envelope(), &consent, context).unwrap();
+        let header =
+            rules::header(story.header.envelope(), &consent, &patient_pays(&consent), context).unwrap();
         let agreed = story.final_quote.as_ref().unwrap_or(&story.quote);
         rules::header_quote(&header, agreed, &consent).unwrap();
         rules::delivered(story.delivered.envelope(), &header, context).unwrap();
@@ -146,10 +148,16 @@ fn dishonest_consents() {
     ]);
 }
 
+fn patient_pays(consent: &Consent) -> Cover {
+    Cover { payer: Payer::Patient, cap: consent.fee_cap }
+}
+
 #[test]
 fn dishonest_headers() {
     let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
-    let check = |envelope: &[u8]| rules::header(envelope, &story.consent, World::context()).map(|_| ());
+    let cover = patient_pays(&story.consent);
+    let check =
+        |envelope: &[u8]| rules::header(envelope, &story.consent, &cover, World::context()).map(|_| ());
     let header = |change: &dyn Fn(&mut handover_core::artefact::transfer::PackageHeader)| {
         check(&altered(&story.header, &world.lakeside.signing, change))
     };

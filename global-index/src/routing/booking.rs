@@ -14,7 +14,7 @@ use handover_core::codec::Extensions;
 use handover_core::ledger::{
     Evidence, Holder, RESERVATION_AFTER_CONSENT_MS, Reason, Terms, TransferLedger, copies_until,
 };
-use handover_core::rules::Context;
+use handover_core::rules::{Context, Cover};
 use handover_core::transfer::Phase;
 use handover_core::{Amount, Code, Digest, TransferId};
 use handover_dossier::{Dossier, Kind, Row, Taken};
@@ -205,32 +205,31 @@ pub(super) fn agreement(
 ) -> Result<Agreement, RoutingError> {
     let consent = dossier.consent(context)?;
     let quote = dossier.agreed_quote(context)?;
-    let header = dossier.header(attempt, context)?;
+    let (header, cover) = (dossier.header(attempt, context)?, dossier.cover(context)?);
     let evidence = Evidence {
         quote: Some(quote.commitment),
         consent: Some(consent.hash()),
+        acceptance: dossier.fee_acceptance(context)?.map(|acceptance| acceptance.hash()),
         header: Some(header.hash()),
         ..Evidence::default()
     };
-    Ok(Agreement { terms: terms(&header, &consent)?, evidence, consent })
+    Ok(Agreement { terms: terms(&header, &consent, &cover), evidence, consent })
 }
 
-fn terms(header: &PackageHeader, consent: &Consent) -> Result<Terms, RoutingError> {
-    let cap = match header.payer {
-        // Nothing in another currency than the cap's is still within it.
-        Payer::Patient if header.fee.minor() == 0 => Amount::zero(header.fee.currency()),
-        Payer::Patient => consent.fee_cap,
-        // A hospital pays what it accepted, and there is no acceptance among the artefacts yet.
-        Payer::Hospital => return Err(Code::CapExceeded.into()),
-    };
-    Ok(Terms {
+fn terms(header: &PackageHeader, consent: &Consent, cover: &Cover) -> Terms {
+    // Nothing in another currency than the cap's is still within it.
+    let cap = if header.fee.minor() == 0 { Amount::zero(header.fee.currency()) } else { cover.cap };
+    Terms {
         transfer: header.transfer,
         source: header.source.clone(),
         destination: header.destination.clone(),
-        payer: Holder::Patient(consent.patient),
+        payer: match cover.payer {
+            Payer::Patient => Holder::Patient(consent.patient),
+            Payer::Hospital => Holder::Hospital(header.destination.clone()),
+        },
         amount: header.fee,
         cap,
-    })
+    }
 }
 
 /// Lets an open reservation go; without one there is nothing to do.

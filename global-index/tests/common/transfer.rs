@@ -168,6 +168,8 @@ impl Story {
             request_key,
             issued: now(),
             expires: now().plus_ms(DAY_MS),
+            referral: None,
+            sealed_to_payer: None,
             extensions: extensions(),
         };
         let quote = Verified::sign(quote, &source.signing);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use handover_cli::wait_seconds;
-use handover_core::id::{Department, TransferId};
+use handover_core::id::{Department, HospitalId, TransferId};
 
 /// One hospital's node: keeps its records by department, and exchanges them with other hospitals under the
 /// patients' consent.
@@ -60,6 +60,9 @@ pub enum Task {
     /// Transfers.
     #[command(subcommand)]
     Transfer(TransferTask),
+    /// Referrals to other hospitals, which then owe the fee.
+    #[command(subcommand)]
+    Referral(ReferralTask),
     /// The keys that make forgetting complete.
     #[command(subcommand)]
     Epoch(EpochTask),
@@ -117,6 +120,38 @@ pub enum EpochTask {
         /// Also if secrets are damaged: no backup brings them back then. Without it, nothing is begun.
         #[arg(long)]
         give_up_damaged: bool,
+    },
+}
+
+/// Referrals to other hospitals, which then owe the fee.
+#[derive(Debug, Subcommand)]
+pub enum ReferralTask {
+    /// Refers a linked patient: quotes to that hospital are from now on at its cost. The same again changes nothing.
+    Make {
+        /// The hospital's own identifier of the patient.
+        patient: String,
+        /// To whom.
+        #[arg(long, value_name = "HOSPITAL")]
+        to: HospitalId,
+        /// Who refers, by name; only that hospital reads it.
+        #[arg(long, value_name = "NAME")]
+        doctor: String,
+        /// Why; only that hospital reads it.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// How long it stands.
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=365))]
+        days: u32,
+    },
+    /// Lists those that stand.
+    List,
+    /// Withdraws one; what was quoted on it stays.
+    Withdraw {
+        /// The hospital's own identifier of the patient.
+        patient: String,
+        /// To whom it is.
+        #[arg(long, value_name = "HOSPITAL")]
+        to: HospitalId,
     },
 }
 
@@ -193,6 +228,19 @@ pub enum TransferTask {
     /// Takes a patient's ask from the desk: nothing follows from it.
     Dismiss {
         /// The transfer that the patient asked for.
+        id: TransferId,
+    },
+    /// Accepts the fee that this hospital owes because the patient was referred to it.
+    Accept {
+        /// The transfer.
+        id: TransferId,
+        /// The most that it may cost, for example "12.50 USD"; what was quoted if left out.
+        #[arg(long, value_name = "AMOUNT")]
+        max_fee: Option<String>,
+    },
+    /// Says that this hospital does not pay that fee; the transfer ends.
+    Refuse {
+        /// The transfer.
         id: TransferId,
     },
     /// Asks for a package once more, because it or the key to it is lost here: the old hospital seals it again, at no

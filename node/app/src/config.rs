@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use handover_cli::{CliError, Reader};
 use handover_core::id::SigningPublic;
-use handover_core::{Code, Currency, HospitalId};
+use handover_core::{Amount, Code, Currency, HospitalId};
 use handover_ingest::FileFaults;
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_ingest::department::Mapping;
@@ -52,6 +52,8 @@ pub struct Config {
     pub catalogue: Catalogue,
     /// What they cost.
     pub prices: PriceList,
+    /// Fees of referred patients up to this are accepted without a clerk.
+    pub accepts_up_to: Option<Amount>,
 }
 
 /// Who the node speaks for.
@@ -113,6 +115,7 @@ impl Config {
                 Read::Given(prices) => Some(prices),
             }
         });
+        let accepts_up_to = reader.optional("fees.accept_up_to");
         let built = || {
             Some(Self {
                 data: data?,
@@ -128,6 +131,7 @@ impl Config {
                 mapping: mapping?,
                 catalogue: catalogue.or_default()?,
                 prices: prices?,
+                accepts_up_to,
             })
         };
         Ok(reader.finish_with(built)?)

@@ -16,7 +16,7 @@ use handover_web::TlsIdentity;
 use handover_web::control::MAX_REQUEST_BYTES;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Arguments, EpochTask, PatientTask, RecordsTask, Task, TransferTask};
+use crate::args::{Arguments, EpochTask, PatientTask, RecordsTask, ReferralTask, Task, TransferTask};
 use crate::config::{Config, usage};
 use crate::enrol::Enrolled;
 use crate::import::Imported;
@@ -24,7 +24,8 @@ use crate::keys::{Secrets, make_private_folder};
 use crate::node::Node;
 use crate::operations::{
     Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinksListed, Operation, PatientForgotten,
-    PatientRegistered, RecordLine, RecordsListed, Resent, TransferShown, TransfersListed,
+    PatientRegistered, RecordLine, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed, Resent,
+    TransferShown, TransfersListed,
 };
 use crate::running::Running;
 use crate::show;
@@ -80,6 +81,7 @@ impl Console {
             Task::Patient(task) => self.patient(task).await,
             Task::Records(task) => self.records(task).await,
             Task::Transfer(task) => self.transfer(task).await,
+            Task::Referral(task) => self.referral(task).await,
             Task::Epoch(task) => self.epoch(task).await,
             Task::Check => self.check().await,
         }
@@ -238,6 +240,8 @@ impl Console {
                 let gone: Dismissed = self.call(Operation::TransferDismiss { transfer: id }, "").await?;
                 return self.output.emit("handover/dismissed/1", &gone, |out| show::dismissed(out, &gone));
             }
+            TransferTask::Accept { id, max_fee } => Operation::TransferAccept { transfer: id, max_fee },
+            TransferTask::Refuse { id } => Operation::TransferRefuse { transfer: id },
             TransferTask::Resend { id } => {
                 let resent: Resent = self.call(Operation::TransferResend { transfer: id }, "").await?;
                 return self.output.emit("handover/resent/1", &resent, |out| show::resent(out, &resent));
@@ -252,6 +256,25 @@ impl Console {
         let taken: Carried = self.call(Operation::PatientTake { content, only_link: false }, "").await?;
         let transfer = taken.transfer.as_deref().and_then(|transfer| transfer.parse().ok());
         transfer.ok_or_else(|| usage(format!("{} holds no ask for a transfer", file.display())))
+    }
+
+    async fn referral(&self, task: ReferralTask) -> Result<(), CliError> {
+        match task {
+            ReferralTask::Make { patient, to, doctor, reason, days } => {
+                let operation = Operation::ReferralMake { patient, destination: to, doctor, reason, days };
+                let made: ReferralShown = self.call(operation, "").await?;
+                self.output.emit("handover/referral/1", &made, |out| show::referral(out, &made))
+            }
+            ReferralTask::List => {
+                let listed: ReferralsListed = self.call(Operation::ReferralList, "").await?;
+                self.output.emit("handover/referrals/1", &listed, |out| show::referrals(out, &listed))
+            }
+            ReferralTask::Withdraw { patient, to } => {
+                let operation = Operation::ReferralWithdraw { patient, destination: to };
+                let gone: ReferralWithdrawn = self.call(operation, "").await?;
+                self.output.emit("handover/referral-withdrawn/1", &gone, |out| show::withdrawn(out, &gone))
+            }
+        }
     }
 
     async fn epoch(&self, task: EpochTask) -> Result<(), CliError> {

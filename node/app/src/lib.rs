@@ -34,7 +34,7 @@ pub use import::{HOSPITAL_WIDE, Imported, RecordCounts};
 pub use node::Node;
 pub use operations::{
     Carried, Checked, Command, Dismissed, EpochLine, EpochRotated, EpochsListed, Event, Events, Operation,
-    PatientForgotten, PatientRegistered, RecordLine, RecordsListed, Resent, TransferShown, TransfersListed,
-    perform,
+    OwedShown, PatientForgotten, PatientRegistered, RecordLine, RecordsListed, ReferralShown,
+    ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed, perform,
 };
 pub use running::{Ready, Running};

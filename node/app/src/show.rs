@@ -13,8 +13,9 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinkLine, LinksListed, PatientForgotten,
-    PatientRegistered, RecordsListed, Resent, TransferShown, TransfersListed,
+    Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinkLine, LinksListed, OwedShown,
+    PatientForgotten, PatientRegistered, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed,
+    Resent, TransferShown, TransfersListed,
 };
 
 type Out<'a> = &'a mut dyn Write;
@@ -222,6 +223,13 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         writeln!(out, "  tests: {priced} priced, {unpriced} without a price; {basis} {currency} in all")?;
         writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?;
     }
+    if let Some(OwedShown { doctor, fee, currency, accepted, .. }) = &shown.referral {
+        writeln!(out, "  referred by {doctor}; the fee of {fee} {currency} is this hospital's")?;
+        match accepted {
+            Some(cap) => writeln!(out, "  accepted up to {cap} {currency}")?,
+            None => writeln!(out, "  not accepted yet: transfer accept, or transfer refuse")?,
+        }
+    }
     let is_again = shown.attempt > Some(FIRST_ATTEMPT);
     if let Some(attempt) = shown.attempt.filter(|_| is_again) {
         writeln!(out, "  attempt {attempt} of {LAST_ATTEMPT}; the fee is the same")?;
@@ -237,6 +245,22 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         writeln!(out, "  refused by {}: {}; transfer resend sends it again", refused.party, refused.code)?;
     }
     shown.waits.iter().try_for_each(|wait| writeln!(out, "  {}", wait.line()))
+}
+
+pub(crate) fn referral(out: Out<'_>, shown: &ReferralShown) -> io::Result<()> {
+    let ReferralShown { patient, destination, doctor, expires, .. } = shown;
+    writeln!(out, "{patient} to {destination}, by {doctor}, until {expires}; {destination} owes the fee")
+}
+
+pub(crate) fn referrals(out: Out<'_>, listed: &ReferralsListed) -> io::Result<()> {
+    if listed.referrals.is_empty() {
+        writeln!(out, "No referral stands.")?;
+    }
+    listed.referrals.iter().try_for_each(|shown| referral(out, shown))
+}
+
+pub(crate) fn withdrawn(out: Out<'_>, gone: &ReferralWithdrawn) -> io::Result<()> {
+    writeln!(out, "{} is referred to {} no more", gone.patient, gone.destination)
 }
 
 pub(crate) fn dismissed(out: Out<'_>, gone: &Dismissed) -> io::Result<()> {

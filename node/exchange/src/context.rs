@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, RevocationEffect, Step};
+use handover_core::artefact::transfer::{Payer, Refusal, RevocationConfirmed, RevocationEffect, Step};
 use handover_core::codec::Extensions;
 use handover_core::id::HospitalId;
-use handover_core::rules::Context;
+use handover_core::rules::{self, Context};
 use handover_core::time::Clock;
 use handover_core::transfer::{Phase, Role};
 use handover_core::trust::{Federation, Member};
-use handover_core::{Code, Currency, Party, Timestamp, TransferId};
+use handover_core::{Amount, Code, Currency, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
-use crate::{ExchangeError, secrets};
+use crate::{ExchangeError, fees, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -60,6 +60,8 @@ pub struct Parts {
     pub incoming: PathBuf,
     /// The index's addresses, until a directory says others.
     pub index_addresses: Vec<String>,
+    /// Fees up to this are accepted without asking anybody, when this hospital owes them.
+    pub accepts_up_to: Option<Amount>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -188,6 +190,9 @@ impl Inner {
         for label in labels(taken.kind(), from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;
         }
+        if taken.kind() == Kind::Quote && taken.row.role == Role::Destination {
+            self.accept_fee(txn, keys, transfer, context, now)?;
+        }
         let is_revoked_at_once = taken.kind() == Kind::Consent && taken.row.state.phase == Phase::Revoked;
         if taken.kind() == Kind::Revocation || is_revoked_at_once {
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
@@ -212,6 +217,30 @@ impl Inner {
         } else {
             Err(Code::AskMismatch.into())
         }
+    }
+
+    /// Accepts a fee that this hospital owes, if nobody has to be asked. Else a clerk is.
+    fn accept_fee(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        transfer: TransferId,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        let quote = Dossier::of(txn, keys, transfer).quote(context)?;
+        if rules::payer(&quote) == Payer::Patient {
+            return Ok(());
+        }
+        match fees::offered(&quote, &self.parts.identity.ring) {
+            Ok(fee) if fees::is_within(self.parts.accepts_up_to, fee) => {
+                let accepted = fees::accept(&quote, fee, &self.parts.identity.signing, now);
+                self.take_in(txn, keys, transfer, accepted.envelope(), Came::Own, context, now)?;
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!(%transfer, code = %fault.code(), "the fee offered cannot be read"),
+        }
+        Ok(())
     }
 
     fn confirm_revocation(

@@ -1,5 +1,6 @@
 //! What clerks do: register and link patients, turn a patient's ask into a request, look at transfers, send again.
 
+mod fee;
 mod view;
 
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink, Scope};
@@ -24,6 +25,7 @@ use crate::context::{Came, Inner};
 use crate::links::UnknownLink;
 use crate::{Exchange, ExchangeError, key_records, links, outbox, secrets};
 
+pub use fee::FeeOwed;
 pub use view::{Refused, TransferDetails, TransferView};
 
 const ASKED: &str = "asked";

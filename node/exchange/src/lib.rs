@@ -21,6 +21,7 @@ mod desk;
 mod error;
 mod export;
 mod federation;
+mod fees;
 mod forgetting;
 mod inbound;
 mod inboxes;
@@ -34,6 +35,7 @@ mod parts;
 mod patients;
 mod pauses;
 mod provenance;
+mod referrals;
 mod requests;
 mod secrets;
 mod selection;
@@ -48,11 +50,12 @@ use tokio_util::sync::CancellationToken;
 use context::Inner;
 
 pub use context::{Identity, Parts};
-pub use desk::{Asked, Refused, TransferDetails, TransferView};
+pub use desk::{Asked, FeeOwed, Refused, TransferDetails, TransferView};
 pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
 pub use links::UnknownLink;
 pub use pauses::Wait;
+pub use referrals::Referred;
 
 /// The exchange of one node. Cheap to clone.
 #[derive(Clone)]

@@ -143,7 +143,11 @@ pub fn make_consent(
 
     let mut salt = [0; 16];
     random.fill(&mut salt);
-    let purpose = PurposeOfUse::PatientRequest;
+    let purpose = match body.payer {
+        Payer::Patient => PurposeOfUse::PatientRequest,
+        // The source referred them.
+        Payer::Hospital => PurposeOfUse::Treatment,
+    };
     let details = ConsentDetails { scope, purpose, salt, extensions: Extensions::default() };
     let encoded = codec::encode(&details);
     let binding = part_binding(CONSENT_DETAILS_LABEL, &quote.transfer);

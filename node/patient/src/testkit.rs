@@ -220,6 +220,8 @@ impl Hospitals {
             request_key: request_key.public(),
             issued: NOW,
             expires: NOW.plus_ms(14 * DAY_MS),
+            referral: None,
+            sealed_to_payer: None,
             extensions: Extensions::default(),
         };
         let quote = Verified::sign(quote, &world.hospitals[0]);

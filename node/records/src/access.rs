@@ -72,6 +72,8 @@ cbor_enum! {
         Forget = 11, "forget";
         /// Rotating the epoch, which completes what was forgotten.
         Rotate = 12, "rotate";
+        /// Referring a patient to another hospital, or withdrawing that.
+        Refer = 13, "refer";
     }
 }
 
@@ -162,7 +164,7 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
         (
             Role::Staff,
             P::Administration,
-            &[A::ListPatients, A::List, A::Link, A::Audit, A::Check, A::Forget, A::Rotate],
+            &[A::ListPatients, A::List, A::Link, A::Audit, A::Check, A::Forget, A::Rotate, A::Refer],
         ),
         (Role::System, P::Import, &[A::Import, A::Quarantine]),
         (Role::System, P::Transfer, &[A::List, A::Export, A::File]),
@@ -198,7 +200,9 @@ pub fn decide(
         return Err(AccessDenied::NoDepartment);
     }
     let lasts_ms = match action {
-        Action::ListPatients | Action::List | Action::Read | Action::Link | Action::Audit => LOOK_PERMIT_MS,
+        Action::ListPatients | Action::List | Action::Read | Action::Link | Action::Audit | Action::Refer => {
+            LOOK_PERMIT_MS
+        }
         Action::Import
         | Action::File
         | Action::Export
@@ -214,7 +218,13 @@ pub fn decide(
 #[must_use]
 pub const fn needs_patient(action: Action) -> bool {
     match action {
-        Action::List | Action::Read | Action::Export | Action::File | Action::Link | Action::Forget => true,
+        Action::List
+        | Action::Read
+        | Action::Export
+        | Action::File
+        | Action::Link
+        | Action::Forget
+        | Action::Refer => true,
         Action::Import
         | Action::ListPatients
         | Action::Quarantine
@@ -242,6 +252,8 @@ mod tests {
             (&staff, Action::Forget, Purpose::Administration, true),
             (&staff, Action::Forget, Purpose::Treatment, false),
             (&patient, Action::Forget, Purpose::PatientAccess, false),
+            (&staff, Action::Refer, Purpose::Administration, true),
+            (&patient, Action::Refer, Purpose::PatientAccess, false),
             (&system, Action::Rotate, Purpose::Administration, false),
             (&patient, Action::Read, Purpose::PatientAccess, true),
             (&patient, Action::Read, Purpose::Treatment, false),

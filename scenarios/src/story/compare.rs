@@ -104,7 +104,7 @@ pub(super) fn compare(
     let mut summary = TransferSummary {
         file,
         patient: patient_id,
-        kind: "self",
+        kind: if text(&source, "payer") == "hospital" { "referral" } else { "self" },
         source: from,
         destination: to,
         records_sent: number(&source, "records"),
@@ -287,10 +287,11 @@ pub(super) fn unfinished(stage: &Stage<'_>, cast: &TransferCast) -> Result<Trans
     } else {
         BTreeMap::new()
     };
+    let is_referral = !json::at(&shown, "referral").is_null();
     Ok(TransferSummary {
         file: patient.file.clone(),
         patient: patient.id.clone(),
-        kind: "self",
+        kind: if is_referral { "referral" } else { "self" },
         source: cast.from.clone(),
         destination: cast.to.clone(),
         records_sent: if filed.is_empty() { 0 } else { number(&shown, "records") },
@@ -301,7 +302,7 @@ pub(super) fn unfinished(stage: &Stage<'_>, cast: &TransferCast) -> Result<Trans
         basis: "0.00".to_owned(),
         fee: "0.00".to_owned(),
         currency: stage.world.currency().to_owned(),
-        payer: "patient".to_owned(),
+        payer: if is_referral { "hospital" } else { "patient" }.to_owned(),
         outcome: text(&shown, "state").to_owned(),
         package_bytes: 0,
         ms: 0,

@@ -99,6 +99,10 @@ pub enum Action {
     Link { patient: String, at: String },
     /// A patient asks who holds their records.
     Locate { patient: String, at: String, holders: Vec<String> },
+    /// A hospital refers a patient to another one.
+    Refer { patient: String, from: String, to: String },
+    /// A hospital that owes the fee of a referred patient accepts or denies it.
+    Answer { transfer: String, pays: bool },
     /// A patient asks for a transfer.
     Ask { transfer: String, patient: String, from: String, to: String },
     /// The destination's desk requests it.

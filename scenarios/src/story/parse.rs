@@ -138,6 +138,9 @@ fn read_step(f: &mut Fields<'_>, path: &Path) -> Option<Step> {
             from: f.text("from"),
             to: f.text("to"),
         },
+        "refer" => Action::Refer { patient: f.text(patient), from: f.text("from"), to: f.text("to") },
+        "accept-fee" => Action::Answer { transfer: f.text(transfer), pays: true },
+        "deny-fee" => Action::Answer { transfer: f.text(transfer), pays: false },
         "request" => Action::Request { transfer: f.text(transfer), departments: f.texts("departments") },
         "quote" => Action::Quote { transfer: f.text(transfer) },
         "consent" => Action::Consent {
@@ -252,7 +255,7 @@ impl Names {
             | Action::Wait { at, .. }
             | Action::Unheard { at, .. }
             | Action::Verify { at, .. } => hospital(f, "at", at),
-            Action::Ask { from, to, .. } => {
+            Action::Ask { from, to, .. } | Action::Refer { from, to, .. } => {
                 hospital(f, "from", from);
                 hospital(f, "to", to);
             }
@@ -279,7 +282,10 @@ impl Names {
             Action::Import { patient, .. } => {
                 self.patients.insert(patient.clone());
             }
-            Action::Link { patient, .. } | Action::Locate { patient, .. } | Action::Holds { patient, .. } => {
+            Action::Link { patient, .. }
+            | Action::Locate { patient, .. }
+            | Action::Refer { patient, .. }
+            | Action::Holds { patient, .. } => {
                 known(f, "patient", patient, &self.patients);
             }
             Action::Ask { patient, transfer, .. } => {
@@ -294,6 +300,7 @@ impl Names {
             | Action::Release { transfer }
             | Action::Refuse { transfer }
             | Action::Revoke { transfer }
+            | Action::Answer { transfer, .. }
             | Action::Confirmed { transfer, .. }
             | Action::Wait { transfer, .. }
             | Action::Unheard { transfer, .. }

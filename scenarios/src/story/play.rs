@@ -91,6 +91,8 @@ impl Stage<'_> {
             Action::Import { patient, at, records } => steps::import(self, patient, at, records, expect),
             Action::Link { patient, at } => steps::link(self, patient, at, expect),
             Action::Locate { patient, at, holders } => steps::locate(self, patient, at, holders, expect),
+            Action::Refer { patient, from, to } => steps::refer(self, patient, (from, to), expect),
+            Action::Answer { transfer, pays } => steps::answer_fee(self, transfer, *pays, expect),
             Action::Ask { transfer, patient, from, to } => {
                 steps::ask(self, transfer, patient, (from, to), expect)
             }

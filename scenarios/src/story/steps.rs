@@ -160,6 +160,48 @@ pub(super) fn locate(
     Ok(())
 }
 
+pub(super) fn refer(
+    stage: &mut Stage<'_>,
+    patient: &str,
+    (from, to): (&str, &str),
+    expect: Option<&Expect>,
+) -> Result<()> {
+    let id = stage.patient(patient)?.id.clone();
+    let args = ["referral", "make", &id, "--to", to, "--doctor", "Dr. Amara Osei", "--reason", "cardiology"];
+    let answer = stage.world.node(from, &args)?;
+    match answered(&answer, expect)? {
+        Some(made) => stage.fact(format!(
+            "Signed by {from}; only {to} can read that {} refers. From now on {to} owes the fee",
+            text(&made, "doctor")
+        )),
+        None => refused(stage, expect),
+    }
+    Ok(())
+}
+
+/// The hospital that owes a fee says whether it pays.
+pub(super) fn answer_fee(
+    stage: &mut Stage<'_>,
+    transfer: &str,
+    pays: bool,
+    expect: Option<&Expect>,
+) -> Result<()> {
+    let cast = stage.transfer(transfer)?;
+    let (id, to) = (cast.id.clone(), cast.to.clone());
+    let word = if pays { "accept" } else { "refuse" };
+    let answer = stage.world.node(&to, &["transfer", word, &id])?;
+    let Some(shown) = answered(&answer, expect)? else {
+        refused(stage, expect);
+        return Ok(());
+    };
+    let referral = json::at(&shown, "referral");
+    let (fee, currency) = (text(referral, "fee"), text(referral, "currency"));
+    let doctor = text(referral, "doctor");
+    let outcome = if pays { "signs that it pays" } else { "does not pay" };
+    stage.fact(format!("Referred by {doctor}, {fee} {currency}: {to} {outcome}"));
+    Ok(())
+}
+
 pub(super) fn ask(
     stage: &mut Stage<'_>,
     transfer: &str,

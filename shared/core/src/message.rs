@@ -119,6 +119,10 @@ pub const INBOX_INFO: &[u8] = b"handover/inbox/1";
 pub const QUOTE_INFO: &[u8] = b"handover/quote/1";
 /// Begins the associated data of sealed consent details; the transfer identifier follows.
 pub const CONSENT_DETAILS_LABEL: &[u8] = b"handover/consent/1";
+/// Begins the associated data of a sealed `FeeOffer`; the transfer identifier follows.
+pub const FEE_OFFER_LABEL: &[u8] = b"handover/fee-offer/1";
+/// Begins the associated data of sealed `ReferralDetails`; the patient's reference follows.
+pub const REFERRAL_LABEL: &[u8] = b"handover/referral/1";
 /// Begins the associated data of a sealed wish; the transfer identifier follows.
 pub const REQUEST_SCOPE_LABEL: &[u8] = b"handover/transfer-request/1";
 

@@ -79,6 +79,7 @@ codes! {
     LinkCodeWrong = "link-code-wrong", Refused, "The link code is wrong, used or expired. Ask the desk for a new one.";
     AskExpired = "ask-expired", Refused, "The patient's question is too old or from the future. Ask again; check the clock.";
     AskMismatch = "ask-mismatch", Refused, "The patient's question names another hospital, transfer or purpose.";
+    ReferralMismatch = "referral-mismatch", Refused, "The referral is for another patient or hospital, or not valid at this time.";
     KeyRecordOutdated = "key-record-outdated", Refused, "Another device has replaced this one for the patient. Use the newest wallet; what waits for an answer is asked for again there. If you did not replace it, recover with the recovery key.";
     KeyRecordForked = "key-record-forked", Refused, "Two devices claim to follow the same one of this patient, and another than this one is known here. Recover with the recovery key: it decides.";
     QuoteExpired = "quote-expired", Refused, "The quote has expired. Ask for a new one.";
@@ -88,6 +89,8 @@ codes! {
     ConsentSpent = "consent-spent", Refused, "This one-time consent was already used.";
     ConsentRevoked = "consent-revoked", Refused, "The patient took this consent back.";
     CapExceeded = "cap-exceeded", Refused, "The fee is above what the payer signed for.";
+    FeeNotAccepted = "fee-not-accepted", Refused, "The hospital that owes the fee has not accepted it yet. A clerk there gives transfer accept or transfer refuse.";
+    FeeDenied = "fee-denied", Refused, "The hospital that owes the fee does not pay it.";
     MixedCurrencies = "mixed-currencies", Refused, "The priced tests are in more than one currency; a quote holds one.";
     NothingInScope = "nothing-in-scope", Refused, "No record is in the scope that was asked for.";
     NothingRead = "nothing-read", Refused, "Nothing of this input could be read. What was wrong with it stands above; correct it and import again.";
@@ -129,6 +132,7 @@ impl Code {
                 | Self::Busy
                 | Self::TimedOut
                 | Self::EvidenceMissing
+                | Self::FeeNotAccepted
                 | Self::NotAdmitted
                 | Self::HospitalPending
                 | Self::DirectoryExpired

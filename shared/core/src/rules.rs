@@ -10,13 +10,17 @@ use crate::artefact::patient::{
 };
 use crate::artefact::transfer::{
     CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, NextAttempt, PACKAGE_MAX_CONTENTS, PackageHeader, PartList,
-    Payer, Quote, QuoteBody, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId};
 use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::Federation;
 use crate::{Code, KeyChain, Timestamp};
+
+mod fee;
+
+pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]
@@ -132,18 +136,19 @@ pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Res
         && quote.destination == on.request.destination
         && quote.request == on.request.hash()
         && quote.request_key == on.request.request_key;
-    ensure(same, Code::QuoteMismatch)?;
+    ensure(same && quote.referral.is_some() == quote.sealed_to_payer.is_some(), Code::QuoteMismatch)?;
+    if let Some(envelope) = &quote.referral {
+        referral(envelope.as_ref(), &quote, context)?;
+    }
     Ok(quote)
 }
 
-/// A quote's body charges at the rate that the source's jurisdiction had scheduled when it was quoted.
+/// The quote that follows a narrower consent: about the same transfer, paid by the same.
 ///
 /// # Errors
 /// [`Code::QuoteMismatch`].
-pub fn quote_rate(quote: &Quote, body: &QuoteBody, context: Context<'_>) -> Result<(), Code> {
-    let jurisdiction = &context.federation.member(&quote.source)?.profile.jurisdiction;
-    let schedule = context.federation.schedule(jurisdiction, quote.issued);
-    ensure(schedule.is_some_and(|schedule| schedule.patient_rate_bps() == body.rate_bps), Code::QuoteMismatch)
+pub fn narrowing(quote: &Quote, first: &Verified<Quote>) -> Result<(), Code> {
+    ensure(quote.narrows == Some(first.hash()) && quote.referral == first.referral, Code::QuoteMismatch)
 }
 
 /// A patient's consent to a quote.
@@ -194,6 +199,7 @@ pub fn consent_in_time(consent: &Consent, now: Timestamp) -> Result<(), Code> {
 pub fn header(
     envelope: &[u8],
     consent: &Verified<Consent>,
+    cover: &Cover,
     context: Context<'_>,
 ) -> Result<Verified<PackageHeader>, Code> {
     let header = context.federation.verify_from(
@@ -210,12 +216,8 @@ pub fn header(
     ensure(header.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
     consent_in_time(consent, header.issued)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
-    // A hospital pays what it accepted; its acceptance is no artefact of this version.
-    ensure(header.payer == Payer::Patient, Code::CapExceeded)?;
-    let capped = header.fee.minor() == 0
-        || header.fee.currency() == consent.fee_cap.currency()
-            && header.fee.minor() <= consent.fee_cap.minor();
-    ensure(capped, Code::CapExceeded)?;
+    ensure(header.payer == cover.payer, Code::CapExceeded)?;
+    cover.holds(header.fee)?;
     Ok(header)
 }
 

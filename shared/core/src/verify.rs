@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use crate::artefact::patient::{Consent, Revocation, ShareRelease};
 use crate::artefact::transfer::{
-    Delivered, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal, RevocationConfirmed,
+    Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
+    RevocationConfirmed,
 };
 use crate::artefact::{Payload, SignatureVerifier, Signed, Verified, peek_type};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, PatientRef, SealingPublic, SigningPublic, TransferId};
-use crate::rules::{self, Context, RequestEvidence};
+use crate::rules::{self, Context, Cover, RequestEvidence};
 use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::{Federation, TrustError};
 use crate::{Amount, Code, Timestamp, cbor_map};
@@ -175,6 +176,13 @@ pub fn verify(
             |envelope, context| rules::consent(envelope, &on, quote, context),
         )?,
     };
+    let acceptance = match &first {
+        None => None,
+        Some(quote) => parts.step(
+            |it: &FeeAcceptance| it.issued,
+            |envelope, context| rules::fee_acceptance(envelope, quote, context),
+        )?,
+    };
     let mut report = Report {
         transfer: on.request.transfer,
         patient: on.ask.patient,
@@ -188,7 +196,8 @@ pub fn verify(
     if let (Some(consent), Some(last)) = (&consent, &last) {
         let mut request_keys = vec![(FIRST_ATTEMPT, on.request.request_key)];
         for attempt in FIRST_ATTEMPT..=LAST_ATTEMPT {
-            let asked = one_attempt(&mut parts, attempt, consent, last, &mut report)?;
+            let agreed = Agreed { consent, quote: last, acceptance: acceptance.as_deref() };
+            let asked = one_attempt(&mut parts, attempt, &agreed, &mut report)?;
             let is_new = |key: &SealingPublic| request_keys.iter().all(|(_, known)| known != key);
             let fresh = asked.filter(is_new);
             request_keys.extend(fresh.map(|key| (attempt, key)));
@@ -221,15 +230,22 @@ pub fn verify(
     Ok(report)
 }
 
+/// What every attempt is made under.
+struct Agreed<'a> {
+    consent: &'a Verified<Consent>,
+    quote: &'a Verified<Quote>,
+    acceptance: Option<&'a FeeAcceptance>,
+}
+
 /// One attempt, from the destination's asking to the receipt; the request key that it brought. Every attempt is about
 /// the same fee, and nothing was filed before the last.
 fn one_attempt(
     parts: &mut Parts<'_>,
     attempt: u32,
-    consent: &Verified<Consent>,
-    agreed: &Verified<Quote>,
+    agreed: &Agreed<'_>,
     report: &mut Report,
 ) -> Result<Option<SealingPublic>, VerifyError> {
+    let Agreed { consent, quote, acceptance } = *agreed;
     let asked = parts.step_of(
         attempt,
         (|it: &NextAttempt| it.attempt, |it: &NextAttempt| it.issued),
@@ -240,8 +256,9 @@ fn one_attempt(
         attempt,
         (|it: &PackageHeader| it.attempt, |it: &PackageHeader| it.issued),
         |envelope, context| {
-            let header = rules::header(envelope, consent, context)?;
-            rules::header_quote(&header, agreed, consent)?;
+            let cover = Cover::of(quote, consent, acceptance)?;
+            let header = rules::header(envelope, consent, &cover, context)?;
+            rules::header_quote(&header, quote, consent)?;
             Ok(header)
         },
     )?;
@@ -332,10 +349,9 @@ fn quotes(parts: &mut Parts<'_>, on: &RequestEvidence) -> Result<Quotes, VerifyE
             return Err(quote_fault(Code::Conflict));
         }
     }
-    if let Some(last) = &last
-        && last.narrows != first.as_ref().map(Verified::hash)
-    {
-        return Err(quote_fault(Code::QuoteMismatch));
+    if let Some(last) = &last {
+        let first = first.as_ref().ok_or_else(|| quote_fault(Code::EvidenceMissing))?;
+        rules::narrowing(last, first).map_err(quote_fault)?;
     }
     for quote in first.iter().chain(&last) {
         parts.note(quote, |it| it.issued, None);

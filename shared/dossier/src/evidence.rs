@@ -4,10 +4,10 @@ use handover_core::Code;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
 use handover_core::artefact::transfer::{
-    Delivered, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
+    Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
 };
 use handover_core::id::SealingPublic;
-use handover_core::rules::{self, Context, RequestEvidence};
+use handover_core::rules::{self, Context, Cover, RequestEvidence};
 use handover_core::transfer::FIRST_ATTEMPT;
 
 use crate::{Dossier, DossierError, Kind, Place};
@@ -61,6 +61,29 @@ impl Dossier<'_> {
         Ok(rules::consent(&envelope, &on, &quote, context)?)
     }
 
+    /// The destination's acceptance of the fee, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn fee_acceptance(
+        &mut self,
+        context: Context<'_>,
+    ) -> Result<Option<Verified<FeeAcceptance>>, DossierError> {
+        let Some(envelope) = self.get(Kind::FeeAcceptance)? else { return Ok(None) };
+        let quote = self.quote(context)?;
+        Ok(Some(rules::fee_acceptance(&envelope, &quote, context)?))
+    }
+
+    /// What whoever owes the fee signed for.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; [`Code::FeeNotAccepted`].
+    pub fn cover(&mut self, context: Context<'_>) -> Result<Cover, DossierError> {
+        let (quote, consent) = (self.quote(context)?, self.consent(context)?);
+        let acceptance = self.fee_acceptance(context)?;
+        Ok(Cover::of(&quote, &consent, acceptance.as_deref())?)
+    }
+
     /// An attempt's package header.
     ///
     /// # Errors
@@ -70,9 +93,9 @@ impl Dossier<'_> {
         attempt: u32,
         context: Context<'_>,
     ) -> Result<Verified<PackageHeader>, DossierError> {
-        let consent = self.consent(context)?;
+        let (consent, cover) = (self.consent(context)?, self.cover(context)?);
         let envelope = self.needed(Kind::Header.of(attempt))?;
-        Ok(rules::header(&envelope, &consent, context)?)
+        Ok(rules::header(&envelope, &consent, &cover, context)?)
     }
 
     /// An attempt's proof of delivery.

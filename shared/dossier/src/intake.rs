@@ -241,9 +241,8 @@ impl Dossier<'_> {
             }
             Claimed::Quote(_) => {
                 let quote = rules::quote(content, &self.request(context)?, context)?;
-                if quote.narrows != Some(self.consent(context)?.quote) {
-                    return Err(Code::QuoteMismatch.into());
-                }
+                self.consent(context)?;
+                rules::narrowing(&quote, &self.quote(context)?)?;
                 // What was sealed under one quote is not given another afterwards.
                 for attempt in self.attempts_with(Kind::Header)? {
                     if self.header(attempt, context)?.quote != quote.hash() {
@@ -256,9 +255,13 @@ impl Dossier<'_> {
                 rules::consent(content, &self.request(context)?, &self.quote(context)?, context)?;
                 step(Kind::Consent, Phase::Consented)
             }
+            Claimed::FeeAcceptance(_) => {
+                rules::fee_acceptance(content, &self.quote(context)?, context)?;
+                Checked { place: Kind::FeeAcceptance.into(), step: None }
+            }
             Claimed::Header(_) => {
                 let consent = self.consent(context)?;
-                let header = rules::header(content, &consent, context)?;
+                let header = rules::header(content, &consent, &self.cover(context)?, context)?;
                 let agreed = self.agreed_quote(context)?;
                 // The final quote that it follows may still be on its way.
                 if header.quote != agreed.hash() && agreed.narrows.is_none() {

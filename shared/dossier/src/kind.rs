@@ -2,8 +2,8 @@
 
 use handover_core::artefact::patient::{Consent, PatientRefusal, Revocation, ShareRelease};
 use handover_core::artefact::transfer::{
-    Delivered, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal, RevocationConfirmed,
-    TransferRequest,
+    Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
+    RevocationConfirmed, TransferRequest,
 };
 use handover_core::artefact::{Payload, Signed, peek_type};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
@@ -45,6 +45,8 @@ cbor_enum! {
         EarlyRevocation = 15, "early-revocation";
         /// `NextAttempt`.
         NextAttempt = 16, "next-attempt";
+        /// `FeeAcceptance`, if the destination owes the fee.
+        FeeAcceptance = 17, "fee-acceptance";
     }
 }
 
@@ -94,6 +96,7 @@ impl Kind {
 pub(crate) enum Claimed {
     Request(Signed<TransferRequest>),
     Quote(Signed<Quote>),
+    FeeAcceptance(Signed<FeeAcceptance>),
     Consent(Signed<Consent>),
     Header(Signed<PackageHeader>),
     Delivered(Signed<Delivered>),
@@ -122,6 +125,7 @@ impl Claimed {
         Ok(match label.as_str() {
             TransferRequest::TYPE => Self::Request(read(content)?),
             Quote::TYPE => Self::Quote(read(content)?),
+            FeeAcceptance::TYPE => Self::FeeAcceptance(read(content)?),
             Consent::TYPE => Self::Consent(read(content)?),
             PackageHeader::TYPE => Self::Header(read(content)?),
             Delivered::TYPE => Self::Delivered(read(content)?),
@@ -141,6 +145,7 @@ impl Claimed {
         match self {
             Self::Request(it) => it.claim().transfer,
             Self::Quote(it) => it.claim().transfer,
+            Self::FeeAcceptance(it) => it.claim().transfer,
             Self::Consent(it) => it.claim().transfer,
             Self::Header(it) => it.claim().transfer,
             Self::Delivered(it) => it.claim().transfer,

@@ -170,6 +170,8 @@ impl Rogue {
             request_key: on.request.request_key,
             issued: now(),
             expires: now().plus_ms(QUOTE_LIFE_MS),
+            referral: None,
+            sealed_to_payer: None,
             extensions: none(),
         };
         Ok(Verified::sign(quote, &self.keys.signing))

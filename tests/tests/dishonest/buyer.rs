@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use handover_core::artefact::patient::{Ask, Consent, ConsentDetails, Scope};
 use handover_core::artefact::transfer::{
-    Delivered, KeyRelease, PackageHeader, PartList, Quote, QuoteBody, Receipt, Refusal, TransferRequest,
+    Delivered, KeyRelease, PackageHeader, PartList, Payer, Quote, QuoteBody, Receipt, Refusal,
+    TransferRequest,
 };
 use handover_core::artefact::{Signed, Verified, peek_type};
 use handover_core::codec::Extensions;
@@ -332,7 +333,9 @@ pub(crate) fn offered(
         let Ok(offer) = stream.get::<Offer>() else { continue };
         let header = Signed::<PackageHeader>::read(offer.header.as_ref())?;
         if header.claim().transfer == transfer {
-            let header = stage.rogue.judge(|context| rules::header(header.envelope(), consent, context))?;
+            let cover = rules::Cover { payer: Payer::Patient, cap: consent.fee_cap };
+            let header =
+                stage.rogue.judge(|context| rules::header(header.envelope(), consent, &cover, context))?;
             return Ok((stream, header, offer.parts));
         }
     }

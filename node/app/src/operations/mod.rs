@@ -5,12 +5,13 @@ mod check;
 mod forgetting;
 mod patients;
 mod records;
+mod referrals;
 mod transfers;
 
 use std::path::PathBuf;
 
 use handover_core::Timestamp;
-use handover_core::id::{Department, TransferId};
+use handover_core::id::{Department, HospitalId, TransferId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -21,7 +22,8 @@ pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
 pub use patients::{Carried, PatientRegistered};
 pub(crate) use patients::{LinkLine, LinksListed};
 pub use records::{RecordLine, RecordsListed};
-pub use transfers::{Dismissed, Resent, TransferShown, TransfersListed};
+pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
+pub use transfers::{Dismissed, OwedShown, Resent, TransferShown, TransfersListed};
 
 use crate::Node;
 use crate::error::NodeError;
@@ -132,6 +134,40 @@ pub enum Operation {
     TransferResend {
         /// The transfer.
         transfer: TransferId,
+    },
+    /// Accepts the fee that this hospital owes for a referred patient.
+    TransferAccept {
+        /// The transfer.
+        transfer: TransferId,
+        /// The most that it may cost, as a decimal and a currency; absent: what was quoted.
+        max_fee: Option<String>,
+    },
+    /// Says that this hospital does not pay it.
+    TransferRefuse {
+        /// The transfer.
+        transfer: TransferId,
+    },
+    /// Refers a patient to another hospital.
+    ReferralMake {
+        /// The hospital's own identifier.
+        patient: String,
+        /// To whom.
+        destination: HospitalId,
+        /// Who refers.
+        doctor: String,
+        /// Why.
+        reason: Option<String>,
+        /// How long it stands.
+        days: u32,
+    },
+    /// Lists the referrals that stand.
+    ReferralList,
+    /// Withdraws one.
+    ReferralWithdraw {
+        /// The hospital's own identifier.
+        patient: String,
+        /// To whom.
+        destination: HospitalId,
     },
     /// Says how it stands with the epochs.
     EpochList,
@@ -245,6 +281,18 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         }
         Operation::TransferDismiss { transfer } => answer(&transfers::dismiss(node, transfer).await?),
         Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),
+        Operation::TransferAccept { transfer, max_fee } => {
+            answer(&referrals::accept(node, transfer, max_fee.as_deref()).await?)
+        }
+        Operation::TransferRefuse { transfer } => answer(&referrals::deny(node, transfer).await?),
+        Operation::ReferralMake { patient, destination, doctor, reason, days } => {
+            let words = (doctor.as_str(), reason.as_deref());
+            answer(&referrals::make(node, &staff, (&patient, &destination), words, days).await?)
+        }
+        Operation::ReferralList => answer(&referrals::list(node).await?),
+        Operation::ReferralWithdraw { patient, destination } => {
+            answer(&referrals::withdraw(node, &staff, &patient, &destination).await?)
+        }
         Operation::EpochList => answer(&forgetting::list(node).await?),
         Operation::EpochRotate { give_up_damaged } => {
             answer(&forgetting::rotate(node, &staff, give_up_damaged, events).await?)

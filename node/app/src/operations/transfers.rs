@@ -9,7 +9,7 @@ use handover_core::id::{Department, TransferId};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Timestamp};
 use handover_dossier::Row;
-use handover_exchange::{Asked, ExchangeError, Refused, TransferView, Wait};
+use handover_exchange::{Asked, ExchangeError, FeeOwed, Refused, TransferView, Wait};
 use serde::{Deserialize, Serialize};
 
 use crate::Node;
@@ -68,11 +68,28 @@ pub struct TransferShown {
     pub currency: Option<String>,
     /// `patient` or `hospital`.
     pub payer: Option<String>,
+    /// A referral by which this hospital owes the fee.
+    pub referral: Option<OwedShown>,
     /// Bytes of the package as it travels.
     pub package_bytes: Option<u64>,
     /// What anybody can verify offline, as hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+}
+
+/// A referral to this hospital, and the fee that it owes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OwedShown {
+    /// Who refers.
+    pub doctor: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// The fee that was quoted.
+    pub fee: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// Up to what it was accepted; null while it waits for a clerk.
+    pub accepted: Option<String>,
 }
 
 /// A parcel that was refused for good.
@@ -139,7 +156,7 @@ impl TransferShown {
         }
     }
 
-    fn of_view(view: TransferView, now: Timestamp) -> Self {
+    pub(super) fn of_view(view: TransferView, now: Timestamp) -> Self {
         let refused = |it: &Refused| RefusedShown { party: it.party.to_string(), code: it.code.to_string() };
         let mut shown = Self {
             awaits_release: view.awaits_release,
@@ -147,6 +164,7 @@ impl TransferShown {
             dead_letters: view.refused.len(),
             refused: view.refused.iter().map(refused).collect(),
             waits: view.waits.iter().map(|wait| WaitShown::of(wait, now)).collect(),
+            referral: view.owed.map(OwedShown::of),
             ..Self::of_row(&view.row)
         };
         if let Some(details) = view.details {
@@ -173,6 +191,18 @@ impl TransferShown {
             source: ask.source.to_string(),
             destination: here.to_owned(),
             ..Self::default()
+        }
+    }
+}
+
+impl OwedShown {
+    fn of(owed: FeeOwed) -> Self {
+        Self {
+            doctor: owed.doctor,
+            reason: owed.reason,
+            fee: owed.fee.to_decimal_string(),
+            currency: owed.fee.currency().to_string(),
+            accepted: owed.accepted.map(|cap| cap.to_decimal_string()),
         }
     }
 }

@@ -12,6 +12,7 @@ use handover_dossier::{Dossier, DossierError, Place, Row};
 use handover_seal::Ed25519;
 use tokio::time::Instant;
 
+use super::FeeOwed;
 use crate::outbox::{self, Target};
 use crate::pauses::Wait;
 use crate::{Exchange, ExchangeError, bodies, parts};
@@ -63,6 +64,8 @@ pub struct TransferView {
     pub awaits_release: bool,
     /// What is known of its content here.
     pub details: Option<TransferDetails>,
+    /// The fee, if this hospital owes it.
+    pub owed: Option<FeeOwed>,
 }
 
 impl Exchange {
@@ -115,7 +118,12 @@ impl Exchange {
             .await?;
         let of_this = |label: &outbox::Label| label.transfer == transfer;
         let (waiting, dead) = outbox::labels(&self.0.parts.store, of_this).await?;
+        let owed = self.fee_owed(transfer).await.unwrap_or_else(|fault| {
+            tracing::warn!(%transfer, code = %fault.code(), "the fee owed cannot be read");
+            None
+        });
         Ok(TransferView {
+            owed,
             waits: self.waits(&row, &waiting),
             row,
             artefacts,

@@ -10,7 +10,7 @@ use handover_core::artefact::transfer::{
     CARRIED_MAX_BYTES, DepartmentCount, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
     QuoteLine,
 };
-use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{Context, RequestEvidence};
 use handover_core::{Amount, Code, Currency, Digest, Random};
@@ -19,11 +19,11 @@ use handover_ingest::charges::Assessor;
 use handover_ingest::exact::{self, ExactAmount};
 use handover_records::{Action, Filter, LocalPatient, Origin, Permit, RecordVersionRef};
 use handover_seal::part::open_part;
-use handover_seal::{Ed25519, OsRandom, hpke_seal_padded};
+use handover_seal::{Ed25519, OsRandom, RsaPublicKey, hpke_seal_padded};
 
 use crate::ExchangeError;
 use crate::context::{Came, Inner};
-use crate::selection;
+use crate::{fees, referrals, selection};
 
 /// Resource types that a fee can be made of; others are not read for it.
 const PRICED_TYPES: &[&str] = &["Claim", "DiagnosticReport", "Observation", "Procedure"];
@@ -45,8 +45,10 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     if records.len() as u64 > PACKAGE_MAX_RECORDS {
         return Err(Code::TooLarge.into());
     }
-    let body = price(inner, &permit, &everything, &records, scope).await?;
-    let quote = sign(inner, &on, &body, None)?;
+    let referral = referral(inner, &on).await?;
+    let payer = if referral.is_some() { Payer::Hospital } else { Payer::Patient };
+    let body = price(inner, &permit, (&everything, &records), scope, payer).await?;
+    let quote = sign(inner, &on, &body, referral, None)?;
     let references: Vec<_> = records.iter().map(|record| record.reference).collect();
     store(inner, row, quote.envelope().to_vec(), body, references).await
 }
@@ -64,6 +66,17 @@ pub(super) async fn request(inner: &Arc<Inner>, row: &Row) -> Result<RequestEvid
         .await?)
 }
 
+/// This hospital's referral of the patient to the one that asks, if one stands.
+async fn referral(inner: &Arc<Inner>, on: &RequestEvidence) -> Result<Option<Bytes>, ExchangeError> {
+    let (keys, now) = (inner.keys(), inner.now());
+    let (patient, destination) = (on.ask.patient, on.request.destination.clone());
+    Ok(inner
+        .parts
+        .store
+        .read(move |txn| referrals::standing(txn, &keys, &patient, &destination, now))
+        .await?)
+}
+
 /// Everything current of a patient.
 pub(super) async fn snapshot(
     inner: &Arc<Inner>,
@@ -78,9 +91,9 @@ pub(super) async fn snapshot(
 async fn price(
     inner: &Arc<Inner>,
     permit: &Permit,
-    everything: &[RecordVersionRef],
-    records: &[RecordVersionRef],
+    (everything, records): (&[RecordVersionRef], &[RecordVersionRef]),
     scope: Scope,
+    payer: Payer,
 ) -> Result<QuoteBody, ExchangeError> {
     let schedule = schedule(inner)?;
     let mut assessor = Assessor::new(&inner.parts.catalogue, &inner.parts.prices);
@@ -118,7 +131,7 @@ async fn price(
             extensions: Extensions::default(),
         })
         .collect();
-    compose(records, scope, lines, schedule.patient_rate_bps(), currency)
+    compose(records, scope, lines, Charge { payer, rate_bps: schedule.rate_for(payer), currency })
 }
 
 fn schedule(inner: &Arc<Inner>) -> Result<FeeSchedule, ExchangeError> {
@@ -144,7 +157,15 @@ pub(super) fn narrowed(
     let keeps_all = schedule(inner)?.basis == FeeBasis::AllTests;
     let lines: Vec<QuoteLine> =
         body.lines.iter().filter(|line| keeps_all || chosen.contains(&line.record)).cloned().collect();
-    compose(records, scope, lines, body.rate_bps, body.fee.currency())
+    let charge = Charge { payer: body.payer, rate_bps: body.rate_bps, currency: body.fee.currency() };
+    compose(records, scope, lines, charge)
+}
+
+/// Who owes how much of the prices, and in what.
+struct Charge {
+    payer: Payer,
+    rate_bps: u32,
+    currency: Currency,
 }
 
 /// A body from records and priced lines.
@@ -152,8 +173,7 @@ fn compose(
     records: &[RecordVersionRef],
     scope: Scope,
     lines: Vec<QuoteLine>,
-    rate_bps: u32,
-    currency: Currency,
+    Charge { payer, rate_bps, currency }: Charge,
 ) -> Result<QuoteBody, ExchangeError> {
     let (basis, unpriced) = sum(&lines)?;
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
@@ -177,7 +197,7 @@ fn compose(
         basis: basis.to_decimal_string(currency),
         rate_bps,
         fee: exact::fee(basis, rate_bps, currency).map_err(|_| Code::Internal)?,
-        payer: Payer::Patient,
+        payer,
         versions: selection::versions_hash(records),
         salt: OsRandom.array(),
         extensions: Extensions::default(),
@@ -212,15 +232,25 @@ pub(super) fn recomputed_fee(body: &QuoteBody) -> Result<Amount, ExchangeError> 
     Ok(exact::fee(basis, body.rate_bps, currency).map_err(|_| Code::QuoteMismatch)?)
 }
 
-/// Seals a body to the patient and signs the quote around it.
+/// Seals a body to the patient, and with a referral the fee to the destination, and signs the quote around it.
 pub(super) fn sign(
     inner: &Arc<Inner>,
     on: &RequestEvidence,
     body: &QuoteBody,
+    referral: Option<Bytes>,
     narrows: Option<Digest>,
 ) -> Result<Verified<Quote>, ExchangeError> {
     let (plain, now) = (codec::encode(body), inner.now());
     let transfer = on.request.transfer;
+    let sealed_to_payer = match &referral {
+        None => None,
+        Some(_) => {
+            let federation = inner.federation()?;
+            let payer = &federation.active(&on.request.destination, now)?.profile.rsa_key;
+            let payer = RsaPublicKey::from_spki_der(payer.as_ref())?;
+            Some(fees::seal_offer(body.fee, &transfer, &payer)?.into())
+        }
+    };
     let quote = Quote {
         transfer,
         patient: on.ask.patient,
@@ -240,6 +270,8 @@ pub(super) fn sign(
         request_key: on.request.request_key,
         issued: now,
         expires: now.plus_ms(QUOTE_LIFE_MS),
+        referral,
+        sealed_to_payer,
         extensions: Extensions::default(),
     };
     let quote = Verified::sign(quote, &inner.parts.identity.signing);

@@ -12,9 +12,9 @@ use handover_core::artefact::transfer::{
 };
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
-use handover_core::rules::{self, Context};
+use handover_core::rules::{self, Context, Cover};
 use handover_core::transfer::LAST_ATTEMPT;
-use handover_core::{Amount, Code, Digest, Random};
+use handover_core::{Code, Digest, Random};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{Action, Permit, RecordRef, SealedContent as Sealed};
 use handover_seal::part::open_part;
@@ -29,6 +29,14 @@ use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_fra
 use crate::{ExchangeError, bodies, leftovers, parts, secrets, selection};
 
 const SPENT: &str = "spent-consent";
+
+/// What was consented to, as far as it stands in the dossier.
+struct Evidence {
+    consent: Verified<Consent>,
+    cover: Cover,
+    quote: Verified<Quote>,
+    body: QuoteBody,
+}
 
 /// What was consented to.
 struct Agreed {
@@ -114,28 +122,24 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
 
 /// Checks the consent and settles what it covers. One that narrows gets a final quote first.
 async fn agree(inner: &Arc<Inner>, row: &Row, permit: &Permit) -> Result<Agreed, ExchangeError> {
-    let (consent, quoted, body) = evidence(inner, row).await?;
+    let Evidence { consent, cover, quote: quoted, body } = evidence(inner, row).await?;
     rules::consent_in_time(&consent, inner.now())?;
     let details = consent_details(inner, row, &consent)?;
     let chosen = selection::get(&inner.parts.store, row.transfer).await?;
     let narrowed = details.scope != body.scope;
     if !narrowed || quoted.narrows.is_some() {
-        check_cap(&body, consent.fee_cap)?;
+        cover.holds(body.fee)?;
         return Ok(Agreed { consent, quote: quoted, body, records: chosen });
     }
     if !details.scope.is_within(&body.scope) {
         return Err(Code::ConsentMismatch.into());
     }
-    let (quoted, body, chosen) =
-        narrow(inner, row, permit, &consent, (&body, details.scope), &chosen).await?;
-    check_cap(&body, consent.fee_cap)?;
+    let (quoted, body, chosen) = narrow(inner, row, permit, &quoted, (&body, details.scope), &chosen).await?;
+    cover.holds(body.fee)?;
     Ok(Agreed { consent, quote: quoted, body, records: chosen })
 }
 
-async fn evidence(
-    inner: &Arc<Inner>,
-    row: &Row,
-) -> Result<(Verified<Consent>, Verified<Quote>, QuoteBody), ExchangeError> {
+async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
     let keyring = inner.parts.keyring.clone();
     inner
@@ -146,8 +150,9 @@ async fn evidence(
             let mut dossier = Dossier::of(txn, &keys, transfer);
             not_revoked(&mut dossier)?;
             let (consent, quote) = (dossier.consent(context)?, dossier.agreed_quote(context)?);
+            let cover = dossier.cover(context)?;
             let body = bodies::get(txn, &keyring, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
-            Ok((consent, quote, body))
+            Ok(Evidence { consent, cover, quote, body })
         })
         .await
 }
@@ -170,17 +175,11 @@ fn consent_details(
     Ok(codec::decode(&plain, MAX_MESSAGE_BYTES)?)
 }
 
-fn check_cap(body: &QuoteBody, cap: Amount) -> Result<(), Code> {
-    let fee = body.fee;
-    let is_covered = fee.minor() == 0 || (fee.currency() == cap.currency() && fee.minor() <= cap.minor());
-    if is_covered { Ok(()) } else { Err(Code::CapExceeded) }
-}
-
 async fn narrow(
     inner: &Arc<Inner>,
     row: &Row,
     permit: &Permit,
-    consent: &Verified<Consent>,
+    first: &Verified<Quote>,
     (body, scope): (&QuoteBody, Scope),
     quoted: &[RecordRef],
 ) -> Result<(Verified<Quote>, QuoteBody, Vec<RecordRef>), ExchangeError> {
@@ -196,7 +195,7 @@ async fn narrow(
     }
     let body = quote::narrowed(inner, body, &records, scope)?;
     let on = quote::request(inner, row).await?;
-    let signed = quote::sign(inner, &on, &body, Some(consent.quote))?;
+    let signed = quote::sign(inner, &on, &body, first.referral.clone(), Some(first.hash()))?;
     let references: Vec<_> = records.iter().map(|record| record.reference).collect();
     quote::store(inner, row, signed.envelope().to_vec(), body.clone(), references.clone()).await?;
     Ok((signed, body, references))

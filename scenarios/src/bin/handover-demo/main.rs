@@ -24,9 +24,10 @@ use teller::Teller;
 /// The hospitals; the first one has the records.
 const HOSPITALS: [&str; 3] = ["lakeside", "riverside", "northgate"];
 /// The stories, in the order in which they are told. The last one costs a hospital its membership.
-const STORIES: [(&str, &str); 3] = [
+const STORIES: [(&str, &str); 4] = [
     ("move.toml", include_str!("../../../stories/move.toml")),
     ("narrow.toml", include_str!("../../../stories/narrow.toml")),
+    ("referral.toml", include_str!("../../../stories/referral.toml")),
     ("refused.toml", include_str!("../../../stories/refused.toml")),
 ];
 /// The exit code if what was sent and what was filed differ.

@@ -1,5 +1,6 @@
 //! Who may speak for whom: certificates, status orders, fee schedules and the directory.
 
+use super::transfer::Payer;
 use super::{Countersigned, Signed};
 use crate::codec::{Bytes, Extensions};
 use crate::id::{Digest, HospitalId, Party, SigningPublic};
@@ -267,10 +268,13 @@ impl Order for FeeSchedule {
 pub const DIRECTORY_LIFE_MS: i64 = 72 * crate::time::HOUR_MS;
 
 impl FeeSchedule {
-    /// The rate that applies to a fee that the patient owes: none where a patient may not be charged.
+    /// The rate of a fee that `payer` owes, in basis points: none for a patient who may not be charged.
     #[must_use]
-    pub const fn patient_rate_bps(&self) -> u32 {
-        if self.patient_pays { self.rate_bps } else { 0 }
+    pub const fn rate_for(&self, payer: Payer) -> u32 {
+        match payer {
+            Payer::Patient if !self.patient_pays => 0,
+            Payer::Patient | Payer::Hospital => self.rate_bps,
+        }
     }
 
     /// The preset *percentage*: 5 % of the priced tests in scope, seven days of silence.

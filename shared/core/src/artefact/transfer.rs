@@ -55,6 +55,35 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// The source sends a patient to another hospital, which then owes the fee. Signed by the source; travels with the
+    /// quote.
+    pub struct Referral {
+        /// Who is referred.
+        1 => patient: PatientRef,
+        /// Who refers.
+        2 => source: HospitalId,
+        /// To whom.
+        3 => destination: HospitalId,
+        /// [`ReferralDetails`], sealed to the destination.
+        4 => sealed: Bytes,
+        /// When.
+        5 => issued: Timestamp,
+        /// Quotes before this stand on it.
+        6 => expires: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// What only the destination may read of a referral.
+    pub struct ReferralDetails {
+        /// Who refers, by name.
+        1 => doctor: String,
+        /// Why, for the doctors there.
+        2 => reason: Option<String>,
+    }
+}
+
+cbor_map! {
     /// How many records of a department.
     pub struct DepartmentCount {
         /// The department.
@@ -138,6 +167,32 @@ cbor_map! {
         10 => issued: Timestamp,
         /// Until when it holds.
         11 => expires: Timestamp,
+        /// The `Referral`, if there is one: the destination owes the fee.
+        12 => referral: Option<Bytes>,
+        /// With a referral, the [`FeeOffer`], sealed to the destination.
+        13 => sealed_to_payer: Option<Bytes>,
+    }
+}
+
+cbor_map! {
+    /// What a hospital that owes the fee may read of a quote before the package: not departments nor tests.
+    pub struct FeeOffer {
+        /// The fee.
+        1 => fee: Amount,
+    }
+}
+
+cbor_map! {
+    /// The destination pays for what was quoted. Signed by the destination.
+    pub struct FeeAcceptance {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// Hash of the quote. A quote that narrows it is accepted with it.
+        2 => quote: Digest,
+        /// The most that it may cost.
+        3 => cap: Amount,
+        /// When.
+        4 => issued: Timestamp,
     }
 }
 
@@ -330,7 +385,9 @@ cbor_map! {
 
 super::payload_types! {
     TransferRequest = "handover/transfer-request/1",
+    Referral = "handover/referral/1",
     Quote = "handover/quote/1",
+    FeeAcceptance = "handover/fee-acceptance/1",
     PackageHeader = "handover/package-header/1",
     Delivered = "handover/delivered/1",
     KeyRelease = "handover/key-release/1",
@@ -342,6 +399,10 @@ super::payload_types! {
 
 /// How long a quote holds, in milliseconds.
 pub const QUOTE_LIFE_MS: i64 = 14 * crate::time::DAY_MS;
+/// How long a referral may hold, in milliseconds.
+pub const REFERRAL_MAX_LIFE_MS: i64 = 365 * crate::time::DAY_MS;
+/// The most characters of a doctor's name, and of a reason, in a referral.
+pub const REFERRAL_TEXT_MAX_CHARS: usize = 500;
 /// How long a consent may hold, in milliseconds.
 pub const CONSENT_MAX_LIFE_MS: i64 = 730 * crate::time::DAY_MS;
 

@@ -1,0 +1,56 @@
+//! A fee that this hospital owes, because the patient was referred to it: what it is told of it before the package,
+//! and its word that it pays.
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::transfer::{FeeAcceptance, FeeOffer, Quote};
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::message::{FEE_OFFER_LABEL, part_binding};
+use handover_core::{Amount, Code, Timestamp, TransferId};
+use handover_seal::part::{open_part, seal_part};
+use handover_seal::{KeyRing, OsRandom, RsaPublicKey, SealError, SigningKey};
+
+use crate::ExchangeError;
+
+/// Seals the fee to the hospital that owes it.
+pub(crate) fn seal_offer(
+    fee: Amount,
+    transfer: &TransferId,
+    payer: &RsaPublicKey,
+) -> Result<Vec<u8>, SealError> {
+    let offer = codec::encode(&FeeOffer { fee, extensions: Extensions::default() });
+    seal_part(payer, &part_binding(FEE_OFFER_LABEL, transfer), &offer, &mut OsRandom)
+}
+
+/// The fee that this hospital would owe.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`] for a quote that others pay; what opening fails with.
+pub(crate) fn offered(quote: &Quote, ring: &KeyRing) -> Result<Amount, ExchangeError> {
+    let sealed = quote.sealed_to_payer.as_ref().ok_or(Code::QuoteMismatch)?;
+    let plain = open_part(ring, &part_binding(FEE_OFFER_LABEL, &quote.transfer), sealed.as_ref())?;
+    let offer: FeeOffer = codec::decode(&plain, MAX_MESSAGE_BYTES)?;
+    Ok(offer.fee)
+}
+
+/// Signs that this hospital pays for what was quoted, up to `cap`.
+pub(crate) fn accept(
+    quote: &Verified<Quote>,
+    cap: Amount,
+    signing: &SigningKey,
+    now: Timestamp,
+) -> Verified<FeeAcceptance> {
+    let acceptance = FeeAcceptance {
+        transfer: quote.transfer,
+        quote: quote.hash(),
+        cap,
+        issued: now,
+        extensions: Extensions::default(),
+    };
+    Verified::sign(acceptance, signing)
+}
+
+/// Whether a fee is accepted without asking anybody.
+pub(crate) fn is_within(limit: Option<Amount>, fee: Amount) -> bool {
+    let nothing = fee.minor() == 0;
+    nothing || limit.is_some_and(|limit| limit.currency() == fee.currency() && fee.minor() <= limit.minor())
+}
