@@ -121,16 +121,11 @@ fn tell(
 ) -> Result<(Outcome, Option<anyhow::Error>)> {
     let mut all = Outcome::default();
     for story in stories {
-        match story::play(world, story, teller) {
-            Ok(outcome) => {
-                all.transfers.extend(outcome.transfers);
-                all.ledger = outcome.ledger;
-            }
-            Err(error) => {
-                all.transfers.append(&mut teller.compared);
-                all.ledger = story::ledger(world)?;
-                return Ok((all, Some(error)));
-            }
+        let played = story::play_as_far(world, story, teller)?;
+        all.transfers.extend(played.outcome.transfers);
+        all.ledger = played.outcome.ledger;
+        if let Some((_, error)) = played.failed {
+            return Ok((all, Some(error)));
         }
     }
     Ok((all, None))

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use handover_scenarios::json;
-use handover_scenarios::story::{Outcome, Reporter, Step, Story, TransferSummary};
+use handover_scenarios::story::{KeptAside, Reporter, Step, Story};
 use handover_scenarios::world::World;
 
 /// Columns of a line.
 const COLUMNS: usize = 110;
+/// Entries kept aside that are shown one by one.
+const SHOWN_ASIDE: usize = 5;
 
 /// Tells.
 #[derive(Debug, Default)]
 pub(crate) struct Teller {
     /// Only summaries are told, not every step.
     pub(crate) is_brief: bool,
-    /// Transfers that were compared in a story that has not come to its end.
-    pub(crate) compared: Vec<TransferSummary>,
 }
 
 impl Teller {
@@ -74,13 +74,14 @@ fn told(written: io::Result<()>) {
 }
 
 impl Reporter for Teller {
-    fn transfer(&mut self, summary: &TransferSummary) {
-        self.compared.push(summary.clone());
-    }
-
-    fn end(&mut self, _: &Outcome) {
-        // The outcome has them.
-        self.compared.clear();
+    fn kept_aside(&mut self, file: &str, aside: &[KeptAside]) {
+        told(self.line(&format!("  {file}: {} entries could not be read and are kept aside", aside.len())));
+        for one in aside.iter().take(SHOWN_ASIDE) {
+            told(self.line(&format!("    {}: {}", one.entry, one.reason)));
+        }
+        if let Some(more) = aside.len().checked_sub(SHOWN_ASIDE).filter(|more| *more > 0) {
+            told(self.line(&format!("    … and {more} more")));
+        }
     }
 
     fn begin(&mut self, story: &Story) {
