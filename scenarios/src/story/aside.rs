@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::json::text;
+use crate::json::{at, text};
 use crate::process::Answer;
 
 /// The schema of its lines.
@@ -15,6 +15,8 @@ pub struct KeptAside {
     pub entry: String,
     /// Why.
     pub reason: String,
+    /// Whether its bytes are kept for a second try; else they are in the file only.
+    pub is_kept: bool,
 }
 
 /// What was kept aside by the import that answered so.
@@ -25,6 +27,7 @@ pub(super) fn of(answer: &Answer) -> Vec<KeptAside> {
         .map(|line| KeptAside {
             entry: text(&line, "entry").to_owned(),
             reason: text(&line, "reason").to_owned(),
+            is_kept: at(&line, "kept") == true,
         })
         .collect()
 }
@@ -40,6 +43,7 @@ mod tests {
             {\"schema\":\"handover/problem/1\",\"code\":\"busy\"}\n";
         let answer =
             Answer { command: String::new(), exit: Some(0), stdout: Vec::new(), stderr: stderr.to_owned() };
-        assert_eq!(of(&answer), [KeptAside { entry: "entry 1".to_owned(), reason: "no id".to_owned() }]);
+        let expected = KeptAside { entry: "entry 1".to_owned(), reason: "no id".to_owned(), is_kept: true };
+        assert_eq!(of(&answer), [expected]);
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn import(
     if !kept_aside.is_empty() {
         stage.reporter.kept_aside(&name, &kept_aside);
         if expect.is_none() && answer.exit != Some(0) {
-            bail!("nothing in {name} could be read");
+            bail!("nothing in it could be read");
         }
     }
     let Some(imported) = answered(&answer, expect)? else {
@@ -80,7 +80,8 @@ pub(super) fn import(
     match (patients.as_slice(), cast.id.as_str()) {
         ([only], "") => cast.id = (*only).to_owned(),
         ([only], known) if *only == known => {}
-        ([], _) => bail!("{name} has no records of a patient"),
+        ([], _) => bail!("no records of a patient in it"),
+        ([_, _, ..], "") => bail!("records of {} patients in it, one is expected", patients.len()),
         _ => bail!(
             "import of {}\n  expected: the records of one patient {}\n  came: {patients:?}",
             path.display(),

@@ -60,7 +60,9 @@ impl Teller {
     pub(crate) fn kept(&mut self, world: World) -> Result<()> {
         self.title("It goes on running")?;
         let folder = world.folder().display().to_string();
-        self.text(&format!("Data, logs and passphrases are in {folder}. To look further, and to end it:"))?;
+        self.text(&format!(
+            "Records, wallets, logs and passphrases are in {folder}. To look further, and to end it:"
+        ))?;
         for hint in world.let_go() {
             self.line(&format!("  {hint}"))?;
         }
@@ -75,9 +77,10 @@ fn told(written: io::Result<()>) {
 
 impl Reporter for Teller {
     fn kept_aside(&mut self, file: &str, aside: &[KeptAside]) {
-        told(self.line(&format!("  {file}: {} entries could not be read and are kept aside", aside.len())));
+        told(self.line(&format!("  {file}: not readable, kept aside: {}", aside.len())));
         for one in aside.iter().take(SHOWN_ASIDE) {
-            told(self.line(&format!("    {}: {}", one.entry, one.reason)));
+            let lost = if one.is_kept { "" } else { " (not kept: it is in the file only)" };
+            told(self.line(&format!("    {}: {}{lost}", one.entry, one.reason)));
         }
         if let Some(more) = aside.len().checked_sub(SHOWN_ASIDE).filter(|more| *more > 0) {
             told(self.line(&format!("    … and {more} more")));
