@@ -64,9 +64,8 @@ pub(crate) fn play_all(
         differs = differs.or(difference);
     }
     let unfiled = all.transfers.iter().filter(|row| row.outcome != FILED).count();
-    let failed = (unfiled > 0).then(|| {
-        anyhow!("{unfiled} of {} files are not filed; their lines above say why", all.transfers.len())
-    });
+    let failed = (unfiled > 0)
+        .then(|| anyhow!("not filed: {unfiled} of {} files; their lines above say why", all.transfers.len()));
     // A difference weighs more than anything else that failed.
     let failed = differs.or(failed);
     match ledger(world) {
