@@ -136,6 +136,21 @@ fn shown(command: &Command) -> String {
     std::iter::once(program).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
+/// The command as a line that a shell takes.
+pub(crate) fn pasted(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-+:=,@".contains(it);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    // Within single quotes a shell reads everything as it stands, only not a single quote.
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// A process that runs until it is told to stop.
 #[derive(Debug)]
 pub struct Daemon {
@@ -301,6 +316,15 @@ mod tests {
         let error = answer.json().unwrap_err().to_string();
         assert!(error.contains("exit code 4") && error.contains("noise"), "{error}");
         assert_eq!(call(shell("echo '{\"a\":1}'")).unwrap().json().unwrap()["a"], 1);
+    }
+
+    #[test]
+    fn a_shell_takes_what_is_to_be_pasted() {
+        let words = ["plain-1.0", "two words", "it's", "", "$HOME;*", "é"];
+        let mut command = Command::new("printf");
+        command.arg("%s\n").args(words);
+        let answer = call(shell(&pasted(&command))).unwrap();
+        assert_eq!(String::from_utf8(answer.stdout).unwrap(), words.map(|word| format!("{word}\n")).concat());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The steps that look: states, what lies at both ends, the transfer's file, the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -69,22 +69,39 @@ fn reached(stage: &Stage<'_>, id: &str, at: &str, phase: &str, seconds: u64) -> 
 /// The last phase of a transfer that goes well; those after it are exits.
 const FILED_PHASE: handover_core::transfer::Phase = handover_core::transfer::Phase::Filed;
 
-/// Records of a patient at a hospital by department, the Provenance of `transfer` left out.
-fn held(stage: &Stage<'_>, patient: &str, at: &str, transfer: Option<&str>) -> Result<BTreeMap<String, u64>> {
+/// A patient's records at a hospital.
+fn listed_at(stage: &Stage<'_>, patient: &str, at: &str) -> Result<Vec<Value>> {
     let answer = stage.world.node(at, &["records", "list", "--patient", patient])?;
     if answer.problem().as_deref() == Some("unknown-patient") {
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     }
-    let listed = answer.json()?;
-    let mut held: BTreeMap<String, u64> = BTreeMap::new();
-    for record in json::list(&listed, "records") {
-        let is_own = text(record, "type") == "Provenance" && Some(text(record, "id")) == transfer;
-        if !is_own {
-            let count = held.entry(text(record, "department").to_owned()).or_default();
-            *count = count.saturating_add(1);
-        }
+    Ok(json::list(&answer.json()?, "records").cloned().collect())
+}
+
+fn by_department<'a>(records: impl Iterator<Item = &'a Value>) -> BTreeMap<String, u64> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for record in records {
+        let count = counts.entry(text(record, "department").to_owned()).or_default();
+        *count = count.saturating_add(1);
     }
-    Ok(held)
+    counts
+}
+
+/// Records at the destination that came with this transfer, by department. What else it holds of the patient, of its
+/// own or from earlier transfers, is not counted: its Provenance of this transfer names what it filed.
+fn filed_of(stage: &Stage<'_>, patient: &str, at: &str, transfer: &str) -> Result<BTreeMap<String, u64>> {
+    let records = listed_at(stage, patient, at)?;
+    let is_own = |it: &&Value| text(it, "type") == "Provenance" && text(it, "id") == transfer;
+    let Some(own) = records.iter().find(is_own) else { return Ok(BTreeMap::new()) };
+    let shown = stage.world.node(at, &["records", "show", "--patient", patient, text(own, "record")])?;
+    Ok(by_department(named(&records, &shown.json()?)))
+}
+
+/// The records that a Provenance names.
+fn named<'a>(records: &'a [Value], provenance: &Value) -> impl Iterator<Item = &'a Value> {
+    let targets: BTreeSet<String> =
+        json::list(provenance, "target").map(|target| text(target, "reference").to_owned()).collect();
+    records.iter().filter(move |it| targets.contains(&format!("{}/{}", text(it, "type"), text(it, "id"))))
 }
 
 pub(super) fn compare(
@@ -100,7 +117,7 @@ pub(super) fn compare(
     let destination = reached(stage, &id, &to, FILED, FILED_WAIT_SECONDS)?;
     let source = reached(stage, &id, &from, FILED, FILED_WAIT_SECONDS)?;
     let ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let (sent, filed) = (counts(&source, "departments"), held(stage, &patient_id, &to, Some(&id))?);
+    let (sent, filed) = (counts(&source, "departments"), filed_of(stage, &patient_id, &to, &id)?);
     let mut summary = TransferSummary {
         file,
         patient: patient_id,
@@ -117,6 +134,7 @@ pub(super) fn compare(
         currency: text(&source, "currency").to_owned(),
         payer: text(&source, "payer").to_owned(),
         outcome: FILED.to_owned(),
+        reason: None,
         package_bytes: number(&source, "package_bytes"),
         ms,
     };
@@ -143,7 +161,6 @@ pub(super) fn compare(
         summary.fee,
         summary.currency
     ));
-    stage.reporter.transfer(&summary);
     if !is_same {
         let difference = format!(
             "transfer {id}\n  expected: what {} sent: {} records, {}, fee {}\n  came at {}: {} records, {}, fee {}",
@@ -214,7 +231,7 @@ pub(super) fn holds(
     departments: Option<&BTreeMap<String, u64>>,
 ) -> Result<()> {
     let id = stage.patient(patient)?.id.clone();
-    let held = held(stage, &id, at, None)?;
+    let held = by_department(listed_at(stage, &id, at)?.iter());
     let all: u64 = held.values().sum();
     if let Some(departments) = departments {
         equal(&format!("records of {id} at {at}"), departments, &held)?;
@@ -283,7 +300,7 @@ pub(super) fn unfinished(stage: &Stage<'_>, cast: &TransferCast) -> Result<Trans
     let patient = stage.patient(&cast.patient)?;
     let shown = stage.world.node(&cast.to, &["transfer", "show", &cast.id])?.json()?;
     let filed = if text(&shown, "state") == FILED {
-        held(stage, &patient.id, &cast.to, Some(&cast.id))?
+        filed_of(stage, &patient.id, &cast.to, &cast.id)?
     } else {
         BTreeMap::new()
     };
@@ -304,7 +321,50 @@ pub(super) fn unfinished(stage: &Stage<'_>, cast: &TransferCast) -> Result<Trans
         currency: stage.world.currency().to_owned(),
         payer: if is_referral { "hospital" } else { "patient" }.to_owned(),
         outcome: text(&shown, "state").to_owned(),
+        reason: why(&shown),
         package_bytes: 0,
         ms: 0,
     })
+}
+
+/// Why a transfer ended or waits, for people.
+fn why(shown: &Value) -> Option<String> {
+    let wait = || json::list(shown, "waits").next().map(|wait| text(wait, "code"));
+    let code = Some(text(shown, "reason")).filter(|code| !code.is_empty()).or_else(wait)?;
+    let meaning = code.parse::<handover_core::Code>().map(handover_core::Code::text).unwrap_or_default();
+    Some(format!("{code}. {meaning}").trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_provenance_names_is_filed_of_its_transfer() {
+        let record = |kind: &str, id: &str, department: &str| json!({"type": kind, "id": id, "department": department});
+        let records = [
+            record("Patient", "p", "administration"),
+            record("Observation", "o", "laboratory"),
+            record("Observation", "of-this-hospital", "laboratory"),
+            record("Provenance", "earlier", "administration"),
+            record("Provenance", "this", "administration"),
+        ];
+        let provenance = json!({"target": [
+            {"reference": "Patient/p"}, {"reference": "Observation/o"}, {"reference": "Observation/lost"},
+        ]});
+        let filed = by_department(named(&records, &provenance));
+        let expected = [("administration".to_owned(), 1), ("laboratory".to_owned(), 1)];
+        assert_eq!(filed, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_reason_is_told_with_its_meaning() {
+        let refused = why(&json!({"state": "refused", "reason": "mixed-currencies", "waits": []})).unwrap();
+        assert!(refused.starts_with("mixed-currencies. ") && refused.len() > 20, "{refused}");
+        let waits = json!({"reason": null, "waits": [{"code": "busy"}]});
+        assert!(why(&waits).unwrap().starts_with("busy"));
+        assert_eq!(why(&json!({"reason": null, "waits": []})), None);
+    }
 }

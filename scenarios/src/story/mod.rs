@@ -17,6 +17,7 @@
 //! A story names patients and transfers as it likes; real identifiers are made when it is played. Must not know how
 //! the programs are called.
 
+mod aside;
 mod check;
 mod compare;
 mod fields;
@@ -30,10 +31,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use aside::KeptAside;
 pub use check::Difference;
-pub use outcome::{FILED, Ledger, Outcome, TransferSummary};
+pub use outcome::{DIFFERS, FILED, Ledger, Outcome, TransferSummary};
 pub use parse::{StoryFault, StoryFaults, load, parse};
-pub use play::{ledger, play};
+pub use play::{Played, ledger, play, play_as_far};
 
 /// A story.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,10 +178,8 @@ pub trait Reporter {
     fn step(&mut self, _number: usize, _step: &Step) {}
     /// What the processes said, in one line.
     fn fact(&mut self, _fact: &str) {}
-    /// A transfer was compared at both ends.
-    fn transfer(&mut self, _summary: &TransferSummary) {}
-    /// The story ended as it had to.
-    fn end(&mut self, _outcome: &Outcome) {}
+    /// Something of a records file could not be read and was kept aside; the rest goes on.
+    fn kept_aside(&mut self, _file: &str, _aside: &[KeptAside]) {}
 }
 
 /// Tells nothing.

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The outcome of a transfer whose records all lie at the destination.
 pub const FILED: &str = "filed";
 /// The outcome of a transfer that is filed, but of which something differs.
-pub(super) const DIFFERS: &str = "differs";
+pub const DIFFERS: &str = "differs";
 
 /// What came of a story.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,7 +36,7 @@ pub struct TransferSummary {
     pub departments: BTreeMap<String, u64>,
     /// Records that the source's quote counts.
     pub records_sent: u64,
-    /// Records that the destination lists, without its own Provenance.
+    /// Records that the destination received with this transfer, by its Provenance, and lists.
     pub records_filed: u64,
     /// Tests with a price.
     pub tests_priced: u64,
@@ -52,6 +52,9 @@ pub struct TransferSummary {
     pub payer: String,
     /// `filed`, or how the transfer ended or stands.
     pub outcome: String,
+    /// Why it ended so, for people; none if it is filed.
+    #[serde(skip)]
+    pub reason: Option<String>,
     /// Bytes of the package as it travelled.
     pub package_bytes: u64,
     /// From the patient's ask until it was filed at both ends.

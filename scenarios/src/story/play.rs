@@ -43,25 +43,46 @@ pub(super) struct Stage<'a> {
     pub(super) transfers: Vec<(String, TransferCast)>,
 }
 
+/// How far a story came.
+#[derive(Debug)]
+pub struct Played {
+    /// What came of it until then.
+    pub outcome: Outcome,
+    /// The number of the step that did not come out as it has to, and the error of [`play`].
+    pub failed: Option<(usize, anyhow::Error)>,
+}
+
 /// Plays a story to its end.
 ///
 /// # Errors
 /// A step that did not come out as it has to: which one, what was expected, what came, and where the logs are. What
 /// was sent and what was filed differ: the error's chain holds a [`super::Difference`].
 pub fn play(world: &mut World, story: &Story, reporter: &mut dyn Reporter) -> Result<Outcome> {
+    let played = play_as_far(world, story, reporter)?;
+    played.failed.map_or(Ok(played.outcome), |(_, error)| Err(error))
+}
+
+/// Plays a story until a step fails; what was asked for until then is told all the same.
+///
+/// # Errors
+/// It came to its end, but the processes do not say how it stands.
+pub fn play_as_far(world: &mut World, story: &Story, reporter: &mut dyn Reporter) -> Result<Played> {
     reporter.begin(story);
     let logs = world.logs().display().to_string();
     let mut stage = Stage { world, reporter, patients: BTreeMap::new(), transfers: Vec::new() };
     for (at, step) in story.steps.iter().enumerate() {
         let number = at.saturating_add(1);
         stage.reporter.step(number, step);
-        stage.step(step).with_context(|| {
+        let done = stage.step(step).with_context(|| {
             format!("\"{}\", step {number}: {}\n  the processes' logs: {logs}", story.title, step.say)
-        })?;
+        });
+        if let Err(error) = done {
+            // The step's own error is the one to tell, whether or not the processes still answer.
+            let outcome = stage.outcome().unwrap_or_default();
+            return Ok(Played { outcome, failed: Some((number, error)) });
+        }
     }
-    let outcome = stage.outcome()?;
-    reporter.end(&outcome);
-    Ok(outcome)
+    Ok(Played { outcome: stage.outcome()?, failed: None })
 }
 
 /// The ledger as it stands.

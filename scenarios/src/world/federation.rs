@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::files::Folder;
 use super::hospital::{Hospital, listening};
 use crate::json;
-use crate::process::{Answer, Daemon, call};
+use crate::process::{Answer, Daemon, call, pasted};
 use crate::programs::Programs;
 
 const OPERATORS: [&str; 2] = ["ana", "ben"];
@@ -217,12 +217,9 @@ impl Federation {
     }
 
     pub(super) fn hint(&self, programs: &Programs) -> String {
-        format!(
-            "{} --config {} --passphrase-file {} ledger entries",
-            programs.index.display(),
-            self.config.display(),
-            self.secret.display()
-        )
+        let mut command = Command::new(&programs.index);
+        command.arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
+        pasted(command.args(["ledger", "entries"]))
     }
 
     pub(super) fn let_go(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,11 +28,43 @@ pub fn remove_temporary_folders() {
     }
 }
 
-/// The folder.
+/// Whether a world can lie there: a folder that is empty, or not there yet. Nothing is made.
+///
+/// # Errors
+/// It cannot, and why.
+pub fn check_folder(wanted: &Path) -> Result<()> {
+    let shown = || wanted.display().to_string();
+    let path = std::path::absolute(wanted).with_context(shown)?;
+    // The folder itself, or the one in which it is made.
+    let there = path.ancestors().find(|it| it.exists()).unwrap_or(Path::new("/"));
+    ensure!(there.is_dir(), "{} is not a folder", there.display());
+    let missing = path.strip_prefix(there)?;
+    let path = fs::canonicalize(there).with_context(shown)?.join(missing);
+    if missing.as_os_str().is_empty() {
+        ensure!(fs::read_dir(&path).with_context(shown)?.next().is_none(), "{} is not empty", shown());
+    }
+    fits(&path)?;
+    tempfile::tempdir_in(there).map(drop).with_context(|| format!("{} cannot be made", shown()))
+}
+
+fn fits(path: &Path) -> Result<()> {
+    ensure!(
+        path.as_os_str().len() <= MAX_FOLDER_BYTES,
+        "{} is too long a name: with more than {MAX_FOLDER_BYTES} bytes no sockets fit below it",
+        path.display()
+    );
+    Ok(())
+}
+
+/// The folder. Only its owner may look in: passphrases and records lie there.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     temporary: Option<TempDir>,
+}
+
+fn private() -> fs::Permissions {
+    fs::Permissions::from_mode(0o700)
 }
 
 impl Folder {
@@ -42,22 +74,19 @@ impl Folder {
             Some(wanted) => {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(wanted)?;
                 let path = fs::canonicalize(wanted).with_context(|| wanted.display().to_string())?;
+                fits(&path)?;
                 ensure!(fs::read_dir(&path)?.next().is_none(), "{} is not empty", path.display());
+                fs::set_permissions(&path, private()).with_context(|| path.display().to_string())?;
                 (path, None)
             }
             None => {
-                let made =
-                    tempfile::Builder::new().prefix("handover-").tempdir().context("no temporary folder")?;
+                let made = tempfile::Builder::new().prefix("handover-").permissions(private()).tempdir();
+                let made = made.context("no temporary folder")?;
+                fits(made.path())?;
                 temporary().push(made.path().to_owned());
                 (made.path().to_owned(), Some(made))
             }
         };
-        let bytes = path.as_os_str().len();
-        ensure!(
-            bytes <= MAX_FOLDER_BYTES,
-            "{} is too long a name: sockets have to fit below it",
-            path.display()
-        );
         let folder = Self { path, temporary };
         for name in ["federation", "hospitals", "logs", "records", "secrets", "wallets"] {
             fs::DirBuilder::new().mode(0o700).create(folder.path.join(name))?;
@@ -118,8 +147,6 @@ impl Drop for Folder {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -131,5 +158,17 @@ mod tests {
         assert_eq!(text, fs::read_to_string(folder.secret("one").unwrap()).unwrap());
         assert_ne!(text, fs::read_to_string(folder.secret("two").unwrap()).unwrap());
         assert!(Folder::make(Some(folder.path())).is_err());
+    }
+
+    #[test]
+    fn only_the_owner_looks_in() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(Folder::make(None).unwrap().path()), 0o700);
+        let outer = tempfile::tempdir().unwrap();
+        let wanted = outer.path().join("kept");
+        fs::DirBuilder::new().mode(0o755).create(&wanted).unwrap();
+        check_folder(&wanted).unwrap();
+        assert_eq!(mode(Folder::make(Some(&wanted)).unwrap().path()), 0o700);
+        assert!(check_folder(&wanted).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! A hospital of a world: its folder, its configuration, its node.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,8 +11,9 @@ use super::federation::Root;
 use super::files::Folder;
 use super::{CURRENCY, JURISDICTION, Place};
 use crate::json;
-use crate::process::{Answer, Daemon, call};
+use crate::process::{Answer, Daemon, call, pasted};
 use crate::programs::Programs;
+use crate::story::FILED;
 
 /// Stands in the configuration until the index has said where it is; nothing listens there.
 const NO_INDEX: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5";
@@ -148,13 +150,27 @@ impl Hospital {
         self.run_daemon(programs)
     }
 
-    pub(super) fn hint(&self, programs: &Programs) -> String {
-        format!(
-            "{} --config {} --passphrase-file {} transfer list",
-            programs.node.display(),
-            self.config.display(),
-            self.secret.display()
-        )
+    /// A command of its node, to be pasted into a shell.
+    pub(super) fn hint(&self, programs: &Programs, args: &[&OsStr]) -> String {
+        let mut command = Command::new(&programs.node);
+        command.arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
+        pasted(command.args(args))
+    }
+
+    /// Writes the file of the first transfer that it has filed and verifies it, to be pasted into a shell.
+    pub(super) fn verify_hint(&self, programs: &Programs, folder: &Path) -> Option<String> {
+        let listed = self.run(programs, &["transfer", "list"]).ok()?.json().ok()?;
+        let filed = json::list(&listed, "transfers").find(|it| json::text(it, "state") == FILED)?;
+        let id = json::text(filed, "transfer");
+        let file = folder.join(format!("transfer-{id}.handover"));
+        let show = ["transfer", "show", id, "--out"].map(OsStr::new);
+        let show = self.hint(programs, &[&show[..], &[file.as_os_str()]].concat());
+        Some(format!("{show} && {}", self.hint(programs, &[OsStr::new("verify"), file.as_os_str()])))
+    }
+
+    /// Its process, if it runs.
+    pub(super) fn running(&self) -> Option<u32> {
+        self.daemon.as_ref().and_then(Daemon::pid)
     }
 
     pub(super) fn let_go(&mut self) {

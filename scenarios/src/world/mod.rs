@@ -9,6 +9,7 @@ mod files;
 mod hospital;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -19,12 +20,12 @@ use serde_json::Value;
 
 use crate::generator::{PRICE_LIST_CSV, TEST_CATALOGUE_CSV};
 use crate::json;
-use crate::process::{Answer, call};
+use crate::process::{Answer, call, pasted};
 use crate::programs::Programs;
 use crate::story::Order;
 use federation::Federation;
 use files::Folder;
-pub use files::remove_temporary_folders;
+pub use files::{check_folder, remove_temporary_folders};
 use hospital::Hospital;
 
 /// ISO 4217 of every hospital here.
@@ -367,25 +368,36 @@ impl World {
         self.folder.keep();
     }
 
-    /// Leaves processes and folder as they are, for people to look at; how to.
+    /// Leaves processes and folder as they are, for people to look at; how to, as commands to be pasted into a shell.
     #[must_use]
     pub fn let_go(mut self) -> Vec<String> {
+        let list = ["transfer", "list"].map(OsStr::new);
         let mut hints = vec![self.federation.hint(&self.programs)];
-        for hospital in self.hospitals.values_mut() {
-            hints.push(hospital.hint(&self.programs));
-            hospital.let_go();
+        hints.extend(self.hospitals.values().map(|it| it.hint(&self.programs, &list)));
+        hints.extend(self.wallet_hint());
+        let mut hospitals = self.hospitals.values();
+        hints.extend(hospitals.find_map(|it| it.verify_hint(&self.programs, self.folder.path())));
+        let running = self.federation.pid().into_iter();
+        let running = running.chain(self.hospitals.values().filter_map(Hospital::running));
+        let pids: Vec<String> = running.map(|pid| pid.to_string()).collect();
+        if !pids.is_empty() {
+            hints.push(format!("kill {}", pids.join(" ")));
         }
-        let pids: Vec<String> = self
-            .federation
-            .pid()
-            .into_iter()
-            .chain(self.hospitals.values().filter_map(|it| it.pid))
-            .map(|pid| pid.to_string())
-            .collect();
+        self.hospitals.values_mut().for_each(Hospital::let_go);
         self.federation.let_go();
         self.folder.keep();
-        hints.push(format!("kill {}", pids.join(" ")));
         hints
+    }
+
+    /// What the first wallet knows.
+    fn wallet_hint(&self) -> Option<String> {
+        let wallets = std::fs::read_dir(self.folder.path().join("wallets")).ok()?;
+        let wallets = wallets.filter_map(|it| Some(it.ok()?.path()));
+        let wallet = wallets.filter(|it| it.extension().is_some_and(|ending| ending == "wallet")).min()?;
+        let secret = self.folder.secret(wallet.file_stem()?.to_str()?).ok()?;
+        let mut command = Command::new(&self.programs.patient);
+        command.arg("--wallet").arg(&wallet).arg("--passphrase-file").arg(secret);
+        Some(pasted(command.arg("show")))
     }
 }
 

@@ -43,9 +43,9 @@ pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: 
         (sent.saturating_add(transfer.records_sent), received.saturating_add(transfer.records_filed))
     });
     teller.line(&format!(
-        "\n{} transfers asked for, {} filed: {sent} records sent, {received} filed. {:.1} s in all.",
-        outcome.transfers.len(),
+        "\n{} of {} filed: {sent} records sent, {received} filed. {:.1} s in all.",
         filed.count(),
+        outcome.transfers.len(),
         took.as_secs_f64()
     ))?;
     Ok(())

@@ -4,14 +4,16 @@
 mod args;
 mod ending;
 mod files;
+mod given;
 mod teller;
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use handover_scenarios::process;
 use handover_scenarios::programs::Programs;
@@ -19,17 +21,13 @@ use handover_scenarios::story::{self, Outcome, Story};
 use handover_scenarios::world::{Options, World};
 
 use args::Arguments;
+use given::Given;
 use teller::Teller;
 
 /// The hospitals; the first one has the records.
 const HOSPITALS: [&str; 3] = ["lakeside", "riverside", "northgate"];
-/// The stories, in the order in which they are told. The last one costs a hospital its membership.
-const STORIES: [(&str, &str); 4] = [
-    ("move.toml", include_str!("../../../stories/move.toml")),
-    ("narrow.toml", include_str!("../../../stories/narrow.toml")),
-    ("referral.toml", include_str!("../../../stories/referral.toml")),
-    ("refused.toml", include_str!("../../../stories/refused.toml")),
-];
+/// The exit code if an option is given wrongly.
+const EXIT_USAGE: u8 = 2;
 /// The exit code if what was sent and what was filed differ.
 const EXIT_DIFFERS: u8 = 5;
 /// The exit code of Ctrl-C.
@@ -37,25 +35,36 @@ const EXIT_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing can be done about an error that cannot be written: the exit code still tells.
-            let _ = writeln!(std::io::stderr(), "\n{error:#}");
-            let differs = error.downcast_ref::<story::Difference>().is_some();
-            if differs { ExitCode::from(EXIT_DIFFERS) } else { ExitCode::FAILURE }
+    // What is given wrongly is told before anything is built or started.
+    let given = match Given::check(&arguments) {
+        Ok(given) => given,
+        Err(faults) => {
+            tell_error(&faults);
+            return ExitCode::from(EXIT_USAGE);
         }
+    };
+    let mut left = None;
+    let Err(error) = run(&arguments, &given, &mut left) else { return ExitCode::SUCCESS };
+    tell_error(&error);
+    if let Some(folder) = left {
+        tell_error(&format!(
+            "The processes are ended. Left for looking into: {}, with records, wallets, passphrases and logs. Remove \
+             it afterwards.",
+            folder.display()
+        ));
     }
+    let differs = error.downcast_ref::<story::Difference>().is_some();
+    if differs { ExitCode::from(EXIT_DIFFERS) } else { ExitCode::FAILURE }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn tell_error(error: &dyn Display) {
+    // Nothing can be done about an error that cannot be written: the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "\n{error:#}");
+}
+
+/// Plays; `left` is the temporary folder that stays because something failed.
+fn run(arguments: &Arguments, given: &Given, left: &mut Option<PathBuf>) -> Result<()> {
     let mut teller = Teller::default();
-    // What is given wrongly is told before anything is built.
-    let stories = stories(&arguments.story)?;
-    let files = arguments.records.as_deref().map(files::files_of).transpose()?;
-    for path in arguments.catalogue.iter().chain(&arguments.prices) {
-        ensure!(path.is_file(), "there is no file {}", path.display());
-    }
     teller.note("Building what is started; the first time takes some minutes.")?;
     let programs = Programs::build()?;
     let begun = Instant::now();
@@ -75,44 +84,23 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut world = World::start(&programs, &options)?;
     teller.started(&world, begun.elapsed())?;
     let [first, second, _] = HOSPITALS;
-    let told = match &files {
-        Some(files) => files::play_all(&mut world, files, (first, second), &mut teller),
-        None => tell(&mut world, &stories, &mut teller),
+    let told = match given {
+        Given::Files(files) => files::play_all(&mut world, files, (first, second), &mut teller),
+        Given::Stories(stories) => tell(&mut world, stories, &mut teller),
     };
     let told = told.and_then(|(outcome, failed)| {
-        ending::tell(&world, &outcome, &mut teller, begun.elapsed())?;
-        if let Some(path) = &arguments.json {
-            ending::write_json(path, &outcome)?;
-        }
-        failed.map_or(Ok(()), Err)
+        let written = arguments.json.as_deref().map_or(Ok(()), |path| ending::write_json(path, &outcome));
+        let shown = ending::tell(&world, &outcome, &mut teller, begun.elapsed());
+        failed.map_or(written.and(shown), Err)
     });
     if arguments.keep.is_some() {
         teller.kept(world)?;
     } else if told.is_err() {
         // The error names the logs: they stay.
-        teller.note("Data and logs are left where they are; the processes are ended.")?;
+        *left = Some(world.folder().to_owned());
         world.leave_folder();
     }
     told
-}
-
-/// The stories that were named, or the shipped ones.
-fn stories(named: &[PathBuf]) -> Result<Vec<Story>> {
-    if named.is_empty() {
-        return STORIES.iter().map(|(name, text)| Ok(story::parse(text, name.as_ref())?)).collect();
-    }
-    let told: Vec<Story> = named.iter().map(|path| Ok(story::load(path)?)).collect::<Result<_>>()?;
-    for story in &told {
-        for hospital in &story.hospitals {
-            ensure!(
-                HOSPITALS.contains(&hospital.as_str()),
-                "\"{}\": there is no hospital \"{hospital}\"; there are {}",
-                story.title,
-                HOSPITALS.join(", ")
-            );
-        }
-    }
-    Ok(told)
 }
 
 fn tell(
@@ -122,16 +110,11 @@ fn tell(
 ) -> Result<(Outcome, Option<anyhow::Error>)> {
     let mut all = Outcome::default();
     for story in stories {
-        match story::play(world, story, teller) {
-            Ok(outcome) => {
-                all.transfers.extend(outcome.transfers);
-                all.ledger = outcome.ledger;
-            }
-            Err(error) => {
-                all.transfers.append(&mut teller.compared);
-                all.ledger = story::ledger(world)?;
-                return Ok((all, Some(error)));
-            }
+        let played = story::play_as_far(world, story, teller)?;
+        all.transfers.extend(played.outcome.transfers);
+        all.ledger = played.outcome.ledger;
+        if let Some((_, error)) = played.failed {
+            return Ok((all, Some(error)));
         }
     }
     Ok((all, None))

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use handover_scenarios::json;
-use handover_scenarios::story::{Outcome, Reporter, Step, Story, TransferSummary};
+use handover_scenarios::story::{KeptAside, Reporter, Step, Story};
 use handover_scenarios::world::World;
 
 /// Columns of a line.
 const COLUMNS: usize = 110;
+/// Entries kept aside that are shown one by one.
+const SHOWN_ASIDE: usize = 5;
 
 /// Tells.
 #[derive(Debug, Default)]
 pub(crate) struct Teller {
     /// Only summaries are told, not every step.
     pub(crate) is_brief: bool,
-    /// Transfers that were compared in a story that has not come to its end.
-    pub(crate) compared: Vec<TransferSummary>,
 }
 
 impl Teller {
@@ -60,7 +60,9 @@ impl Teller {
     pub(crate) fn kept(&mut self, world: World) -> Result<()> {
         self.title("It goes on running")?;
         let folder = world.folder().display().to_string();
-        self.text(&format!("Data, logs and passphrases are in {folder}. To look further, and to end it:"))?;
+        self.text(&format!(
+            "Records, wallets, logs and passphrases are in {folder}. To look further, and to end it:"
+        ))?;
         for hint in world.let_go() {
             self.line(&format!("  {hint}"))?;
         }
@@ -74,13 +76,15 @@ fn told(written: io::Result<()>) {
 }
 
 impl Reporter for Teller {
-    fn transfer(&mut self, summary: &TransferSummary) {
-        self.compared.push(summary.clone());
-    }
-
-    fn end(&mut self, _: &Outcome) {
-        // The outcome has them.
-        self.compared.clear();
+    fn kept_aside(&mut self, file: &str, aside: &[KeptAside]) {
+        told(self.line(&format!("  {file}: not readable, kept aside: {}", aside.len())));
+        for one in aside.iter().take(SHOWN_ASIDE) {
+            let lost = if one.is_kept { "" } else { " (not kept: it is in the file only)" };
+            told(self.line(&format!("    {}: {}{lost}", one.entry, one.reason)));
+        }
+        if let Some(more) = aside.len().checked_sub(SHOWN_ASIDE).filter(|more| *more > 0) {
+            told(self.line(&format!("    … and {more} more")));
+        }
     }
 
     fn begin(&mut self, story: &Story) {
