@@ -203,6 +203,29 @@ fn what_cannot_be_read_is_named_and_stops_nothing_else() {
 }
 
 #[test]
+fn files_without_content_and_files_that_do_not_open_are_named_too() {
+    let place = Place::initialised();
+    write(&place.path("good.json"), &bundle("p1", "x"));
+    fs::write(place.path("zero.json"), "").unwrap();
+    fs::write(place.path("blank.ndjson"), " \n\n").unwrap();
+    fs::create_dir(place.path("folder.json")).unwrap();
+    let bad = ["zero.json", "blank.ndjson", "folder.json", "nosuch.json"];
+    let output = place.run(&["import", bad[0], bad[1], "good.json", bad[2], bad[3]]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(imported["records"]["new"], 5, "{imported}");
+    assert_eq!(imported["unreadable_files"], json!(bad));
+    let lines = || stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    for (file, reason) in bad.iter().zip(["no resource", "no resource", "not a file", "No such file"]) {
+        let line = lines().find(|line| line["file"] == *file).unwrap();
+        assert!(line["reason"].as_str().unwrap().contains(reason), "{line}");
+        assert_eq!(line["kept"], false);
+    }
+    assert!(lines().any(|line| line["code"] == "nothing-read"), "{stderr}");
+}
+
+#[test]
 fn what_creates_gives_the_same_again() {
     let place = Place::new();
     let made = place.done(&["init"]);
@@ -233,7 +256,7 @@ fn faults_end_with_their_exit_codes() {
     assert!(place.ends(&["enrol", "--wait", "86401"], 2).contains("at most 86400"));
     place.ends(&["nonsense"], 2);
     place.ends(&["import"], 2);
-    assert!(place.ends(&["import", "absent.json"], 2).contains("absent.json"));
+    assert!(place.ends(&["import", "absent.json"], 1).contains("absent.json"));
     assert!(place.ends(&["enrol"], 4).contains("run"));
     place.ends(&["transfer", "show", "01890000-0000-7000-8000-000000000000"], 1);
     place.passphrase("passphrase", "wrong");
