@@ -90,6 +90,7 @@ impl Console {
         let file = config.keys_file();
         if file.exists() {
             let secrets = Secrets::load(&file, &passphrase(self.passphrase_file.as_deref(), PROMPT)?)?;
+            secrets.check_hospital(&config.hospital.id)?;
             self.output.note("Its keys are there already: nothing was changed.");
             return self.initialised(&secrets);
         }
@@ -98,7 +99,7 @@ impl Console {
         TlsIdentity::load_or_create(&config.data, &config.web_names, now)
             .map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
         let made = |fault: handover_seal::SealError| CliError::new(fault.code(), fault.to_string());
-        let secrets = Secrets::generate(&mut OsRandom).map_err(made)?;
+        let secrets = Secrets::generate(config.hospital.id.clone(), &mut OsRandom).map_err(made)?;
         // The keys last: with them the node is initialised.
         secrets.save(&file, &passphrase, &mut OsRandom)?;
         self.initialised(&secrets)
