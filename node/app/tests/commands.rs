@@ -331,6 +331,32 @@ fn a_command_that_reaches_nobody_says_what_to_do() {
 }
 
 #[test]
+fn what_is_unknown_is_told_to_people() {
+    let place = Place::initialised();
+    let said = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handover-node"));
+        command.current_dir(place.folder.path());
+        command.args(["--config", "node.toml", "--passphrase-file", "passphrase"]).args(arguments);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let unknown = "01890000-0000-7000-8000-000000000000";
+    let (exit, stderr) = said(&["transfer", "show", unknown, "--wait", "1"]);
+    assert_eq!(exit, Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("No transfer {unknown} is known here so far.")), "{stderr}");
+    assert!(stderr.contains("error[unknown-transfer]"), "{stderr}");
+    let (exit, stderr) = said(&["patient", "register", "p1"]);
+    assert!(exit == Some(0) && stderr.contains("no records of p1 here"), "{stderr}");
+    write(&place.path("p1.json"), &bundle("p1", "x"));
+    let (exit, stderr) = said(&["patient", "take", "--file", "p1.json"]);
+    assert!(exit != Some(0) && stderr.contains("p1.json"), "{stderr}");
+    place.done(&["import", "p1.json"]);
+    let (_, stderr) = said(&["patient", "register", "p1"]);
+    assert!(!stderr.contains("no records"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}'), "colour codes: {stderr}");
+}
+
+#[test]
 fn an_import_that_was_killed_is_completed_by_giving_it_again() {
     const PATIENTS: usize = 300;
     let place = Place::initialised();

@@ -25,7 +25,7 @@ fn command(arguments: Arguments) -> Result<(), CliError> {
     let output = Output { json: common.json };
     match &arguments.command {
         Command::New(options) => commands::new(common, options, output),
-        Command::Verify(options) => verify_file(options, output, &Ed25519),
+        Command::Verify(options) => verify_file(&options.file, &options.root, output, &Ed25519),
         other => with_wallet(&Session::open(common)?, other),
     }
 }
