@@ -1,11 +1,13 @@
 //! The configuration file. All faults are reported at once, before anything is opened or bound.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use handover_cli::{ConfigFaults, Reader};
+use handover_cli::{ConfigFaults, Reader, Root};
 use handover_core::id::SigningPublic;
+use handover_net::{AddressPurpose, check_address};
+use handover_web::tls::is_name;
 
 /// What `run` needs to know.
 #[derive(Clone, Debug)]
@@ -24,32 +26,6 @@ pub struct Config {
     pub web_listen: SocketAddr,
     /// Names and addresses in the self-signed HTTPS certificate.
     pub web_names: Vec<String>,
-}
-
-/// A libp2p address that this process can serve, checked by its shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Address(String);
-
-impl FromStr for Address {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const SHAPE: &str = "needs an address such as /ip4/0.0.0.0/tcp/4601 or /ip4/0.0.0.0/udp/4601/quic-v1";
-        let parts: Vec<&str> = text.split('/').collect();
-        let [first, kind, host, transport, port, rest @ ..] = parts.as_slice() else { return Err(SHAPE) };
-        let host_fits = match *kind {
-            "ip4" => host.parse().is_ok_and(|ip: IpAddr| ip.is_ipv4()),
-            "ip6" => host.parse().is_ok_and(|ip: IpAddr| ip.is_ipv6()),
-            "dns" | "dns4" | "dns6" => !host.is_empty(),
-            _ => false,
-        };
-        let transport_fits = matches!((*transport, rest), ("tcp", []) | ("udp", ["quic-v1"]));
-        if first.is_empty() && host_fits && transport_fits && port.parse::<u16>().is_ok() {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(SHAPE)
-        }
-    }
 }
 
 /// A name that can stand in a signed note.
@@ -81,9 +57,9 @@ impl Config {
     fn read(mut reader: Reader) -> Result<Self, ConfigFaults> {
         let name: Option<Name> = reader.required("index.name");
         let data: Option<PathBuf> = reader.required("index.data");
-        let root = reader.required("index.root");
-        let listen: Vec<Address> = reader.list("net.listen");
-        let advertise: Vec<Address> = reader.list("net.advertise");
+        let root: Option<Root> = reader.required("index.root");
+        let listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
+        let advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
         let web_listen = reader.required("web.listen");
         let mut web_names: Vec<String> = reader.list("web.names");
         if listen.is_empty() {
@@ -92,14 +68,16 @@ impl Config {
         if web_names.is_empty() {
             web_names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         }
-        let texts = |addresses: Vec<Address>| addresses.into_iter().map(|it| it.0).collect();
+        for (at, _) in web_names.iter().enumerate().filter(|(_, name)| !is_name(name)) {
+            reader.fault(&format!("web.names.{at}"), "is no host name and no IP address");
+        }
         reader.finish_with(|| {
             Some(Self {
                 name: name?.0,
                 data: data?,
-                root: root?,
-                listen: texts(listen),
-                advertise: texts(advertise),
+                root: root?.0,
+                listen,
+                advertise,
                 web_listen: web_listen?,
                 web_names,
             })
@@ -107,31 +85,46 @@ impl Config {
     }
 }
 
+fn addresses(reader: &mut Reader, key: &str, purpose: AddressPurpose) -> Vec<String> {
+    let all: Vec<String> = reader.list(key);
+    for (at, address) in all.iter().enumerate() {
+        if let Err(shape) = check_address(address, purpose) {
+            reader.fault(&format!("{key}.{at}"), shape);
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_sample_loads() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("handover-index.sample.toml");
-        let config = Config::load(&path).unwrap();
+    fn the_shipped_sample_lacks_nothing_but_the_root() {
+        let sample = include_str!("../handover-index.sample.toml");
+        let faults = Config::read(Reader::from_text(sample).unwrap()).unwrap_err().to_string();
+        assert!(faults.starts_with("1 fault in"), "{faults}");
+        assert!(faults.contains("root: is still the sample's; put the federation's root in"), "{faults}");
+        let root = "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025";
+        let given = sample.replace(handover_cli::SAMPLE_ROOT, root);
+        let config = Config::read(Reader::from_text(&given).unwrap()).unwrap();
         assert_eq!(config.listen.len(), 2);
     }
 
     #[test]
     fn all_faults_are_named_at_once() {
-        let text = "[index]\nname = \"a b\"\nroot = \"12\"\n[net]\nlisten = [\"/ip4/0.0.0.0/tcp/x\", \"nonsense\"]\nold = 1\n";
+        let text = "[index]\nname = \"a b\"\nroot = \"12\"\n[net]\nlisten = [\"/ip4/0.0.0.0/tcp/x\", \"nonsense\"]\nold = 1\n[web]\nnames = [\"a b\"]\n";
         let faults = Config::read(Reader::from_text(text).unwrap()).unwrap_err().faults;
         let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
         let expected = [
             "index.data",
             "index.name",
             "index.root",
-            "net.listen",
             "net.listen.0",
             "net.listen.1",
             "net.old",
             "web.listen",
+            "web.names.0",
         ];
         assert_eq!(keys, expected);
     }

@@ -32,10 +32,17 @@ impl Desk {
         Self { folder }
     }
 
-    fn command(&self, line: &str) -> Command {
+    /// A command without any passphrase.
+    fn bare(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_handover-index"));
         command.current_dir(self.folder.path()).args(line.split_whitespace());
-        command.args(["--json", "--passphrase-file", "passphrase"]).stdin(Stdio::null());
+        command.arg("--json").stdin(Stdio::null());
+        command
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = self.bare(line);
+        command.args(["--passphrase-file", "passphrase"]);
         command
     }
 
@@ -111,6 +118,12 @@ async fn a_federation_is_founded_from_the_command_line() {
     );
     std::fs::write(desk.folder.path().join("index.toml"), config).unwrap();
     desk.twice("init --config index.toml");
+    std::fs::write(desk.folder.path().join("none"), "").unwrap();
+    let verified = desk.run("verify none --config index.toml");
+    assert_eq!(verified.status.code(), Some(5), "the configured root is taken: {verified:?}");
+    let own = "operator new --name kim --out kim.key --request-out kim.request --operator-passphrase-file";
+    let mut own = desk.bare(&format!("{own} passphrase"));
+    assert!(own.output().unwrap().status.success());
     desk.otherwise("init --config index.toml --name other", "--name: \"index.test\"");
     assert_eq!(desk.refusal("run --config index.toml"), (3, "config-invalid".to_owned()));
     desk.twice("root sign --root-key root.key --request data/index-request.cbor --out index.cert");

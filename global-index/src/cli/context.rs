@@ -73,6 +73,12 @@ impl Context {
         Self { common, output, edge: Edge::system() }
     }
 
+    /// The same with another passphrase's file, if one was named.
+    pub(super) fn with_passphrase_file(mut self, named: Option<PathBuf>) -> Self {
+        self.common.passphrase_file = named.or(self.common.passphrase_file);
+        self
+    }
+
     /// The configuration, if one was named.
     pub(super) fn config_if_any(&self) -> Result<Option<Config>, CliError> {
         let Some(path) = &self.common.config else { return Ok(None) };

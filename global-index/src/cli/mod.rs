@@ -13,7 +13,7 @@ mod run;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use handover_cli::{CliError, VerifyArgs, verify_file};
+use handover_cli::{CliError, verify_file};
 use handover_core::HospitalId;
 use handover_core::artefact::federation::Status;
 use handover_core::id::SigningPublic;
@@ -88,7 +88,13 @@ enum Command {
     /// Reads everything that is stored and sees whether it is sound.
     Check,
     /// Checks a transfer's file offline.
-    Verify(VerifyArgs),
+    Verify {
+        /// The transfer's file.
+        file: PathBuf,
+        /// The root's public key, if there is no configuration.
+        #[arg(long, value_name = "HEX")]
+        root: Option<SigningPublic>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,6 +148,9 @@ enum OperatorCommand {
         /// The operator's name.
         #[arg(long, default_value = "operator")]
         name: String,
+        /// The file (mode 0600) with the key's passphrase; the same as --passphrase-file.
+        #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+        operator_passphrase_file: Option<PathBuf>,
     },
     /// Takes an operator's certificate.
     Add {
@@ -268,7 +277,10 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
             authority::install(&context, &certificate, root)
         }
         Command::Run => run::run(&context),
-        Command::Operator { command: OperatorCommand::New { out, request_out, name } } => {
+        Command::Operator {
+            command: OperatorCommand::New { out, request_out, name, operator_passphrase_file },
+        } => {
+            let context = context.with_passphrase_file(operator_passphrase_file);
             authority::new_operator(&context, &out, &request_out, &name)
         }
         Command::Operator { command: OperatorCommand::Add { certificate } } => {
@@ -296,6 +308,6 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),
         Command::Mail => books::mail(&context),
         Command::Check => books::check(&context),
-        Command::Verify(args) => verify_file(&args, context.output, &Ed25519),
+        Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),
     }
 }

@@ -7,12 +7,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use handover_cli::{CliError, Reader};
+use handover_cli::{CliError, Reader, Root};
 use handover_core::id::SigningPublic;
 use handover_core::{Amount, Code, Currency, HospitalId};
 use handover_ingest::FileFaults;
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_ingest::department::Mapping;
+use handover_net::{AddressPurpose, check_address};
+use handover_web::tls::is_name;
 
 /// The most bytes of one of the hospital's own files.
 const OWN_FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -90,19 +92,16 @@ impl Config {
     fn read(mut reader: Reader, folder: &Path) -> Result<Self, CliError> {
         let data = data_folder(&mut reader, folder);
         let epoch_keys = epoch_keys(&mut reader, folder, data.as_deref());
-        let root = reader.required("root");
+        let root: Option<Root> = reader.required("root");
         let id = reader.required("hospital.id");
         let name = name(&mut reader);
         let jurisdiction = jurisdiction(&mut reader);
         let currency: Option<Currency> = reader.required("hospital.currency");
-        let index_addresses = addresses(&mut reader, "index.addresses", true);
-        let net_listen = addresses(&mut reader, "net.listen", true);
-        let net_advertise = addresses(&mut reader, "net.advertise", false);
+        let index_addresses = addresses(&mut reader, "index.addresses", AddressPurpose::Dial);
+        let net_listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
+        let net_advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
         let web_listen = reader.required("web.listen");
-        let web_names = reader.list("web.names");
-        if web_names.is_empty() {
-            reader.fault("web.names", "needs at least one name or address");
-        }
+        let web_names = names(&mut reader);
         let web_url = url(&mut reader);
         let mapping = mapping(&mut reader, folder);
         let catalogue = own_file(&mut reader, folder, "records.catalogue", Catalogue::from_csv);
@@ -120,7 +119,7 @@ impl Config {
             Some(Self {
                 data: data?,
                 epoch_keys: epoch_keys?,
-                root: root?,
+                root: root?.0,
                 hospital: Hospital { id: id?, name: name?, jurisdiction: jurisdiction?, currency: currency? },
                 index_addresses,
                 net_listen,
@@ -200,16 +199,26 @@ fn jurisdiction(reader: &mut Reader) -> Option<String> {
     Some(text)
 }
 
-/// Multiaddresses; their form beyond the first character is the network's to judge.
-fn addresses(reader: &mut Reader, key: &str, is_needed: bool) -> Vec<String> {
+fn addresses(reader: &mut Reader, key: &str, purpose: AddressPurpose) -> Vec<String> {
     let all: Vec<String> = reader.list(key);
-    if all.is_empty() && is_needed {
+    if all.is_empty() && purpose != AddressPurpose::Advertise {
         reader.fault(key, "needs at least one address");
     }
     for (at, address) in all.iter().enumerate() {
-        if !address.starts_with('/') {
-            reader.fault(&format!("{key}.{at}"), "is no multiaddress, such as /ip4/127.0.0.1/tcp/4611");
+        if let Err(shape) = check_address(address, purpose) {
+            reader.fault(&format!("{key}.{at}"), shape);
         }
+    }
+    all
+}
+
+fn names(reader: &mut Reader) -> Vec<String> {
+    let all: Vec<String> = reader.list("web.names");
+    if all.is_empty() {
+        reader.fault("web.names", "needs at least one name or address");
+    }
+    for (at, _) in all.iter().enumerate().filter(|(_, name)| !is_name(name)) {
+        reader.fault(&format!("web.names.{at}"), "is no host name and no IP address");
     }
     all
 }
@@ -296,10 +305,20 @@ mod tests {
     use super::*;
 
     const SAMPLE: &str = include_str!("../handover-node.sample.toml");
+    const ROOT: &str = "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025";
+
+    /// The sample as somebody has it who put the root in.
+    fn sample() -> String {
+        SAMPLE.replace(handover_cli::SAMPLE_ROOT, ROOT)
+    }
 
     #[test]
-    fn the_shipped_sample_loads() {
-        let config = Config::from_text(SAMPLE, Path::new("/etc/handover")).unwrap();
+    fn the_shipped_sample_lacks_nothing_but_the_root() {
+        let error = Config::from_text(SAMPLE, Path::new("/etc/handover")).unwrap_err();
+        assert!(error.detail.starts_with("1 fault in"), "{}", error.detail);
+        let says = "root: is still the sample's; put the federation's root in";
+        assert!(error.detail.contains(says), "{}", error.detail);
+        let config = Config::from_text(&sample(), Path::new("/etc/handover")).unwrap();
         assert_eq!(config.hospital.id.as_str(), "lakeside");
         assert_eq!(config.data, Path::new("/etc/handover/data"));
         assert_eq!(config.epoch_keys, Path::new("/etc/handover/data/epoch-keys"));
@@ -320,7 +339,7 @@ mod tests {
             Some(rest) if rest.split(" = ").next().is_some_and(|key| !key.contains(' ')) => rest.to_owned(),
             _ => line.to_owned(),
         };
-        let text: Vec<String> = SAMPLE.lines().map(uncommented).collect();
+        let text: Vec<String> = sample().lines().map(uncommented).collect();
         let config = Config::from_text(&text.join("\n"), folder.path()).unwrap();
         assert_eq!(config.web_url.as_deref(), Some("https://patients.lakeside.example"));
         assert_eq!(config.net_advertise.len(), 1);
@@ -330,7 +349,7 @@ mod tests {
     #[test]
     fn epoch_keys_do_not_lie_with_the_records() {
         for bad in ["data/store", "data/blobs/keys"] {
-            let text = format!("epoch_keys = \"{bad}\"\n{SAMPLE}");
+            let text = format!("epoch_keys = \"{bad}\"\n{}", sample());
             let error = Config::from_text(&text, Path::new("/etc/handover")).unwrap_err();
             assert!(error.detail.contains("epoch_keys: must not lie"), "{}", error.detail);
         }
@@ -341,7 +360,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("prices.csv"), "Code\n1\n").unwrap();
         let text = "root = \"12\"\nsurplus = 1\n[hospital]\nid = \"X\"\nname = \"\"\njurisdiction = \"usa\"\n\
-            currency = \"QQQ\"\n[net]\nlisten = [\"tcp\"]\n[web]\nlisten = \"nowhere\"\nurl = \"http://x\"\n\
+            currency = \"QQQ\"\n[net]\nlisten = [\"tcp\", \"/ip4/300.0.0.0/tcp/1\"]\nadvertise = [\"/dns4/x\"]\n\
+            [index]\naddresses = [\"/nonsense\", \"/ip4/127.0.0.1/tcp/1\"]\n\
+            [web]\nlisten = \"nowhere\"\nnames = [\"a b\", \"localhost\"]\nurl = \"http://x\"\n\
             [records]\ncatalogue = \"absent.csv\"\nprices = \"prices.csv\"\n";
         let error = Config::from_text(text, folder.path()).unwrap_err();
         assert_eq!(error.code, Code::ConfigInvalid);
@@ -353,10 +374,13 @@ mod tests {
             "hospital.name:",
             "hospital.jurisdiction:",
             "hospital.currency:",
-            "index.addresses:",
+            "index.addresses.0:",
+            "index.addresses.1:",
+            "net.advertise.0:",
             "net.listen.0:",
+            "net.listen.1:",
             "web.listen:",
-            "web.names:",
+            "web.names.0:",
             "web.url:",
             "records.catalogue:",
             "records.prices:",

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use handover_cli::{CliError, Output, VerifyArgs, init_logging, new_passphrase, passphrase, verify_file};
+use handover_cli::{CliError, Output, init_logging, new_passphrase, passphrase, verify_file};
 use handover_core::time::Clock as _;
 use handover_core::{Code, Timestamp};
 use handover_seal::{Ed25519, OsRandom, SystemClock};
@@ -92,6 +92,7 @@ impl Console {
         let file = config.keys_file();
         if file.exists() {
             let secrets = Secrets::load(&file, &passphrase(self.passphrase_file.as_deref(), PROMPT)?)?;
+            secrets.check_hospital(&config.hospital.id)?;
             self.output.note("Its keys are there already: nothing was changed.");
             return self.initialised(&secrets);
         }
@@ -100,7 +101,7 @@ impl Console {
         TlsIdentity::load_or_create(&config.data, &config.web_names, now)
             .map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
         let made = |fault: handover_seal::SealError| CliError::new(fault.code(), fault.to_string());
-        let secrets = Secrets::generate(&mut OsRandom).map_err(made)?;
+        let secrets = Secrets::generate(config.hospital.id.clone(), &mut OsRandom).map_err(made)?;
         // The keys last: with them the node is initialised.
         secrets.save(&file, &passphrase, &mut OsRandom)?;
         self.initialised(&secrets)
@@ -177,8 +178,8 @@ impl Console {
 
     async fn take(&self, file: &Path, out: Option<&Path>, only_link: bool) -> Result<(), CliError> {
         let content = carried_file(file)?;
-        let taken: Carried = self.call(Operation::PatientTake { content, only_link }, "").await?;
-        self.carried(taken, out)
+        let taken = self.call(Operation::PatientTake { content, only_link }, "").await;
+        self.carried(taken.map_err(|fault: CliError| of_file(file, fault))?, out)
     }
 
     /// Shows what was taken, and writes what goes back.
@@ -253,7 +254,8 @@ impl Console {
 
     async fn take_ask(&self, file: &Path) -> Result<handover_core::TransferId, CliError> {
         let content = carried_file(file)?;
-        let taken: Carried = self.call(Operation::PatientTake { content, only_link: false }, "").await?;
+        let taken = self.call(Operation::PatientTake { content, only_link: false }, "").await;
+        let taken: Carried = taken.map_err(|fault| of_file(file, fault))?;
         let transfer = taken.transfer.as_deref().and_then(|transfer| transfer.parse().ok());
         transfer.ok_or_else(|| usage(format!("{} holds no ask for a transfer", file.display())))
     }
@@ -298,8 +300,7 @@ impl Console {
     }
 
     fn verify(&self, file: &Path) -> Result<(), CliError> {
-        let args = VerifyArgs { file: file.to_owned(), root: self.config.root };
-        verify_file(&args, self.output, &Ed25519)
+        verify_file(file, &self.config.root, self.output, &Ed25519)
     }
 }
 
@@ -320,6 +321,12 @@ fn day(option: &str, text: Option<String>) -> Result<Option<i64>, CliError> {
     let Some(text) = text else { return Ok(None) };
     let instant = crate::import::timestamp(&text).map(Timestamp::as_millis);
     instant.map(Some).ok_or_else(|| usage(format!("{option}: a day is written YYYY-MM-DD")))
+}
+
+/// Names the file that was refused.
+fn of_file(file: &Path, fault: CliError) -> CliError {
+    let colon = if fault.detail.is_empty() { "" } else { ": " };
+    CliError { detail: format!("{}{colon}{}", file.display(), fault.detail), ..fault }
 }
 
 /// A patient's file as hexadecimal digits.

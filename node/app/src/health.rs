@@ -1,7 +1,7 @@
 //! How the node is, looked at every few seconds: what is red makes `/health` answer 503.
 //!
-//! The index being away is no fault of this node (hospitals go on without it until the directory expires): that is
-//! a gauge only.
+//! A hospital that the directory does not have as active takes no part: that is red. The index being away is no fault
+//! of this node (hospitals go on without it until the directory expires): that is told and makes nothing red.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +21,33 @@ const HEARTBEAT: &str = "heartbeat";
 pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: CancellationToken) {
     let connected = node.metrics.gauge("index_connected", "Whether the index is connected", []);
     let version = node.metrics.gauge("directory_version", "The directory's version", []);
+    let mut last = None;
     loop {
         look(&node, &health).await;
-        connected.set([], i64::from(net.connected().contains(&Party::Index)));
+        let is_connected = net.connected().contains(&Party::Index);
+        health.tell("index", if is_connected { Ok(()) } else { Err(Code::Unreachable) });
+        let standing = standing(&node);
+        if last != Some(standing) {
+            match standing {
+                Ok(()) => tracing::info!("this hospital is active"),
+                Err(code) => tracing::warn!(code = %code, "this hospital takes no part: {}", code.text()),
+            }
+            last = Some(standing);
+        }
+        connected.set([], i64::from(is_connected));
         version.set([], i64::try_from(node.directories.version()).unwrap_or(i64::MAX));
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+/// Whether the directory has this hospital as active.
+fn standing(node: &Node) -> Result<(), Code> {
+    // Who was never admitted may hold no directory; both say the same to the hospital: it has to enrol.
+    let held = node.directories.held().map_err(|_| Code::UnknownHospital)?;
+    held.active(node.hospital(), node.now()).map(drop)
 }
 
 /// Looks once.
@@ -44,6 +62,7 @@ pub(crate) async fn look(node: &Node, health: &Health) {
     health.set("audit", written.map_err(|_| Code::AuditUnavailable));
     let held = node.directories.held();
     health.set("directory", held.as_ref().map_err(|code| *code).and_then(|held| held.check_fresh(now)));
+    health.set("hospital", standing(node));
     let issued = held.as_ref().map(|held| held.directory().issued);
     let is_behind = issued.is_ok_and(|issued| issued.since_ms(now) > CLOCK_SKEW_MS);
     health.set("clock", if is_behind { Err(Code::ClockOff) } else { Ok(()) });

@@ -1,15 +1,16 @@
 //! The hospital's secrets: made once by `init`, sealed together in one file under the passphrase, so that opening
 //! them stretches it once.
 //!
-//! Layout of the sealed plaintext: format (1 byte), then the seeds and keys of 32 bytes each in the order of
-//! [`Secrets`], then the RSA key as PKCS#8 DER to the end. Nothing is ever overwritten.
+//! Layout of the sealed plaintext: format (1 byte), the length of the hospital's identifier (1 byte) and the
+//! identifier, then the seeds and keys of 32 bytes each in the order of [`Secrets`], then the RSA key as PKCS#8 DER
+//! to the end. Nothing is ever overwritten.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use handover_cli::CliError;
-use handover_core::{Code, Random};
+use handover_core::{Code, HospitalId, Random};
 use handover_seal::keyfile::{KdfParams, Unlock, open_keyfile, read_private, seal_keyfile, write_private};
 use handover_seal::{RsaPrivateKey, SealError, Secret32, SigningKey};
 use handover_store::CellKey;
@@ -20,6 +21,8 @@ const SEED_BYTES: usize = 32;
 
 /// Everything that only this node may know.
 pub struct Secrets {
+    /// Whose they are: the federation binds its admission to both, so neither changes alone.
+    hospital: HospitalId,
     /// Seed of the hospital's Ed25519 signing key.
     signing_seed: Secret32,
     /// Seed of this process' libp2p key.
@@ -33,18 +36,35 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// New keys. Making the RSA key takes from a tenth of a second to several.
+    /// New keys of a hospital. Making the RSA key takes from a tenth of a second to several.
     ///
     /// # Errors
     /// [`SealError::InvalidKey`] if no RSA key could be made.
-    pub fn generate(random: &mut dyn Random) -> Result<Self, SealError> {
+    pub fn generate(hospital: HospitalId, random: &mut dyn Random) -> Result<Self, SealError> {
         Ok(Self {
+            hospital,
             signing_seed: Secret32::generate(random),
             net_seed: Secret32::generate(random),
             cell_key: Secret32::generate(random),
             hospital_key: Secret32::generate(random),
             rsa_pkcs8: RsaPrivateKey::generate(random)?.pkcs8_der().clone(),
         })
+    }
+
+    /// That they are this hospital's.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`]; names both hospitals.
+    pub fn check_hospital(&self, configured: &HospitalId) -> Result<(), CliError> {
+        let made = &self.hospital;
+        if configured == made {
+            return Ok(());
+        }
+        let detail =
+            format!("hospital.id: the configuration says {configured}, but these keys were made for {made}");
+        Err(CliError::new(Code::ConfigInvalid, detail).with_next(format!(
+            "Put {made} back. For another hospital, use another data folder and give init."
+        )))
     }
 
     /// The hospital's signing key.
@@ -88,9 +108,13 @@ impl Secrets {
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let seeds = [&self.signing_seed, &self.net_seed, &self.cell_key, &self.hospital_key];
         // Room for everything at once: a buffer that grows leaves copies behind.
-        let mut bytes =
-            Zeroizing::new(Vec::with_capacity(1 + seeds.len() * SEED_BYTES + self.rsa_pkcs8.len()));
+        let hospital = self.hospital.as_str().as_bytes();
+        let length = 2 + hospital.len() + seeds.len() * SEED_BYTES + self.rsa_pkcs8.len();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
         bytes.push(FORMAT);
+        // An identifier has at most 40 bytes.
+        bytes.push(u8::try_from(hospital.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(hospital);
         for seed in seeds {
             bytes.extend_from_slice(seed.expose());
         }
@@ -99,15 +123,19 @@ impl Secrets {
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, SealError> {
-        let (&FORMAT, mut rest) = bytes.split_first().ok_or(SealError::KeyFile)? else {
+        let (&FORMAT, rest) = bytes.split_first().ok_or(SealError::KeyFile)? else {
             return Err(SealError::KeyFileParameters);
         };
+        let (&length, rest) = rest.split_first().ok_or(SealError::KeyFile)?;
+        let (hospital, mut rest) = rest.split_at_checked(length.into()).ok_or(SealError::KeyFile)?;
+        let hospital = std::str::from_utf8(hospital).ok().and_then(|text| text.parse().ok());
         let mut next = || {
             let (seed, after) = rest.split_at_checked(SEED_BYTES).ok_or(SealError::KeyFile)?;
             rest = after;
             Secret32::from_slice(seed)
         };
         Ok(Self {
+            hospital: hospital.ok_or(SealError::KeyFile)?,
             signing_seed: next()?,
             net_seed: next()?,
             cell_key: next()?,
@@ -179,11 +207,14 @@ mod tests {
     fn keys_come_back_and_are_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys").join("keys.sealed");
-        let made = Secrets::generate(&mut OsRandom).unwrap();
+        let made = Secrets::generate("lakeside".parse().unwrap(), &mut OsRandom).unwrap();
         made.save(&path, "correct horse", &mut OsRandom).unwrap();
         let read = Secrets::load(&path, "correct horse").unwrap();
         assert_eq!(read.to_bytes(), made.to_bytes());
         assert_eq!(read.rsa().unwrap().public(), made.rsa().unwrap().public());
+        read.check_hospital(&"lakeside".parse().unwrap()).unwrap();
+        let error = read.check_hospital(&"riverside".parse().unwrap()).unwrap_err();
+        assert!(error.detail.contains("riverside") && error.detail.contains("lakeside"), "{error}");
         assert_eq!(made.save(&path, "other", &mut OsRandom).unwrap_err().code, Code::Conflict);
         for (path, passphrase) in [(path.as_path(), "wrong"), (Path::new("/nonexistent/keys"), "x")] {
             let error = Secrets::load(path, passphrase).err().unwrap();

@@ -51,8 +51,9 @@ impl Node {
     /// Opens the data folder.
     ///
     /// # Errors
-    /// The folder is in use, was made with other keys, or is damaged.
+    /// The keys are another hospital's; the folder is in use, was made with other keys, or is damaged.
     pub async fn open(config: Config, secrets: Secrets) -> Result<Arc<Self>, CliError> {
+        secrets.check_hospital(&config.hospital.id)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stored = |what: &'static str| {
             move |fault: StoreError| CliError::new(fault.code(), format!("{what}: {fault}"))

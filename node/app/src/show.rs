@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use handover_cli::CliError;
-use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
+use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT, Phase};
 use handover_net::peer_id;
 use serde::Serialize;
 
@@ -221,7 +221,20 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     {
         let (priced, unpriced) = (shown.tests_priced.unwrap_or(0), shown.tests_unpriced.unwrap_or(0));
         writeln!(out, "  tests: {priced} priced, {unpriced} without a price; {basis} {currency} in all")?;
-        writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?;
+        match shown.state.parse() {
+            Ok(Phase::Filed) => writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?,
+            // The destination has it, unfiled: people look at such a fee.
+            Ok(Phase::Failed) => {
+                writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?
+            }
+            Ok(phase) if phase.is_final() => {
+                writeln!(out, "  quoted fee: {fee} {currency}; nothing is due, the transfer is {phase}")?;
+            }
+            _ => writeln!(
+                out,
+                "  quoted fee: {fee} {currency}, for the {payer}; due once the records are filed"
+            )?,
+        }
     }
     if let Some(OwedShown { doctor, fee, currency, accepted, .. }) = &shown.referral {
         writeln!(out, "  referred by {doctor}; the fee of {fee} {currency} is this hospital's")?;
@@ -296,4 +309,35 @@ pub(crate) fn checked(out: Out<'_>, checked: &Checked) -> io::Result<()> {
         writeln!(out, "  {fault}")?;
     }
     checked.audit_broken_at.map_or(Ok(()), |line| writeln!(out, "  the audit log is broken at line {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fee_is_claimed_only_where_it_is_owed() {
+        for (state, says) in [
+            ("quoted", "quoted fee: 10.00 USD, for the patient; due once the records are filed"),
+            ("filed", "fee: 10.00 USD, owed by the patient"),
+            ("refused", "quoted fee: 10.00 USD; nothing is due, the transfer is refused"),
+            ("revoked", "quoted fee: 10.00 USD; nothing is due, the transfer is revoked"),
+            ("failed", "quoted fee: 10.00 USD; nothing is due, the transfer is failed"),
+            ("expired", "quoted fee: 10.00 USD; nothing is due, the transfer is expired"),
+        ] {
+            let text = |text: &str| Some(text.to_owned());
+            let shown = TransferShown {
+                state: state.to_owned(),
+                fee: text("10.00"),
+                currency: text("USD"),
+                basis: text("200.00"),
+                payer: text("patient"),
+                ..TransferShown::default()
+            };
+            let mut out = Vec::new();
+            transfer(&mut out, &shown).unwrap();
+            let out = String::from_utf8(out).unwrap();
+            assert!(out.lines().any(|line| line.trim() == says), "{out}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -21,9 +22,9 @@ impl Place {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         let text = format!(
             "data = \"data\"\nroot = \"{}\"\n[hospital]\nid = \"lakeside\"\nname = \"Lakeside\"\njurisdiction = \"US\"\n\
-             currency = \"USD\"\n[index]\naddresses = [\"/ip4/127.0.0.1/tcp/9\"]\n[net]\n\
+             currency = \"USD\"\n[index]\naddresses = [\"/ip4/127.0.0.1/tcp/9/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5\"]\n[net]\n\
              listen = [\"/ip4/127.0.0.1/tcp/0\"]\n[web]\nlisten = \"127.0.0.1:0\"\nnames = [\"localhost\"]\n",
-            "11".repeat(32)
+            "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"
         );
         fs::write(place.path("node.toml"), text).unwrap();
         place.passphrase("passphrase", PASSPHRASE);
@@ -203,6 +204,29 @@ fn what_cannot_be_read_is_named_and_stops_nothing_else() {
 }
 
 #[test]
+fn files_without_content_and_files_that_do_not_open_are_named_too() {
+    let place = Place::initialised();
+    write(&place.path("good.json"), &bundle("p1", "x"));
+    fs::write(place.path("zero.json"), "").unwrap();
+    fs::write(place.path("blank.ndjson"), " \n\n").unwrap();
+    fs::create_dir(place.path("folder.json")).unwrap();
+    let bad = ["zero.json", "blank.ndjson", "folder.json", "nosuch.json"];
+    let output = place.run(&["import", bad[0], bad[1], "good.json", bad[2], bad[3]]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(imported["records"]["new"], 5, "{imported}");
+    assert_eq!(imported["unreadable_files"], json!(bad));
+    let lines = || stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    for (file, reason) in bad.iter().zip(["no resource", "no resource", "not a file", "No such file"]) {
+        let line = lines().find(|line| line["file"] == *file).unwrap();
+        assert!(line["reason"].as_str().unwrap().contains(reason), "{line}");
+        assert_eq!(line["kept"], false);
+    }
+    assert!(lines().any(|line| line["code"] == "nothing-read"), "{stderr}");
+}
+
+#[test]
 fn what_creates_gives_the_same_again() {
     let place = Place::new();
     let made = place.done(&["init"]);
@@ -233,7 +257,7 @@ fn faults_end_with_their_exit_codes() {
     assert!(place.ends(&["enrol", "--wait", "86401"], 2).contains("at most 86400"));
     place.ends(&["nonsense"], 2);
     place.ends(&["import"], 2);
-    assert!(place.ends(&["import", "absent.json"], 2).contains("absent.json"));
+    assert!(place.ends(&["import", "absent.json"], 1).contains("absent.json"));
     assert!(place.ends(&["enrol"], 4).contains("run"));
     place.ends(&["transfer", "show", "01890000-0000-7000-8000-000000000000"], 1);
     place.passphrase("passphrase", "wrong");
@@ -242,6 +266,17 @@ fn faults_end_with_their_exit_codes() {
     let stderr = place.ends(&["check"], 3);
     for key in ["root", "hospital.id", "index.addresses", "net.listen", "web.listen"] {
         assert!(stderr.contains(key), "{key} in {stderr}");
+    }
+}
+
+#[test]
+fn a_node_stays_the_hospital_that_its_keys_were_made_for() {
+    let place = Place::initialised();
+    let text = fs::read_to_string(place.path("node.toml")).unwrap();
+    fs::write(place.path("node.toml"), text.replace("id = \"lakeside\"", "id = \"riverside\"")).unwrap();
+    for command in ["run", "init", "check"] {
+        let stderr = place.ends(&[command], 3);
+        assert!(stderr.contains("riverside") && stderr.contains("made for lakeside"), "{command}: {stderr}");
     }
 }
 
@@ -274,6 +309,51 @@ fn commands_reach_the_running_node() {
     assert_eq!(place.done(&["check"])["blobs"], 1);
     process.terminate();
     assert!(!place.path("data/control.sock").exists());
+}
+
+#[test]
+fn a_command_that_reaches_nobody_says_what_to_do() {
+    let place = Place::new();
+    let stderr = place.ends(&["check"], 3);
+    assert!(stderr.contains("Run init first.") && !stderr.contains("passphrase"), "{stderr}");
+    place.done(&["init"]);
+    let process = place.start();
+    let stderr = place.ends(&["enrol"], 4);
+    assert!(stderr.contains("Give the command again") && !stderr.contains("by itself"), "{stderr}");
+    process.terminate();
+    // A node that breaks off, as one that is killed does.
+    let listener = UnixListener::bind(place.path("data/control.sock")).unwrap();
+    let killed = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    write(&place.path("p1.json"), &bundle("p1", "x"));
+    let stderr = place.ends(&["import", "p1.json"], 4);
+    killed.join().unwrap();
+    assert!(stderr.contains("Look whether the node runs") && !stderr.contains("by itself"), "{stderr}");
+}
+
+#[test]
+fn what_is_unknown_is_told_to_people() {
+    let place = Place::initialised();
+    let said = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handover-node"));
+        command.current_dir(place.folder.path());
+        command.args(["--config", "node.toml", "--passphrase-file", "passphrase"]).args(arguments);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let unknown = "01890000-0000-7000-8000-000000000000";
+    let (exit, stderr) = said(&["transfer", "show", unknown, "--wait", "1"]);
+    assert_eq!(exit, Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("No transfer {unknown} is known here so far.")), "{stderr}");
+    assert!(stderr.contains("error[unknown-transfer]"), "{stderr}");
+    let (exit, stderr) = said(&["patient", "register", "p1"]);
+    assert!(exit == Some(0) && stderr.contains("no records of p1 here"), "{stderr}");
+    write(&place.path("p1.json"), &bundle("p1", "x"));
+    let (exit, stderr) = said(&["patient", "take", "--file", "p1.json"]);
+    assert!(exit != Some(0) && stderr.contains("p1.json"), "{stderr}");
+    place.done(&["import", "p1.json"]);
+    let (_, stderr) = said(&["patient", "register", "p1"]);
+    assert!(!stderr.contains("no records"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}'), "colour codes: {stderr}");
 }
 
 #[test]
@@ -376,9 +456,5 @@ fn a_forgotten_patient_is_gone_from_here_and_from_copies() {
             assert!(stderr.contains(part), "{part} in {stderr}");
         }
     }
-    assert_eq!(
-        fs::read_dir(place.path("backup/epoch-keys")).unwrap().count(),
-        0,
-        "none is made in its place"
-    );
+    assert!(!place.path("backup/epoch-keys").exists(), "none is made in its place");
 }

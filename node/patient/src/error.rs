@@ -158,6 +158,11 @@ impl WalletError {
 /// How a command says it.
 impl From<WalletError> for handover_cli::CliError {
     fn from(fault: WalletError) -> Self {
-        Self::new(fault.code(), fault.to_string())
+        let error = Self::new(fault.code(), fault.to_string());
+        match error.code {
+            Code::Unreachable | Code::TimedOut => error
+                .with_next("Give the command again once it can be reached; --wait SECONDS tries until then."),
+            _ => error,
+        }
     }
 }

@@ -129,7 +129,8 @@ impl Wallet {
             return Ok((known.transfer, known.ask.0.clone()));
         }
         if source == destination {
-            return Err(WalletError::Rule { what: "the question", code: Code::AskMismatch });
+            let what = "the source is the hospital that is asked itself, name the one that has the records";
+            return Err(WalletError::Rule { what, code: Code::AskMismatch });
         }
         federation.check_fresh(now).map_err(WalletError::rule("the directory"))?;
         let key = |hospital, what| match federation.active(hospital, now) {

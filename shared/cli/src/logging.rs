@@ -1,5 +1,7 @@
 //! Logs to stderr.
 
+use std::io::IsTerminal as _;
+
 use handover_core::Code;
 use tracing_subscriber::EnvFilter;
 
@@ -19,7 +21,9 @@ pub fn init_logging(json: bool) -> Result<(), CliError> {
         Ok(text) => filter(&text)?,
         Err(_) => filter(DEFAULT_FILTER)?,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let stderr = std::io::stderr;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let builder = builder.with_ansi(stderr().is_terminal());
     let started = if json { builder.json().try_init() } else { builder.try_init() };
     started.map_err(|_| CliError::new(Code::Internal, "logging was already started"))
 }

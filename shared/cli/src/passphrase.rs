@@ -22,11 +22,11 @@ const MAX_FILE_BYTES: usize = 4096;
 ///
 /// # Errors
 /// Configuration: the file cannot be read, can be read by group or others, or holds no passphrase. Usage: no file
-/// was given and there is no terminal.
+/// was given and there is no terminal, or another process is in front of it.
 pub fn passphrase(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<String>, CliError> {
     match file {
         Some(path) => from_file(path),
-        None => ask(prompt, io::stdin().is_terminal()),
+        None => ask(prompt, is_listened_to()),
     }
 }
 
@@ -42,11 +42,18 @@ pub fn new_passphrase(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<Str
     Ok(first)
 }
 
+/// Whether somebody at a terminal can answer this process: one in the background would be stopped by asking.
+fn is_listened_to() -> bool {
+    let stdin = io::stdin();
+    let in_front = rustix::termios::tcgetpgrp(&stdin);
+    stdin.is_terminal() && in_front.is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
 fn ask(prompt: &str, has_terminal: bool) -> Result<Zeroizing<String>, CliError> {
     if !has_terminal {
         return Err(CliError::new(
             Code::UsageInvalid,
-            "a passphrase is needed and there is no terminal to ask on",
+            "a passphrase is needed and there is no terminal to ask on, or this runs in its background",
         )
         .with_next(format!("Give {PASSPHRASE_OPTION} with a file of mode 0600.")));
     }

@@ -70,13 +70,14 @@ impl From<Report> for Verified {
 /// # Errors
 /// The file cannot be read, or the first artefact that does not hold and why.
 pub fn verify_file(
-    args: &VerifyArgs,
+    file: &Path,
+    root: &SigningPublic,
     output: Output,
     verifier: &dyn SignatureVerifier,
 ) -> Result<(), CliError> {
-    let file = read_bounded(&args.file)?;
-    let report = verify(&file, &args.root, verifier)
-        .map_err(|fault| CliError::new(fault.code, format!("{}: {}", args.file.display(), fault.artefact)))?;
+    let bytes = read_bounded(file)?;
+    let report = verify(&bytes, root, verifier)
+        .map_err(|fault| CliError::new(fault.code, format!("{}: {}", file.display(), fault.artefact)))?;
     let report = Verified::from(report);
     output.emit("handover/verified/1", &report, |out| {
         writeln!(out, "transfer {}: {} → {}", report.transfer, report.source, report.destination)?;

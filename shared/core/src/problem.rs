@@ -105,15 +105,16 @@ codes! {
     LedgerConflict = "ledger-conflict", Integrity, "A ledger entry with this identifier but other content exists.";
     LedgerUnbalanced = "ledger-unbalanced", Integrity, "Debits and credits are not equal.";
     EvidenceMissing = "evidence-missing", Refused, "The entry's evidence is incomplete or does not verify.";
+    ReleaseAwaited = "release-awaited", Refused, "The patient keeps their half of the key back. It goes on once they release it.";
     AuditUnavailable = "audit-unavailable", Refused, "The audit log cannot be written, so nothing is disclosed.";
     AccessDenied = "access-denied", Refused, "This is not allowed with the role, department or purpose given.";
     StoreUnavailable = "store-unavailable", Configuration, "The data folder cannot be opened or written. Check the disk and that no other process uses it.";
     StoreDamaged = "store-damaged", Integrity, "Stored data is damaged. Run check, then restore or repair.";
-    KeyUnavailable = "key-unavailable", Configuration, "The key file cannot be opened with this passphrase.";
+    KeyUnavailable = "key-unavailable", Configuration, "The key file cannot be opened.";
     EpochKeyUnavailable = "epoch-key-unavailable", Configuration, "A key of an epoch is missing or does not belong here. Put the folder of epoch keys back from its copy; nothing was changed.";
     ConfigInvalid = "config-invalid", Configuration, "The configuration file has faults; all are listed.";
     UsageInvalid = "usage-invalid", Usage, "The command was not given as it needs to be.";
-    Unreachable = "unreachable", Unreachable, "The other side cannot be reached now. It is tried again by itself.";
+    Unreachable = "unreachable", Unreachable, "The other side cannot be reached now.";
     Busy = "busy", Unreachable, "Too much is under way. Try again shortly.";
     TimedOut = "timed-out", Unreachable, "No answer within the limit.";
     ClockOff = "clock-off", Refused, "The clocks differ by more than five minutes. Set the clock.";
@@ -133,6 +134,7 @@ impl Code {
                 | Self::TimedOut
                 | Self::EvidenceMissing
                 | Self::FeeNotAccepted
+                | Self::ReleaseAwaited
                 | Self::NotAdmitted
                 | Self::HospitalPending
                 | Self::DirectoryExpired

@@ -13,6 +13,7 @@
 //! Must not know: artefacts, certificates, the directory, what a body or a stream holds. libp2p is named in this
 //! package only.
 
+mod address;
 mod behaviour;
 mod client;
 mod config;
@@ -25,6 +26,7 @@ mod routes;
 mod start;
 mod swarm_loop;
 
+pub use address::{Purpose as AddressPurpose, check_address};
 pub use client::{Inbound, Net, Presented, Reply};
 pub use config::{Limits, NetConfig};
 pub use error::NetError;

@@ -29,5 +29,5 @@ pub use random::OsRandom;
 pub use rsa_key::{KeyRing, RsaPrivateKey, RsaPublicKey};
 pub use sealing::{SealingKey, hpke_open, hpke_open_padded, hpke_seal, hpke_seal_padded};
 pub use secret::{Secret, Secret32};
-pub use sign::{Ed25519, SigningKey};
+pub use sign::{Ed25519, SigningKey, is_strong};
 pub use zeroize::Zeroizing;

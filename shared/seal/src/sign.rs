@@ -54,6 +54,12 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// Whether a public key is a point of the curve, and not one of the few for which anybody can sign.
+#[must_use]
+pub fn is_strong(key: &SigningPublic) -> bool {
+    ed25519_dalek::VerifyingKey::from_bytes(key.as_bytes()).is_ok_and(|key| !key.is_weak())
+}
+
 /// The strict verifier: refuses weak keys, weak `R` and non-canonical `S`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ed25519;

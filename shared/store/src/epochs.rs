@@ -30,13 +30,17 @@ pub(crate) struct EpochFiles {
 }
 
 impl EpochFiles {
-    /// The folder is made if it is not there.
-    pub(crate) fn open(folder: &Path, hospital_key: &Secret32) -> Result<Self, StoreError> {
-        make_private_folder(folder)?;
-        if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
-            sync_folder(above)?;
+    /// The folder is made with the first key: one that is empty must not stand in for keys that are missing.
+    pub(crate) fn at(folder: &Path, hospital_key: &Secret32) -> Self {
+        Self { folder: folder.to_owned(), seal_key: derive(hospital_key, SEAL_LABEL, b"") }
+    }
+
+    fn make_folder(&self) -> Result<(), StoreError> {
+        make_private_folder(&self.folder)?;
+        match self.folder.parent().filter(|above| !above.as_os_str().is_empty()) {
+            Some(above) => sync_folder(above),
+            None => Ok(()),
         }
-        Ok(Self { folder: folder.to_owned(), seal_key: derive(hospital_key, SEAL_LABEL, b"") })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -51,7 +55,11 @@ impl EpochFiles {
     pub(crate) fn numbers(&self) -> Result<BTreeSet<u64>, StoreError> {
         let io = StoreError::io("list the epoch keys");
         let mut numbers = BTreeSet::new();
-        for entry in fs::read_dir(&self.folder).map_err(&io)? {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(numbers),
+            entries => entries.map_err(&io)?,
+        };
+        for entry in entries {
             let name = entry.map_err(&io)?.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix(NAME_START)?.strip_suffix(NAME_END));
             numbers.extend(number.and_then(|digits| digits.parse::<u64>().ok()));
@@ -77,6 +85,7 @@ impl EpochFiles {
         if path.exists() {
             return Err(self.fault(number, "is there already"));
         }
+        self.make_folder()?;
         let key = Secret32::generate(&mut OsRandom);
         let sealed = seal_cell(&self.seal_key, &number.to_be_bytes(), key.expose(), &mut OsRandom)
             .map_err(|error| self.fault(number, error.to_string()))?;
@@ -144,7 +153,7 @@ mod tests {
     fn a_file_opens_for_its_hospital_and_number_only() {
         let folder = tempfile::tempdir().unwrap();
         let own = Secret32::from_bytes([1; 32]);
-        let files = EpochFiles::open(folder.path(), &own).unwrap();
+        let files = EpochFiles::at(folder.path(), &own);
         fs::write(folder.path().join(UNFINISHED), b"half").unwrap();
         let key = files.make(3).unwrap();
         assert_eq!(files.read(3).unwrap().expose(), key.expose());
@@ -156,7 +165,7 @@ mod tests {
         assert!(reason(files.read(2).unwrap_err()).starts_with("was destroyed by a rotation"));
         fs::copy(files.path(3), files.path(4)).unwrap();
         assert!(reason(files.read(4).unwrap_err()).starts_with("is damaged"));
-        let other = EpochFiles::open(folder.path(), &Secret32::from_bytes([2; 32])).unwrap();
+        let other = EpochFiles::at(folder.path(), &Secret32::from_bytes([2; 32]));
         assert!(reason(other.read(3).unwrap_err()).contains("another hospital's"));
         fs::set_permissions(files.path(3), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(reason(files.read(3).unwrap_err()).starts_with("cannot be read"));

@@ -95,7 +95,7 @@ impl Keyring {
         let ring = Self(Arc::new(Ring {
             keys: store.keys(),
             store,
-            files: EpochFiles::open(folder, hospital_key)?,
+            files: EpochFiles::at(folder, hospital_key),
             ring_key: derive(hospital_key, RING_LABEL, b""),
             wraps: Mutex::default(),
             rotating: tokio::sync::Mutex::new(()),

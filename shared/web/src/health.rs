@@ -18,6 +18,8 @@ use crate::Routes;
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     components: Arc<Mutex<BTreeMap<&'static str, Result<(), Code>>>>,
+    /// What is told, and no fault of this process.
+    told: Arc<Mutex<BTreeMap<&'static str, Result<(), Code>>>>,
 }
 
 impl Health {
@@ -32,6 +34,11 @@ impl Health {
         self.components.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
     }
 
+    /// The same of something outside this process: it is told, and makes nothing fail.
+    pub fn tell(&self, name: &'static str, state: Result<(), Code>) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
+    }
+
     /// What every component last said, by name.
     #[must_use]
     pub fn snapshot(&self) -> BTreeMap<&'static str, Result<(), Code>> {
@@ -44,11 +51,12 @@ impl Health {
         self.snapshot().values().all(Result::is_ok)
     }
 
-    /// `{"status": "ok" | "failing", "components": {name: "ok" | code}}`.
+    /// `{"status": "ok" | "failing", "components": {name: "ok" | code}}`; with what is only told.
     #[must_use]
     pub fn document(&self) -> serde_json::Value {
-        let components = self.snapshot();
-        let status = if components.values().all(Result::is_ok) { "ok" } else { "failing" };
+        let status = if self.is_well() { "ok" } else { "failing" };
+        let mut components = self.snapshot();
+        components.extend(self.told.lock().unwrap_or_else(PoisonError::into_inner).iter());
         let components: BTreeMap<_, _> = components
             .into_iter()
             .map(|(name, state)| (name, state.map_or_else(Code::as_str, |()| "ok")))
@@ -92,6 +100,11 @@ mod tests {
             serde_json::json!({"status": "failing", "components": {"net": "unreachable", "store": "ok"}})
         );
         health.set("net", Ok(()));
+        health.tell("index", Err(Code::Unreachable));
         assert!(health.is_well());
+        assert_eq!(
+            health.document(),
+            serde_json::json!({"status": "ok", "components": {"index": "unreachable", "net": "ok", "store": "ok"}})
+        );
     }
 }

@@ -41,6 +41,16 @@ impl std::fmt::Debug for TlsIdentity {
     }
 }
 
+/// Whether a text can be a name in a certificate: a DNS name or an IP address.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && text.split('.').all(is_label))
+}
+
 impl TlsIdentity {
     /// Loads the pair in `folder`, or makes a self-signed one (ECDSA P-256) for `names`: DNS names and IP
     /// addresses. The names count only when it is made. The key and the serial number come from the operating

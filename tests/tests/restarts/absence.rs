@@ -1,9 +1,10 @@
 //! The index is away: the hospitals go on without it, and what they did reaches the ledger later, once.
 
 use anyhow::Result;
+use handover_scenarios::story::Order;
 use handover_scenarios::world::{World, is_due};
 
-use crate::moves::{DESTINATION, Move, SOURCE, Victim, kill, same, text};
+use crate::moves::{DESTINATION, Move, SOURCE, Victim, kill, same, text, within};
 
 /// The index goes after the source has one patient's consent; another patient begins when it is gone.
 pub(crate) fn is_made_up_for(world: &mut World, begun: &mut Move, late: &mut Move) -> Result<()> {
@@ -13,6 +14,11 @@ pub(crate) fn is_made_up_for(world: &mut World, begun: &mut Move, late: &mut Mov
     begun.wallet(world, "consent", &["--no-release"])?.done()?;
     begun.until(world, SOURCE, "consented")?;
     kill(Victim::Index.pid(world)?)?;
+    begun.until(world, DESTINATION, "released")?;
+    within("it is told that the patient's release is awaited", || {
+        let shown = begun.show(world, DESTINATION)?;
+        Ok(text(&shown["waits"][0], "code") == "release-awaited")
+    })?;
 
     begun.wallet(world, "release", &[])?.done()?;
     late.ask(world)?;
@@ -30,4 +36,15 @@ pub(crate) fn is_made_up_for(world: &mut World, begun: &mut Move, late: &mut Mov
     Victim::Index.restart(world)?;
     begun.ends_well(world)?;
     late.ends_well(world)
+}
+
+/// A hospital that was suspended meanwhile is told so, although those who shut it out only do not answer.
+pub(crate) fn by_order_is_told(world: &World, it: &mut Move) -> Result<()> {
+    it.ask(world)?;
+    world.order(DESTINATION, Order::Suspend)?;
+    it.request(world)?;
+    within("it is told that this hospital is suspended", || {
+        let shown = it.show(world, DESTINATION)?;
+        Ok(text(&shown["waits"][0], "code") == "hospital-suspended")
+    })
 }

@@ -35,6 +35,7 @@ fn play(world: &mut World) -> Result<()> {
         absence::is_made_up_for(world, begun, late).context("an index that is away")?;
         damage::does_not_leave(world, damaged).context("damaged content")?;
         forgetting::leaves_nothing(world, forgotten).context("a patient who is forgotten")?;
+        absence::by_order_is_told(world, late).context("a hospital that is suspended")?;
     }
     all_is_whole(world)
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use handover_cli::{CliError, Output, Progress, Unit};
 use handover_core::Code;
-use handover_web::control::{self, ControlError};
+use handover_web::control::{self, ControlError, Problem};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -32,8 +32,10 @@ impl Console {
         let value = match called {
             Ok(value) => Ok(value),
             Err(ControlError::NotRunning { .. }) => self.carry_out(command, &mut shown).await,
-            Err(ControlError::Refused(problem)) => {
-                Err(CliError::new(problem.code, problem.detail.unwrap_or_default()))
+            Err(ControlError::Refused(problem)) => Err(refused(problem)),
+            Err(fault @ ControlError::Broken) => {
+                let next = "Look whether the node runs, then give the command again: what was done is kept.";
+                Err(CliError::new(fault.code(), fault.to_string()).with_next(next))
             }
             Err(fault) => Err(CliError::new(fault.code(), fault.to_string())),
         };
@@ -57,10 +59,18 @@ impl Console {
         };
         let (done, ()) = tokio::join!(work, show);
         node.close().await;
-        done.map_err(|error| {
-            let problem = error.problem();
-            CliError::new(problem.code, problem.detail.unwrap_or_default())
-        })
+        done.map_err(|error| refused(error.problem()))
+    }
+}
+
+/// A command is not tried again by itself: whoever gave it is told what to do.
+fn refused(problem: Problem) -> CliError {
+    let error = CliError::new(problem.code, problem.detail.unwrap_or_default());
+    match problem.code {
+        Code::Unreachable | Code::TimedOut if error.detail.is_empty() || !error.detail.contains("again") => {
+            error.with_next("Give the command again once it can be reached.")
+        }
+        _ => error,
     }
 }
 
@@ -85,6 +95,7 @@ impl Shown<'_> {
             Ok(Event::KeptAside { file, entry, reason, kept }) => {
                 show::kept_aside(self.output.json, &file, &entry, &reason, kept);
             }
+            Ok(Event::Note { text }) => self.output.note(text),
             Ok(Event::Content { text }) => {
                 // A reader that left is told by the line that ends the content.
                 let _ = std::io::stdout().lock().write_all(text.as_bytes());

@@ -13,10 +13,10 @@ mod reading;
 mod retry;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use handover_core::Code;
 use handover_core::time::MINUTE_MS;
 use handover_records::{Action, Permit, Purpose};
 use tokio::sync::mpsc;
@@ -40,7 +40,7 @@ pub const HOSPITAL_WIDE: &str = "_hospital";
 /// Imports files, and with `retry` what was kept aside before.
 ///
 /// # Errors
-/// A file that cannot be opened (nothing was read then), the store's faults, and that the node stops.
+/// The store's faults, and that the node stops. A file that cannot be opened is named and stops nothing else.
 pub(crate) async fn import(
     node: &Node,
     staff: &str,
@@ -48,9 +48,9 @@ pub(crate) async fn import(
     retry: bool,
     events: &Events,
 ) -> Result<Imported, NodeError> {
-    let total_bytes = readable(&files)?;
     // Of a bulk export's files by type, encounters come first: what refers to them finds its department at once.
     files.sort_by_key(|file| !reading::label(file).to_ascii_lowercase().contains("encounter"));
+    let total_bytes: u64 = files.iter().filter_map(|file| readable(file).ok()).sum();
     let _turn = node.importing.acquire().await.map_err(|_| NodeError::Stopping)?;
     if node.stopping.is_cancelled() {
         return Err(NodeError::Stopping);
@@ -67,18 +67,14 @@ pub(crate) async fn import(
     Ok(filing.imported)
 }
 
-/// All files open; gives their bytes.
-fn readable(files: &[PathBuf]) -> Result<u64, NodeError> {
-    let mut faults = Vec::new();
-    let mut total: u64 = 0;
-    for file in files {
-        match fs::File::open(file).and_then(|opened| opened.metadata()) {
-            Ok(metadata) if metadata.is_file() => total = total.saturating_add(metadata.len()),
-            Ok(_) => faults.push(format!("{}: not a file", file.display())),
-            Err(error) => faults.push(format!("{}: {error}", file.display())),
-        }
+/// Opens a file; gives its bytes. What is no regular file is never read: it may have no end.
+fn readable(file: &Path) -> io::Result<u64> {
+    let metadata = fs::metadata(file)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
     }
-    if faults.is_empty() { Ok(total) } else { Err(NodeError::refused(Code::UsageInvalid, faults.join("\n"))) }
+    fs::File::open(file)?;
+    Ok(metadata.len())
 }
 
 struct Progress {
@@ -98,10 +94,15 @@ struct Filing<'a> {
 
 impl Filing<'_> {
     async fn file(&mut self, file: &Path) -> Result<(), NodeError> {
+        let label = reading::label(file);
+        if let Err(error) = readable(file) {
+            self.aside(&label, Aside::lost("the whole file", error.to_string())).await?;
+            self.imported.unreadable_files.push(label);
+            return Ok(());
+        }
         let (sender, mut steps) = mpsc::channel(STEPS_WAITING);
         let (path, mapping) = (file.to_owned(), Arc::clone(&self.node.mapping));
         let reading = tokio::task::spawn_blocking(move || reading::run(&path, &mapping, &sender));
-        let label = reading::label(file);
         let before = self.imported.records.all();
         let aside_before = self.imported.kept_aside;
         while let Some(step) = steps.recv().await {
@@ -111,12 +112,17 @@ impl Filing<'_> {
             }
         }
         if let Err(error) = reading.await? {
-            self.aside(&label, Aside::lost(error.to_string())).await?;
+            self.aside(&label, Aside::lost("the rest of the file", error.to_string())).await?;
         }
         self.imported.files += 1;
-        if self.imported.records.all() == before && self.imported.kept_aside > aside_before {
-            self.imported.unreadable_files.push(label);
+        if self.imported.records.all() > before {
+            return Ok(());
         }
+        if self.imported.kept_aside == aside_before {
+            // As a full disk or a copy that broke off leaves it: nobody meant to import nothing.
+            self.aside(&label, Aside::lost("the whole file", "holds no resource".to_owned())).await?;
+        }
+        self.imported.unreadable_files.push(label);
         Ok(())
     }
 

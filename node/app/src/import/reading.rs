@@ -52,9 +52,9 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// A file that broke off for a reason outside its content.
-    pub(super) fn lost(reason: String) -> Self {
-        Self { entry: "the rest of the file".to_owned(), reason, bytes: None }
+    /// What could not be read for a reason outside its content: there are no bytes to keep.
+    pub(super) fn lost(entry: &str, reason: String) -> Self {
+        Self { entry: entry.to_owned(), reason, bytes: None }
     }
 }
 

@@ -202,6 +202,11 @@ pub enum Event {
         /// Whether it was kept for a second try; if not, it is in the file only.
         kept: bool,
     },
+    /// Something that the person at the terminal should know.
+    Note {
+        /// What.
+        text: String,
+    },
     /// A piece of content.
     Content {
         /// Text.
@@ -254,7 +259,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&import::import(node, &staff, files, retry, events).await?)
         }
         Operation::PatientRegister { patient, request } => {
-            answer(&patients::register(node, &staff, &patient, request.as_deref()).await?)
+            answer(&patients::register(node, &staff, &patient, request.as_deref(), events).await?)
         }
         Operation::PatientLinks { resend } => answer(&patients::links(node, resend).await?),
         Operation::PatientForget { patient } => answer(&forgetting::forget(node, &staff, &patient).await?),
@@ -274,7 +279,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         }
         Operation::TransferList => answer(&transfers::list(node).await?),
         Operation::TransferShow { transfer, wait_ms, until, file } => {
-            answer(&transfers::show(node, transfer, wait_ms, until.as_deref(), file).await?)
+            answer(&transfers::show(node, transfer, (wait_ms, until.as_deref()), file, events).await?)
         }
         Operation::TransferAgain { transfer, attempt } => {
             answer(&transfers::again(node, transfer, attempt).await?)

@@ -7,11 +7,12 @@ use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::KeyRecords;
 use handover_core::short_code;
 use handover_exchange::UnknownLink;
-use handover_records::{LocalPatient, RequestId};
+use handover_records::{Action, Filter, LocalPatient, Purpose, RequestId};
 use serde::{Deserialize, Serialize};
 
 use crate::Node;
 use crate::error::NodeError;
+use crate::operations::{Event, Events};
 
 /// A patient was registered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,11 +72,20 @@ pub(super) async fn register(
     staff: &str,
     patient: &str,
     request: Option<&str>,
+    events: &Events,
 ) -> Result<PatientRegistered, NodeError> {
     let request = request.map(str::parse::<RequestId>).transpose();
     let request =
         request.map_err(|fault| NodeError::refused(Code::UsageInvalid, format!("--request-id: {fault}")))?;
-    let link_code = node.exchange.register_patient(staff, &local(patient)?, request.as_ref()).await?;
+    let local = local(patient)?;
+    let link_code = node.exchange.register_patient(staff, &local, request.as_ref()).await?;
+    // A patient who moves here has none; one who moves away has, unless the identifier is mistyped.
+    let permit = node.permit(staff, Action::List, Purpose::Administration, Some(&local)).await?;
+    if node.records.list(&permit, node.now(), &local, &Filter::default(), None, 1).await?.is_empty() {
+        let text =
+            format!("There are no records of {patient} here. If there should be, check the identifier.");
+        events.tell(Event::Note { text }).await;
+    }
     Ok(PatientRegistered {
         patient: patient.to_owned(),
         link_code,

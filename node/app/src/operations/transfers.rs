@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Node;
 use crate::error::NodeError;
+use crate::operations::{Event, Events};
 
 /// The state of an ask that waits for the desk.
 const ASKED: &str = "asked";
@@ -257,14 +258,19 @@ pub(super) async fn list(node: &Node) -> Result<TransfersListed, NodeError> {
 pub(super) async fn show(
     node: &Node,
     transfer: TransferId,
-    wait_ms: Option<u64>,
-    until: Option<&str>,
+    (wait_ms, until): (Option<u64>, Option<&str>),
     file: bool,
+    events: &Events,
 ) -> Result<TransferShown, NodeError> {
     let phase = until.map_or(Ok(Phase::Filed), str::parse);
     let phase =
         phase.map_err(|_| NodeError::refused(Code::UsageInvalid, "--until names no phase of a transfer"))?;
     if let Some(wait_ms) = wait_ms {
+        // It may still come, so this waits all the same; but nobody should wait for a typing error unknowingly.
+        if !is_known(node, transfer).await? {
+            let text = format!("No transfer {transfer} is known here so far.");
+            events.tell(Event::Note { text }).await;
+        }
         let reached = node.exchange.wait_for(transfer, phase, Duration::from_millis(wait_ms));
         tokio::select! {
             reached = reached => if let Err(fault) = reached {
@@ -290,10 +296,26 @@ pub(super) async fn show(
     }
 }
 
+/// Whether a transfer or an ask for it is here.
+async fn is_known(node: &Node, transfer: TransferId) -> Result<bool, NodeError> {
+    match node.exchange.transfer(transfer).await {
+        Err(fault) if fault.code() == Code::UnknownTransfer => {
+            Ok(node.exchange.asks().await?.iter().any(|ask| ask.transfer == transfer))
+        }
+        known => Ok(known.map(|_| true)?),
+    }
+}
+
 /// A wait that was in vain says where the transfer stands and what holds it up.
 async fn in_vain(node: &Node, transfer: TransferId, fault: ExchangeError) -> NodeError {
     let stands = node.exchange.transfer(transfer).await.map(|view| TransferShown::of_view(view, node.now()));
-    let (Code::TimedOut, Ok(stands)) = (fault.code(), stands) else { return fault.into() };
+    let stands = match (fault.code(), stands) {
+        (Code::TimedOut, Ok(stands)) => stands,
+        (Code::TimedOut, Err(unknown)) if !is_known(node, transfer).await.unwrap_or(true) => {
+            return unknown.into();
+        }
+        _ => return fault.into(),
+    };
     let lines = std::iter::once(format!("the transfer is {}", stands.state));
     let lines: Vec<String> = lines.chain(stands.waits.iter().map(WaitShown::line)).collect();
     NodeError::refused(Code::TimedOut, lines.join("\n"))

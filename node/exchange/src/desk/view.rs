@@ -140,6 +140,13 @@ impl Exchange {
         let mut waits: Vec<Wait> = self.0.work_pauses().wait(row, now).into_iter().collect();
         let pauses = self.0.pauses();
         waits.extend(targets.iter().filter_map(|target| pauses.wait(target, row.transfer, now)));
+        // Who does not admit this hospital any more may not say why; the directory held here does.
+        let own = self.0.federation().and_then(|held| held.active(self.0.own(), self.0.now()).map(drop));
+        if let Err(standing) = own {
+            for wait in waits.iter_mut().filter(|wait| wait.code == Code::NotAdmitted) {
+                wait.code = standing;
+            }
+        }
         waits
     }
 

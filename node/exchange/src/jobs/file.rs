@@ -103,6 +103,7 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Option<Released>, Exc
             if dossier.get(share)?.is_none() {
                 // The patient may release until the consent ends.
                 rules::consent_in_time(&*dossier.consent(context)?, now)?;
+                return Err(Code::ReleaseAwaited.into());
             }
             let (header, consent) = (dossier.header(attempt, context)?, dossier.consent(context)?);
             let (quote, release) = (dossier.agreed_quote(context)?, dossier.key_release(attempt, context)?);

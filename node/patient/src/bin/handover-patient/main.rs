@@ -28,7 +28,7 @@ fn command(arguments: Arguments) -> Result<(), CliError> {
         Command::New(options) => devices::new(common, options, output),
         Command::Renew(options) => devices::renew(common, options, output),
         Command::Recover(options) => devices::recover(common, options, output),
-        Command::Verify(options) => verify_file(options, output, &Ed25519),
+        Command::Verify(options) => verify_file(&options.file, &options.root, output, &Ed25519),
         other => with_wallet(&Session::open(common)?, other),
     }
 }

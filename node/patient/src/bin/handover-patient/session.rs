@@ -200,7 +200,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
 }
 
 fn unreadable(path: &Path, fault: &std::io::Error) -> CliError {
-    CliError::new(Code::ConfigInvalid, format!("{}: {fault}", path.display()))
+    CliError::new(Code::UsageInvalid, format!("{}: {fault}", path.display()))
 }
 
 /// Writes a file that only its owner reads. One with the same content may lie there already: that is a repetition.
@@ -210,4 +210,16 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), CliError> {
     }
     handover_seal::keyfile::write_private(path, content)
         .map_err(|fault| CliError::new(fault.code(), format!("{}: {fault}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_no_fault_of_a_configuration() {
+        let fault = read_text(Path::new("/nonexistent/lakeside-web.pem")).unwrap_err();
+        assert_eq!(fault.code, Code::UsageInvalid);
+        assert!(fault.detail.contains("lakeside-web.pem"), "{fault}");
+    }
 }
