@@ -85,7 +85,7 @@ fn every_file_has_its_row_and_the_run_goes_on() -> Result<()> {
     for said in [
         "b-broken.json: not readable, kept aside: 2",
         "c-mixed.json: refused: mixed-currencies",
-        "3 of 6 filed",
+        "6 files, 3 filed",
     ] {
         ensure!(told.contains(said), "{said} is not in:\n{told}");
     }

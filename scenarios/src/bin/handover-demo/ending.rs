@@ -38,14 +38,16 @@ pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: 
         "  {} entries; debits {}, credits {}: {balance}",
         ledger.entries, ledger.debits, ledger.credits
     ))?;
+    let are_files = outcome.transfers.iter().any(|row| row.file.is_some());
+    let what = if are_files { "files" } else { "transfers asked for" };
     let filed = outcome.transfers.iter().filter(|transfer| transfer.outcome == FILED);
     let (sent, received) = filed.clone().fold((0_u64, 0_u64), |(sent, received), transfer| {
         (sent.saturating_add(transfer.records_sent), received.saturating_add(transfer.records_filed))
     });
     teller.line(&format!(
-        "\n{} of {} filed: {sent} records sent, {received} filed. {:.1} s in all.",
-        filed.count(),
+        "\n{} {what}, {} filed: {sent} records sent, {received} filed. {:.1} s in all.",
         outcome.transfers.len(),
+        filed.count(),
         took.as_secs_f64()
     ))?;
     Ok(())

@@ -62,7 +62,7 @@ fn tell_error(error: &dyn Display) {
     let _ = writeln!(std::io::stderr(), "\n{error:#}");
 }
 
-/// Plays; `left` is the temporary folder that stays because something failed.
+/// Plays; `left` is the folder that stays, without processes, because something failed.
 fn run(arguments: &Arguments, given: &Given, left: &mut Option<PathBuf>) -> Result<()> {
     let mut teller = Teller::default();
     teller.note("Building what is started; the first time takes some minutes.")?;
@@ -81,7 +81,8 @@ fn run(arguments: &Arguments, given: &Given, left: &mut Option<PathBuf>) -> Resu
         "One index and three hospitals, each a process of its own, with keys that did not exist a moment ago. The \
          federation's root certifies them; two operators admit every hospital.",
     )?;
-    let mut world = World::start(&programs, &options)?;
+    // A folder that was named stays, with what was made until then.
+    let mut world = World::start(&programs, &options).inspect_err(|_| left.clone_from(&arguments.keep))?;
     teller.started(&world, begun.elapsed())?;
     let [first, second, _] = HOSPITALS;
     let told = match given {
