@@ -220,6 +220,34 @@ async fn a_consent_taken_back_lets_the_fee_go() {
     assert_eq!(check["sound"], true, "{check}");
 }
 
+/// One share is out, the patient's is not, and the destination signs that nothing will be opened: whatever it says
+/// first, nobody owes anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_taken_back_between_the_two_shares_lets_the_fee_go() {
+    for order in orders(3) {
+        let realm = Realm::new().await;
+        let source = realm.hospital("source", 1).await;
+        let destination = realm.hospital("destination", 2).await;
+        let story = Story::new(&Patient::new(), &source, &destination, 500, 500);
+        for content in &story.handover()[..6] {
+            source.send(&realm, None, content).await.unwrap();
+        }
+        let copies = [&story.revocation, &story.refusal, &story.taken_back];
+        for (number, copy) in order.iter().enumerate() {
+            destination.send(&realm, None, copies[*copy]).await.unwrap();
+            let is_taken_back = [0, 2].iter().all(|needed| order[..=number].contains(needed));
+            let stands = if is_taken_back { 2 } else { 1 };
+            assert_eq!(
+                entries(&realm).await.len(),
+                stands,
+                "its own word alone frees it of nothing: {order:?}"
+            );
+        }
+        assert_eq!(entries(&realm).await, booked(&[("reserve", "5.00"), ("void", "5.00")]));
+        assert_eq!(held(&realm).await, Value::Null);
+    }
+}
+
 async fn held(realm: &Realm) -> Value {
     realm.op(json!({"op": "ledger-entries", "after": null})).await.unwrap()["entries"][0]["hold"].clone()
 }

@@ -3,18 +3,18 @@
 //! themselves decide whether they take it.
 //!
 //! Copies come in any order. Invariants: with a receipt among them exactly one fee stands, whatever ended the
-//! transfer before it came and whichever attempt it is of; a revocation lets nothing go once the shares are known to
-//! be out; a destination's refusal lets nothing go once it is known to have the package, people look at that; what
+//! transfer before it came and whichever attempt it is of; a revocation lets nothing go once both shares are known to
+//! be out, or one is and the destination has not signed that it opens nothing; a destination's refusal lets nothing go once it is known to have the package, people look at that; what
 //! was handed over in one attempt is owed whatever becomes of those after it.
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
-use handover_core::artefact::transfer::{PackageHeader, Payer};
+use handover_core::artefact::transfer::{PackageHeader, Payer, RevocationEffect};
 use handover_core::codec::Extensions;
 use handover_core::ledger::{
     Evidence, Holder, RESERVATION_AFTER_CONSENT_MS, Reason, Terms, TransferLedger, copies_until,
 };
-use handover_core::rules::{Context, Cover};
+use handover_core::rules::{self, Context, Cover};
 use handover_core::transfer::Phase;
 use handover_core::{Amount, Code, Digest, TransferId};
 use handover_dossier::{Dossier, Kind, Row, Taken};
@@ -65,23 +65,41 @@ pub(super) fn consequence(
         Kind::Refusal => {
             void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
         }
-        Kind::Revocation | Kind::PatientRefusal => {
+        Kind::Revocation | Kind::ConfirmedByDestination => {
             let mut dossier = Dossier::of(txn, keys, transfer);
-            // Once the shares are out, there is nothing left to take back.
-            if has_any(&mut dossier, Kind::KeyRelease)? || has_any(&mut dossier, Kind::Receipt)? {
-                return Ok(());
+            if let Some(evidence) = taken_back(&mut dossier, context)? {
+                void(txn, book, booking, &transfer, Reason::ConsentRevoked, &evidence)?;
+                txn.remove(&hold_key(keys, &transfer))?;
             }
-            let (mut reason, mut evidence) = (Reason::NotDelivered, Evidence::default());
-            if taken.kind() == Kind::Revocation {
-                let content = dossier.get(Kind::Revocation)?.unwrap_or_default();
-                evidence.revocation = Some(Digest::sha256(&[&content]));
-                reason = Reason::ConsentRevoked;
+        }
+        Kind::PatientRefusal => {
+            let mut dossier = Dossier::of(txn, keys, transfer);
+            if !has_any(&mut dossier, Kind::KeyRelease)? && !has_any(&mut dossier, Kind::Receipt)? {
+                void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
             }
-            void(txn, book, booking, &transfer, reason, &evidence)?;
         }
         _ => {}
     }
     Ok(())
+}
+
+/// The evidence that the consent was taken back before both shares were out. Once the source has released its share,
+/// the destination has to have signed that it cannot open anything.
+fn taken_back(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Option<Evidence>, RoutingError> {
+    let Some(revocation) = dossier.get(Kind::Revocation)? else { return Ok(None) };
+    if has_any(dossier, Kind::Receipt)? || !silence::released(dossier, context)?.is_empty() {
+        return Ok(None);
+    }
+    if has_any(dossier, Kind::KeyRelease)? {
+        let Some(confirmed) = dossier.get(Kind::ConfirmedByDestination)? else { return Ok(None) };
+        let confirmed = rules::revocation_confirmed(&confirmed, &dossier.consent(context)?, context)
+            .map_err(RoutingError::Refused)?;
+        if confirmed.effect != RevocationEffect::InTime {
+            return Ok(None);
+        }
+    }
+    let revocation = Some(Digest::sha256(&[&revocation]));
+    Ok(Some(Evidence { revocation, ..Evidence::default() }))
 }
 
 /// Whether an artefact of this kind is here, of whichever attempt.
@@ -128,7 +146,8 @@ fn is_refused(
     Ok(by == context.federation.member(&row.destination)?.certificate.key)
 }
 
-/// Keeps the reservation, or makes it if the refusal was faster than the header, and notes that people must look.
+/// Keeps the reservation, or makes it if the refusal was faster than the header, and notes that people must look; not
+/// if the patient had taken the consent back in time.
 fn hold_back(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
@@ -143,6 +162,9 @@ fn hold_back(
         return Ok(());
     }
     let mut dossier = Dossier::of(txn, keys, transfer);
+    if let Some(evidence) = taken_back(&mut dossier, context)? {
+        return Ok(void(txn, book, booking, &transfer, Reason::ConsentRevoked, &evidence)?);
+    }
     let attempt = last_sealed(&mut dossier)?;
     let agreed = agreement(&mut dossier, attempt, context)?;
     reserve(txn, book, booking, &agreed)?;

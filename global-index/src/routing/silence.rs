@@ -63,15 +63,24 @@ fn offered_key(keys: &KeyMaker, transfer: &TransferId) -> Vec<u8> {
 
 /// The first attempt that the destination has, with both releases of it.
 fn handed_over(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Option<u32>, RoutingError> {
-    for attempt in dossier.attempts_with(Kind::Delivered)? {
-        if dossier.get(Kind::KeyRelease.of(attempt))?.is_some() {
-            let share = dossier.share_place(attempt, context)?;
-            if dossier.get(share)?.is_some() {
-                return Ok(Some(attempt));
-            }
+    for attempt in released(dossier, context)? {
+        if dossier.get(Kind::Delivered.of(attempt))?.is_some() {
+            return Ok(Some(attempt));
         }
     }
     Ok(None)
+}
+
+/// The attempts of which both shares are known to be out.
+pub(super) fn released(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Vec<u32>, RoutingError> {
+    let mut released = Vec::new();
+    for attempt in dossier.attempts_with(Kind::KeyRelease)? {
+        let share = dossier.share_place(attempt, context)?;
+        if dossier.get(share)?.is_some() {
+            released.push(attempt);
+        }
+    }
+    Ok(released)
 }
 
 /// Whether the refusal that is here is about an attempt after one that was handed over.

@@ -6,7 +6,8 @@ use handover_core::artefact::patient::{
     Revocation, ShareRelease, TRANSFER_ASK_LIFE_MS, link_code_proof,
 };
 use handover_core::artefact::transfer::{
-    Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, Step, TransferRequest,
+    Delivered, KeyRelease, PackageHeader, Payer, Quote, Receipt, Refusal, RevocationConfirmed,
+    RevocationEffect, Step, TransferRequest,
 };
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
@@ -123,6 +124,8 @@ pub struct Story {
     pub share_release: Vec<u8>,
     pub receipt: Vec<u8>,
     pub revocation: Vec<u8>,
+    /// The destination signs that it opens nothing any more.
+    pub taken_back: Vec<u8>,
     /// The destination's: it cannot file.
     pub refusal: Vec<u8>,
     /// The source's.
@@ -252,6 +255,14 @@ impl Story {
         };
         let revocation =
             Revocation { transfer, consent: consent.hash(), preimage: secret, extensions: extensions() };
+        let taken_back = RevocationConfirmed {
+            transfer,
+            consent: consent.hash(),
+            by: destination.id.clone(),
+            since: now(),
+            effect: RevocationEffect::InTime,
+            extensions: extensions(),
+        };
         let refusal = |by: &Node, step| {
             let refusal = Refusal {
                 transfer,
@@ -276,6 +287,7 @@ impl Story {
             share_release: Verified::sign(share_release, &patient.signing).envelope().to_vec(),
             receipt: Verified::sign(receipt, &destination.signing).envelope().to_vec(),
             revocation: codec::encode(&revocation),
+            taken_back: Verified::sign(taken_back, &destination.signing).envelope().to_vec(),
         }
     }
 
