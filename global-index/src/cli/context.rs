@@ -205,6 +205,8 @@ impl Performer {
                 ControlError::Refused(problem) => {
                     CliError::new(problem.code, problem.detail.unwrap_or_default())
                 }
+                fault @ ControlError::Broken => CliError::new(fault.code(), fault.to_string())
+                    .with_next("Look whether the index runs, then give the command again."),
                 other => CliError::new(other.code(), other.to_string()),
             }),
             Self::Alone(alone) => {

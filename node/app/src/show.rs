@@ -173,7 +173,7 @@ pub(crate) fn kept_aside(json: bool, file: &str, entry: &str, reason: &str, kept
         });
         writeln!(stderr, "{document}")
     } else {
-        let kept = if kept { "kept aside" } else { "not kept: it is in the file only" };
+        let kept = if kept { "kept aside" } else { "not kept" };
         writeln!(stderr, "{file}: {entry}: {reason} ({kept})")
     };
 }

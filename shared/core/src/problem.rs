@@ -93,7 +93,7 @@ codes! {
     FeeDenied = "fee-denied", Refused, "The hospital that owes the fee does not pay it.";
     MixedCurrencies = "mixed-currencies", Refused, "The priced tests are in more than one currency; a quote holds one.";
     NothingInScope = "nothing-in-scope", Refused, "No record is in the scope that was asked for.";
-    NothingRead = "nothing-read", Refused, "Nothing of this input could be read. What was wrong with it stands above; correct it and import again.";
+    NothingRead = "nothing-read", Refused, "Nothing of these files could be read. What was wrong with them stands above; correct them and import them again.";
     PackageMismatch = "package-mismatch", Integrity, "The package is not the one that its header describes.";
     PackageDamaged = "package-damaged", Integrity, "A part of the package fails its check.";
     CannotOpen = "cannot-open", Integrity, "The package cannot be opened with the shares that were released.";

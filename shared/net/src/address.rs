@@ -44,10 +44,10 @@ pub fn check_address(text: &str, purpose: Purpose) -> Result<(), &'static str> {
         [Protocol::Tcp(_), peer @ ..] | [Protocol::Udp(_), Protocol::QuicV1, peer @ ..] => peer,
         _ => return Err(shape),
     };
-    let is_peer = match (peer, purpose) {
-        ([], Purpose::Listen | Purpose::Advertise) => true,
-        ([Protocol::P2p(_)], Purpose::Advertise | Purpose::Dial) => true,
-        _ => false,
+    let is_peer = match purpose {
+        Purpose::Listen => peer.is_empty(),
+        Purpose::Advertise => matches!(peer, [] | [Protocol::P2p(_)]),
+        Purpose::Dial => matches!(peer, [Protocol::P2p(_)]),
     };
     if is_host && is_peer { Ok(()) } else { Err(shape) }
 }
