@@ -322,7 +322,7 @@ mod tests {
             ("filed", "fee: 10.00 USD, owed by the patient"),
             ("refused", "quoted fee: 10.00 USD; nothing is due, the transfer is refused"),
             ("revoked", "quoted fee: 10.00 USD; nothing is due, the transfer is revoked"),
-            ("failed", "quoted fee: 10.00 USD; nothing is due, the transfer is failed"),
+            ("failed", "quoted fee: 10.00 USD; the index holds what was reserved"),
             ("expired", "quoted fee: 10.00 USD; nothing is due, the transfer is expired"),
         ] {
             let text = |text: &str| Some(text.to_owned());
