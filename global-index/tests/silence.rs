@@ -100,6 +100,27 @@ async fn a_further_attempt_stops_no_silence_that_has_begun() {
     sound(&realm).await;
 }
 
+/// The patient's share is one for the whole consent: who had it under the first key opens every attempt with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_key_frees_nobody_who_has_the_share() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let story = Story::new(&patient, &source, &destination, 500, 500);
+    let second = story.attempt(2, &patient, &source, &destination);
+    for content in [&story.request, &story.quote, &story.consent, &story.header, &story.share_release] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    destination.send(&realm, Some(&source.id), &second.next_attempt).await.unwrap();
+    for content in [&second.header, &second.delivered, &second.key_release] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    realm.pass(SILENCE_MS);
+    let fee = nth_entry(&realm, story.transfer, 2).await;
+    assert_eq!((&fee["kind"], &fee["proof"]), (&json!("post"), &json!("silence")));
+}
+
 /// Silence is about one attempt: delivery of one and releases of another are nothing that could be opened.
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_several_attempts_are_no_handover() {
@@ -139,7 +160,7 @@ async fn parts_of_several_attempts_are_no_handover() {
     // The consent lasts a day, copies are waited for a week longer.
     realm.pass(8 * DAY_MS);
     let void = nth_entry(&realm, mixed.transfer, 2).await;
-    assert_eq!((&void["kind"], &void["reason"]), (&json!("void"), &json!("consent-expired")));
+    assert_eq!((&void["kind"], &void["reason"]), (&json!("void"), &json!("not-delivered")));
     assert_eq!(kinds(&realm, filed.transfer).await, ["reserve", "post"]);
     sound(&realm).await;
 }

@@ -1,5 +1,8 @@
 //! Dishonest referrals and acceptances of fees: nobody is made to pay what they did not sign for.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+use handover_core::artefact::patient::CLOCK_SKEW_MS;
 use handover_core::artefact::transfer::{
     FeeAcceptance, PackageHeader, Payer, Quote, REFERRAL_MAX_LIFE_MS, Referral,
 };
@@ -22,7 +25,7 @@ fn nobody_pays_what_they_did_not_sign_for() {
     *broken.last_mut().unwrap() ^= 1;
     // The quote as Lakeside would sign it around a referral.
     let quote = |referral: Option<Vec<u8>>| {
-        let quote = altered(&story.quote, &world.lakeside.signing, &|it: &mut Quote| {
+        let quote = altered(&story.quote, &world.lakeside.signing, |it: &mut Quote| {
             it.referral = referral.clone().map(Into::into);
         });
         rules::quote(&quote, &on, context).map(|_| ())
@@ -51,7 +54,7 @@ fn nobody_pays_what_they_did_not_sign_for() {
         ("that has ended", refers(&|it| it.expires = story.quote.issued), Code::ReferralMismatch),
         (
             "made after the quote",
-            refers(&|it| it.issued = story.quote.issued.plus_ms(1)),
+            refers(&|it| it.issued = story.quote.issued.plus_ms(CLOCK_SKEW_MS + 1)),
             Code::ReferralMismatch,
         ),
         (

@@ -51,6 +51,8 @@ pub(super) fn consequence(
         Kind::Delivered | Kind::KeyRelease | Kind::ShareRelease => {
             silence::offered(txn, keys, book, booking, &taken.row, context)?;
         }
+        // What was handed over before is owed, whoever gives a later attempt up.
+        Kind::Refusal if silence::is_about_a_later_attempt(txn, keys, transfer, context)? => {}
         Kind::Refusal if is_refused(txn, keys, &taken.row, context)? => {
             // Its own word does not free it of the fee for what it has.
             let mut dossier = Dossier::of(txn, keys, transfer);
@@ -60,8 +62,7 @@ pub(super) fn consequence(
                 void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
             }
         }
-        // The source may forgo its fee at any time. That it cannot make a further attempt forgoes nothing.
-        Kind::Refusal if silence::is_about_a_later_attempt(txn, keys, transfer, context)? => {}
+        // The source may forgo its fee at any time.
         Kind::Refusal => {
             void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
         }
@@ -87,7 +88,7 @@ pub(super) fn consequence(
 /// the destination has to have signed that it cannot open anything.
 fn taken_back(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Option<Evidence>, RoutingError> {
     let Some(revocation) = dossier.get(Kind::Revocation)? else { return Ok(None) };
-    if has_any(dossier, Kind::Receipt)? || !silence::released(dossier, context)?.is_empty() {
+    if has_any(dossier, Kind::Receipt)? || !silence::released(dossier)?.is_empty() {
         return Ok(None);
     }
     if has_any(dossier, Kind::KeyRelease)? {

@@ -32,7 +32,7 @@ pub(super) fn offered(
 ) -> Result<(), RoutingError> {
     let is_known = txn.get(&offered_key(keys, &row.transfer))?.is_some();
     let mut dossier = Dossier::of(txn, keys, row.transfer);
-    let Some(attempt) = handed_over(&mut dossier, context)? else { return Ok(()) };
+    let Some(attempt) = handed_over(&mut dossier)? else { return Ok(()) };
     // What has begun to count goes on; where somebody has spoken before, silence says nothing.
     let has_ended = match refused_attempt(&mut dossier, context)? {
         Some(refused) => refused <= attempt || dossier.get(Kind::Revocation)?.is_some(),
@@ -62,8 +62,8 @@ fn offered_key(keys: &KeyMaker, transfer: &TransferId) -> Vec<u8> {
 }
 
 /// The first attempt that the destination has, with both releases of it.
-fn handed_over(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Option<u32>, RoutingError> {
-    for attempt in released(dossier, context)? {
+fn handed_over(dossier: &mut Dossier<'_>) -> Result<Option<u32>, RoutingError> {
+    for attempt in released(dossier)? {
         if dossier.get(Kind::Delivered.of(attempt))?.is_some() {
             return Ok(Some(attempt));
         }
@@ -72,15 +72,21 @@ fn handed_over(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Option
 }
 
 /// The attempts of which both shares are known to be out.
-pub(super) fn released(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<Vec<u32>, RoutingError> {
+pub(super) fn released(dossier: &mut Dossier<'_>) -> Result<Vec<u32>, RoutingError> {
     let mut released = Vec::new();
     for attempt in dossier.attempts_with(Kind::KeyRelease)? {
-        let share = dossier.share_place(attempt, context)?;
-        if dossier.get(share)?.is_some() {
+        if share_for(dossier, attempt)?.is_some() {
             released.push(attempt);
         }
     }
     Ok(released)
+}
+
+/// With the key of which attempt the patient released what opens this one. To whichever key it was sealed, the share is
+/// the same for the whole consent: who had it once has it.
+fn share_for(dossier: &mut Dossier<'_>, attempt: u32) -> Result<Option<u32>, RoutingError> {
+    let released = dossier.attempts_with(Kind::ShareRelease)?;
+    Ok(released.into_iter().rfind(|with_key_of| *with_key_of <= attempt))
 }
 
 /// Whether the refusal that is here is about an attempt after one that was handed over.
@@ -92,7 +98,7 @@ pub(super) fn is_about_a_later_attempt(
 ) -> Result<bool, RoutingError> {
     let mut dossier = Dossier::of(txn, keys, transfer);
     let refused = refused_attempt(&mut dossier, context)?;
-    Ok(handed_over(&mut dossier, context)?.is_some_and(|attempt| Some(attempt) < refused))
+    Ok(handed_over(&mut dossier)?.is_some_and(|attempt| Some(attempt) < refused))
 }
 
 /// Which attempt a hospital has refused, if one has.
@@ -140,7 +146,7 @@ fn known(
     let is_held = hold_of(txn, keys, &transfer)?.is_some();
     let offered = cells::get::<Offered>(txn, &offered_key(keys, &transfer))?;
     let mut dossier = Dossier::of(txn, keys, transfer);
-    let attempt = match handed_over(&mut dossier, context)? {
+    let attempt = match handed_over(&mut dossier)? {
         Some(attempt) => attempt,
         None => last_sealed(&mut dossier)?,
     };
@@ -168,11 +174,11 @@ fn releases(
     evidence: &mut Evidence,
     context: Context<'_>,
 ) -> Result<Option<Timestamp>, RoutingError> {
-    let share = dossier.share_place(attempt, context)?;
-    if dossier.get(Kind::KeyRelease.of(attempt))?.is_none() || dossier.get(share)?.is_none() {
+    let Some(with_key_of) = share_for(dossier, attempt)? else { return Ok(None) };
+    if dossier.get(Kind::KeyRelease.of(attempt))?.is_none() {
         return Ok(None);
     }
-    let (key, share) = (dossier.key_release(attempt, context)?, dossier.share_release(attempt, context)?);
+    let (key, share) = (dossier.key_release(attempt, context)?, dossier.share_release(with_key_of, context)?);
     evidence.key_release = Some(key.hash());
     evidence.share_release = Some(share.hash());
     Ok(Some(key.issued.max(share.issued)))

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use handover_cli::CliError;
+use handover_core::Code;
 use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT, Phase};
 use handover_net::peer_id;
 use serde::Serialize;
@@ -224,7 +225,7 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         match shown.state.parse() {
             Ok(Phase::Filed) => writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?,
             // The destination has it, unfiled: people look at such a fee.
-            Ok(Phase::Failed) => {
+            Ok(Phase::Failed) if shown.reason.as_deref() != Some(Code::ConsentRevoked.as_str()) => {
                 writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?
             }
             Ok(phase) if phase.is_final() => {
@@ -237,6 +238,7 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         }
     }
     if let Some(OwedShown { doctor, fee, currency, accepted, .. }) = &shown.referral {
+        let doctor = doctor.as_deref().unwrap_or("somebody whose name cannot be read");
         writeln!(out, "  referred by {doctor}; the fee of {fee} {currency} is this hospital's")?;
         match accepted {
             Some(cap) => writeln!(out, "  accepted up to {cap} {currency}")?,

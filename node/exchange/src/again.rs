@@ -115,7 +115,11 @@ pub(crate) fn held_key(
     (transfer, attempt): (TransferId, u32),
     context: Context<'_>,
 ) -> Result<Option<SealingKey>, DossierError> {
-    let held = secrets::request_key(txn, keyring, transfer)?;
+    let held = match secrets::request_key(txn, keyring, transfer) {
+        // As good as gone.
+        Err(StoreError::Damaged { .. }) => None,
+        held => held?,
+    };
     let wanted = Dossier::of(txn, keys, transfer).request_key(attempt, context)?;
     Ok(held.filter(|key| key.public() == wanted))
 }

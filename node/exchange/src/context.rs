@@ -309,7 +309,7 @@ impl Inner {
     }
 
     /// Ends a transfer whose time ran out.
-    pub(crate) async fn expire(self: &Arc<Self>, row: &Row) -> Result<(), ExchangeError> {
+    pub(crate) async fn expire(self: &Arc<Self>, row: &Row, reason: Code) -> Result<(), ExchangeError> {
         let (keys, transfer, role, now) = (self.keys(), row.transfer, row.role, self.now());
         let (seen, keyring) = (row.updated, self.parts.keyring.clone());
         self.parts
@@ -320,7 +320,7 @@ impl Inner {
                 if dossier.row()?.is_none_or(|row| row.updated != seen) {
                     return Ok(());
                 }
-                dossier.end(role, Phase::Expired, Code::QuoteExpired, now)?;
+                dossier.end(role, Phase::Expired, reason, now)?;
                 Ok(secrets::forget(txn, &keyring, &keys, transfer)?)
             })
             .await?;
@@ -341,8 +341,17 @@ fn revocation_effect(dossier: &mut Dossier<'_>, role: Role) -> Result<Revocation
 /// Where a new artefact goes from here.
 fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
     if from == Came::Network {
-        // Whom the fee is due to tells the index of the delivery as well: a destination may keep its own copy back.
-        let is_owed = kind == Kind::Delivered && row.role == Role::Source;
+        // Whom the fee is due to tells the index of all that it stands on: a destination may keep its own copies back.
+        let is_evidence = matches!(
+            kind,
+            Kind::Request
+                | Kind::Consent
+                | Kind::FeeAcceptance
+                | Kind::ShareRelease
+                | Kind::NextAttempt
+                | Kind::Delivered
+        );
+        let is_owed = is_evidence && row.role == Role::Source;
         return if is_owed { vec![Label::copy(row.transfer, now)] } else { Vec::new() };
     }
     let other = if row.role == Role::Source { row.destination.clone() } else { row.source.clone() };

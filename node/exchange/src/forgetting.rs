@@ -36,6 +36,7 @@ impl Exchange {
         };
         let permit = parts.records.audit().permit(request, now).await?;
         let (records, keys, patient) = (parts.records.clone(), self.0.keys(), patient.clone());
+        let keyring = parts.keyring.clone();
         parts
             .store
             .write(move |txn| -> Result<_, ExchangeError> {
@@ -52,7 +53,7 @@ impl Exchange {
                     }
                 }
                 desk::drop_asks(txn, &keys, &refs)?;
-                referrals::forget(txn, &keys, &refs)?;
+                referrals::forget(txn, &keyring, &keys, &refs)?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
                 }

@@ -93,7 +93,11 @@ async fn answer(
             for item in &request.items {
                 let parcel: Parcel = codec::decode(item.as_ref(), codec::MAX_MESSAGE_BYTES)?;
                 requests::admit(inner, &party, parcel.content.as_ref()).await?;
-                inner.take(parcel.content.0, Came::Network).await?;
+                let taken = inner.take(parcel.content.0.clone(), Came::Network).await;
+                if let Err(fault) = &taken {
+                    requests::end_replaced(inner, parcel.content.as_ref(), fault.code()).await;
+                }
+                taken?;
             }
             Ok(())
         }

@@ -128,6 +128,7 @@ pub(crate) async fn tell(inner: &Arc<Inner>, net: &Net, route: &Route) -> Result
                     tracing::debug!(%code, "a patient's keys have to wait");
                     continue;
                 }
+                Err(code) if !is_about_the_records(code) => return Err(code.into()),
                 Err(code) => tracing::error!(%code, "the index refuses a patient's keys"),
             }
             let told = move |txn: &mut dyn Txn| -> Result<(), StoreError> {
@@ -139,6 +140,14 @@ pub(crate) async fn tell(inner: &Arc<Inner>, net: &Net, route: &Route) -> Result
             return Ok(());
         }
     }
+}
+
+/// Whether these records will never be taken; every other refusal is about this hospital or this moment.
+const fn is_about_the_records(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Malformed | Code::TooLarge | Code::BadSignature | Code::WrongSigner | Code::AskMismatch
+    )
 }
 
 /// What is owed, behind `after`: key and value of its row, and the newest records.

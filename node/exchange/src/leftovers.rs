@@ -7,6 +7,7 @@ use std::path::Path;
 use handover_core::codec::Extensions;
 use handover_core::{ContentRoot, TransferId, cbor_map};
 use handover_dossier::{Dossier, DossierError};
+use handover_records::Records;
 use handover_store::{Blobs, Store, StoreError, rows};
 
 use crate::ExchangeError;
@@ -42,7 +43,12 @@ pub(crate) async fn note(
 }
 
 /// Removes what belongs to transfers that are over; says how many were.
-pub(crate) async fn sweep(store: &Store, blobs: &Blobs, incoming: &Path) -> Result<usize, ExchangeError> {
+pub(crate) async fn sweep(
+    store: &Store,
+    blobs: &Blobs,
+    records: &Records,
+    incoming: &Path,
+) -> Result<usize, ExchangeError> {
     let (mut swept, mut after) = (0, None::<Vec<u8>>);
     loop {
         let (keys, from) = (store.keys(), after.clone());
@@ -62,7 +68,7 @@ pub(crate) async fn sweep(store: &Store, blobs: &Blobs, incoming: &Path) -> Resu
         let is_last = page.len() < PAGE;
         for (key, leftover, is_over) in page {
             if is_over {
-                blobs.delete(leftover.manifest).await?;
+                delete_manifest(blobs, records, leftover.manifest).await?;
                 remove_folder(&incoming.join(leftover.transfer.to_string()))?;
                 store.write(move |txn| -> Result<(), StoreError> { txn.remove(&key) }).await?;
                 swept += 1;
@@ -72,6 +78,18 @@ pub(crate) async fn sweep(store: &Store, blobs: &Blobs, incoming: &Path) -> Resu
             return Ok(swept);
         }
     }
+}
+
+/// Deletes a transfer's manifest; not one that is a record's content here, whatever another hospital named so.
+pub(crate) async fn delete_manifest(
+    blobs: &Blobs,
+    records: &Records,
+    manifest: ContentRoot,
+) -> Result<(), ExchangeError> {
+    if records.is_content(manifest).await? {
+        return Ok(());
+    }
+    Ok(blobs.delete(manifest).await?)
 }
 
 fn remove_folder(folder: &Path) -> Result<(), ExchangeError> {

@@ -1,7 +1,10 @@
 //! Referrals: this hospital sends a patient to another one, which then owes the fee of what it is quoted.
 //!
 //! One stands for a patient and a destination at a time. It travels with the quote; the doctor's name is sealed to the
-//! destination. Withdrawing it, or its end, changes nothing in quotes that were made on it.
+//! destination, and here under a secret that can be forgotten. Withdrawing it, or its end, changes nothing in quotes
+//! that were made on it.
+
+use std::sync::Arc;
 
 use handover_core::artefact::transfer::{
     REFERRAL_MAX_LIFE_MS, REFERRAL_TEXT_MAX_CHARS, Referral, ReferralDetails,
@@ -11,10 +14,12 @@ use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::REFERRAL_LABEL;
 use handover_core::{Code, HospitalId, PatientRef, Timestamp, cbor_map};
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_seal::cell::{open_cell, seal_cell};
 use handover_seal::part::{open_part, seal_part};
 use handover_seal::{KeyRing, OsRandom, RsaPublicKey};
-use handover_store::{KeyMaker, StoreError, Txn, rows};
+use handover_store::{KeyMaker, Keyring, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
+use crate::context::Inner;
 use crate::{Exchange, ExchangeError};
 
 const REFERRAL: &str = "referral";
@@ -26,10 +31,18 @@ cbor_map! {
     struct ReferralRow {
         /// `Referral`.
         1 => referral: Bytes,
-        /// What is sealed in it.
-        2 => details: ReferralDetails,
+        /// [`Kept`], sealed.
+        2 => sealed: Bytes,
+    }
+}
+
+cbor_map! {
+    /// What this hospital's desk knows of a referral.
+    struct Kept {
+        /// What is sealed to the destination.
+        1 => details: ReferralDetails,
         /// The hospital's own identifier of the patient.
-        3 => patient: String,
+        2 => patient: String,
     }
 }
 
@@ -55,7 +68,7 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Code::NotLinked`]; [`Code::UsageInvalid`] for a text or time out of bounds; [`Code::Conflict`] while one with
-    /// other words stands; why the other hospital takes no part.
+    /// other words or for another time stands; why the other hospital takes no part.
     pub async fn refer(
         &self,
         staff: &str,
@@ -65,39 +78,39 @@ impl Exchange {
         life_ms: i64,
     ) -> Result<Referred, ExchangeError> {
         let (inner, now) = (&self.0, self.0.now());
-        let is_text = |text: &str| {
-            let chars = text.chars().count();
-            (1..=REFERRAL_TEXT_MAX_CHARS).contains(&chars) && !text.chars().any(char::is_control)
-        };
-        let lasts = (1..=REFERRAL_MAX_LIFE_MS).contains(&life_ms);
-        if !is_text(doctor) || !reason.is_none_or(is_text) || !lasts || destination == inner.own() {
-            return Err(Code::UsageInvalid.into());
-        }
-        let rsa = inner.federation()?.active(destination, now)?.profile.rsa_key.clone();
-        let rsa = RsaPublicKey::from_spki_der(rsa.as_ref())?;
         let details = ReferralDetails {
             doctor: doctor.to_owned(),
             reason: reason.map(str::to_owned),
             extensions: Extensions::default(),
         };
+        let lasts = (1..=REFERRAL_MAX_LIFE_MS).contains(&life_ms);
+        if !is_readable(&details) || !lasts || destination == inner.own() {
+            return Err(Code::UsageInvalid.into());
+        }
+        let rsa = inner.federation()?.active(destination, now)?.profile.rsa_key.clone();
+        let rsa = RsaPublicKey::from_spki_der(rsa.as_ref())?;
         let _permit = self.referral_permit(staff, patient).await?;
-        let (work, keys) = (std::sync::Arc::clone(inner), inner.keys());
-        let (patient, destination) = (patient.clone(), destination.clone());
+        let (work, keys, patient) = (Arc::clone(inner), inner.keys(), patient.clone());
+        let destination = destination.clone();
         inner
             .parts
             .store
             .write(move |txn| -> Result<Referred, ExchangeError> {
-                let mut first = None;
+                let mut standing = None;
                 for whose in work.parts.records.refs_in(txn, &patient)? {
                     let key = place(&keys, &whose, &destination);
                     if let Some(row) = standing_row(txn, &key, now)? {
-                        if row.details != details {
+                        let held = referred(txn, &work.parts.keyring, &row)?;
+                        let same = held.doctor == details.doctor
+                            && held.reason == details.reason
+                            && held.expires.since_ms(held.issued) == life_ms;
+                        if !same {
                             return Err(Code::Conflict.into());
                         }
-                        first = Some(referred(&row)?);
+                        standing = Some(held);
                         continue;
                     }
-                    make_room(txn, &keys, now)?;
+                    make_room(txn, &work.parts.keyring, &keys, now)?;
                     let sealed = seal_part(&rsa, &binding(&whose), &codec::encode(&details), &mut OsRandom)?;
                     let referral = Referral {
                         patient: whose,
@@ -108,19 +121,11 @@ impl Exchange {
                         expires: now.plus_ms(life_ms),
                         extensions: Extensions::default(),
                     };
-                    let row = ReferralRow {
-                        referral: Verified::sign(referral, &work.parts.identity.signing)
-                            .envelope()
-                            .to_vec()
-                            .into(),
-                        details: details.clone(),
-                        patient: patient.to_string(),
-                        extensions: Extensions::default(),
-                    };
+                    let row = new_row(txn, &work, referral, &details, &patient)?;
                     rows::put(txn, &key, &row)?;
-                    first = Some(referred(&row)?);
+                    standing = Some(referred(txn, &work.parts.keyring, &row)?);
                 }
-                first.ok_or_else(|| Code::NotLinked.into())
+                standing.ok_or_else(|| Code::NotLinked.into())
             })
             .await
     }
@@ -130,10 +135,10 @@ impl Exchange {
     /// # Errors
     /// The store's.
     pub async fn referrals(&self) -> Result<Vec<Referred>, ExchangeError> {
-        let (keys, now) = (self.0.keys(), self.0.now());
-        let read = self.0.parts.store.read(move |txn| -> Result<_, ExchangeError> {
+        let (keys, keyring, now) = (self.0.keys(), self.0.parts.keyring.clone(), self.0.now());
+        let read = self.0.parts.store.read(move |txn| -> Result<Vec<Referred>, StoreError> {
             let all: Vec<ReferralRow> = rows::all(txn, &keys.space(REFERRAL).build())?;
-            Ok(all.iter().map(referred).collect::<Result<Vec<_>, _>>()?)
+            all.iter().map(|row| referred(txn, &keyring, row)).collect()
         });
         Ok(read.await?.into_iter().filter(|it| now < it.expires).collect())
     }
@@ -149,14 +154,16 @@ impl Exchange {
         destination: &HospitalId,
     ) -> Result<(), ExchangeError> {
         let _permit = self.referral_permit(staff, patient).await?;
-        let (work, keys) = (std::sync::Arc::clone(&self.0), self.0.keys());
-        let (patient, destination) = (patient.clone(), destination.clone());
+        let (work, keys, patient) = (Arc::clone(&self.0), self.0.keys(), patient.clone());
+        let destination = destination.clone();
         let write = self.0.parts.store.write(move |txn| -> Result<(), ExchangeError> {
             let mut found = false;
             for whose in work.parts.records.refs_in(txn, &patient)? {
                 let key = place(&keys, &whose, &destination);
-                found |= txn.get(&key)?.is_some();
-                txn.remove(&key)?;
+                if let Some(row) = rows::get::<ReferralRow>(txn, &key)? {
+                    remove(txn, &work.parts.keyring, &key, &row)?;
+                    found = true;
+                }
             }
             if found { Ok(()) } else { Err(Code::ReferralMismatch.into()) }
         });
@@ -188,11 +195,16 @@ pub(crate) fn standing(
 }
 
 /// Forgets the referrals of these patients.
-pub(crate) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, patients: &[PatientRef]) -> Result<(), StoreError> {
+pub(crate) fn forget(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    keys: &KeyMaker,
+    patients: &[PatientRef],
+) -> Result<(), StoreError> {
     for patient in patients {
         let prefix = keys.space(REFERRAL).hashed(patient.as_bytes()).build();
-        for (key, _) in txn.scan(&prefix, None, handover_store::SCAN_MAX_CELLS)? {
-            txn.remove(&key)?;
+        for (key, value) in txn.scan(&prefix, None, SCAN_MAX_CELLS)? {
+            remove(txn, keyring, &key, &rows::read(&value)?)?;
         }
     }
     Ok(())
@@ -203,7 +215,17 @@ pub(crate) fn open(envelope: &[u8], ring: &KeyRing) -> Result<ReferralDetails, E
     let referral = Signed::<Referral>::read(envelope).map_err(|fault| fault.code())?;
     let referral = referral.claim();
     let plain = open_part(ring, &binding(&referral.patient), referral.sealed.as_ref())?;
-    Ok(codec::decode(&plain, MAX_MESSAGE_BYTES)?)
+    let details: ReferralDetails = codec::decode(&plain, MAX_MESSAGE_BYTES)?;
+    if is_readable(&details) { Ok(details) } else { Err(Code::Malformed.into()) }
+}
+
+/// Whether a desk can show it: another hospital's words go to a terminal.
+fn is_readable(details: &ReferralDetails) -> bool {
+    let is_text = |text: &str| {
+        let chars = text.chars().count();
+        (1..=REFERRAL_TEXT_MAX_CHARS).contains(&chars) && !text.chars().any(char::is_control)
+    };
+    is_text(&details.doctor) && details.reason.as_deref().is_none_or(is_text)
 }
 
 fn place(keys: &KeyMaker, patient: &PatientRef, destination: &HospitalId) -> Vec<u8> {
@@ -214,27 +236,66 @@ fn binding(patient: &PatientRef) -> Vec<u8> {
     [REFERRAL_LABEL, patient.as_bytes()].concat()
 }
 
-fn standing_row(txn: &mut dyn Txn, key: &[u8], now: Timestamp) -> Result<Option<ReferralRow>, StoreError> {
-    let Some(row) = rows::get::<ReferralRow>(txn, key)? else { return Ok(None) };
-    let referral =
-        Signed::<Referral>::read(row.referral.as_ref()).map_err(|_| rows::damaged("a referral"))?;
-    Ok(Some(row).filter(|_| now < referral.claim().expires))
+/// Which secret the desk's part is sealed under; it is bound to it, too.
+fn secret_id(referral: &Referral) -> Vec<u8> {
+    [referral.patient.as_bytes(), referral.destination.as_str().as_bytes()].concat()
 }
 
-/// Removes those that ended, if there are too many.
-fn make_room(txn: &mut dyn Txn, keys: &KeyMaker, now: Timestamp) -> Result<(), ExchangeError> {
+fn claimed(row: &ReferralRow) -> Result<Referral, StoreError> {
+    let referral = Signed::<Referral>::read(row.referral.as_ref());
+    Ok(referral.map_err(|_| rows::damaged("a referral"))?.claim().clone())
+}
+
+fn standing_row(txn: &mut dyn Txn, key: &[u8], now: Timestamp) -> Result<Option<ReferralRow>, StoreError> {
+    let Some(row) = rows::get::<ReferralRow>(txn, key)? else { return Ok(None) };
+    let expires = claimed(&row)?.expires;
+    Ok(Some(row).filter(|_| now < expires))
+}
+
+fn new_row(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    referral: Referral,
+    details: &ReferralDetails,
+    patient: &LocalPatient,
+) -> Result<ReferralRow, ExchangeError> {
+    let kept =
+        Kept { details: details.clone(), patient: patient.to_string(), extensions: Extensions::default() };
+    let id = secret_id(&referral);
+    let secret = inner.parts.keyring.get_or_make(txn, REFERRAL, &id, &mut OsRandom)?;
+    let sealed = seal_cell(&secret, &id, &codec::encode(&kept), &mut OsRandom)?;
+    let signed = Verified::sign(referral, &inner.parts.identity.signing);
+    Ok(ReferralRow {
+        referral: signed.envelope().to_vec().into(),
+        sealed: sealed.into(),
+        extensions: Extensions::default(),
+    })
+}
+
+fn remove(txn: &mut dyn Txn, keyring: &Keyring, key: &[u8], row: &ReferralRow) -> Result<(), StoreError> {
+    keyring.remove(txn, REFERRAL, &secret_id(&claimed(row)?))?;
+    txn.remove(key)
+}
+
+/// Removes those that ended, before there can be too many.
+fn make_room(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    keys: &KeyMaker,
+    now: Timestamp,
+) -> Result<(), ExchangeError> {
     let all = keys.space(REFERRAL).build();
-    let mut count = 0_usize;
-    let mut after: Option<Vec<u8>> = None;
+    let (mut count, mut after) = (0_usize, None::<Vec<u8>>);
     loop {
-        let page = txn.scan(&all, after.as_deref(), handover_store::SCAN_MAX_CELLS)?;
-        let is_last = page.len() < handover_store::SCAN_MAX_CELLS;
+        let page = txn.scan(&all, after.as_deref(), SCAN_MAX_CELLS)?;
+        let is_last = page.len() < SCAN_MAX_CELLS;
         after = page.last().map(|(key, _)| key.clone());
-        for (key, _) in page {
-            if standing_row(txn, &key, now)?.is_some() {
+        for (key, value) in page {
+            let row: ReferralRow = rows::read(&value)?;
+            if now < claimed(&row)?.expires {
                 count = count.saturating_add(1);
             } else {
-                txn.remove(&key)?;
+                remove(txn, keyring, &key, &row)?;
             }
         }
         if is_last {
@@ -244,15 +305,17 @@ fn make_room(txn: &mut dyn Txn, keys: &KeyMaker, now: Timestamp) -> Result<(), E
     if count < REFERRALS_MAX { Ok(()) } else { Err(Code::Busy.into()) }
 }
 
-fn referred(row: &ReferralRow) -> Result<Referred, StoreError> {
-    let damaged = || rows::damaged("a referral");
-    let referral = Signed::<Referral>::read(row.referral.as_ref()).map_err(|_| damaged())?;
-    let referral = referral.claim();
+fn referred(txn: &mut dyn Txn, keyring: &Keyring, row: &ReferralRow) -> Result<Referred, StoreError> {
+    let (damaged, referral) = (|| rows::damaged("a referral"), claimed(row)?);
+    let id = secret_id(&referral);
+    let secret = keyring.get(txn, REFERRAL, &id)?.ok_or_else(damaged)?;
+    let kept = open_cell(&secret, &id, row.sealed.as_ref()).map_err(|_| damaged())?;
+    let kept: Kept = codec::decode(&kept, MAX_MESSAGE_BYTES).map_err(|_| damaged())?;
     Ok(Referred {
-        patient: row.patient.parse().map_err(|_| damaged())?,
-        destination: referral.destination.clone(),
-        doctor: row.details.doctor.clone(),
-        reason: row.details.reason.clone(),
+        patient: kept.patient.parse().map_err(|_| damaged())?,
+        destination: referral.destination,
+        doctor: kept.details.doctor,
+        reason: kept.details.reason,
         issued: referral.issued,
         expires: referral.expires,
     })

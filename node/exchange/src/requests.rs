@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use handover_core::artefact::patient::Consent;
 use handover_core::artefact::transfer::{Refusal, Step, TransferRequest};
 use handover_core::artefact::{Payload, Signed, Verified, peek_type};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context, RequestEvidence};
-use handover_core::transfer::FIRST_ATTEMPT;
+use handover_core::transfer::{FIRST_ATTEMPT, Phase};
 use handover_core::{Code, HospitalId, Party, TransferId};
-use handover_dossier::{Dossier, DossierError};
+use handover_dossier::{Dossier, DossierError, Row};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, Store, StoreError, Txn};
 
@@ -53,6 +54,22 @@ pub(crate) async fn admit(inner: &Arc<Inner>, party: &Party, content: &[u8]) -> 
         return Err(fault);
     }
     open(&inner.parts.store, request.destination.clone(), request.transfer).await
+}
+
+/// A consent that was refused because the patient's keys were replaced meanwhile: nothing can follow from the transfer,
+/// and both hospitals are told.
+pub(crate) async fn end_replaced(inner: &Arc<Inner>, content: &[u8], code: Code) {
+    let is_consent = peek_type(content).is_ok_and(|label| label == Consent::TYPE);
+    if !is_consent || !matches!(code, Code::KeyRecordOutdated | Code::KeyRecordForked) {
+        return;
+    }
+    let Ok(transfer) = handover_dossier::transfer_of(content) else { return };
+    let waits = |row: &Row| matches!(row.state.phase, Phase::Requested | Phase::Quoted);
+    if inner.row(transfer).await.is_ok_and(|row| waits(&row))
+        && let Err(fault) = inner.refuse(transfer, Step::Consent, code).await
+    {
+        tracing::error!(%transfer, code = %fault.code(), "the refusal could not be stored");
+    }
 }
 
 /// The index passed the request on: the destination hears of the refusal by the same way. Nothing else is kept.

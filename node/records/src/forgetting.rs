@@ -189,6 +189,17 @@ impl Records {
         Ok(true)
     }
 
+    /// Whether a record's content is this blob.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn is_content(&self, root: ContentRoot) -> Result<bool, RecordsError> {
+        let users = self.places.blob_users(&root);
+        let read = self.store.read(move |txn| txn.scan(&users, None, 1));
+        let found: Result<Vec<_>, StoreError> = read.await;
+        Ok(!found?.is_empty())
+    }
+
     fn is_only_user(
         &self,
         txn: &mut dyn Txn,

@@ -65,6 +65,28 @@ cbor_map! {
     }
 }
 
+impl SecretRow {
+    /// What stands for a row that cannot be read.
+    pub(crate) fn unreadable() -> Self {
+        Self {
+            kind: "unreadable".to_owned(),
+            epoch: 0,
+            wrapped: vec![0].into(),
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// In the place of a secret that did not open when the older epochs' keys were destroyed.
+    pub(crate) fn given_up(&self, epoch: u64) -> Self {
+        Self { kind: self.kind.clone(), epoch, wrapped: Vec::new().into(), extensions: Extensions::default() }
+    }
+
+    /// Whether no backup can help any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.wrapped.as_ref().is_empty()
+    }
+}
+
 /// The secrets of one store. A cheap handle.
 #[derive(Clone)]
 pub struct Keyring(pub(crate) Arc<Ring>);

@@ -91,13 +91,13 @@ impl Keyring {
         damaged: DamagedSecrets,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<Rotated, StoreError> {
-        let mut moved: u64 = 0;
+        let (mut moved, mut given_up) = (0_u64, 0_u64);
         // Until a whole round finds nothing to move: only then the older keys may go.
-        let given_up = loop {
+        loop {
             let (before, mut found, mut after) = (moved, 0_u64, None);
             loop {
                 let (ring, from) = (self.clone(), after);
-                let write = self.0.store.write(move |txn| ring.move_page(txn, from.as_deref()));
+                let write = self.0.store.write(move |txn| ring.move_page(txn, from.as_deref(), damaged));
                 let page: Page = write.await?;
                 moved = moved.saturating_add(page.moved);
                 found = found.saturating_add(page.damaged);
@@ -107,12 +107,13 @@ impl Keyring {
                     break;
                 }
             }
-            if moved == before {
-                break found;
+            match damaged {
+                DamagedSecrets::Keep => none_damaged(found)?,
+                DamagedSecrets::GiveUp => given_up = given_up.saturating_add(found),
             }
-        };
-        if damaged == DamagedSecrets::Keep {
-            none_damaged(given_up)?;
+            if moved == before {
+                break;
+            }
         }
         let ring = self.clone();
         let end = self.0.store.write(move |txn| {
@@ -126,16 +127,18 @@ impl Keyring {
         Ok(Rotated { epoch, moved, destroyed: self.destroy_before(epoch)?, given_up })
     }
 
-    fn move_page(&self, txn: &mut dyn Txn, after: Option<&[u8]>) -> Result<Page, StoreError> {
+    fn move_page(
+        &self,
+        txn: &mut dyn Txn,
+        after: Option<&[u8]>,
+        what: DamagedSecrets,
+    ) -> Result<Page, StoreError> {
         let newest = self.row_in(txn)?.epochs.last().map_or(0, |newest| newest.number);
         let page = txn.scan(&self.secrets_prefix(), after, PAGE)?;
         let next = page.last().filter(|_| page.len() == PAGE).map(|(place, _)| place.clone());
         let (mut moved, mut damaged) = (0, 0);
         for (place, bytes) in page {
-            let Ok(row) = rows::read::<SecretRow>(&bytes) else {
-                damaged += 1;
-                continue;
-            };
+            let row = rows::read(&bytes).unwrap_or_else(|_| SecretRow::unreadable());
             if row.epoch == newest {
                 continue;
             }
@@ -143,6 +146,12 @@ impl Keyring {
                 Ok(secret) => {
                     rows::put(txn, &place, &self.wrap(&place, &row.kind, newest, &secret)?)?;
                     moved += 1;
+                }
+                // Given up before: it stays so that no new secret takes its place over what it sealed.
+                Err(_) if row.is_given_up() => rows::put(txn, &place, &row.given_up(newest))?,
+                Err(_) if what == DamagedSecrets::GiveUp => {
+                    rows::put(txn, &place, &row.given_up(newest))?;
+                    damaged += 1;
                 }
                 Err(_) => damaged += 1,
             }

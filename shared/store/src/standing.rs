@@ -28,8 +28,10 @@ pub struct RingReport {
     pub secrets: BTreeMap<String, u64>,
     /// What was forgotten since the newest epoch began, by kind: copies of the store may still hold it.
     pub forgotten: BTreeMap<String, u64>,
-    /// Secrets that do not open.
+    /// Secrets that do not open; a backup under the present epochs may have them whole.
     pub damaged: u64,
+    /// Secrets that did not open either and were given up by a rotation.
+    pub given_up: u64,
 }
 
 impl RingReport {
@@ -62,6 +64,7 @@ impl Keyring {
             secrets: BTreeMap::new(),
             forgotten: row.forgotten.into_iter().map(|row| (row.kind, row.count)).collect(),
             damaged: 0,
+            given_up: 0,
         };
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -79,8 +82,13 @@ impl Keyring {
             let (last, looked) = read.await?;
             let is_last = looked.len() < PAGE;
             for (row, opens) in looked {
-                report.damaged += u64::from(!opens);
-                let Some(row) = row else { continue };
+                let Some(row) = row else {
+                    report.damaged += 1;
+                    continue;
+                };
+                let is_given_up = row.is_given_up();
+                report.given_up += u64::from(is_given_up);
+                report.damaged += u64::from(!opens && !is_given_up);
                 // A rotation may have begun since the list was read: those rows are counted by kind only.
                 if let Some(epoch) = report.epochs.iter_mut().find(|epoch| epoch.number == row.epoch) {
                     epoch.secrets += 1;

@@ -40,6 +40,8 @@ pub struct EpochsListed {
     pub secrets: BTreeMap<String, u64>,
     /// Those of them that do not open.
     pub damaged: u64,
+    /// Those that were given up by a rotation.
+    pub given_up: u64,
     /// What was forgotten since the newest epoch began, by kind.
     pub forgotten: BTreeMap<String, u64>,
     /// Whether something that was forgotten may still be opened in a copy.
@@ -138,6 +140,7 @@ pub(super) async fn list(node: &Node) -> Result<EpochsListed, NodeError> {
         rotation_due: report.is_rotation_due(),
         secrets: report.secrets,
         damaged: report.damaged,
+        given_up: report.given_up,
         forgotten: report.forgotten,
     })
 }

@@ -81,8 +81,8 @@ pub struct TransferShown {
 /// A referral to this hospital, and the fee that it owes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OwedShown {
-    /// Who refers.
-    pub doctor: String,
+    /// Who refers; null if it cannot be read or the patient was forgotten.
+    pub doctor: Option<String>,
     /// Why.
     pub reason: Option<String>,
     /// The fee that was quoted.
@@ -105,7 +105,7 @@ pub struct RefusedShown {
 /// Why a transfer does not go on for now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WaitShown {
-    /// What has to wait: `quote`, `seal`, `send`, `release`, `file`, `expire` or `deliver`.
+    /// What has to wait: `quote`, `seal`, `send`, `release`, `file`, `expire`, `lapse` or `deliver`.
     pub step: String,
     /// For whom, if it is for somebody: `index` or a hospital.
     pub party: Option<String>,
@@ -198,9 +198,10 @@ impl TransferShown {
 
 impl OwedShown {
     fn of(owed: FeeOwed) -> Self {
+        let (doctor, reason) = owed.referral.map(|it| (it.doctor, it.reason)).unzip();
         Self {
-            doctor: owed.doctor,
-            reason: owed.reason,
+            doctor,
+            reason: reason.flatten(),
             fee: owed.fee.to_decimal_string(),
             currency: owed.fee.currency().to_string(),
             accepted: owed.accepted.map(|cap| cap.to_decimal_string()),

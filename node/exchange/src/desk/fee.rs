@@ -1,7 +1,8 @@
 //! A fee that this hospital owes for a patient who was referred to it: what the desk sees of it, and its yes or no.
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{FeeAcceptance, Payer, Quote, Step};
+use handover_core::artefact::transfer::{FeeAcceptance, Payer, Quote, ReferralDetails, Step};
+use handover_core::codec::Bytes;
 use handover_core::rules::{self, Context};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Amount, Code, TransferId};
@@ -14,10 +15,8 @@ use crate::{Exchange, ExchangeError, fees, referrals};
 /// What a referral says, and what the hospital that it is to owes.
 #[derive(Clone, Debug)]
 pub struct FeeOwed {
-    /// Who refers.
-    pub doctor: String,
-    /// Why.
-    pub reason: Option<String>,
+    /// Who refers, and why; none if it cannot be read, or the patient is not linked here any more.
+    pub referral: Option<ReferralDetails>,
     /// The fee that was quoted.
     pub fee: Amount,
     /// Up to what it was accepted; none if it waits for a clerk.
@@ -38,11 +37,10 @@ impl Exchange {
     pub async fn fee_owed(&self, transfer: TransferId) -> Result<Option<FeeOwed>, ExchangeError> {
         let Some(Owed { quote, accepted, .. }) = self.owed(transfer).await? else { return Ok(None) };
         let ring = &self.0.parts.identity.ring;
-        let referral = quote.referral.as_ref().ok_or(Code::QuoteMismatch)?;
-        let details = referrals::open(referral.as_ref(), ring)?;
+        let is_known = self.0.parts.records.by_ref(quote.patient).await?.is_some();
+        let open = |referral: &Bytes| referrals::open(referral.as_ref(), ring).ok();
         Ok(Some(FeeOwed {
-            doctor: details.doctor,
-            reason: details.reason,
+            referral: quote.referral.as_ref().filter(|_| is_known).and_then(open),
             fee: fees::offered(&quote, ring)?,
             accepted: accepted.map(|accepted| accepted.cap),
         }))

@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
 use handover_core::artefact::transfer::{QUOTE_LIFE_MS, Step};
+use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Timestamp, TransferId};
-use handover_dossier::{DossierError, Row};
+use handover_dossier::{Dossier, DossierError, Row};
 use handover_net::Net;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_seal::Ed25519;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -39,6 +41,8 @@ const WORK_AT_ONCE: usize = 4;
 const SENDS_AT_ONCE: usize = 16;
 /// Transfers looked at in one page.
 const PAGE: usize = 200;
+/// How long the destination's copy waits for the source's word on a consent that ran out, in milliseconds.
+const LAPSE_MS: i64 = handover_core::time::DAY_MS;
 /// How often everything is looked at even if nothing happened.
 const ROUND: Duration = Duration::from_secs(30);
 
@@ -51,6 +55,7 @@ enum Job {
     Release,
     File,
     Expire,
+    Lapse,
 }
 
 impl Job {
@@ -63,6 +68,7 @@ impl Job {
             Self::Release => "release",
             Self::File => "file",
             Self::Expire => "expire",
+            Self::Lapse => "lapse",
         }
     }
 
@@ -71,7 +77,7 @@ impl Job {
         match self {
             Self::Quote => Step::Quote,
             Self::Seal => Step::Seal,
-            Self::Send | Self::Expire => Step::Delivery,
+            Self::Send | Self::Expire | Self::Lapse => Step::Delivery,
             Self::Release => Step::Release,
             Self::File => Step::Filing,
         }
@@ -84,6 +90,8 @@ fn due(row: &Row, now: Timestamp) -> Option<Job> {
     match (row.role, row.state.phase) {
         (_, Phase::Requested) if age_ms > TRANSFER_ASK_LIFE_MS => Some(Job::Expire),
         (_, Phase::Quoted) if age_ms > QUOTE_LIFE_MS => Some(Job::Expire),
+        // What the source does not end is not waited for longer than the consent.
+        (Role::Destination, Phase::Consented | Phase::Sealed) if age_ms > LAPSE_MS => Some(Job::Lapse),
         (Role::Source, Phase::Requested) => Some(Job::Quote),
         (Role::Source, Phase::Consented) => Some(Job::Seal),
         (Role::Source, Phase::Sealed) => Some(Job::Send),
@@ -101,7 +109,9 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
     let mut tasks: JoinSet<(Row, Job, Result<(), Code>)> = JoinSet::new();
     loop {
         let Inner { parts, .. } = &*inner;
-        if let Err(fault) = leftovers::sweep(&parts.store, &parts.blobs, &parts.incoming).await {
+        if let Err(fault) =
+            leftovers::sweep(&parts.store, &parts.blobs, &parts.records, &parts.incoming).await
+        {
             tracing::error!(code = %fault.code(), "leftovers cannot be removed");
         }
         match active(&inner).await {
@@ -165,7 +175,8 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), 
         Job::Send => send::send(inner, net, row).await,
         Job::Release => release::release(inner, row).await,
         Job::File => file::file(inner, row).await,
-        Job::Expire => inner.expire(row).await,
+        Job::Expire => inner.expire(row, Code::QuoteExpired).await,
+        Job::Lapse => lapse(inner, row).await,
     };
     let Err(fault) = outcome else { return Ok(()) };
     let code = fault.code();
@@ -181,6 +192,19 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), 
         }
         tracing::error!(transfer = %row.transfer, code = %fault.code(), "the refusal could not be stored");
         return Err(fault.code());
+    }
+    Ok(())
+}
+
+/// Ends a transfer at the destination whose consent ran out without a word from the source.
+async fn lapse(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+    let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
+    let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        Ok(Dossier::of(txn, &keys, transfer).consent(context)?.expires)
+    });
+    if read.await?.plus_ms(LAPSE_MS) < inner.now() {
+        inner.expire(row, Code::ConsentExpired).await?;
     }
     Ok(())
 }

@@ -152,7 +152,7 @@ async fn drop_manifest(
     transfer: TransferId,
     before: &PartList,
 ) -> Result<(), ExchangeError> {
-    inner.parts.blobs.delete(before.manifest.root).await?;
+    leftovers::delete_manifest(&inner.parts.blobs, &inner.parts.records, before.manifest.root).await?;
     let path = part_path(&inner.parts.incoming.join(transfer.to_string()), 0);
     match std::fs::remove_file(path) {
         Err(fault) if fault.kind() != ErrorKind::NotFound => Err(fault.into()),

@@ -123,7 +123,6 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
 /// Checks the consent and settles what it covers. One that narrows gets a final quote first.
 async fn agree(inner: &Arc<Inner>, row: &Row, permit: &Permit) -> Result<Agreed, ExchangeError> {
     let Evidence { consent, cover, quote: quoted, body } = evidence(inner, row).await?;
-    rules::consent_in_time(&consent, inner.now())?;
     let details = consent_details(inner, row, &consent)?;
     let chosen = selection::get(&inner.parts.store, row.transfer).await?;
     let narrowed = details.scope != body.scope;
@@ -141,7 +140,7 @@ async fn agree(inner: &Arc<Inner>, row: &Row, permit: &Permit) -> Result<Agreed,
 
 async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
-    let keyring = inner.parts.keyring.clone();
+    let (keyring, now) = (inner.parts.keyring.clone(), inner.now());
     inner
         .parts
         .store
@@ -150,6 +149,8 @@ async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeErr
             let mut dossier = Dossier::of(txn, &keys, transfer);
             not_revoked(&mut dossier)?;
             let (consent, quote) = (dossier.consent(context)?, dossier.agreed_quote(context)?);
+            // Before anybody else is waited for.
+            rules::consent_in_time(&consent, now)?;
             let cover = dossier.cover(context)?;
             let body = bodies::get(txn, &keyring, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
             Ok(Evidence { consent, cover, quote, body })

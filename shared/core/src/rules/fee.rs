@@ -2,7 +2,7 @@
 
 use super::{Context, ensure, read};
 use crate::artefact::Verified;
-use crate::artefact::patient::Consent;
+use crate::artefact::patient::{CLOCK_SKEW_MS, Consent};
 use crate::artefact::transfer::{FeeAcceptance, Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Referral};
 use crate::{Amount, Code};
 
@@ -16,8 +16,9 @@ pub fn referral(envelope: &[u8], on: &Quote, context: Context<'_>) -> Result<Ver
     let same = referral.patient == on.patient
         && referral.source == on.source
         && referral.destination == on.destination;
-    let in_time = referral.issued <= on.issued
-        && on.issued < referral.expires
+    // A quote that narrows stands on the first, which was in time.
+    let in_time = referral.issued <= on.issued.plus_ms(CLOCK_SKEW_MS)
+        && (on.narrows.is_some() || on.issued < referral.expires)
         && referral.expires.since_ms(referral.issued) <= REFERRAL_MAX_LIFE_MS;
     ensure(same && in_time, Code::ReferralMismatch)?;
     Ok(referral)

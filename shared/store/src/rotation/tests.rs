@@ -140,6 +140,12 @@ async fn damaged_secrets_hold_a_rotation_up_until_they_are_given_up() {
     let rotated = ring.rotate(NOW, DamagedSecrets::GiveUp, |_| {}).await.unwrap();
     assert_eq!(rotated, Rotated { epoch: 2, moved: 2, destroyed: vec![1], given_up: 1 });
     assert_eq!(ring.found(2).await.unwrap(), Some(*secret(2).expose()));
+    // It stays given up: nothing takes its place, and it holds up no further rotation.
+    assert!(ring.found(1).await.is_err());
+    let report = ring.report().await.unwrap();
+    assert_eq!((report.damaged, report.given_up), (0, 1));
+    let rotated = ring.rotate(NOW, DamagedSecrets::Keep, |_| {}).await.unwrap();
+    assert_eq!((rotated.moved, rotated.given_up), (2, 0));
     assert!(ring.found(1).await.is_err());
 }
 
