@@ -3,8 +3,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use handover_core::artefact::patient::{Ask, Consent, ConsentDetails, Scope};
 use handover_core::artefact::transfer::{
-    Delivered, KeyRelease, PackageHeader, PartList, Payer, Quote, QuoteBody, Receipt, Refusal,
-    TransferRequest,
+    Delivered, KeyRelease, PackageHeader, PartList, Quote, QuoteBody, Receipt, Refusal, TransferRequest,
 };
 use handover_core::artefact::{Signed, Verified, peek_type};
 use handover_core::codec::Extensions;
@@ -333,7 +332,8 @@ pub(crate) fn offered(
         let Ok(offer) = stream.get::<Offer>() else { continue };
         let header = Signed::<PackageHeader>::read(offer.header.as_ref())?;
         if header.claim().transfer == transfer {
-            let cover = rules::Cover { payer: Payer::Patient, cap: consent.fee_cap };
+            // Whether it is within what was signed for is asked elsewhere.
+            let cover = rules::Cover { payer: header.claim().payer, cap: header.claim().fee };
             let header =
                 stage.rogue.judge(|context| rules::header(header.envelope(), consent, &cover, context))?;
             return Ok((stream, header, offer.parts));

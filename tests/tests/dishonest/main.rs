@@ -14,6 +14,7 @@
 mod buyer;
 mod inside;
 mod noise;
+mod owing;
 mod patients;
 mod revoked;
 mod seller;
@@ -29,7 +30,7 @@ use stage::Stage;
 /// What is tried: a group's name, and the group.
 type Group = (&'static str, fn(&mut Stage) -> Result<()>);
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     ("an unknown hospital", unknown::all),
     ("patients and strangers over HTTPS", patients::all),
     ("a dishonest destination", buyer::all),
@@ -37,6 +38,7 @@ const GROUPS: [Group; 8] = [
     ("packages that are not what they say inside", inside::all),
     ("noise", noise::all),
     ("a destination that keeps its receipt", silent::all),
+    ("a destination that owes the fee", owing::all),
     ("a revoked hospital", revoked::all),
 ];
 
