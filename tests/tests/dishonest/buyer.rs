@@ -215,6 +215,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     taken("Ada's consent", || stage.rogue.post(&lakeside, consent.envelope()))?;
     let (stream, header, _) = offered(stage, on.transfer, &consent)?;
     ensure!(stage.state(LAKESIDE, on.transfer)? == "sealed", "it is not sealed");
+    stage.reserved(on.transfer)?;
     let before = stage.witness()?;
     let rogue = &stage.rogue;
     let own = &rogue.keys.signing;

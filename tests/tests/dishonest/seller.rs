@@ -35,7 +35,8 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     slow(stage, &package)?;
     greedy(stage)?;
     let receipt = keys(stage, &sale, &package)?;
-    replays(stage, &sale, &package, &receipt)
+    replays(stage, &sale, &package, &receipt)?;
+    borrowed(stage, &package)
 }
 
 fn quotes(stage: &Stage, sale: &Sale) -> Result<()> {
@@ -409,4 +410,35 @@ fn replays(stage: &mut Stage, sale: &Sale, package: &Package, receipt: &Verified
     rogue.bring(&riverside, &revocation).map_err(|code| anyhow::anyhow!("a late revocation: {code}"))?;
     ensure!(stage.state(RIVERSIDE, sale.transfer())? == "filed", "a late revocation moved the transfer");
     Ok(())
+}
+
+/// A package whose manifest is said to be what Riverside keeps as a record's content already. It ends without a
+/// manifest to remove: the record stays whole.
+fn borrowed(stage: &mut Stage, filed: &Package) -> Result<()> {
+    let riverside = hospital(RIVERSIDE);
+    let sale = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
+    let honest = stage.rogue.sealed(&sale, &stage.rogue.goods(&sale)?, |_| {})?;
+    let scan = filed.offer.parts.contents.first().context("nothing large was filed")?.clone();
+    let parts = PartList { manifest: scan, contents: Vec::new(), ..honest.offer.parts.clone() };
+    let header = altered(&honest.header, &stage.rogue.keys.signing, |it| it.parts = parts.commitment());
+    let offer = Offer { header: header.into(), parts, ..honest.offer };
+    let (mut stream, have) = stage.rogue.offer(&riverside, &offer)?;
+    ensure!(have.problem.is_none(), "the offer is refused: {have:?}");
+    let _ = stream.end();
+    let done: Done = stream.get()?;
+    ensure!(done.delivered.is_some(), "it is not taken for delivered: {done:?}");
+    let refusal = Refusal {
+        transfer: sale.transfer(),
+        step: Step::Delivery,
+        code: Code::PackageDamaged,
+        issued: now(),
+        attempt: 1,
+        extensions: Extensions::default(),
+    };
+    let refusal = Verified::sign(refusal, &stage.rogue.keys.signing);
+    taken("a refusal by the source", || stage.rogue.bring(&riverside, refusal.envelope()))?;
+    stage.comes_to(RIVERSIDE, sale.transfer(), "filed", "refused (package-damaged)")?;
+    // Whatever it leaves behind is removed before the next transfer is through.
+    stage.honest()?;
+    stage.sound()
 }

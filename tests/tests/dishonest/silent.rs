@@ -41,6 +41,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
         let entries = stage.world.entries(&transfer)?;
         Ok(entries.iter().map(|it| it["kind"].as_str().unwrap_or_default().to_owned()).collect())
     };
+    stage.reserved(on.transfer)?;
     ensure!(kinds(stage)? == ["reserve"], "it pays for what it cannot open: {:?}", kinds(stage)?);
     further_attempts(stage, &yes.consent)?;
     ensure!(kinds(stage)? == ["reserve"], "another attempt costs something: {:?}", kinds(stage)?);

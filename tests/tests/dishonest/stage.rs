@@ -11,8 +11,8 @@ use handover_scenarios::programs::Programs;
 use handover_scenarios::story::{self, Silent};
 use handover_scenarios::world::{Options, World};
 use handover_tests::fixture;
-use handover_tests::rogue::Rogue;
 use handover_tests::rogue::person::Person;
+use handover_tests::rogue::{Rogue, until};
 use serde_json::{Value, json};
 
 /// Has the records.
@@ -149,6 +149,12 @@ impl Stage {
         };
         let books = self.world.index(&["ledger", "balances"])?.json()?;
         Ok(Witness(vec![transfers(LAKESIDE)?, transfers(RIVERSIDE)?, self.records_of_pat()?, books]))
+    }
+
+    /// Waits until the index has reserved a transfer's fee: the header's copy goes there by itself.
+    pub(crate) fn reserved(&self, transfer: TransferId) -> Result<()> {
+        let id = transfer.to_string();
+        until("its fee is reserved", || self.world.entries(&id).is_ok_and(|entries| !entries.is_empty()))
     }
 
     /// Nothing has changed since.
