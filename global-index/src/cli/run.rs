@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context) -> Result<(), CliError> {
         let index = Index::start(config, keys, edge).await?;
         let ready = index.ready();
         let line = json!({
-            "ready": true, "role": "index", "net": ready.net, "web": ready.web, "control": ready.control,
+            "schema": "handover/ready/1", "ready": true, "role": "index", "net": ready.net, "web": ready.web, "control": ready.control,
         });
         let mut stdout = std::io::stdout();
         writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(internal)?;

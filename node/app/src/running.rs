@@ -18,6 +18,8 @@ use crate::{enrol, health, http, operations};
 /// What `run` prints once everything listens.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ready {
+    /// The line's form.
+    pub schema: &'static str,
     /// Always true.
     pub ready: bool,
     /// `node`.
@@ -88,6 +90,7 @@ impl Running {
             .await
             .map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
         let ready = Ready {
+            schema: "handover/ready/1",
             ready: true,
             role: "node",
             hospital: config.hospital.id.to_string(),

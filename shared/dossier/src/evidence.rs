@@ -12,6 +12,15 @@ use handover_core::transfer::FIRST_ATTEMPT;
 
 use crate::{Dossier, DossierError, Kind, Place};
 
+/// What nearly everything else stands on. It verifies once in a transaction, which has one directory; nothing that is
+/// kept is ever replaced.
+#[derive(Default)]
+pub(crate) struct AlreadyVerified {
+    request: Option<RequestEvidence>,
+    quote: Option<Verified<Quote>>,
+    consent: Option<Verified<Consent>>,
+}
+
 impl Dossier<'_> {
     fn needed(&mut self, place: impl Into<Place>) -> Result<Vec<u8>, DossierError> {
         self.get(place)?.ok_or(DossierError::Refused(Code::EvidenceMissing))
@@ -22,8 +31,12 @@ impl Dossier<'_> {
     /// # Errors
     /// [`Code::EvidenceMissing`], or why it does not verify; so for all of these.
     pub fn request(&mut self, context: Context<'_>) -> Result<RequestEvidence, DossierError> {
+        if let Some(on) = &self.verified.request {
+            return Ok(on.clone());
+        }
         let envelope = self.needed(Kind::Request)?;
-        Ok(rules::request(&envelope, context)?)
+        let on = rules::request(&envelope, context)?;
+        Ok(self.verified.request.insert(on).clone())
     }
 
     /// The first quote.
@@ -31,9 +44,13 @@ impl Dossier<'_> {
     /// # Errors
     /// As [`Self::request`].
     pub fn quote(&mut self, context: Context<'_>) -> Result<Verified<Quote>, DossierError> {
+        if let Some(quote) = &self.verified.quote {
+            return Ok(quote.clone());
+        }
         let on = self.request(context)?;
         let envelope = self.needed(Kind::Quote)?;
-        Ok(rules::quote(&envelope, &on, context)?)
+        let quote = rules::quote(&envelope, &on, context)?;
+        Ok(self.verified.quote.insert(quote).clone())
     }
 
     /// The quote that sealing, reservation and receipt follow: the final one if there is one.
@@ -55,10 +72,14 @@ impl Dossier<'_> {
     /// # Errors
     /// As [`Self::request`].
     pub fn consent(&mut self, context: Context<'_>) -> Result<Verified<Consent>, DossierError> {
+        if let Some(consent) = &self.verified.consent {
+            return Ok(consent.clone());
+        }
         let on = self.request(context)?;
         let quote = self.quote(context)?;
         let envelope = self.needed(Kind::Consent)?;
-        Ok(rules::consent(&envelope, &on, &quote, context)?)
+        let consent = rules::consent(&envelope, &on, &quote, context)?;
+        Ok(self.verified.consent.insert(consent).clone())
     }
 
     /// The destination's acceptance of the fee, if there is one.

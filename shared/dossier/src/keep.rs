@@ -5,6 +5,7 @@ use handover_core::transfer::{Role, State};
 use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn, rows};
 
+use crate::evidence::AlreadyVerified;
 use crate::{DossierError, Kind, Place};
 
 cbor_map! {
@@ -57,13 +58,14 @@ impl Row {
 pub struct Dossier<'t> {
     pub(crate) txn: &'t mut dyn Txn,
     pub(crate) keys: KeyMaker,
+    pub(crate) verified: AlreadyVerified,
     transfer: TransferId,
 }
 
 impl<'t> Dossier<'t> {
     /// The dossier of `transfer`, whether or not there is anything in it yet.
     pub fn of(txn: &'t mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Self {
-        Self { txn, keys: keys.clone(), transfer }
+        Self { txn, keys: keys.clone(), verified: AlreadyVerified::default(), transfer }
     }
 
     /// The transfer.
