@@ -2,10 +2,13 @@
 //! refusal or failure lets it go, and the last of delivery and releases begins the silence period. The books
 //! themselves decide whether they take it.
 //!
-//! Copies come in any order. Invariants: with a receipt among them exactly one fee stands, whatever ended the
-//! transfer before it came and whichever attempt it is of; a revocation lets nothing go once both shares are known to
-//! be out, or one is and the destination has not signed that it opens nothing; a destination's refusal lets nothing go once it is known to have the package, people look at that; what
-//! was handed over in one attempt is owed whatever becomes of those after it.
+//! Copies come in any order. Invariants:
+//! - With a receipt among them exactly one fee stands, whatever ended the transfer before it and whichever attempt it is
+//!   of.
+//! - A revocation lets the fee go while no share is known to be out; with the source's alone, once the destination has
+//!   signed that it opens nothing; with both, never.
+//! - A destination that is known to have the package frees itself of nothing by a refusal: people look at that.
+//! - What was handed over in one attempt is owed, whatever becomes of those after it.
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;

@@ -25,7 +25,7 @@ cbor_map! {
         6 => destination: HospitalId,
         /// When it began here.
         7 => created: Timestamp,
-        /// When its state last changed here.
+        /// When its state last changed here, or something of it came.
         8 => updated: Timestamp,
     }
 }

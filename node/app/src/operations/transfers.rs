@@ -43,7 +43,7 @@ pub struct TransferShown {
     pub destination: String,
     /// When it began here (RFC 3339).
     pub created: Option<String>,
-    /// When its state last changed here.
+    /// When its state last changed here, or something of it came.
     pub updated: Option<String>,
     /// Parcels that wait to go out.
     pub waiting: usize,

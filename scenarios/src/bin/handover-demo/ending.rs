@@ -13,15 +13,19 @@ use crate::teller::Teller;
 
 /// Entries and accounts that are shown one by one.
 const SHOWN: usize = 12;
+/// Characters of who pays: a patient's reference is long.
+const PAYER_CHARS: usize = 24;
 
 pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: Duration) -> Result<()> {
     teller.title("The ledger at the end")?;
     let entries = world.index(&["ledger", "entries"])?.json()?;
     let entries: Vec<&Value> = json::list(&entries, "entries").collect();
     for entry in entries.iter().take(SHOWN) {
-        let payer: String = text(entry, "payer").chars().take(24).collect();
+        let whole = text(entry, "payer");
+        let payer: String = whole.chars().take(PAYER_CHARS).collect();
+        let cut = if payer == whole { "" } else { "…" };
         teller.line(&format!(
-            "  {:>4}  {:<8} {:>12} {}  {payer}… owes {}",
+            "  {:>4}  {:<8} {:>12} {}  {payer}{cut} owes {}",
             number(entry, "sequence"),
             text(entry, "kind"),
             text(entry, "amount"),
