@@ -157,16 +157,42 @@ async fn a_federation_is_founded_from_the_command_line() {
     assert_eq!(desk.twice(&schedule("ann"))["outcome"], "pending");
     assert_eq!(desk.twice(&schedule("ben"))["outcome"], "effective");
     let again = desk.data(&schedule("ann"));
-    assert_eq!((&again["outcome"], &again["number"]), (&Value::from("effective"), &Value::from(1)));
-    assert_eq!(desk.data("schedule show --data data")["pending"], Value::Null);
+    assert_eq!(
+        (&again["outcome"], &again["schedule"]["number"]),
+        (&Value::from("effective"), &Value::from(1))
+    );
     let shown = desk.data("schedule show --data data");
+    assert_eq!((&shown["pending"], &shown["next"]), (&Value::Null, &Value::Null));
+    let shown = &shown["in_force"];
     assert_eq!((&shown["rate_bps"], &shown["silence_ms"]), (&500.into(), &604_800_000.into()));
+    assert_eq!((&shown["basis"], &shown["patient_pays"]), (&"tests-in-scope".into(), &true.into()));
     // A second operator who wants another silence period proposes, and approves nothing.
     for (name, days, outcome) in [("ann", 3, "pending"), ("ben", 2, "pending"), ("ann", 2, "effective")] {
         let own = format!("{} --jurisdiction US --silence-days {days}", schedule(name));
         assert_eq!(desk.data(&own)["outcome"], outcome, "{name} {days}");
     }
-    assert_eq!(desk.data("schedule show --jurisdiction US --data data")["silence_ms"], 172_800_000);
+    // It follows the one for all, so hospitals have days to hear of it.
+    let shown = desk.data("schedule show --jurisdiction US --data data");
+    assert_eq!(
+        (&shown["in_force"]["jurisdiction"], &shown["next"]["silence_ms"]),
+        (&"*".into(), &172_800_000.into())
+    );
+    let begun = format!("{} --jurisdiction US --valid-from 2024-05-01", schedule("ann"));
+    let (exit, refused) = desk.refusal(&begun);
+    assert_eq!(exit, 1, "{refused:?}");
+    // Without a fee for patients, or at all.
+    for (preset, rate) in [("patient-pays-nothing", 500), ("none", 0)] {
+        let own = format!(
+            "schedule approve --preset {preset} --basis all-tests --jurisdiction DE --operator-key ann.key --operator-passphrase-file passphrase --data data"
+        );
+        let proposed = &desk.data(&own)["schedule"];
+        assert_eq!(
+            (&proposed["rate_bps"], &proposed["patient_pays"]),
+            (&rate.into(), &false.into()),
+            "{preset}"
+        );
+        assert_eq!(proposed["basis"], "all-tests");
+    }
     assert_eq!(desk.refusal(&format!("{} --silence-days 31", schedule("ann"))).0, 2);
 
     let node = Node::start_under("lakeside", 1, root.parse::<SigningPublic>().unwrap()).await;

@@ -13,7 +13,6 @@ use common::transfer::{Patient, Story, dollars};
 use common::{LIMIT, Node, Realm, now, orders};
 use handover_core::artefact::federation::FeeSchedule;
 use handover_core::artefact::transfer::PackageHeader;
-use handover_core::artefact::{Countersigned, Verified};
 use handover_core::time::{DAY_MS, HOUR_MS};
 use handover_core::{Code, TransferId};
 use serde_json::{Value, json};
@@ -44,13 +43,6 @@ async fn nth_entry(realm: &Realm, transfer: TransferId, count: usize) -> Value {
         }
     };
     tokio::time::timeout(LIMIT, wait).await.unwrap()
-}
-
-async fn schedule(realm: &Realm, schedule: FeeSchedule) -> Result<Value, Code> {
-    let submit = |envelope: &[u8]| json!({"op": "schedule-submit", "envelope": hex::encode(envelope)});
-    let first = Verified::sign(schedule, &realm.operators[0]);
-    realm.op(submit(first.envelope())).await?;
-    realm.op(submit(&Countersigned::sign(&first, &realm.operators[1]))).await
 }
 
 /// Everything but a receipt, and nobody tells the index whom it is for.
@@ -197,25 +189,25 @@ async fn a_destination_that_keeps_its_receipt_pays_after_the_silence_period() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_schedule_of_the_quote_says_how_long() {
-    let realm = Realm::new().await;
-    let source = realm.hospital("source", 1).await;
-    let destination = realm.hospital("destination", 2).await;
     let us = |number, silence_ms| FeeSchedule {
         jurisdiction: "US".to_owned(),
         number,
         silence_ms,
         ..FeeSchedule::percentage(now())
     };
+    let realm = Realm::under(vec![us(1, 2 * DAY_MS)]).await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
     for silence_ms in [-1, 31 * DAY_MS] {
-        assert_eq!(schedule(&realm, us(1, silence_ms)).await, Err(Code::Malformed));
+        assert_eq!(realm.schedule(us(2, silence_ms)).await, Err(Code::Malformed));
     }
-    schedule(&realm, us(1, 2 * DAY_MS)).await.unwrap();
+    let begun = FeeSchedule { valid_from: now().plus_ms(-1), ..us(2, DAY_MS) };
+    assert_eq!(realm.schedule(begun).await, Err(Code::OutOfOrder), "it would change what was quoted");
     let patient = Patient::new();
     let [story, other] = [500, 700].map(|stated| Story::new(&patient, &source, &destination, 500, stated));
     // In force only after the quote: it changes nothing for it.
-    tokio::task::yield_now().await;
-    let later = FeeSchedule { valid_from: now().plus_ms(1), ..us(2, 30 * DAY_MS) };
-    schedule(&realm, later).await.unwrap();
+    let later = FeeSchedule { valid_from: now().plus_ms(HOUR_MS), ..us(2, 30 * DAY_MS) };
+    realm.schedule(later).await.unwrap();
     let begun = now();
     hand_over(&realm, &story, &source).await;
     hand_over(&realm, &other, &source).await;

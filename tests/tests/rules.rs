@@ -44,7 +44,7 @@ fn the_honest_story_holds() {
         let header =
             rules::header(story.header.envelope(), &consent, &patient_pays(&consent), context).unwrap();
         let agreed = story.final_quote.as_ref().unwrap_or(&story.quote);
-        rules::header_quote(&header, agreed, &consent).unwrap();
+        rules::header_quote(&header, agreed, &consent, context).unwrap();
         rules::delivered(story.delivered.envelope(), &header, context).unwrap();
         rules::key_release(story.key_release.envelope(), &header, context).unwrap();
         rules::share_release(story.share_release.envelope(), &consent, &Ed25519).unwrap();
@@ -214,7 +214,8 @@ fn dishonest_headers() {
         ),
     ]);
 
-    let quote = |quote: &Verified<_>| rules::header_quote(&story.header, quote, &story.consent);
+    let quote =
+        |quote: &Verified<_>| rules::header_quote(&story.header, quote, &story.consent, World::context());
     let narrowed = Story::tell(Plan::opaque(1).narrowed());
     all_refused(vec![
         ("another transfer's quote", quote(&other.quote), Code::QuoteMismatch),
@@ -225,7 +226,12 @@ fn dishonest_headers() {
         ),
         (
             "a final quote that narrows another",
-            rules::header_quote(&narrowed.header, narrowed.final_quote.as_ref().unwrap(), &other.consent),
+            rules::header_quote(
+                &narrowed.header,
+                narrowed.final_quote.as_ref().unwrap(),
+                &other.consent,
+                World::context(),
+            ),
             Code::QuoteMismatch,
         ),
     ]);

@@ -1,22 +1,19 @@
-//! Hospitals and fee schedules. What an operator signs is shown first; the first operator's signature proposes, a
-//! second one's puts it in force.
+//! Hospitals and their status.
 
 use std::path::Path;
 
 use handover_cli::CliError;
-use handover_core::artefact::federation::{FeeSchedule, HospitalCertificate, Status, StatusOrder};
-use handover_core::artefact::{ArtefactError, Countersigned, Payload, Signed, Verified};
-use handover_core::codec::{self, Extensions};
+use handover_core::artefact::federation::{HospitalCertificate, Status, StatusOrder};
+use handover_core::artefact::{ArtefactError, Countersigned, Signed, Verified};
+use handover_core::codec::Extensions;
 use handover_core::id::SigningPublic;
-use handover_core::time::DAY_MS;
 use handover_core::{Code, HospitalId};
-use handover_seal::{Ed25519, SigningKey};
 use serde_json::json;
 
+use super::OrderArgs;
 use super::context::{Context, file_fault, read_file, write_file};
-use super::{OperatorKey, OrderArgs, Preset};
-use crate::keys::open_signing_key;
-use crate::ops::views::{HospitalContext, HospitalView, Hospitals, OperatorView, Ordered, ScheduleContext};
+use super::proposal::{Proposal, in_office, open_operator, proposal};
+use crate::ops::views::{HospitalContext, HospitalView, Hospitals, Ordered};
 use crate::ops::{Command, Hex};
 
 /// Lists hospitals.
@@ -60,46 +57,6 @@ pub(super) fn drop_enrolment(context: &Context, hospital: HospitalId) -> Result<
     context.output.emit("handover/hospital-dropped/1", &view, |to| {
         writeln!(to, "{}: the enrolment with key {} is dropped", view.hospital, view.key)
     })
-}
-
-fn open_operator(key: &OperatorKey) -> Result<SigningKey, CliError> {
-    let passphrase = handover_cli::passphrase(
-        key.operator_passphrase_file.as_deref(),
-        "Passphrase of the operator's key: ",
-    )?;
-    Ok(open_signing_key(&key.operator_key, &passphrase)?)
-}
-
-/// What one operator signed and another one is to sign.
-struct Proposal<T> {
-    order: Verified<T>,
-    is_mine: bool,
-}
-
-/// What waits, if whoever proposed it is in office; else somebody has to propose it anew.
-fn proposal<T: Payload>(
-    pending: Option<&Hex>,
-    operators: &[SigningPublic],
-    mine: &SigningKey,
-) -> Result<Option<Proposal<T>>, CliError> {
-    let stored = |fault: ArtefactError| CliError::new(fault.code(), fault.to_string());
-    let Some(pending) = pending else { return Ok(None) };
-    let pending = Signed::<T>::read(&pending.0).map_err(stored)?;
-    let is_mine = *pending.kid() == mine.public().thumbprint();
-    let by = operators.iter().find(|key| key.thumbprint() == *pending.kid());
-    let Some(by) = by else { return Ok(None) };
-    Ok(Some(Proposal { order: pending.verify(by, &Ed25519).map_err(stored)?, is_mine }))
-}
-
-/// The operators in office, of whom the one who signs has to be.
-fn in_office(operators: &[OperatorView], mine: &SigningKey) -> Result<Vec<SigningPublic>, CliError> {
-    let keys: Vec<SigningPublic> =
-        operators.iter().filter_map(|operator| operator.key.parse().ok()).collect();
-    if keys.contains(&mine.public()) {
-        return Ok(keys);
-    }
-    Err(CliError::new(Code::WrongSigner, "this key is no operator's in office")
-        .with_next("Give its certificate first: operator add --certificate FILE."))
 }
 
 /// Who names a reason names the one that holds: nobody signs another's words unseen.
@@ -165,83 +122,5 @@ pub(super) fn order(context: &Context, args: OrderArgs, status: Status) -> Resul
     context.output.emit("handover/status-order/1", &document, |to| match ordered.outcome.as_str() {
         "pending" => writeln!(to, "{hospital}: {status} waits for a second operator"),
         _ => writeln!(to, "{hospital}: {status}, directory version {}", ordered.directory_version),
-    })
-}
-
-/// Shows a jurisdiction's schedules.
-pub(super) fn show_schedule(context: &Context, jurisdiction: String) -> Result<(), CliError> {
-    let found: ScheduleContext = context.perform(&Command::ScheduleShow { jurisdiction })?;
-    context.output.emit("handover/schedule/1", &found, |to| {
-        match found.rate_bps {
-            Some(rate) => {
-                let days = found.silence_ms.unwrap_or_default() / DAY_MS;
-                writeln!(
-                    to,
-                    "{}: number {}, {rate} basis points, due after {days} days of silence",
-                    found.jurisdiction, found.number
-                )?
-            }
-            None => writeln!(to, "{}: no schedule", found.jurisdiction)?,
-        }
-        if found.pending.is_some() {
-            writeln!(to, "another one waits for a second operator")?;
-        }
-        Ok(())
-    })
-}
-
-/// Whether two schedules say the same but for number and time.
-fn same_terms(one: &FeeSchedule, other: &FeeSchedule) -> bool {
-    let FeeSchedule { number, valid_from, issued, .. } = one.clone();
-    *one == FeeSchedule { number, valid_from, issued, ..other.clone() }
-}
-
-/// Proposes or approves a schedule. What is in force already, or was proposed by the same operator, is not signed
-/// again.
-pub(super) fn approve_schedule(
-    context: &Context,
-    preset: Preset,
-    jurisdiction: String,
-    silence_days: Option<u16>,
-    key: &OperatorKey,
-) -> Result<(), CliError> {
-    let found: ScheduleContext =
-        context.perform(&Command::ScheduleShow { jurisdiction: jurisdiction.clone() })?;
-    let mine = open_operator(key)?;
-    let operators = in_office(&found.operators, &mine)?;
-    let standing =
-        |outcome: &str| Ordered { outcome: outcome.to_owned(), directory_version: found.directory_version };
-    let number = found.number.saturating_add(1);
-    let now = context.edge.clock.now();
-    let mut wanted = match preset {
-        Preset::Percentage => FeeSchedule { jurisdiction, number, ..FeeSchedule::percentage(now) },
-    };
-    if let Some(days) = silence_days {
-        wanted.silence_ms = DAY_MS.saturating_mul(i64::from(days));
-    }
-    let newest = found.newest.as_ref().map(|newest| codec::decode(&newest.0, codec::MAX_MESSAGE_BYTES));
-    let newest: Option<FeeSchedule> = newest.transpose().map_err(|_| CliError::from(Code::Malformed))?;
-    // An operator approves what they asked for: only what says the same is countersigned.
-    let proposed = proposal::<FeeSchedule>(found.pending.as_ref(), &operators, &mine)?;
-    let proposed = proposed.filter(|proposed| same_terms(&proposed.order, &wanted));
-    let submit = |envelope: Vec<u8>| context.perform(&Command::ScheduleSubmit { envelope: Hex(envelope) });
-    let (number, ordered) = match (newest.filter(|newest| same_terms(newest, &wanted)), proposed) {
-        (Some(newest), _) => (newest.number, standing("effective")),
-        (None, Some(Proposal { order, is_mine: true })) => (order.number, standing("pending")),
-        (None, Some(Proposal { order, is_mine: false })) => {
-            (order.number, submit(Countersigned::sign(&order, &mine))?)
-        }
-        (None, None) => (number, submit(Verified::sign(wanted.clone(), &mine).envelope().to_vec())?),
-    };
-    let document = json!({
-        "jurisdiction": wanted.jurisdiction,
-        "number": number,
-        "rate_bps": wanted.rate_bps,
-        "silence_ms": wanted.silence_ms,
-        "outcome": ordered.outcome,
-        "directory_version": ordered.directory_version,
-    });
-    context.output.emit("handover/schedule-order/1", &document, |to| {
-        writeln!(to, "{}: {} basis points, {}", wanted.jurisdiction, wanted.rate_bps, ordered.outcome)
     })
 }

@@ -7,16 +7,18 @@ mod authority;
 mod books;
 mod context;
 mod hospitals;
+mod proposal;
 mod root;
 mod run;
+mod schedules;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use handover_cli::{CliError, verify_file};
-use handover_core::HospitalId;
+use handover_cli::{CliError, instant, verify_file};
 use handover_core::artefact::federation::Status;
 use handover_core::id::SigningPublic;
+use handover_core::{HospitalId, Timestamp};
 use handover_seal::Ed25519;
 
 use self::context::Context;
@@ -216,8 +218,41 @@ enum HospitalCommand {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Preset {
-    /// 5 % of the priced tests in scope.
+    /// 5 % of the priced tests; the patient pays, on a referral the new hospital.
     Percentage,
+    /// 5 % of the priced tests on a referral; a patient pays nothing.
+    PatientPaysNothing,
+    /// No fee at all.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Basis {
+    /// Tests among the records that the patient consents to.
+    TestsInScope,
+    /// All tests that the patient had at the old hospital.
+    AllTests,
+}
+
+#[derive(Debug, Args)]
+struct TermsArgs {
+    /// Which.
+    #[arg(long, value_enum, default_value = "percentage")]
+    preset: Preset,
+    /// What the fee is a percentage of.
+    #[arg(long, value_enum, default_value = "tests-in-scope")]
+    basis: Basis,
+    /// ISO 3166-1 alpha-2, or `*` for all without their own.
+    #[arg(long, default_value = "*")]
+    jurisdiction: String,
+    /// After how many days without a receipt the fee is due, once the destination has everything; the preset's
+    /// are 7.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=30))]
+    silence_days: Option<u16>,
+    /// From this day (2027-01-01, UTC) or instant on. A jurisdiction's first schedule begins at once, any other in four
+    /// days: by then every hospital has it, and what is quoted before keeps its terms.
+    #[arg(long, value_parser = instant, value_name = "DATE")]
+    valid_from: Option<Timestamp>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -231,16 +266,8 @@ enum ScheduleCommand {
     /// Proposes a schedule, or approves the one that another operator proposed.
     #[command(visible_alias = "propose")]
     Approve {
-        /// Which.
-        #[arg(long, value_enum, default_value = "percentage")]
-        preset: Preset,
-        /// ISO 3166-1 alpha-2, or `*` for all without their own.
-        #[arg(long, default_value = "*")]
-        jurisdiction: String,
-        /// After how many days without a receipt the fee is due, once the destination has everything; the preset's
-        /// are 7.
-        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=30))]
-        silence_days: Option<u16>,
+        #[command(flatten)]
+        terms: TermsArgs,
         #[command(flatten)]
         key: OperatorKey,
     },
@@ -298,11 +325,11 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
             HospitalCommand::Revoke(args) => hospitals::order(&context, args, Status::Revoked),
         },
         Command::Schedule { command: ScheduleCommand::Show { jurisdiction } } => {
-            hospitals::show_schedule(&context, jurisdiction)
+            schedules::show(&context, jurisdiction)
         }
-        Command::Schedule {
-            command: ScheduleCommand::Approve { preset, jurisdiction, silence_days, key },
-        } => hospitals::approve_schedule(&context, preset, jurisdiction, silence_days, &key),
+        Command::Schedule { command: ScheduleCommand::Approve { terms, key } } => {
+            schedules::approve(&context, &terms, &key)
+        }
         Command::Directory { command: DirectoryCommand::Show } => books::directory(&context),
         Command::Ledger { command: LedgerCommand::Entries } => books::entries(&context),
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),

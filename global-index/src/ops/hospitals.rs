@@ -128,11 +128,12 @@ impl Operations {
                 Ok::<_, OpsError>((newest, registry::pending_schedule(txn, &keys, &wanted)?))
             })
             .await?;
+        let now = self.desk.now();
+        let in_force = self.desk.current().federation().schedule(&jurisdiction, now).map(codec::encode);
         Ok(ScheduleContext {
             jurisdiction,
             number: newest.as_ref().map_or(0, |schedule| schedule.number),
-            rate_bps: newest.as_ref().map(|schedule| schedule.rate_bps),
-            silence_ms: newest.as_ref().map(|schedule| schedule.silence_ms),
+            in_force: in_force.map(Hex),
             newest: newest.map(|schedule| Hex(codec::encode(&schedule))),
             pending: pending.map(Hex),
             operators: self.operators().await?,

@@ -68,11 +68,9 @@ pub(crate) struct ScheduleContext {
     pub(crate) jurisdiction: String,
     /// The newest schedule's number; 0 if there is none.
     pub(crate) number: u64,
-    /// Its rate in basis points.
-    pub(crate) rate_bps: Option<u32>,
-    /// Its silence period in milliseconds.
-    pub(crate) silence_ms: Option<i64>,
-    /// The newest schedule.
+    /// The schedule that holds now, its own or that for all.
+    pub(crate) in_force: Option<Hex>,
+    /// The newest schedule of its own.
     pub(crate) newest: Option<Hex>,
     /// The schedule that waits, as one operator signed it.
     pub(crate) pending: Option<Hex>,

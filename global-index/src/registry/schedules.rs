@@ -1,6 +1,7 @@
 //! Fee schedules: proposed by one operator, in force when another one countersigned.
 
 use handover_core::artefact::federation::{AuthorityCertificate, FeeSchedule};
+use handover_core::artefact::transfer::{CONSENT_MAX_LIFE_MS, QUOTE_LIFE_MS};
 use handover_core::artefact::{Countersigned, Payload as _, peek_type};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::ledger::SILENCE_MAX_MS;
@@ -16,14 +17,40 @@ use super::{Outcome, RegistryError, ensure};
 use crate::desk::Changed;
 use handover_store::rows as cells;
 
-/// Schedules of one jurisdiction that stand in the directory: the newest, and the one before it while the newest is
-/// not valid yet.
-const KEPT: usize = 2;
+/// How long a schedule stands in the directory after the next one began: as long as a quote that it priced may lead to
+/// a transfer.
+const KEPT_MS: i64 = QUOTE_LIFE_MS + CONSENT_MAX_LIFE_MS;
 /// The most schedules in all.
-const MAX_SCHEDULES: usize = 100;
+const MAX_SCHEDULES: usize = 300;
 
 fn pending_key(keys: &KeyMaker, jurisdiction: &str) -> Vec<u8> {
     keys.space("schedule-pending").raw(jurisdiction).build()
+}
+
+fn schedule_key(keys: &KeyMaker, schedule: &FeeSchedule) -> Vec<u8> {
+    keys.space("schedule").raw(&schedule.jurisdiction).u64(schedule.number).build()
+}
+
+fn schedules(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<FeeSchedule>, RegistryError> {
+    rows_of(txn, keys)?.iter().map(read).collect()
+}
+
+/// Removes a jurisdiction's schedules that nothing can stand on any more.
+fn drop_outlived(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    jurisdiction: &str,
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    let mut own = schedules(txn, keys)?;
+    own.retain(|schedule| schedule.jurisdiction == jurisdiction);
+    own.sort_by_key(|schedule| schedule.number);
+    for (before, next) in own.iter().zip(own.iter().skip(1)) {
+        if next.valid_from.plus_ms(KEPT_MS) < now {
+            txn.remove(&schedule_key(keys, before))?;
+        }
+    }
+    Ok(())
 }
 
 fn read(row: &Schedule) -> Result<FeeSchedule, RegistryError> {
@@ -40,8 +67,7 @@ pub(crate) fn newest_schedule(
     keys: &KeyMaker,
     jurisdiction: &str,
 ) -> Result<Option<FeeSchedule>, RegistryError> {
-    let schedules = rows_of(txn, keys)?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let own = schedules.into_iter().filter(|schedule| schedule.jurisdiction == jurisdiction);
+    let own = schedules(txn, keys)?.into_iter().filter(|schedule| schedule.jurisdiction == jurisdiction);
     Ok(own.max_by_key(|schedule| schedule.number))
 }
 
@@ -80,15 +106,8 @@ pub(crate) fn submit_schedule(
     }
     let schedule = two_operators::<FeeSchedule>(envelope, operators, &Ed25519)?;
     check(txn, keys, &schedule, now)?;
-    let space = keys.space("schedule").raw(&schedule.jurisdiction);
-    let held = txn.scan(&space.clone().build(), None, KEPT)?;
-    if held.len() >= KEPT {
-        // Keys end with the number, so the oldest is the first.
-        for (key, _) in held.iter().take(1) {
-            txn.remove(key)?;
-        }
-    }
-    cells::put(txn, &space.u64(schedule.number).build(), &row)?;
+    drop_outlived(txn, keys, &schedule.jurisdiction, now)?;
+    cells::put(txn, &schedule_key(keys, &schedule), &row)?;
     txn.remove(&pending_key(keys, &schedule.jurisdiction))?;
     Ok((Outcome::Effective, Changed::Directory))
 }
@@ -111,9 +130,17 @@ fn check(
     let newest = newest_schedule(txn, keys, &schedule.jurisdiction)?;
     let next = newest.as_ref().map_or(0, |newest| newest.number).checked_add(1);
     ensure(next == Some(schedule.number), Code::OutOfOrder, "the schedule's number is not the next one")?;
-    // Nothing that was already quoted may change its meaning.
     let later = newest.is_none_or(|newest| schedule.valid_from > newest.valid_from);
-    ensure(later, Code::OutOfOrder, "the schedule is not valid later than the one before it")?;
-    let _ = now;
+    ensure(later, Code::OutOfOrder, "the schedule does not begin later than the one before it")?;
+    // Nothing that was already quoted may change its meaning.
+    let concerns =
+        |other: &FeeSchedule| other.jurisdiction == schedule.jurisdiction || other.jurisdiction == "*";
+    let is_first = !schedules(txn, keys)?.iter().any(concerns);
+    let ahead = is_first || schedule.valid_from >= now;
+    ensure(
+        ahead,
+        Code::OutOfOrder,
+        "the schedule would begin in the past: propose it with a later --valid-from",
+    )?;
     Ok(())
 }

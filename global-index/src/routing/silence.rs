@@ -6,10 +6,9 @@
 //! another attempt has been offered this one, and says so with a refusal if it cannot file. What is to be done is
 //! derived from what is stored each time, so that a look repeated or made too early harms nothing.
 
-use handover_core::artefact::federation::FeeSchedule;
 use handover_core::codec::Extensions;
 use handover_core::ledger::{Due, Evidence, Handover, Terms, TransferLedger};
-use handover_core::rules::Context;
+use handover_core::rules::{self, Context};
 use handover_core::{Timestamp, TransferId};
 use handover_dossier::{Dossier, Kind, Row};
 use handover_store::rows as cells;
@@ -41,12 +40,8 @@ pub(super) fn offered(
     if is_known || has_ended {
         return look(txn, keys, book, booking, row.transfer, context).map(drop);
     }
-    let quoted = dossier.agreed_quote(context)?.issued;
-    let jurisdiction = &context.federation.member(&row.source)?.profile.jurisdiction;
-    let silence_ms = context
-        .federation
-        .schedule(jurisdiction, quoted)
-        .map_or_else(|| FeeSchedule::percentage(quoted).silence_ms, |schedule| schedule.silence_ms);
+    let quote = dossier.agreed_quote(context)?;
+    let silence_ms = rules::schedule(&quote, context)?.silence_ms;
     let offered = Offered {
         transfer: row.transfer,
         at: booking.now,

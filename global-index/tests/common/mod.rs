@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use handover_core::artefact::federation::{
     Authority, AuthorityCertificate, CertificateRequest, EndpointCertificate, EnrolmentProof,
-    EnrolmentRequest, HospitalCertificate, HospitalProfile, Status, StatusOrder,
+    EnrolmentRequest, FeeSchedule, HospitalCertificate, HospitalProfile, Status, StatusOrder,
 };
 use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
@@ -91,8 +91,13 @@ pub struct Realm {
 }
 
 impl Realm {
-    /// An index with two operators.
+    /// An index with two operators and the fee schedule for all.
     pub async fn new() -> Self {
+        Self::under(vec![]).await
+    }
+
+    /// The same, with other schedules before that one.
+    pub async fn under(schedules: Vec<FeeSchedule>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = key(200);
         let config = Config {
@@ -113,6 +118,9 @@ impl Realm {
         for operator in &realm.operators {
             let certificate = realm.authority(Authority::Operator, operator.public());
             realm.op(json!({"op": "operator-add", "certificate": hex::encode(certificate)})).await.unwrap();
+        }
+        for schedule in schedules.into_iter().chain([FeeSchedule::percentage(now())]) {
+            realm.schedule(schedule).await.unwrap();
         }
         realm
     }
@@ -191,6 +199,14 @@ impl Realm {
 
     pub async fn submit(&self, envelope: &[u8]) -> Result<Value, Code> {
         self.op(json!({"op": "hospital-order", "envelope": hex::encode(envelope)})).await
+    }
+
+    /// Both operators sign a fee schedule.
+    pub async fn schedule(&self, schedule: FeeSchedule) -> Result<Value, Code> {
+        let submit = |envelope: &[u8]| json!({"op": "schedule-submit", "envelope": hex::encode(envelope)});
+        let first = Verified::sign(schedule, &self.operators[0]);
+        self.op(submit(first.envelope())).await?;
+        self.op(submit(&Countersigned::sign(&first, &self.operators[1]))).await
     }
 
     /// Both operators, one after the other.

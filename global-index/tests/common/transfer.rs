@@ -159,6 +159,7 @@ impl Story {
             extensions: extensions(),
         };
         let request = Verified::sign(request, &destination.signing);
+        let issued = now();
         let quote = Quote {
             transfer,
             patient: patient.id(),
@@ -169,10 +170,11 @@ impl Story {
             sealed: Bytes(vec![2; 100]),
             narrows: None,
             request_key,
-            issued: now(),
-            expires: now().plus_ms(DAY_MS),
+            issued,
+            expires: issued.plus_ms(DAY_MS),
             referral: None,
             sealed_to_payer: None,
+            priced: issued,
             extensions: extensions(),
         };
         let quote = Verified::sign(quote, &source.signing);

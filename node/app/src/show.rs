@@ -221,7 +221,12 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         (&shown.fee, &shown.currency, &shown.basis, &shown.payer)
     {
         let (priced, unpriced) = (shown.tests_priced.unwrap_or(0), shown.tests_unpriced.unwrap_or(0));
-        writeln!(out, "  tests: {priced} priced, {unpriced} without a price; {basis} {currency} in all")?;
+        let others = shown.other_tests.filter(|others| *others > 0);
+        let others = others.map(|count| format!(", {count} that are not sent")).unwrap_or_default();
+        writeln!(
+            out,
+            "  tests: {priced} priced, {unpriced} without a price{others}; {basis} {currency} in all"
+        )?;
         match shown.state.parse() {
             Ok(Phase::Filed) => writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?,
             // The destination has it, unfiled: people look at such a fee.

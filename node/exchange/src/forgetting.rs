@@ -1,9 +1,7 @@
 //! Forgetting a patient whose transfers are all over: their asks, what is known in the clear of their transfers, and
 //! their records. The artefacts of transfers stay: they are evidence for fees, and sealed to others.
 
-use std::collections::BTreeSet;
-
-use handover_core::{Code, ContentRoot, PatientRef};
+use handover_core::{Code, PatientRef};
 use handover_dossier::{Dossier, key_records};
 use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
@@ -70,31 +68,8 @@ impl Exchange {
         for patient in &gone.refs {
             self.sweep_transfers(*patient).await?;
         }
-        let wanted = self.contents_under_way().await?;
+        let wanted = parts::contents_under_way(&self.0.parts.store).await?;
         Ok(self.0.parts.records.sweep(&gone.patient, &wanted).await?)
-    }
-
-    /// Contents that transfers under way stand on: one that was delivered may be a blob that lay here already.
-    async fn contents_under_way(&self) -> Result<BTreeSet<ContentRoot>, ExchangeError> {
-        let (mut wanted, mut after) = (BTreeSet::new(), None);
-        loop {
-            let keys = self.0.keys();
-            let read = self.0.parts.store.read(move |txn| -> Result<_, ExchangeError> {
-                let page = handover_dossier::active(txn, &keys, after, PAGE)?;
-                let mut roots = Vec::new();
-                for row in &page {
-                    let parts = parts::get(txn, &keys, row.transfer)?;
-                    roots.extend(parts.into_iter().flat_map(|parts| parts.contents).map(|part| part.root));
-                }
-                Ok((roots, page.into_iter().nth(PAGE - 1).map(|row| row.transfer)))
-            });
-            let (roots, next) = read.await?;
-            wanted.extend(roots);
-            after = next;
-            if after.is_none() {
-                return Ok(wanted);
-            }
-        }
     }
 
     /// Quotes name tests and a selection names records; whoever pays has the sealed quote.

@@ -1,7 +1,9 @@
-//! What a transfer leaves in the data folder and nobody needs once it is over: sealed manifests, and parts of packages
-//! that were on their way in. Each is noted before it is made, and removed when its transfer has ended, or at the next
-//! start after that.
+//! What a transfer leaves in the data folder and nobody needs once it is over: sealed manifests, parts of packages that
+//! were on their way in, and large contents that came and were never filed. It is noted before it is made, and removed
+//! when its transfer has ended, or at the next start after that. What a record stands on here stays, and what another
+//! transfer under way brought, too; should that come in this very moment, filing misses it and asks once more.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use handover_core::codec::Extensions;
@@ -10,7 +12,7 @@ use handover_dossier::{Dossier, DossierError};
 use handover_records::Records;
 use handover_store::{Blobs, Store, StoreError, rows};
 
-use crate::ExchangeError;
+use crate::{ExchangeError, parts};
 
 const LEFTOVER: &str = "leftover";
 /// Notes looked at in one page.
@@ -52,44 +54,49 @@ pub(crate) async fn sweep(
     let (mut swept, mut after) = (0, None::<Vec<u8>>);
     loop {
         let (keys, from) = (store.keys(), after.clone());
-        let page = store
+        let (over, next) = store
             .read(move |txn| -> Result<_, DossierError> {
                 let cells = txn.scan(&keys.space(LEFTOVER).build(), from.as_deref(), PAGE)?;
-                let mut found = Vec::with_capacity(cells.len());
-                for (key, value) in cells {
-                    let leftover: Leftover = rows::read(&value)?;
+                let mut found = Vec::new();
+                for (key, value) in &cells {
+                    let leftover: Leftover = rows::read(value)?;
                     let row = Dossier::of(txn, &keys, leftover.transfer).row()?;
-                    found.push((key, leftover, row.is_some_and(|row| row.state.phase.is_final())));
+                    if row.is_some_and(|row| row.state.phase.is_final()) {
+                        let contents = parts::get(txn, &keys, leftover.transfer)?.map(|parts| parts.contents);
+                        found.push((key.clone(), leftover, contents.unwrap_or_default()));
+                    }
                 }
-                Ok(found)
+                let next = cells.into_iter().nth(PAGE - 1).map(|(key, _)| key);
+                Ok((found, next))
             })
             .await?;
-        after = page.last().map(|(key, ..)| key.clone());
-        let is_last = page.len() < PAGE;
-        for (key, leftover, is_over) in page {
-            if is_over {
-                delete_manifest(blobs, records, leftover.manifest).await?;
-                remove_folder(&incoming.join(leftover.transfer.to_string()))?;
-                store.write(move |txn| -> Result<(), StoreError> { txn.remove(&key) }).await?;
-                swept += 1;
+        let wanted = if over.is_empty() { BTreeSet::new() } else { parts::contents_under_way(store).await? };
+        for (key, leftover, contents) in over {
+            delete_unowned(blobs, records, leftover.manifest).await?;
+            for content in contents.iter().filter(|content| !wanted.contains(&content.root)) {
+                delete_unowned(blobs, records, content.root).await?;
             }
+            remove_folder(&incoming.join(leftover.transfer.to_string()))?;
+            store.write(move |txn| -> Result<(), StoreError> { txn.remove(&key) }).await?;
+            swept += 1;
         }
-        if is_last {
+        after = next;
+        if after.is_none() {
             return Ok(swept);
         }
     }
 }
 
-/// Deletes a transfer's manifest; not one that is a record's content here, whatever another hospital named so.
-pub(crate) async fn delete_manifest(
+/// Deletes a part of a package; not one that is a record's content here, whatever another hospital named so.
+pub(crate) async fn delete_unowned(
     blobs: &Blobs,
     records: &Records,
-    manifest: ContentRoot,
+    part: ContentRoot,
 ) -> Result<(), ExchangeError> {
-    if records.is_content(manifest).await? {
+    if records.is_content(part).await? {
         return Ok(());
     }
-    Ok(blobs.delete(manifest).await?)
+    Ok(blobs.delete(part).await?)
 }
 
 fn remove_folder(folder: &Path) -> Result<(), ExchangeError> {

@@ -159,6 +159,7 @@ pub(crate) fn body(departments: &[(&str, u64)]) -> QuoteBody {
         payer: Payer::Patient,
         versions: Digest::sha256(&[]),
         salt: [7; 16],
+        other_tests: None,
         extensions: Extensions::default(),
     }
 }
@@ -222,6 +223,7 @@ impl Hospitals {
             expires: NOW.plus_ms(14 * DAY_MS),
             referral: None,
             sealed_to_payer: None,
+            priced: NOW,
             extensions: Extensions::default(),
         };
         let quote = Verified::sign(quote, &world.hospitals[0]);

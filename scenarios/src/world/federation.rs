@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use handover_core::Timestamp;
 use serde_json::Value;
 
+use super::LOOK_AGAIN;
 use super::files::Folder;
 use super::hospital::{Hospital, listening};
 use crate::json;
@@ -13,6 +17,9 @@ use crate::process::{Answer, Daemon, call, pasted};
 use crate::programs::Programs;
 
 const OPERATORS: [&str; 2] = ["ana", "ben"];
+/// How long before it begins a fee schedule is signed; the next one if that was too short.
+const SCHEDULE_LEADS: [Duration; 4] =
+    [Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(90)];
 /// Seconds until a hospital that was approved knows it.
 const ACTIVE_WAIT_SECONDS: &str = "60";
 
@@ -79,8 +86,14 @@ fn config(root: &str, net: &[String], web: &str) -> String {
 }
 
 impl Federation {
-    /// Makes keys, runs the index, adds two operators, who sign the fee schedule.
-    pub(super) fn start(programs: &Programs, folder: &Folder, root: &Root, apart: bool) -> Result<Self> {
+    /// Makes keys, runs the index, adds two operators, who sign the fee schedules.
+    pub(super) fn start(
+        programs: &Programs,
+        folder: &Folder,
+        root: &Root,
+        schedules: &[Vec<String>],
+        apart: bool,
+    ) -> Result<Self> {
         let any = ["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()];
         let text = config(&root.public, &any, "127.0.0.1:0");
         let root = Root { key: root.key.clone(), secret: root.secret.clone(), public: root.public.clone() };
@@ -103,20 +116,51 @@ impl Federation {
         for name in OPERATORS {
             federation.add_operator(programs, folder, name)?;
         }
-        federation.schedule(programs, &[])?;
+        for words in schedules {
+            effective("the fee schedule", &federation.sign_schedule(programs, words)?)?;
+        }
+        effective("the fee schedule", &federation.sign_schedule(programs, &[])?)?;
         Ok(federation)
     }
 
-    /// Both operators sign the same fee schedule.
-    pub(super) fn schedule(&self, programs: &Programs, args: &[&str]) -> Result<()> {
+    /// A fee schedule that follows another one, by the words of its command; returns when it holds.
+    pub(super) fn schedule(&self, programs: &Programs, jurisdiction: &str, words: &[&str]) -> Result<()> {
+        // It begins when both have signed, however slow that is here.
+        for lead in SCHEDULE_LEADS {
+            let from =
+                SystemTime::now().checked_add(lead).context("the clock")?.duration_since(UNIX_EPOCH)?;
+            let from = Timestamp::from_millis(i64::try_from(from.as_millis())?).to_string();
+            let all = ["--jurisdiction", jurisdiction, "--valid-from", &from]
+                .into_iter()
+                .chain(words.iter().copied());
+            let all: Vec<String> = all.map(str::to_owned).collect();
+            let ordered = self.sign_schedule(programs, &all)?;
+            if json::text(&ordered, "outcome") != "effective" {
+                continue;
+            }
+            let wanted = json::at(&ordered, "schedule").clone();
+            loop {
+                let shown =
+                    self.run(programs, &["schedule", "show", "--jurisdiction", jurisdiction])?.json()?;
+                if *json::at(&shown, "in_force") == wanted {
+                    return Ok(());
+                }
+                thread::sleep(LOOK_AGAIN);
+            }
+        }
+        bail!("two operators cannot sign a fee schedule in {SCHEDULE_LEADS:?}")
+    }
+
+    /// Both operators sign the same fee schedule; what the second one was answered.
+    fn sign_schedule(&self, programs: &Programs, words: &[String]) -> Result<Value> {
         let mut ordered = Value::Null;
         for [key, secret] in &self.operators {
             let mut command = self.command(programs);
-            command.args(["schedule", "approve"]).args(args).arg("--operator-key").arg(key);
+            command.args(["schedule", "approve"]).args(words).arg("--operator-key").arg(key);
             command.arg("--operator-passphrase-file").arg(secret);
             ordered = call(command)?.json()?;
         }
-        effective("the fee schedule", &ordered)
+        Ok(ordered)
     }
 
     fn run_daemon(&mut self, programs: &Programs) -> Result<()> {

@@ -7,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::Place;
 use super::federation::Root;
 use super::files::Folder;
-use super::{CURRENCY, JURISDICTION, Place};
 use crate::json;
 use crate::process::{Answer, Daemon, call, pasted};
 use crate::programs::Programs;
@@ -48,11 +48,11 @@ impl Settings {
         let Self { root, index, net, web, catalogue, prices } = self;
         format!(
             "data = \"data\"\nroot = \"{root}\"\n\n\
-             [hospital]\nid = {:?}\nname = {:?}\njurisdiction = \"{JURISDICTION}\"\ncurrency = \"{CURRENCY}\"\n\n\
+             [hospital]\nid = {:?}\nname = {:?}\njurisdiction = {:?}\ncurrency = {:?}\n\n\
              [index]\naddresses = {index:?}\n\n[net]\nlisten = {net:?}\n\n\
              [web]\nlisten = \"{web}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
              [records]\ncatalogue = {catalogue:?}\nprices = {prices:?}\n",
-            place.id, place.name,
+            place.id, place.name, place.jurisdiction, place.currency,
         )
     }
 }
@@ -75,7 +75,7 @@ impl Hospital {
             net: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
             web: "127.0.0.1:0".to_owned(),
             catalogue: catalogue.to_owned(),
-            prices: prices.to_owned(),
+            prices: place.prices.as_deref().unwrap_or(prices).to_owned(),
         };
         let hospital = Self {
             config: folder.write(&format!("hospitals/{id}/node.toml"), &settings.text(place))?,

@@ -28,9 +28,9 @@ use files::Folder;
 pub use files::{check_folder, remove_temporary_folders};
 use hospital::Hospital;
 
-/// ISO 4217 of every hospital here.
+/// ISO 4217 of hospitals that say nothing else.
 const CURRENCY: &str = "USD";
-/// ISO 3166-1 of every hospital here.
+/// ISO 3166-1 of hospitals that say nothing else.
 const JURISDICTION: &str = "US";
 /// Pause between two looks at what no command waits for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -44,6 +44,12 @@ pub struct Place {
     pub id: String,
     /// Its name for people.
     pub name: String,
+    /// ISO 3166-1.
+    pub jurisdiction: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// Its price list; the world's if absent.
+    pub prices: Option<PathBuf>,
 }
 
 impl Place {
@@ -52,7 +58,13 @@ impl Place {
     pub fn named(id: &str) -> Self {
         let mut letters = id.chars();
         let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-        Self { id: id.to_owned(), name: format!("{first}{} Hospital", letters.as_str()) }
+        Self {
+            id: id.to_owned(),
+            name: format!("{first}{} Hospital", letters.as_str()),
+            jurisdiction: JURISDICTION.to_owned(),
+            currency: CURRENCY.to_owned(),
+            prices: None,
+        }
     }
 }
 
@@ -67,6 +79,8 @@ pub struct Options {
     pub catalogue: Option<PathBuf>,
     /// The hospitals' price list; the generator's if absent.
     pub prices: Option<PathBuf>,
+    /// The first fee schedules, in this order, each by the words of its command; before one for all.
+    pub schedules: Vec<Vec<String>>,
     /// Whether the processes may outlive this one ([`World::let_go`]).
     pub apart: bool,
 }
@@ -110,7 +124,7 @@ impl World {
         let (federation, hospitals) = thread::scope(|scope| {
             let hospitals: Vec<_> =
                 options.hospitals.iter().map(|place| scope.spawn(move || made(place))).collect();
-            let federation = Federation::start(programs, &folder, &root, options.apart);
+            let federation = Federation::start(programs, &folder, &root, &options.schedules, options.apart);
             (federation, hospitals.into_iter().map(joined).collect::<Result<Vec<_>>>())
         });
         let (federation, mut hospitals) = (federation?, hospitals?);
@@ -149,7 +163,7 @@ impl World {
         self.federation.root()
     }
 
-    /// The currency of every hospital.
+    /// The currency of every hospital of a story.
     #[must_use]
     pub const fn currency(&self) -> &'static str {
         CURRENCY
@@ -276,12 +290,13 @@ impl World {
         self.federation.order(&self.programs, hospital, word)
     }
 
-    /// Two operators sign a fee schedule, with these words of the command.
+    /// Two operators sign a fee schedule that follows another one, with these words of the command; returns when it
+    /// holds.
     ///
     /// # Errors
-    /// It is not in force afterwards.
-    pub fn schedule(&self, args: &[&str]) -> Result<()> {
-        self.federation.schedule(&self.programs, args)
+    /// They cannot.
+    pub fn schedule(&self, jurisdiction: &str, words: &[&str]) -> Result<()> {
+        self.federation.schedule(&self.programs, jurisdiction, words)
     }
 
     /// The ledger's entries of a transfer.

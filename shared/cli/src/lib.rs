@@ -6,6 +6,7 @@
 
 pub mod config;
 mod error;
+mod instant;
 mod logging;
 mod output;
 mod passphrase;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use config::{ConfigFaults, Reader};
 pub use error::CliError;
+pub use instant::instant;
 pub use logging::init_logging;
 pub use output::Output;
 pub use passphrase::{PASSPHRASE_OPTION, new_passphrase, passphrase};

@@ -91,6 +91,7 @@ codes! {
     CapExceeded = "cap-exceeded", Refused, "The fee is above what the payer signed for.";
     FeeNotAccepted = "fee-not-accepted", Refused, "The hospital that owes the fee has not accepted it yet. A clerk there gives transfer accept or transfer refuse.";
     FeeDenied = "fee-denied", Refused, "The hospital that owes the fee does not pay it.";
+    NoFeeSchedule = "no-fee-schedule", Refused, "No fee schedule holds for the source's jurisdiction. Two of the federation's operators approve one.";
     MixedCurrencies = "mixed-currencies", Refused, "The priced tests are in more than one currency; a quote holds one.";
     NothingInScope = "nothing-in-scope", Refused, "No record is in the scope that was asked for.";
     NothingRead = "nothing-read", Refused, "Nothing of these files could be read. What was wrong with them stands above; correct them and import them again.";
@@ -134,6 +135,7 @@ impl Code {
                 | Self::TimedOut
                 | Self::EvidenceMissing
                 | Self::FeeNotAccepted
+                | Self::NoFeeSchedule
                 | Self::ReleaseAwaited
                 | Self::NotAdmitted
                 | Self::HospitalPending

@@ -20,7 +20,7 @@ use crate::{Code, KeyChain, Timestamp};
 
 mod fee;
 
-pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral};
+pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral, schedule};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]
@@ -135,7 +135,8 @@ pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Res
         && quote.source == on.request.source
         && quote.destination == on.request.destination
         && quote.request == on.request.hash()
-        && quote.request_key == on.request.request_key;
+        && quote.request_key == on.request.request_key
+        && (quote.narrows.is_some() || quote.priced == quote.issued);
     ensure(same && quote.referral.is_some() == quote.sealed_to_payer.is_some(), Code::QuoteMismatch)?;
     if let Some(envelope) = &quote.referral {
         referral(envelope.as_ref(), &quote, context)?;
@@ -143,12 +144,13 @@ pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Res
     Ok(quote)
 }
 
-/// The quote that follows a narrower consent: about the same transfer, paid by the same.
+/// The quote that follows a narrower consent: about the same transfer, paid by the same, at the same prices.
 ///
 /// # Errors
 /// [`Code::QuoteMismatch`].
 pub fn narrowing(quote: &Quote, first: &Verified<Quote>) -> Result<(), Code> {
-    ensure(quote.narrows == Some(first.hash()) && quote.referral == first.referral, Code::QuoteMismatch)
+    let same = quote.referral == first.referral && quote.priced == first.priced;
+    ensure(same && quote.narrows == Some(first.hash()), Code::QuoteMismatch)
 }
 
 /// A patient's consent to a quote.
@@ -221,14 +223,21 @@ pub fn header(
     Ok(header)
 }
 
-/// Whether a header follows a quote that its consent allows.
+/// Whether a header follows a quote that its consent allows, and asks nothing of who may not be charged.
 ///
 /// # Errors
 /// [`Code::QuoteMismatch`].
-pub fn header_quote(header: &PackageHeader, quote: &Verified<Quote>, consent: &Consent) -> Result<(), Code> {
+pub fn header_quote(
+    header: &PackageHeader,
+    quote: &Verified<Quote>,
+    consent: &Consent,
+    context: Context<'_>,
+) -> Result<(), Code> {
     let hash = quote.hash();
     let allowed = hash == consent.quote || quote.narrows == Some(consent.quote);
-    ensure(header.quote == hash && allowed, Code::QuoteMismatch)
+    ensure(header.quote == hash && allowed, Code::QuoteMismatch)?;
+    let free = fee::schedule(quote, context)?.rate_for(header.payer) == 0;
+    ensure(!free || header.fee.minor() == 0, Code::QuoteMismatch)
 }
 
 /// Whether a header asks for what another attempt's did: one transfer has one quote and one fee.

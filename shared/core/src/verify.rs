@@ -258,7 +258,7 @@ fn one_attempt(
         |envelope, context| {
             let cover = Cover::of(quote, consent, acceptance)?;
             let header = rules::header(envelope, consent, &cover, context)?;
-            rules::header_quote(&header, quote, consent)?;
+            rules::header_quote(&header, quote, consent, context)?;
             Ok(header)
         },
     )?;

@@ -267,7 +267,7 @@ impl Dossier<'_> {
                 if header.quote != agreed.hash() && agreed.narrows.is_none() {
                     return Err(Code::EvidenceMissing.into());
                 }
-                rules::header_quote(&header, &agreed, &consent)?;
+                rules::header_quote(&header, &agreed, &consent, context)?;
                 for attempt in self.attempts_with(Kind::Header)? {
                     if attempt != header.attempt {
                         rules::same_fee(&header, &*self.header(attempt, context)?)?;

@@ -116,7 +116,7 @@ fn body() -> Result<QuoteBody> {
         }],
         records: 2,
         bytes: 70_100,
-        lines: vec![line("DiagnosticReport/1", Some("100.00")), line("DiagnosticReport/2", None)],
+        lines: vec![line("DiagnosticReport/r-1", Some("100.00")), line("DocumentReference/d-1", None)],
         unpriced: 1,
         basis: "100.00".to_owned(),
         rate_bps: 500,
@@ -124,6 +124,7 @@ fn body() -> Result<QuoteBody> {
         payer: Payer::Patient,
         versions: Digest::from_bytes([0xa5; 32]),
         salt: OsRandom.array(),
+        other_tests: None,
         extensions: none(),
     })
 }
@@ -158,6 +159,7 @@ impl Rogue {
             &plain,
             &mut OsRandom,
         )?;
+        let issued = now();
         let quote = Quote {
             transfer,
             patient: on.ask.patient,
@@ -168,10 +170,11 @@ impl Rogue {
             sealed: sealed.into(),
             narrows: None,
             request_key: on.request.request_key,
-            issued: now(),
-            expires: now().plus_ms(QUOTE_LIFE_MS),
+            issued,
+            expires: issued.plus_ms(QUOTE_LIFE_MS),
             referral: None,
             sealed_to_payer: None,
+            priced: issued,
             extensions: none(),
         };
         Ok(Verified::sign(quote, &self.keys.signing))

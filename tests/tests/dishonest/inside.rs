@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{PACKAGE_MAX_RECORDS, PackageHeader, QuoteBody};
+use handover_core::artefact::transfer::{OtherTests, PACKAGE_MAX_RECORDS, PackageHeader, QuoteBody};
+use handover_core::codec::Extensions;
 use handover_core::{Amount, Digest, TransferId};
 use handover_seal::shares::Shares;
 use handover_seal::{OsRandom, Secret32};
@@ -71,18 +72,75 @@ const LIES: &[Lie] = &[
         code: "too-large",
     },
     Lie {
-        what: "more records promised than there are",
+        what: "more records promised than were quoted",
         body: true_body,
+        goods: |it| it.head.records = 3,
+        header: honest,
+        code: "package-mismatch",
+    },
+    Lie {
+        what: "more records quoted and promised than there are",
+        body: |it| (it.records, it.departments[0].records) = (3, 3),
         goods: |it| it.head.records = 3,
         header: honest,
         code: "cannot-open",
     },
     Lie {
-        what: "fewer records promised than there are",
-        body: true_body,
+        what: "fewer records quoted and promised than there are",
+        body: |it| (it.records, it.departments[0].records) = (1, 1),
         goods: |it| it.head.records = 1,
         header: honest,
         code: "package-damaged",
+    },
+    Lie {
+        what: "less than was quoted, in a package that is whole",
+        body: true_body,
+        goods: |it| {
+            it.records.pop();
+            it.contents.pop();
+            it.head.records = 1;
+        },
+        header: honest,
+        code: "package-mismatch",
+    },
+    Lie {
+        what: "one record twice instead of two",
+        body: true_body,
+        goods: |it| {
+            it.contents.pop();
+            it.records[1] = it.records[0].clone();
+        },
+        header: honest,
+        code: "package-mismatch",
+    },
+    Lie {
+        what: "a test to be paid for that is not sent",
+        body: |it| it.lines[0].record = "DiagnosticReport/r-9".to_owned(),
+        goods: unchanged,
+        header: honest,
+        code: "quote-mismatch",
+    },
+    Lie {
+        what: "a test to be paid for twice",
+        body: |it| it.lines[1].record = it.lines[0].record.clone(),
+        goods: unchanged,
+        header: honest,
+        code: "quote-mismatch",
+    },
+    Lie {
+        what: "tests besides those that are sent",
+        body: |it| {
+            let others = OtherTests {
+                tests: 1,
+                unpriced: 0,
+                basis: "0.00".to_owned(),
+                extensions: Extensions::default(),
+            };
+            it.other_tests = Some(others);
+        },
+        goods: unchanged,
+        header: honest,
+        code: "quote-mismatch",
     },
     Lie {
         what: "another root over the records",

@@ -75,6 +75,11 @@ fn quotes(stage: &Stage, sale: &Sale) -> Result<()> {
         &wrong(|it| it.destination = hospital(LAKESIDE)),
     )?;
     both(
+        "a quote at the prices of another day",
+        Code::QuoteMismatch,
+        &wrong(|it| it.priced = it.issued.plus_ms(-1)),
+    )?;
+    both(
         "a final quote before a consent",
         Code::EvidenceMissing,
         &wrong(|it| {
@@ -180,7 +185,10 @@ fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     let forged = altered(&yes.consent, own, |_| {});
     let forged = Offer { consent: forged.into(), ..package.offer.clone() };
     refused("an offer with a forged consent", Code::WrongSigner, || offered(&forged))?;
-    let other = altered(&sale.quote, own, |it| it.issued = now().plus_ms(1));
+    let other = altered(&sale.quote, own, |it| {
+        it.issued = now().plus_ms(1);
+        it.priced = it.issued;
+    });
     let other = Offer { quote: other.into(), ..package.offer.clone() };
     refused("an offer with another quote", Code::Conflict, || offered(&other))?;
     let mut unknown = package.offer.clone();

@@ -17,7 +17,7 @@ use super::stage::{LAKESIDE, Stage, refused, taken};
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     // Nobody waits a week here: where Lakeside is, fees are due when everything was handed over.
-    stage.world.schedule(&["--jurisdiction", "US", "--silence-days", "0"])?;
+    stage.world.schedule("US", &["--silence-days", "0"])?;
     stage.rogue.refresh()?;
     let on = quoted(stage)?;
     let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;

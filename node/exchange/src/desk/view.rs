@@ -28,6 +28,8 @@ pub struct TransferDetails {
     pub tests_priced: u64,
     /// Tests without.
     pub tests_unpriced: u64,
+    /// Tests that are not sent and count for the fee, too.
+    pub other_tests: u64,
     /// Sum of the prices, exact.
     pub basis: String,
     /// The fee.
@@ -218,6 +220,7 @@ fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {
         records: body.records,
         tests_priced: (body.lines.len() as u64).saturating_sub(unpriced),
         tests_unpriced: unpriced,
+        other_tests: body.other_tests.map_or(0, |others| u64::from(others.tests)),
         basis: body.basis,
         fee: body.fee,
         payer: body.payer,

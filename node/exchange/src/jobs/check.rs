@@ -1,7 +1,7 @@
 //! The destination checks all of a package before it files any of it: that it is what the patient consented to and
 //! what was quoted, and that every content opens and is what the manifest says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
@@ -56,10 +56,19 @@ pub(super) fn check(
     if head.records > PACKAGE_MAX_RECORDS {
         return Err(Code::TooLarge.into());
     }
+    if head.records != head.body.records {
+        return Err(Code::PackageMismatch.into());
+    }
     let scope = consented_scope(inner, agreed.consent)?;
     check_body(inner, agreed, &head.body, &scope)?;
     let mut listed = agreed.parts.contents.iter();
     let mut leaves = RecordTree::new();
+    // Whoever pays for a test gets it.
+    let mut charged: BTreeSet<&str> = head.body.lines.iter().map(|line| line.record.as_str()).collect();
+    if charged.len() != head.body.lines.len() {
+        return Err(Code::QuoteMismatch.into());
+    }
+    let mut identities: HashSet<Digest> = HashSet::new();
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
     for _ in 0..head.records {
         let record: ManifestRecord = read_frame(&mut manifest)?;
@@ -67,6 +76,13 @@ pub(super) fn check(
             return Err(Code::ConsentMismatch.into());
         }
         check_content(inner, &record, &mut listed)?;
+        // What came twice would stand for two.
+        if !identities.insert(identity(&record)) {
+            return Err(Code::PackageMismatch.into());
+        }
+        if record.origin == head.source {
+            charged.remove(format!("{}/{}", record.resource_type, record.resource_id).as_str());
+        }
         *departments.entry(record.department.clone()).or_default() += 1;
         leaves.push(&record.leaf());
     }
@@ -76,7 +92,17 @@ pub(super) fn check(
     if leaves.root() != header.record_root || listed.next().is_some() || departments != quoted {
         return Err(Code::PackageMismatch.into());
     }
+    if !charged.is_empty() {
+        return Err(Code::QuoteMismatch.into());
+    }
     Ok(head)
+}
+
+/// Which record it is, in few bytes.
+fn identity(record: &ManifestRecord) -> Digest {
+    let parts = [record.origin.as_str(), &record.resource_type, &record.resource_id];
+    // None of them has a slash in it.
+    Digest::sha256(&[parts.join("/").as_bytes()])
 }
 
 /// What part of the records the patient consented to, as they sealed it to this hospital.

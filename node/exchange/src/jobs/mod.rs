@@ -91,7 +91,9 @@ fn due(row: &Row, now: Timestamp) -> Option<Job> {
         (_, Phase::Requested) if age_ms > TRANSFER_ASK_LIFE_MS => Some(Job::Expire),
         (_, Phase::Quoted) if age_ms > QUOTE_LIFE_MS => Some(Job::Expire),
         // What the source does not end is not waited for longer than the consent.
-        (Role::Destination, Phase::Consented | Phase::Sealed) if age_ms > LAPSE_MS => Some(Job::Lapse),
+        (Role::Destination, Phase::Consented | Phase::Sealed | Phase::Delivered) if age_ms > LAPSE_MS => {
+            Some(Job::Lapse)
+        }
         (Role::Source, Phase::Requested) => Some(Job::Quote),
         (Role::Source, Phase::Consented) => Some(Job::Seal),
         (Role::Source, Phase::Sealed) => Some(Job::Send),

@@ -7,13 +7,13 @@ use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{FeeBasis, FeeSchedule};
 use handover_core::artefact::patient::Scope;
 use handover_core::artefact::transfer::{
-    CARRIED_MAX_BYTES, DepartmentCount, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
-    QuoteLine,
+    CARRIED_MAX_BYTES, DepartmentCount, OtherTests, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote,
+    QuoteBody, QuoteLine,
 };
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{Context, RequestEvidence};
-use handover_core::{Amount, Code, Currency, Digest, Random};
+use handover_core::{Amount, Code, Currency, Digest, Random, Timestamp};
 use handover_dossier::{Dossier, DossierError, Row};
 use handover_ingest::charges::Assessor;
 use handover_ingest::exact::{self, ExactAmount};
@@ -47,8 +47,10 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     }
     let referral = referral(inner, &on).await?;
     let payer = if referral.is_some() { Payer::Hospital } else { Payer::Patient };
-    let body = price(inner, &permit, (&everything, &records), scope, payer).await?;
-    let quote = sign(inner, &on, &body, referral, None)?;
+    let now = inner.now();
+    let schedule = schedule(inner, now)?;
+    let body = price(inner, &permit, (&everything, &records), scope, (payer, &schedule)).await?;
+    let quote = sign(inner, &on, &body, referral, (None, now))?;
     let references: Vec<_> = records.iter().map(|record| record.reference).collect();
     store(inner, row, quote.envelope().to_vec(), body, references).await
 }
@@ -93,9 +95,8 @@ async fn price(
     permit: &Permit,
     (everything, records): (&[RecordVersionRef], &[RecordVersionRef]),
     scope: Scope,
-    payer: Payer,
+    (payer, schedule): (Payer, &FeeSchedule),
 ) -> Result<QuoteBody, ExchangeError> {
-    let schedule = schedule(inner)?;
     let mut assessor = Assessor::new(&inner.parts.catalogue, &inner.parts.prices);
     for record in everything {
         if record.origin != Origin::Local || !PRICED_TYPES.contains(&record.resource_type.as_str()) {
@@ -109,18 +110,10 @@ async fn price(
         }
     }
     let assessment = assessor.finish()?;
-    let chosen: BTreeSet<String> = match schedule.basis {
-        FeeBasis::TestsInScope => records,
-        FeeBasis::AllTests => everything,
-    }
-    .iter()
-    .filter_map(test_reference)
-    .collect();
     let currency = assessment.currency.unwrap_or(inner.parts.currency);
     let lines: Vec<QuoteLine> = assessment
         .lines
         .into_iter()
-        .filter(|line| chosen.contains(&line.reference))
         .map(|line| QuoteLine {
             record: line.reference,
             date: line.date,
@@ -131,13 +124,48 @@ async fn price(
             extensions: Extensions::default(),
         })
         .collect();
-    compose(records, scope, lines, Charge { payer, rate_bps: schedule.rate_for(payer), currency })
+    let tests = tests(lines, None, records, schedule.basis, currency)?;
+    compose(records, scope, tests, Charge { payer, rate_bps: schedule.rate_for(payer), currency })
 }
 
-fn schedule(inner: &Arc<Inner>) -> Result<FeeSchedule, ExchangeError> {
+fn schedule(inner: &Arc<Inner>, now: Timestamp) -> Result<FeeSchedule, ExchangeError> {
     let federation = inner.federation()?;
     let jurisdiction = federation.member(inner.own())?.profile.jurisdiction.clone();
-    Ok(federation.schedule(&jurisdiction, inner.now()).ok_or(Code::DirectoryExpired)?.clone())
+    Ok(federation.schedule(&jurisdiction, now).ok_or(Code::NoFeeSchedule)?.clone())
+}
+
+/// What a fee is made of: the tests among what is sent, and the sum of others if the schedule counts them.
+struct Tests {
+    lines: Vec<QuoteLine>,
+    others: Option<OtherTests>,
+}
+
+/// Divides tests into those among `records` and the others, with what was among the others before.
+fn tests(
+    lines: Vec<QuoteLine>,
+    before: Option<&OtherTests>,
+    records: &[RecordVersionRef],
+    basis: FeeBasis,
+    currency: Currency,
+) -> Result<Tests, ExchangeError> {
+    let sent: BTreeSet<String> = records.iter().filter_map(test_reference).collect();
+    let (lines, others): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| sent.contains(&line.record));
+    let is_whole = others.is_empty() && before.is_none();
+    if is_whole || basis == FeeBasis::TestsInScope {
+        return Ok(Tests { lines, others: None });
+    }
+    let (mut basis, mut unpriced) = sum(&others)?;
+    let mut tests = u32::try_from(others.len()).map_err(|_| Code::TooLarge)?;
+    if let Some(before) = before {
+        basis = basis.checked_add(exactly(&before.basis)?).ok_or(Code::QuoteMismatch)?;
+        unpriced = unpriced.saturating_add(before.unpriced);
+        tests = tests.saturating_add(before.tests);
+    }
+    let basis = basis.to_decimal_string(currency);
+    Ok(Tests {
+        lines,
+        others: Some(OtherTests { tests, unpriced, basis, extensions: Extensions::default() }),
+    })
 }
 
 /// How a record of this hospital stands in a quote's line; what others sent is no test done here.
@@ -148,17 +176,14 @@ fn test_reference(record: &RecordVersionRef) -> Option<String> {
 /// What a quote's body says of less than it was about: its own lines and prices, so that nothing that was imported
 /// meanwhile changes what was consented to.
 pub(super) fn narrowed(
-    inner: &Arc<Inner>,
     body: &QuoteBody,
     records: &[RecordVersionRef],
     scope: Scope,
+    schedule: &FeeSchedule,
 ) -> Result<QuoteBody, ExchangeError> {
-    let chosen: BTreeSet<String> = records.iter().filter_map(test_reference).collect();
-    let keeps_all = schedule(inner)?.basis == FeeBasis::AllTests;
-    let lines: Vec<QuoteLine> =
-        body.lines.iter().filter(|line| keeps_all || chosen.contains(&line.record)).cloned().collect();
-    let charge = Charge { payer: body.payer, rate_bps: body.rate_bps, currency: body.fee.currency() };
-    compose(records, scope, lines, charge)
+    let currency = body.fee.currency();
+    let tests = tests(body.lines.clone(), body.other_tests.as_ref(), records, schedule.basis, currency)?;
+    compose(records, scope, tests, Charge { payer: body.payer, rate_bps: body.rate_bps, currency })
 }
 
 /// Who owes how much of the prices, and in what.
@@ -172,10 +197,10 @@ struct Charge {
 fn compose(
     records: &[RecordVersionRef],
     scope: Scope,
-    lines: Vec<QuoteLine>,
+    Tests { lines, others }: Tests,
     Charge { payer, rate_bps, currency }: Charge,
 ) -> Result<QuoteBody, ExchangeError> {
-    let (basis, unpriced) = sum(&lines)?;
+    let (basis, unpriced) = total(&lines, others.as_ref())?;
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
     for record in records {
         *departments.entry(record.department.clone()).or_default() += 1;
@@ -200,8 +225,20 @@ fn compose(
         payer,
         versions: selection::versions_hash(records),
         salt: OsRandom.array(),
+        other_tests: others,
         extensions: Extensions::default(),
     })
+}
+
+fn exactly(price: &str) -> Result<ExactAmount, ExchangeError> {
+    Ok(price.parse().map_err(|_| Code::QuoteMismatch)?)
+}
+
+/// The exact sum of all prices, and how many lines have none.
+fn total(lines: &[QuoteLine], others: Option<&OtherTests>) -> Result<(ExactAmount, u32), ExchangeError> {
+    let (basis, unpriced) = sum(lines)?;
+    let others = others.map_or(Ok(ExactAmount::ZERO), |others| exactly(&others.basis))?;
+    Ok((basis.checked_add(others).ok_or(Code::QuoteMismatch)?, unpriced))
 }
 
 /// The exact sum of the lines' prices, and how many have none.
@@ -211,8 +248,7 @@ fn sum(lines: &[QuoteLine]) -> Result<(ExactAmount, u32), ExchangeError> {
         match &line.price {
             None => unpriced = unpriced.saturating_add(1),
             Some(price) => {
-                let price: ExactAmount = price.parse().map_err(|_| Code::QuoteMismatch)?;
-                basis = basis.checked_add(price).ok_or(Code::QuoteMismatch)?;
+                basis = basis.checked_add(exactly(price)?).ok_or(Code::QuoteMismatch)?;
             }
         }
     }
@@ -224,7 +260,7 @@ fn sum(lines: &[QuoteLine]) -> Result<(ExactAmount, u32), ExchangeError> {
 /// # Errors
 /// [`Code::QuoteMismatch`] if sum or count do not follow from the lines.
 pub(super) fn recomputed_fee(body: &QuoteBody) -> Result<Amount, ExchangeError> {
-    let (basis, unpriced) = sum(&body.lines)?;
+    let (basis, unpriced) = total(&body.lines, body.other_tests.as_ref())?;
     let currency = body.fee.currency();
     if unpriced != body.unpriced || basis.to_decimal_string(currency) != body.basis {
         return Err(Code::QuoteMismatch.into());
@@ -238,9 +274,9 @@ pub(super) fn sign(
     on: &RequestEvidence,
     body: &QuoteBody,
     referral: Option<Bytes>,
-    narrows: Option<Digest>,
+    (narrows, now): (Option<&Verified<Quote>>, Timestamp),
 ) -> Result<Verified<Quote>, ExchangeError> {
-    let (plain, now) = (codec::encode(body), inner.now());
+    let plain = codec::encode(body);
     let transfer = on.request.transfer;
     let sealed_to_payer = match &referral {
         None => None,
@@ -266,12 +302,13 @@ pub(super) fn sign(
             &mut OsRandom,
         )?
         .into(),
-        narrows,
+        narrows: narrows.map(Verified::hash),
         request_key: on.request.request_key,
         issued: now,
         expires: now.plus_ms(QUOTE_LIFE_MS),
         referral,
         sealed_to_payer,
+        priced: narrows.map_or(now, |first| first.priced),
         extensions: Extensions::default(),
     };
     let quote = Verified::sign(quote, &inner.parts.identity.signing);

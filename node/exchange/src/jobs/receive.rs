@@ -11,6 +11,7 @@ use handover_core::artefact::transfer::{ContentRef, Delivered, PackageHeader, Pa
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context};
+use handover_core::transfer::{Phase, State, advance};
 use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind};
 use handover_net::PackageStream;
@@ -115,6 +116,10 @@ async fn take_offer(
     if *from != Party::Hospital(row.source.clone()) || row.destination != *inner.own() {
         return Err(Code::WrongSigner.into());
     }
+    // What is over takes nothing in any more, though all that the offer brings may be kept here.
+    if row.state.phase.is_final() && row.state.phase != Phase::Filed {
+        advance(row.role, Some(&row.state), &State::at(row.state.attempt, Phase::Sealed))?;
+    }
     // Looked at before anything is kept: the header that is taken in below is this one, or none is.
     let claimed = Signed::<PackageHeader>::read(offer.header.as_ref()).map_err(|fault| fault.code())?;
     rules::parts(&offer.parts, claimed.claim())?;
@@ -152,7 +157,7 @@ async fn drop_manifest(
     transfer: TransferId,
     before: &PartList,
 ) -> Result<(), ExchangeError> {
-    leftovers::delete_manifest(&inner.parts.blobs, &inner.parts.records, before.manifest.root).await?;
+    leftovers::delete_unowned(&inner.parts.blobs, &inner.parts.records, before.manifest.root).await?;
     let path = part_path(&inner.parts.incoming.join(transfer.to_string()), 0);
     match std::fs::remove_file(path) {
         Err(fault) if fault.kind() != ErrorKind::NotFound => Err(fault.into()),

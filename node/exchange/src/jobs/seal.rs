@@ -194,9 +194,11 @@ async fn narrow(
     if records.is_empty() {
         return Err(Code::NothingInScope.into());
     }
-    let body = quote::narrowed(inner, body, &records, scope)?;
+    let federation = inner.federation()?;
+    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let body = quote::narrowed(body, &records, scope, rules::schedule(first, context)?)?;
     let on = quote::request(inner, row).await?;
-    let signed = quote::sign(inner, &on, &body, first.referral.clone(), Some(first.hash()))?;
+    let signed = quote::sign(inner, &on, &body, first.referral.clone(), (Some(first), inner.now()))?;
     let references: Vec<_> = records.iter().map(|record| record.reference).collect();
     quote::store(inner, row, signed.envelope().to_vec(), body.clone(), references.clone()).await?;
     Ok((signed, body, references))

@@ -292,6 +292,18 @@ impl FeeSchedule {
             extensions: Extensions::default(),
         }
     }
+
+    /// The preset *patient pays nothing*: as [`Self::percentage`], but where the patient would owe the fee there is none.
+    #[must_use]
+    pub fn patient_pays_nothing(valid_from: Timestamp) -> Self {
+        Self { patient_pays: false, ..Self::percentage(valid_from) }
+    }
+
+    /// The preset *no fee*.
+    #[must_use]
+    pub fn no_fee(valid_from: Timestamp) -> Self {
+        Self { rate_bps: 0, ..Self::patient_pays_nothing(valid_from) }
+    }
 }
 
 /// A status order as it stands in a directory, not yet verified.

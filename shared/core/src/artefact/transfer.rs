@@ -124,9 +124,9 @@ cbor_map! {
         4 => bytes: u64,
         /// Tests and prices.
         5 => lines: Vec<QuoteLine>,
-        /// Tests without a price.
+        /// Lines without a price.
         6 => unpriced: u32,
-        /// Sum of the prices, an exact decimal.
+        /// Sum of all prices, other tests' too, an exact decimal.
         7 => basis: String,
         /// Basis points.
         8 => rate_bps: u32,
@@ -138,6 +138,21 @@ cbor_map! {
         11 => versions: Digest,
         /// Makes the commitment say nothing.
         12 => salt: [u8; 16],
+        /// What else the fee is made of, where the basis is all tests.
+        13 => other_tests: Option<OtherTests>,
+    }
+}
+
+cbor_map! {
+    /// Tests outside the scope that count for the fee, too. Only how many and their sum: who opens the package may not
+    /// read what they are.
+    pub struct OtherTests {
+        /// Tests.
+        1 => tests: u32,
+        /// Those without a price.
+        2 => unpriced: u32,
+        /// Sum of the prices, an exact decimal.
+        3 => basis: String,
     }
 }
 
@@ -171,6 +186,8 @@ cbor_map! {
         12 => referral: Option<Bytes>,
         /// With a referral, the [`FeeOffer`], sealed to the destination.
         13 => sealed_to_payer: Option<Bytes>,
+        /// As of when prices and fee schedule hold: a quote that narrows another keeps them.
+        14 => priced: Timestamp,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Context, ensure, read};
 use crate::artefact::Verified;
+use crate::artefact::federation::{FeeBasis, FeeSchedule};
 use crate::artefact::patient::{CLOCK_SKEW_MS, Consent};
 use crate::artefact::transfer::{FeeAcceptance, Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Referral};
 use crate::{Amount, Code};
@@ -30,15 +31,24 @@ pub const fn payer(quote: &Quote) -> Payer {
     if quote.referral.is_some() { Payer::Hospital } else { Payer::Patient }
 }
 
-/// A quote's body charges who owes the fee, at the rate that the source's jurisdiction had scheduled when it was quoted.
+/// The fee schedule that a quote stands on: that of the source's jurisdiction when it was priced.
 ///
 /// # Errors
-/// [`Code::QuoteMismatch`].
-pub fn quote_rate(quote: &Quote, body: &QuoteBody, context: Context<'_>) -> Result<(), Code> {
+/// [`Code::NoFeeSchedule`]; the member's codes.
+pub fn schedule<'a>(quote: &Quote, context: Context<'a>) -> Result<&'a FeeSchedule, Code> {
     let jurisdiction = &context.federation.member(&quote.source)?.profile.jurisdiction;
-    let schedule = context.federation.schedule(jurisdiction, quote.issued);
-    let rate_holds = schedule.is_some_and(|schedule| schedule.rate_for(body.payer) == body.rate_bps);
-    ensure(rate_holds && body.payer == payer(quote), Code::QuoteMismatch)
+    context.federation.schedule(jurisdiction, quote.priced).ok_or(Code::NoFeeSchedule)
+}
+
+/// A quote's body charges who owes the fee, for what and at the rate that its schedule says.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`]; what [`schedule`] says.
+pub fn quote_rate(quote: &Quote, body: &QuoteBody, context: Context<'_>) -> Result<(), Code> {
+    let schedule = schedule(quote, context)?;
+    let rate_holds = schedule.rate_for(body.payer) == body.rate_bps;
+    let basis_holds = body.other_tests.is_none() || schedule.basis == FeeBasis::AllTests;
+    ensure(rate_holds && basis_holds && body.payer == payer(quote), Code::QuoteMismatch)
 }
 
 /// The destination's word that it pays for what was quoted.

@@ -77,7 +77,7 @@ fn quote_json(view: &QuoteView) -> Value {
         "hash": view.quote.hash(), "scope": scope_json(&body.scope), "departments": departments,
         "records": body.records, "bytes": body.bytes, "tests": tests,
         "tests_priced": body.lines.iter().filter(|line| line.price.is_some()).count(),
-        "tests_unpriced": body.unpriced, "basis": body.basis, "rate_bps": body.rate_bps,
+        "tests_unpriced": body.unpriced, "other_tests": body.other_tests.as_ref().map(|it| it.tests), "basis": body.basis, "rate_bps": body.rate_bps,
         "fee": body.fee.to_decimal_string(), "currency": body.fee.currency().as_str(),
         "payer": body.payer.as_str(), "issued": view.quote.issued.to_string(),
         "expires": view.quote.expires.to_string(),
@@ -178,9 +178,20 @@ fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result
     if body.unpriced > 0 {
         writeln!(out, "    {} tests have no price and add nothing", body.unpriced)?;
     }
+    if let Some(others) = &body.other_tests {
+        let (tests, basis) = (others.tests, plain(&others.basis));
+        writeln!(out, "    {basis:>12}  {tests} other tests at that hospital, which count but are not sent")?;
+    }
     let (whole, part) = (body.rate_bps / 100, body.rate_bps % 100);
     let (fee, payer) = (body.fee, body.payer);
-    writeln!(out, "    fee {fee}: {whole}.{part:02} % of {}, paid by the {payer}", plain(&body.basis))?;
+    match body.rate_bps {
+        0 => writeln!(out, "    no fee: nobody is charged for this transfer")?,
+        _ => writeln!(
+            out,
+            "    fee {fee}: {whole}.{part:02} % of {}, paid by the {payer}",
+            plain(&body.basis)
+        )?,
+    }
     writeln!(out, "    good until {}", view.quote.expires)
 }
 
