@@ -237,11 +237,8 @@ fn any_scope() -> impl Strategy<Value = Scope> {
     let department = "[a-z]{2,12}".prop_map(|name| name.parse::<Department>().unwrap());
     let departments = proptest::option::of(proptest::collection::vec(department, 0..6));
     let time = || proptest::option::of(any::<i64>().prop_map(Timestamp::from_millis));
-    (departments, time(), time()).prop_map(|(departments, from, until)| Scope {
-        departments,
-        from,
-        until,
-        extensions: Extensions::default(),
+    (departments, time(), time(), any::<bool>()).prop_map(|(departments, from, until, without_restricted)| {
+        Scope { departments, from, until, without_restricted, extensions: Extensions::default() }
     })
 }
 
@@ -268,11 +265,12 @@ proptest! {
     #[test]
     fn a_scope_within_another_holds_no_more(
         one in any_scope(), other in any_scope(), at in proptest::option::of(any::<i64>().prop_map(Timestamp::from_millis)),
+        restricted in any::<bool>(),
     ) {
         let departments = one.departments.iter().chain(&other.departments).flatten();
         for department in departments {
-            if one.is_within(&other) && one.contains(department, at) {
-                prop_assert!(other.contains(department, at));
+            if one.is_within(&other) && one.contains(department, at, restricted) {
+                prop_assert!(other.contains(department, at, restricted));
             }
         }
     }

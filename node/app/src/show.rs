@@ -184,7 +184,7 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
         let date = line.date.as_deref().and_then(|date| date.get(..10)).unwrap_or("-");
         writeln!(
             out,
-            "{} {:<16} {:<24} {:<10} {:>9} v{} {} {}",
+            "{} {:<16} {:<24} {:<10} {:>9} v{} {} {}{}",
             line.record,
             line.department,
             line.resource_type,
@@ -192,7 +192,8 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
             line.bytes,
             line.version,
             line.origin,
-            line.id
+            line.id,
+            if line.restricted { " (restricted)" } else { "" }
         )?;
     }
     for (department, count) in &listed.departments {

@@ -78,6 +78,8 @@ cbor_map! {
         9 => content: Option<Bytes>,
         /// Else where it travels.
         10 => sealed: Option<SealedContent>,
+        /// Whether a security label in it restricts it.
+        11 => is_restricted: bool,
     }
 }
 

@@ -55,7 +55,21 @@ pub struct Facts {
     /// The clinical date as it stands: `YYYY`, `YYYY-MM`, `YYYY-MM-DD` or an instant. The first that there is of
     /// [`DATE_FIELDS`].
     pub date: Option<String>,
+    /// Whether a label in `meta.security` restricts it: confidentiality R or V, or an information sensitivity policy.
+    pub is_restricted: bool,
 }
+
+/// HL7 v3-Confidentiality: the codes above normal.
+const CONFIDENTIALITY: (&str, &[&str]) =
+    ("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", &["R", "V"]);
+/// HL7 v3-ActCode: the policies below ActInformationSensitivityPolicy.
+const SENSITIVITY: (&str, &[&str]) = (
+    "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+    &[
+        "BH", "COGN", "DVD", "EMOTDIS", "ETH", "ETHUD", "GDIS", "HIV", "IDS", "MH", "MST", "OPIOIDUD",
+        "PREGNANT", "PSY", "PSYTHPN", "SCA", "SDV", "SEX", "SICKLE", "SPI", "STD", "SUD", "TBOO", "VIO",
+    ],
+);
 
 /// Where a clinical date is looked for, in this order; of a period its start, else its end.
 pub const DATE_FIELDS: &[&str] = &[
@@ -193,6 +207,7 @@ impl Facts {
             title,
             status: fields.text("status"),
             date: DATE_FIELDS.iter().find_map(|name| fields.value(name).as_ref().and_then(date)),
+            is_restricted: is_restricted(&fields),
             resource_type,
             id,
         })
@@ -212,6 +227,19 @@ impl Facts {
 }
 
 /// Tells the type only.
+fn is_restricted(fields: &Fields<'_>) -> bool {
+    let mut labels = Vec::new();
+    if let Some(security) = fields.value("meta").as_ref().and_then(|meta| meta.get("security")) {
+        Coding::collect(security, &mut labels);
+    }
+    labels.iter().any(|label| {
+        let system = label.system.as_deref();
+        [CONFIDENTIALITY, SENSITIVITY]
+            .iter()
+            .any(|(of, codes)| system == Some(of) && codes.contains(&label.code.as_str()))
+    })
+}
+
 impl fmt::Debug for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Facts({}/…)", self.resource_type)

@@ -29,6 +29,8 @@ pub struct Wish {
     pub from: Option<Timestamp>,
     /// Only records dated before this.
     pub until: Option<Timestamp>,
+    /// Nothing that the old hospital marks as restricted.
+    pub without_restricted: bool,
     /// The most that it may cost; the quoted fee if absent.
     pub fee_cap: Option<Amount>,
     /// How long the consent holds, in hours; 72 if absent.
@@ -74,6 +76,7 @@ pub fn narrow(body: &QuoteBody, wish: &Wish) -> Result<Scope, WalletError> {
         wanted.dedup();
         scope.departments = Some(wanted);
     }
+    scope.without_restricted |= wish.without_restricted;
     scope.from = scope.from.max(wish.from);
     scope.until = match (scope.until, wish.until) {
         (Some(quoted), Some(wished)) => Some(quoted.min(wished)),

@@ -333,6 +333,9 @@ impl Wallet {
         if scope.until != held.until {
             differs.push("until");
         }
+        if scope.without_restricted != held.without_restricted {
+            differs.push("restricted records");
+        }
         // What a cap may be depends on the scope: it is compared for the one that holds.
         if fee_cap(&view.body, held, wish)? != consent.fee_cap {
             differs.push("the highest fee");

@@ -160,6 +160,7 @@ pub(crate) fn body(departments: &[(&str, u64)]) -> QuoteBody {
         versions: Digest::sha256(&[]),
         salt: [7; 16],
         other_tests: None,
+        restricted: 0,
         extensions: Extensions::default(),
     }
 }

@@ -199,6 +199,7 @@ impl Planner {
                 resource_id: record.resource_id.clone(),
                 content_hash: record.content_hash,
                 date: record.date,
+                is_restricted: record.is_restricted,
                 bytes: match &record.content {
                     NewContent::Bytes(bytes) => bytes.len() as u64,
                     NewContent::Sealed { plain_bytes, .. } => *plain_bytes,

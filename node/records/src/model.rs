@@ -247,6 +247,8 @@ pub struct NewRecord {
     pub content_hash: Digest,
     /// When it was, clinically.
     pub date: Option<Timestamp>,
+    /// Whether a security label restricts it.
+    pub is_restricted: bool,
     /// Its content.
     pub content: NewContent,
     /// Where it comes from.
@@ -294,26 +296,15 @@ pub struct Filter {
     pub include_history: bool,
 }
 
-impl From<&Scope> for Filter {
-    fn from(scope: &Scope) -> Self {
-        Self {
-            departments: scope.departments.clone(),
-            from: scope.from,
-            until: scope.until,
-            include_history: false,
-        }
-    }
-}
-
 impl Filter {
-    pub(crate) fn contains(&self, department: &Department, date: Option<Timestamp>) -> bool {
+    pub(crate) fn contains(&self, record: &RecordSummary) -> bool {
         Scope {
             departments: self.departments.clone(),
             from: self.from,
             until: self.until,
-            extensions: handover_core::codec::Extensions::default(),
+            ..Scope::everything()
         }
-        .contains(department, date)
+        .contains(&record.department, record.date, record.is_restricted)
     }
 }
 
@@ -334,6 +325,8 @@ pub struct RecordSummary {
     pub content_hash: Digest,
     /// When it was, clinically.
     pub date: Option<Timestamp>,
+    /// Whether a security label restricts it.
+    pub is_restricted: bool,
     /// Bytes of its content in plain.
     pub bytes: u64,
     /// Where it comes from.

@@ -282,5 +282,5 @@ fn check_listing(
 }
 
 fn wanted(permit: &Permit, filter: &Filter, record: &RecordSummary) -> bool {
-    permit.departments().contains(&record.department) && filter.contains(&record.department, record.date)
+    permit.departments().contains(&record.department) && filter.contains(record)
 }

@@ -52,6 +52,7 @@ cbor_map! {
         11 => origin: Option<HospitalId>,
         12 => transfer: Option<TransferId>,
         13 => filed: Timestamp,
+        14 => is_restricted: bool,
     }
 }
 
@@ -212,6 +213,7 @@ impl SummaryRow {
             origin,
             transfer,
             filed: summary.filed,
+            is_restricted: summary.is_restricted,
             extensions: Extensions::default(),
         }
     }
@@ -231,6 +233,7 @@ impl SummaryRow {
             resource_id: self.resource_id,
             content_hash: self.content_hash,
             date: self.date,
+            is_restricted: self.is_restricted,
             bytes: self.plain_bytes,
             origin,
             filed: self.filed,

@@ -125,6 +125,7 @@ fn body() -> Result<QuoteBody> {
         versions: Digest::from_bytes([0xa5; 32]),
         salt: OsRandom.array(),
         other_tests: None,
+        restricted: 0,
         extensions: none(),
     })
 }
@@ -244,6 +245,7 @@ impl Rogue {
                 date: None,
                 content: is_inside.then(|| json.to_vec().into()),
                 sealed: (!is_inside).then(|| beside.clone()),
+                is_restricted: false,
                 extensions: none(),
             })
         };

@@ -101,6 +101,8 @@ cbor_map! {
         9 => content: Option<Bytes>,
         /// Else where it travels.
         10 => sealed: Option<Beside>,
+        /// Whether a security label in it restricts it.
+        11 => is_restricted: bool,
     }
 }
 

@@ -104,6 +104,18 @@ const LIES: &[Lie] = &[
         code: "package-mismatch",
     },
     Lie {
+        what: "a restricted record that is said to be none",
+        body: true_body,
+        goods: |it| {
+            let labels = r#"{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"}]}"#;
+            let json = format!(r#"{{"resourceType":"DiagnosticReport","id":"r-1","meta":{labels}}}"#);
+            it.records[0].content_hash = Digest::sha256(&[json.as_bytes()]);
+            it.records[0].content = Some(json.into_bytes().into());
+        },
+        header: honest,
+        code: "package-mismatch",
+    },
+    Lie {
         what: "one record twice instead of two",
         body: true_body,
         goods: |it| {

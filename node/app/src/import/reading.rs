@@ -247,6 +247,7 @@ pub(super) fn pending(
         resource_type: facts.resource_type.to_string(),
         content_hash: minified_hash(json),
         date: facts.date.as_deref().and_then(date::timestamp),
+        is_restricted: facts.is_restricted,
         content: json.as_bytes().to_vec().into(),
         origin: Origin::Local,
         resource_id: facts.id,

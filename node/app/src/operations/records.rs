@@ -45,6 +45,8 @@ pub struct RecordLine {
     pub date: Option<String>,
     /// Bytes of its content.
     pub bytes: u64,
+    /// Whether a security label in it restricts it.
+    pub restricted: bool,
     /// `local`, or the hospital that made it.
     pub origin: String,
 }
@@ -59,6 +61,7 @@ impl RecordLine {
             id: record.resource_id.clone(),
             date: record.date.map(|date| date.to_string()),
             bytes: record.bytes,
+            restricted: record.is_restricted,
             origin: match &record.origin {
                 Origin::Local => "local".to_owned(),
                 Origin::Received { origin, .. } => origin.to_string(),

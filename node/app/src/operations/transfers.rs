@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use handover_core::artefact::patient::Scope;
-use handover_core::codec::Extensions;
 use handover_core::id::{Department, TransferId};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Timestamp};
@@ -239,7 +238,7 @@ pub(super) async fn request(
     (from, until): (Option<Timestamp>, Option<Timestamp>),
 ) -> Result<TransferShown, NodeError> {
     let departments = (!departments.is_empty()).then_some(departments);
-    let scope = Scope { departments, from, until, extensions: Extensions::default() };
+    let scope = Scope { departments, from, until, ..Scope::everything() };
     node.exchange.request(transfer, scope).await?;
     Ok(TransferShown::of_view(node.exchange.transfer(transfer).await?, node.now()))
 }

@@ -72,7 +72,7 @@ pub(super) fn check(
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
     for _ in 0..head.records {
         let record: ManifestRecord = read_frame(&mut manifest)?;
-        if !scope.contains(&record.department, record.date) {
+        if !scope.contains(&record.department, record.date, record.is_restricted) {
             return Err(Code::ConsentMismatch.into());
         }
         check_content(inner, &record, &mut listed)?;
@@ -156,7 +156,8 @@ fn check_content<'h>(
     };
     let json = std::str::from_utf8(content).map_err(|_| Code::PackageDamaged)?;
     let facts = Facts::of(json).map_err(|_| Code::PackageDamaged)?;
-    let is_this = facts.resource_type.as_str() == record.resource_type
+    let is_this = facts.is_restricted == record.is_restricted
+        && facts.resource_type.as_str() == record.resource_type
         && facts.id == record.resource_id
         && minified_hash(json) == record.content_hash;
     if is_this { Ok(()) } else { Err(Code::PackageMismatch.into()) }

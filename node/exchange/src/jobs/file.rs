@@ -181,6 +181,7 @@ fn new_record(row: &Row, patient: &LocalPatient, record: ManifestRecord) -> Resu
         resource_id: record.resource_id,
         content_hash: record.content_hash,
         date: record.date,
+        is_restricted: record.is_restricted,
         content,
         origin: Origin::Received {
             source: row.source.clone(),

@@ -37,8 +37,8 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     let scope: Scope = codec::decode(&scope, MAX_MESSAGE_BYTES)?;
     let (permit, patient) = super::permit(inner, row, Action::Export).await?;
     let everything = snapshot(inner, &permit, &patient).await?;
-    let records: Vec<_> =
-        everything.iter().filter(|record| scope.contains(&record.department, record.date)).cloned().collect();
+    let in_scope = |it: &&RecordVersionRef| scope.contains(&it.department, it.date, it.is_restricted);
+    let records: Vec<_> = everything.iter().filter(in_scope).cloned().collect();
     if records.is_empty() {
         return Err(Code::NothingInScope.into());
     }
@@ -226,6 +226,7 @@ fn compose(
         versions: selection::versions_hash(records),
         salt: OsRandom.array(),
         other_tests: others,
+        restricted: records.iter().filter(|record| record.is_restricted).count() as u64,
         extensions: Extensions::default(),
     })
 }

@@ -187,7 +187,7 @@ async fn narrow(
     let mut records = Vec::new();
     for reference in quoted {
         let (record, _) = inner.parts.records.read(permit, inner.now(), *reference).await?;
-        if scope.contains(&record.department, record.date) {
+        if scope.contains(&record.department, record.date, record.is_restricted) {
             records.push(record);
         }
     }
@@ -268,6 +268,7 @@ async fn manifest_record(
         version: reference.version,
         content_hash: summary.content_hash,
         date: summary.date,
+        is_restricted: summary.is_restricted,
         content,
         sealed,
         extensions: Extensions::default(),

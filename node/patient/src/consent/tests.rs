@@ -21,14 +21,28 @@ proptest! {
     fn a_consent_never_reaches_beyond_the_quote(
         quoted in (some_departments(), some_days(), some_days()),
         wished in (some_departments(), some_days(), some_days()),
+        without_restricted in proptest::array::uniform2(any::<bool>()),
     ) {
         let mut body = body(&[("cardiology", 1), ("laboratory", 2)]);
         body.scope.departments = quoted.0.map(|mut names| { names.sort(); names });
         (body.scope.from, body.scope.until) = (quoted.1, quoted.2);
-        let wish = Wish { departments: wished.0, from: wished.1, until: wished.2, ..Wish::default() };
+        body.scope.without_restricted = without_restricted[0];
+        let wish = Wish {
+            departments: wished.0,
+            from: wished.1,
+            until: wished.2,
+            without_restricted: without_restricted[1],
+            ..Wish::default()
+        };
         if let Ok(scope) = narrow(&body, &wish) {
             prop_assert!(scope.is_within(&body.scope));
-            let wished = Scope { departments: wish.departments.clone(), from: wish.from, until: wish.until, ..Scope::everything() };
+            let wished = Scope {
+                departments: wish.departments.clone(),
+                from: wish.from,
+                until: wish.until,
+                without_restricted: wish.without_restricted,
+                ..Scope::everything()
+            };
             prop_assert!(scope.is_within(&wished));
         }
     }

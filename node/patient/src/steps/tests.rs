@@ -145,6 +145,7 @@ fn from_the_question_to_the_revocation() {
         (Wish { departments: None, ..wish.clone() }, "departments"),
         (Wish { from: Some(NOW), ..wish.clone() }, "from"),
         (Wish { until: Some(NOW), ..wish.clone() }, "until"),
+        (Wish { without_restricted: true, ..wish.clone() }, "restricted records"),
         (Wish { fee_cap: Some("1.00 USD".parse().unwrap()), ..wish.clone() }, "the highest fee"),
         (Wish { life_hours: None, ..wish.clone() }, "how long it holds"),
         (Wish::default(), "departments, how long it holds"),

@@ -139,7 +139,8 @@ cbor_map! {
 }
 
 cbor_map! {
-    /// What part of the records: departments (all if absent) and a period of the records' clinical dates.
+    /// What part of the records: departments (all if absent), a period of the records' clinical dates, and whether
+    /// those that the source marks as restricted are left out.
     pub struct Scope {
         /// Only these, ascending; absent: all.
         1 => departments: Option<Vec<Department>>,
@@ -147,6 +148,9 @@ cbor_map! {
         2 => from: Option<Timestamp>,
         /// Only records dated before this.
         3 => until: Option<Timestamp>,
+        /// Whether restricted records are left out: by FHIR's security labels of the confidentiality R or V (HL7
+        /// v3-Confidentiality), or of an information sensitivity policy (HL7 v3-ActCode).
+        4 => without_restricted: bool,
     }
 }
 
@@ -154,13 +158,15 @@ impl Scope {
     /// Everything.
     #[must_use]
     pub fn everything() -> Self {
-        Self { departments: None, from: None, until: None, extensions: crate::codec::Extensions::default() }
+        let extensions = crate::codec::Extensions::default();
+        Self { departments: None, from: None, until: None, without_restricted: false, extensions }
     }
 
     /// Whether a record of `department`, dated `date`, is in it. An undated record is in every period.
     #[must_use]
-    pub fn contains(&self, department: &Department, date: Option<Timestamp>) -> bool {
-        self.departments.as_ref().is_none_or(|wanted| wanted.contains(department))
+    pub fn contains(&self, department: &Department, date: Option<Timestamp>, is_restricted: bool) -> bool {
+        !(is_restricted && self.without_restricted)
+            && self.departments.as_ref().is_none_or(|wanted| wanted.contains(department))
             && date.is_none_or(|date| {
                 self.from.is_none_or(|from| date >= from) && self.until.is_none_or(|until| date < until)
             })
@@ -175,6 +181,7 @@ impl Scope {
             (Some(own), Some(wider)) => own.iter().all(|department| wider.contains(department)),
         };
         departments
+            && self.without_restricted >= other.without_restricted
             && other.from.is_none_or(|wider| self.from.is_some_and(|own| own >= wider))
             && other.until.is_none_or(|wider| self.until.is_some_and(|own| own <= wider))
     }

@@ -140,6 +140,8 @@ cbor_map! {
         12 => salt: [u8; 16],
         /// What else the fee is made of, where the basis is all tests.
         13 => other_tests: Option<OtherTests>,
+        /// How many of the records are restricted (see [`super::patient::Scope`]).
+        14 => restricted: u64,
     }
 }
 

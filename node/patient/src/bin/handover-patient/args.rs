@@ -230,6 +230,9 @@ pub(crate) struct Consent {
     /// Only records before this day or instant.
     #[arg(long, value_parser = instant, value_name = "DATE")]
     pub(crate) until: Option<Timestamp>,
+    /// Nothing that the old hospital marks as restricted: sensitive records, such as of psychiatry or about HIV.
+    #[arg(long)]
+    pub(crate) without_restricted: bool,
     /// The most that it may cost, for example "12.50 USD"; the quoted fee if absent.
     #[arg(long, value_name = "AMOUNT")]
     pub(crate) max_fee: Option<Amount>,

@@ -170,6 +170,7 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
         departments: options.departments.clone(),
         from: options.from,
         until: options.until,
+        without_restricted: options.without_restricted,
         fee_cap: options.max_fee,
         life_hours: options.expires_hours,
     };

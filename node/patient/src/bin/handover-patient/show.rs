@@ -29,7 +29,10 @@ fn time(at: Option<Timestamp>) -> Option<String> {
 }
 
 pub(crate) fn scope_json(scope: &Scope) -> Value {
-    json!({ "departments": scope.departments, "from": time(scope.from), "until": time(scope.until) })
+    json!({
+        "departments": scope.departments, "from": time(scope.from), "until": time(scope.until),
+        "without_restricted": scope.without_restricted,
+    })
 }
 
 pub(crate) fn scope_text(scope: &Scope) -> String {
@@ -43,6 +46,9 @@ pub(crate) fn scope_text(scope: &Scope) -> String {
         if let Some(at) = at {
             text.push_str(&format!(", {word} {at}"));
         }
+    }
+    if scope.without_restricted {
+        text.push_str(", without restricted records");
     }
     text
 }
@@ -75,7 +81,7 @@ fn quote_json(view: &QuoteView) -> Value {
         .collect();
     json!({
         "hash": view.quote.hash(), "scope": scope_json(&body.scope), "departments": departments,
-        "records": body.records, "bytes": body.bytes, "tests": tests,
+        "records": body.records, "restricted": body.restricted, "bytes": body.bytes, "tests": tests,
         "tests_priced": body.lines.iter().filter(|line| line.price.is_some()).count(),
         "tests_unpriced": body.unpriced, "other_tests": body.other_tests.as_ref().map(|it| it.tests), "basis": body.basis, "rate_bps": body.rate_bps,
         "fee": body.fee.to_decimal_string(), "currency": body.fee.currency().as_str(),
@@ -167,6 +173,13 @@ fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result
     writeln!(out, "  {title}: {} records, {} bytes ({})", body.records, body.bytes, scope_text(&body.scope))?;
     for count in &body.departments {
         writeln!(out, "    {:<24} {}", count.department, count.records)?;
+    }
+    if body.restricted > 0 {
+        writeln!(
+            out,
+            "    {} of them are marked as restricted (consent --without-restricted)",
+            body.restricted
+        )?;
     }
     for line in &body.lines {
         let price = line.price.as_deref().unwrap_or("no price");
