@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use handover_core::Timestamp;
 use serde_json::Value;
 
-use super::LOOK_AGAIN;
 use super::files::Folder;
 use super::hospital::{Hospital, listening};
+use super::{LOOK_AGAIN, Options};
 use crate::json;
 use crate::process::{Answer, Daemon, call, pasted};
 use crate::programs::Programs;
@@ -43,6 +43,7 @@ pub(super) struct Federation {
     operators: Vec<[PathBuf; 2]>,
     ready: Value,
     apart: bool,
+    log: Option<String>,
     daemon: Option<Daemon>,
 }
 
@@ -91,8 +92,7 @@ impl Federation {
         programs: &Programs,
         folder: &Folder,
         root: &Root,
-        schedules: &[Vec<String>],
-        apart: bool,
+        options: &Options,
     ) -> Result<Self> {
         let any = ["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()];
         let text = config(&root.public, &any, "127.0.0.1:0");
@@ -105,7 +105,8 @@ impl Federation {
             folder: folder.path().to_owned(),
             operators: Vec::new(),
             ready: Value::Null,
-            apart,
+            apart: options.apart,
+            log: options.index_log.clone(),
             daemon: None,
         };
         let made = federation.run(programs, &["init"])?.json()?;
@@ -116,7 +117,7 @@ impl Federation {
         for name in OPERATORS {
             federation.add_operator(programs, folder, name)?;
         }
-        for words in schedules {
+        for words in &options.schedules {
             effective("the fee schedule", &federation.sign_schedule(programs, words)?)?;
         }
         effective("the fee schedule", &federation.sign_schedule(programs, &[])?)?;
@@ -165,7 +166,7 @@ impl Federation {
 
     fn run_daemon(&mut self, programs: &Programs) -> Result<()> {
         let mut command = self.command(programs);
-        command.arg("run");
+        command.arg("run").envs(self.log.as_ref().map(|log| ("HANDOVER_LOG", log)));
         let daemon = Daemon::start("the index", command, &self.logs.join("index.log"), self.apart)?;
         self.ready = daemon.ready.clone();
         self.daemon = Some(daemon);

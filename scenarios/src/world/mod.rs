@@ -81,6 +81,8 @@ pub struct Options {
     pub prices: Option<PathBuf>,
     /// The first fee schedules, in this order, each by the words of its command; before one for all.
     pub schedules: Vec<Vec<String>>,
+    /// What the index logs, as `HANDOVER_LOG` takes it; the default if absent.
+    pub index_log: Option<String>,
     /// Whether the processes may outlive this one ([`World::let_go`]).
     pub apart: bool,
 }
@@ -124,7 +126,7 @@ impl World {
         let (federation, hospitals) = thread::scope(|scope| {
             let hospitals: Vec<_> =
                 options.hospitals.iter().map(|place| scope.spawn(move || made(place))).collect();
-            let federation = Federation::start(programs, &folder, &root, &options.schedules, options.apart);
+            let federation = Federation::start(programs, &folder, &root, options);
             (federation, hospitals.into_iter().map(joined).collect::<Result<Vec<_>>>())
         });
         let (federation, mut hospitals) = (federation?, hospitals?);
