@@ -222,6 +222,9 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     {
         let (priced, unpriced) = (shown.tests_priced.unwrap_or(0), shown.tests_unpriced.unwrap_or(0));
         writeln!(out, "  tests: {priced} priced, {unpriced} without a price; {basis} {currency} in all")?;
+        if let Some(before @ 1..) = shown.tests_charged_before {
+            writeln!(out, "  {before} tests were charged by an earlier transfer and add nothing")?;
+        }
         match shown.state.parse() {
             Ok(Phase::Filed) => writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?,
             // The destination has it, unfiled: people look at such a fee.

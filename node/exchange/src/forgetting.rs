@@ -9,7 +9,7 @@ use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
 };
 
-use crate::{Exchange, ExchangeError, bodies, desk, inboxes, parts, referrals, selection};
+use crate::{Exchange, ExchangeError, bodies, charged, desk, inboxes, parts, referrals, selection};
 
 /// Transfers that are looked at in one page; a body may be large.
 const PAGE: usize = 20;
@@ -70,6 +70,7 @@ impl Exchange {
         for patient in &gone.refs {
             self.sweep_transfers(*patient).await?;
         }
+        charged::forget(&self.0.parts.store, &gone.patient).await?;
         let wanted = self.contents_under_way().await?;
         Ok(self.0.parts.records.sweep(&gone.patient, &wanted).await?)
     }

@@ -15,6 +15,7 @@
 
 mod again;
 mod bodies;
+mod charged;
 mod context;
 mod deliver;
 mod desk;

@@ -68,6 +68,9 @@ pub fn open_quote(keys: &PatientKeys, quote: &Verified<Quote>) -> Result<QuoteBo
     if records != body.records {
         return Err(WalletError::FalseQuote("the departments' records do not add up"));
     }
+    if body.lines.iter().any(|line| line.price.is_some() && line.charged_by.is_some()) {
+        return Err(WalletError::FalseQuote("a test that was charged before has a price"));
+    }
     let (basis, scale) = decimal(&body.basis).ok_or(WalletError::FalseQuote("the basis is no amount"))?;
     let highest = fee(basis, scale, body.rate_bps, body.fee.currency().exponent())
         .map_err(|_| WalletError::FalseQuote("the basis is no amount"))?;

@@ -105,6 +105,7 @@ fn body() -> Result<QuoteBody> {
         code: "24321-2".to_owned(),
         display: "Basic metabolic panel".to_owned(),
         price: price.map(str::to_owned),
+        charged_by: None,
         extensions: none(),
     };
     Ok(QuoteBody {

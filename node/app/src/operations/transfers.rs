@@ -61,6 +61,8 @@ pub struct TransferShown {
     pub tests_priced: Option<u64>,
     /// Tests without.
     pub tests_unpriced: Option<u64>,
+    /// Tests that an earlier transfer charged, which add nothing.
+    pub tests_charged_before: Option<u64>,
     /// Sum of the prices.
     pub basis: Option<String>,
     /// The fee.
@@ -174,6 +176,7 @@ impl TransferShown {
             shown.records = Some(details.records);
             shown.tests_priced = Some(details.tests_priced);
             shown.tests_unpriced = Some(details.tests_unpriced);
+            shown.tests_charged_before = Some(details.tests_charged_before);
             shown.basis = Some(details.basis);
             shown.fee = Some(details.fee.to_decimal_string());
             shown.currency = Some(details.fee.currency().to_string());

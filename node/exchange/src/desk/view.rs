@@ -28,6 +28,8 @@ pub struct TransferDetails {
     pub tests_priced: u64,
     /// Tests without.
     pub tests_unpriced: u64,
+    /// Tests that an earlier transfer charged: they count nothing.
+    pub tests_charged_before: u64,
     /// Sum of the prices, exact.
     pub basis: String,
     /// The fee.
@@ -213,11 +215,13 @@ fn refused(label: &outbox::Label) -> Refused {
 
 fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {
     let unpriced = u64::from(body.unpriced);
+    let charged_before = body.lines.iter().filter(|line| line.charged_by.is_some()).count() as u64;
     TransferDetails {
         departments: body.departments.into_iter().map(|it| (it.department, it.records)).collect(),
         records: body.records,
-        tests_priced: (body.lines.len() as u64).saturating_sub(unpriced),
+        tests_priced: (body.lines.len() as u64).saturating_sub(unpriced).saturating_sub(charged_before),
         tests_unpriced: unpriced,
+        tests_charged_before: charged_before,
         basis: body.basis,
         fee: body.fee,
         payer: body.payer,

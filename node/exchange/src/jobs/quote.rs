@@ -13,17 +13,19 @@ use handover_core::artefact::transfer::{
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{Context, RequestEvidence};
-use handover_core::{Amount, Code, Currency, Digest, Random};
-use handover_dossier::{Dossier, DossierError, Row};
+use handover_core::{Amount, Code, Currency, Digest, Random, Timestamp, TransferId};
+use handover_dossier::{Dossier, DossierError, Row, Taken};
 use handover_ingest::charges::Assessor;
 use handover_ingest::exact::{self, ExactAmount};
-use handover_records::{Action, Filter, LocalPatient, Origin, Permit, RecordVersionRef};
+use handover_records::{Action, Filter, LocalPatient, Origin, Permit, RecordRef, RecordVersionRef};
 use handover_seal::part::open_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, hpke_seal_padded};
+use handover_store::{KeyMaker, Txn};
 
 use crate::ExchangeError;
+use crate::charged::{self, Account, Before};
 use crate::context::{Came, Inner};
-use crate::{fees, referrals, selection};
+use crate::{bodies, fees, referrals, selection};
 
 /// Resource types that a fee can be made of; others are not read for it.
 const PRICED_TYPES: &[&str] = &["Claim", "DiagnosticReport", "Observation", "Procedure"];
@@ -47,10 +49,11 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     }
     let referral = referral(inner, &on).await?;
     let payer = if referral.is_some() { Payer::Hospital } else { Payer::Patient };
-    let body = price(inner, &permit, (&everything, &records), scope, payer).await?;
+    let account = Account { patient, payer, destination: row.destination.clone() };
+    let body = price(inner, &permit, (&everything, &records), scope, (&account, row.transfer)).await?;
     let quote = sign(inner, &on, &body, referral, None)?;
-    let references: Vec<_> = records.iter().map(|record| record.reference).collect();
-    store(inner, row, quote.envelope().to_vec(), body, references).await
+    let records = records.iter().map(|record| record.reference).collect();
+    store(inner, Drawn { quote, body, records }).await
 }
 
 /// The request and its ask.
@@ -87,14 +90,15 @@ pub(super) async fn snapshot(
 }
 
 /// Counts and prices `records`. Prices can stand in Claims outside the scope, so everything is read for them; only
-/// tests inside are charged.
+/// tests inside are charged, and only those that no other transfer has charged to this account.
 async fn price(
     inner: &Arc<Inner>,
     permit: &Permit,
     (everything, records): (&[RecordVersionRef], &[RecordVersionRef]),
     scope: Scope,
-    payer: Payer,
+    (account, transfer): (&Account, TransferId),
 ) -> Result<QuoteBody, ExchangeError> {
+    let payer = account.payer;
     let schedule = schedule(inner)?;
     let mut assessor = Assessor::new(&inner.parts.catalogue, &inner.parts.prices);
     for record in everything {
@@ -117,7 +121,7 @@ async fn price(
     .filter_map(test_reference)
     .collect();
     let currency = assessment.currency.unwrap_or(inner.parts.currency);
-    let lines: Vec<QuoteLine> = assessment
+    let mut lines: Vec<QuoteLine> = assessment
         .lines
         .into_iter()
         .filter(|line| chosen.contains(&line.reference))
@@ -128,10 +132,25 @@ async fn price(
             code: line.code,
             display: line.display.unwrap_or_default(),
             price: line.amount.map(|amount| amount.to_decimal_string(currency)),
+            charged_by: None,
             extensions: Extensions::default(),
         })
         .collect();
+    let before = charged_before(inner, account, transfer, &lines).await?;
+    charged::mark(&mut lines, &before);
     compose(records, scope, lines, Charge { payer, rate_bps: schedule.rate_for(payer), currency })
+}
+
+/// Which of these lines other transfers have charged.
+pub(super) async fn charged_before(
+    inner: &Arc<Inner>,
+    account: &Account,
+    transfer: TransferId,
+    lines: &[QuoteLine],
+) -> Result<Before, ExchangeError> {
+    let (keys, account, lines) = (inner.keys(), account.clone(), lines.to_vec());
+    let read = inner.parts.store.read(move |txn| charged::before(txn, &keys, &account, transfer, &lines));
+    Ok(read.await?)
 }
 
 fn schedule(inner: &Arc<Inner>) -> Result<FeeSchedule, ExchangeError> {
@@ -146,17 +165,19 @@ fn test_reference(record: &RecordVersionRef) -> Option<String> {
 }
 
 /// What a quote's body says of less than it was about: its own lines and prices, so that nothing that was imported
-/// meanwhile changes what was consented to.
+/// meanwhile changes what was consented to; without those that were charged meanwhile.
 pub(super) fn narrowed(
     inner: &Arc<Inner>,
     body: &QuoteBody,
     records: &[RecordVersionRef],
     scope: Scope,
+    before: &Before,
 ) -> Result<QuoteBody, ExchangeError> {
     let chosen: BTreeSet<String> = records.iter().filter_map(test_reference).collect();
     let keeps_all = schedule(inner)?.basis == FeeBasis::AllTests;
-    let lines: Vec<QuoteLine> =
+    let mut lines: Vec<QuoteLine> =
         body.lines.iter().filter(|line| keeps_all || chosen.contains(&line.record)).cloned().collect();
+    charged::mark(&mut lines, before);
     let charge = Charge { payer: body.payer, rate_bps: body.rate_bps, currency: body.fee.currency() };
     compose(records, scope, lines, charge)
 }
@@ -204,13 +225,15 @@ fn compose(
     })
 }
 
-/// The exact sum of the lines' prices, and how many have none.
+/// The exact sum of the lines' prices, and how many have none and were not charged before.
 fn sum(lines: &[QuoteLine]) -> Result<(ExactAmount, u32), ExchangeError> {
     let (mut basis, mut unpriced) = (ExactAmount::ZERO, 0_u32);
     for line in lines {
-        match &line.price {
-            None => unpriced = unpriced.saturating_add(1),
-            Some(price) => {
+        match (&line.price, line.charged_by) {
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => return Err(Code::QuoteMismatch.into()),
+            (None, None) => unpriced = unpriced.saturating_add(1),
+            (Some(price), None) => {
                 let price: ExactAmount = price.parse().map_err(|_| Code::QuoteMismatch)?;
                 basis = basis.checked_add(price).ok_or(Code::QuoteMismatch)?;
             }
@@ -281,24 +304,38 @@ pub(super) fn sign(
     Ok(quote)
 }
 
-/// Keeps quote, body and selection in one transaction.
-pub(super) async fn store(
-    inner: &Arc<Inner>,
-    row: &Row,
-    envelope: Vec<u8>,
-    body: QuoteBody,
-    references: Vec<handover_records::RecordRef>,
-) -> Result<(), ExchangeError> {
-    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
-    let (federation, now) = (inner.federation()?, inner.now());
+/// A quote as it is kept: with its body, and the record versions that it is about.
+pub(super) struct Drawn {
+    pub(super) quote: Verified<Quote>,
+    pub(super) body: QuoteBody,
+    pub(super) records: Vec<RecordRef>,
+}
+
+impl Drawn {
+    /// Keeps all of it, in a transaction of the caller's.
+    pub(super) fn keep(
+        &self,
+        inner: &Inner,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        let transfer = self.quote.transfer;
+        selection::put(txn, keys, transfer, &self.records)?;
+        bodies::put(txn, &inner.parts.keyring, keys, transfer, &self.body)?;
+        inner.take_in(txn, keys, transfer, self.quote.envelope(), Came::Own, context, now)
+    }
+}
+
+async fn store(inner: &Arc<Inner>, drawn: Drawn) -> Result<(), ExchangeError> {
+    let (work, keys, federation, now) = (Arc::clone(inner), inner.keys(), inner.federation()?, inner.now());
     let taken = inner
         .parts
         .store
-        .write(move |txn| -> Result<_, DossierError> {
+        .write(move |txn| {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            selection::put(txn, &keys, transfer, &references)?;
-            crate::bodies::put(txn, &work.parts.keyring, &keys, transfer, &body)?;
-            work.take_in(txn, &keys, transfer, &envelope, Came::Own, context, now)
+            drawn.keep(&work, txn, &keys, context, now)
         })
         .await?;
     inner.wake(&taken);

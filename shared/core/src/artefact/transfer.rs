@@ -106,8 +106,10 @@ cbor_map! {
         4 => code: String,
         /// What it is called.
         5 => display: String,
-        /// The price as an exact decimal; absent if it has none.
+        /// The price as an exact decimal; absent if it has none, or was charged before.
         6 => price: Option<String>,
+        /// The transfer that charged it before, to the same payer for the same destination: it counts nothing here.
+        7 => charged_by: Option<TransferId>,
     }
 }
 
@@ -124,7 +126,7 @@ cbor_map! {
         4 => bytes: u64,
         /// Tests and prices.
         5 => lines: Vec<QuoteLine>,
-        /// Tests without a price.
+        /// Tests without a price that were not charged before.
         6 => unpriced: u32,
         /// Sum of the prices, an exact decimal.
         7 => basis: String,

@@ -1,5 +1,6 @@
 //! What people and programs see of transfers.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use handover_cli::CliError;
@@ -59,6 +60,11 @@ fn hospital_text(hospital: &HospitalId, federation: Option<&Federation>) -> Stri
     }
 }
 
+/// How many tests an earlier transfer charged.
+fn charged_before(view: &QuoteView) -> usize {
+    view.body.lines.iter().filter(|line| line.charged_by.is_some()).count()
+}
+
 fn quote_json(view: &QuoteView) -> Value {
     let body = &view.body;
     let departments: Map<String, Value> =
@@ -69,7 +75,7 @@ fn quote_json(view: &QuoteView) -> Value {
         .map(|line| {
             json!({
                 "record": line.record, "date": line.date, "system": line.system, "code": line.code,
-                "display": line.display, "price": line.price,
+                "display": line.display, "price": line.price, "charged_by": line.charged_by,
             })
         })
         .collect();
@@ -77,7 +83,8 @@ fn quote_json(view: &QuoteView) -> Value {
         "hash": view.quote.hash(), "scope": scope_json(&body.scope), "departments": departments,
         "records": body.records, "bytes": body.bytes, "tests": tests,
         "tests_priced": body.lines.iter().filter(|line| line.price.is_some()).count(),
-        "tests_unpriced": body.unpriced, "basis": body.basis, "rate_bps": body.rate_bps,
+        "tests_unpriced": body.unpriced, "tests_charged_before": charged_before(view),
+        "basis": body.basis, "rate_bps": body.rate_bps,
         "fee": body.fee.to_decimal_string(), "currency": body.fee.currency().as_str(),
         "payer": body.payer.as_str(), "issued": view.quote.issued.to_string(),
         "expires": view.quote.expires.to_string(),
@@ -169,7 +176,8 @@ fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result
         writeln!(out, "    {:<24} {}", count.department, count.records)?;
     }
     for line in &body.lines {
-        let price = line.price.as_deref().unwrap_or("no price");
+        let missing = if line.charged_by.is_some() { "paid before" } else { "no price" };
+        let price = line.price.as_deref().unwrap_or(missing);
         let date = line.date.as_deref().unwrap_or("undated");
         // Not every hospital says what a code is called.
         let named = [&line.display, &line.code].into_iter().find(|it| !it.is_empty()).unwrap_or(&line.record);
@@ -177,6 +185,10 @@ fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result
     }
     if body.unpriced > 0 {
         writeln!(out, "    {} tests have no price and add nothing", body.unpriced)?;
+    }
+    for by in body.lines.iter().filter_map(|line| line.charged_by).collect::<BTreeSet<_>>() {
+        let tests = body.lines.iter().filter(|line| line.charged_by == Some(by)).count();
+        writeln!(out, "    {tests} tests were charged by {by} before and add nothing")?;
     }
     let (whole, part) = (body.rate_bps / 100, body.rate_bps % 100);
     let (fee, payer) = (body.fee, body.payer);
