@@ -173,6 +173,7 @@ impl Story {
             expires: now().plus_ms(DAY_MS),
             referral: None,
             sealed_to_payer: None,
+            continues: None,
             extensions: extensions(),
         };
         let quote = Verified::sign(quote, &source.signing);

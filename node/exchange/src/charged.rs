@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use handover_core::artefact::transfer::{Payer, QuoteBody, QuoteLine};
 use handover_core::codec::Extensions;
-use handover_core::transfer::Phase;
 use handover_core::{HospitalId, TransferId, cbor_map};
-use handover_dossier::{Dossier, DossierError, Kind};
+use handover_dossier::{Dossier, DossierError, Standing};
 use handover_records::LocalPatient;
 use handover_store::{KeyBuilder, KeyMaker, Store, StoreError, Txn, rows};
 
@@ -73,7 +72,7 @@ pub(crate) fn before(
         let stands = match known.get(&row.by) {
             Some(stands) => *stands,
             None => {
-                let stands = may_stand(&mut Dossier::of(txn, keys, row.by))?;
+                let stands = Dossier::of(txn, keys, row.by).standing()? == Standing::Stands;
                 known.insert(row.by, stands);
                 stands
             }
@@ -110,19 +109,6 @@ pub(crate) fn note(
         .iter()
         .filter(|line| counts(line))
         .try_for_each(|line| rows::put(txn, &account.key(keys, &line.record), &row))
-}
-
-/// Whether a transfer's fee stands or may come to: it is under way or filed, or an attempt was handed over before the one
-/// in which it ended, which is owed.
-fn may_stand(dossier: &mut Dossier<'_>) -> Result<bool, DossierError> {
-    let Some(row) = dossier.row()? else { return Ok(false) };
-    if !row.state.phase.is_final() || row.state.phase == Phase::Filed {
-        return Ok(true);
-    }
-    let shared = dossier.attempts_with(Kind::ShareRelease)?;
-    let released = dossier.attempts_with(Kind::KeyRelease)?;
-    let is_shared = |attempt: u32| shared.iter().any(|with_key_of| *with_key_of <= attempt);
-    Ok(released.into_iter().any(|attempt| attempt < row.state.attempt && is_shared(attempt)))
 }
 
 /// Removes what is noted of a patient who is being forgotten.

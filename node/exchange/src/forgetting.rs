@@ -9,7 +9,9 @@ use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
 };
 
-use crate::{Exchange, ExchangeError, bodies, charged, desk, inboxes, parts, referrals, selection};
+use crate::{
+    Exchange, ExchangeError, bodies, charged, continuous, desk, inboxes, parts, referrals, selection,
+};
 
 /// Transfers that are looked at in one page; a body may be large.
 const PAGE: usize = 20;
@@ -54,6 +56,7 @@ impl Exchange {
                 }
                 desk::drop_asks(txn, &keys, &refs)?;
                 referrals::forget(txn, &keyring, &keys, &refs)?;
+                continuous::forget(txn, &keyring, &keys, &refs)?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
                 }

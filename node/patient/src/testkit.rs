@@ -237,6 +237,8 @@ impl Hospitals {
             confirmations: Vec::new(),
             updated: NOW,
             next_attempt: None,
+            continues: None,
+            origin_quote: None,
             extensions: Extensions::default(),
         };
         Self { item, request_key }

@@ -173,6 +173,7 @@ impl Rogue {
             expires: now().plus_ms(QUOTE_LIFE_MS),
             referral: None,
             sealed_to_payer: None,
+            continues: None,
             extensions: none(),
         };
         Ok(Verified::sign(quote, &self.keys.signing))

@@ -336,8 +336,9 @@ pub(crate) fn offered(
         if header.claim().transfer == transfer {
             // Whether it is within what was signed for is asked elsewhere.
             let cover = rules::Cover { payer: header.claim().payer, cap: header.claim().fee };
-            let header =
-                stage.rogue.judge(|context| rules::header(header.envelope(), consent, &cover, context))?;
+            let header = stage
+                .rogue
+                .judge(|context| rules::header(header.envelope(), transfer, consent, &cover, context))?;
             return Ok((stream, header, offer.parts));
         }
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{FeeBasis, FeeSchedule};
-use handover_core::artefact::patient::Scope;
+use handover_core::artefact::patient::{Consent, Scope};
 use handover_core::artefact::transfer::{
-    CARRIED_MAX_BYTES, DepartmentCount, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
-    QuoteLine,
+    CARRIED_MAX_BYTES, Continues, DepartmentCount, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote,
+    QuoteBody, QuoteLine,
 };
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
@@ -51,9 +51,28 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     let payer = if referral.is_some() { Payer::Hospital } else { Payer::Patient };
     let account = Account { patient, payer, destination: row.destination.clone() };
     let body = price(inner, &permit, (&everything, &records), scope, (&account, row.transfer)).await?;
-    let quote = sign(inner, &on, &body, referral, None)?;
+    let quote = sign(inner, &on, &body, Terms { referral, ..Terms::of(row.transfer) })?;
     let records = records.iter().map(|record| record.reference).collect();
     store(inner, Drawn { quote, body, records }).await
+}
+
+/// The quote with which a delivery under a continuous consent begins: of what is new or changed, `records`.
+pub(super) async fn delivery(
+    inner: &Arc<Inner>,
+    permit: &Permit,
+    patient: LocalPatient,
+    records: (&[RecordVersionRef], &[RecordVersionRef]),
+    scope: Scope,
+    (on, consent): (&RequestEvidence, &Verified<Consent>),
+) -> Result<Drawn, ExchangeError> {
+    let transfer = TransferId::new(inner.now(), OsRandom.array());
+    let account = Account { patient, payer: Payer::Patient, destination: consent.destination.clone() };
+    let body = price(inner, permit, records, scope, (&account, transfer)).await?;
+    let continues =
+        Continues { consent: consent.hash(), origin: consent.transfer, extensions: Extensions::default() };
+    let quote = sign(inner, on, &body, Terms { continues: Some(continues), ..Terms::of(transfer) })?;
+    let records = records.1.iter().map(|record| record.reference).collect();
+    Ok(Drawn { quote, body, records })
 }
 
 /// The request and its ask.
@@ -255,16 +274,38 @@ pub(super) fn recomputed_fee(body: &QuoteBody) -> Result<Amount, ExchangeError> 
     Ok(exact::fee(basis, body.rate_bps, currency).map_err(|_| Code::QuoteMismatch)?)
 }
 
+/// What a quote is for.
+pub(super) struct Terms {
+    transfer: TransferId,
+    referral: Option<Bytes>,
+    narrows: Option<Digest>,
+    continues: Option<Continues>,
+}
+
+impl Terms {
+    const fn of(transfer: TransferId) -> Self {
+        Self { transfer, referral: None, narrows: None, continues: None }
+    }
+
+    /// Of the final quote that narrows this one.
+    pub(super) fn narrowing(first: &Verified<Quote>) -> Self {
+        Self {
+            transfer: first.transfer,
+            referral: first.referral.clone(),
+            narrows: Some(first.hash()),
+            continues: first.continues.clone(),
+        }
+    }
+}
+
 /// Seals a body to the patient, and with a referral the fee to the destination, and signs the quote around it.
 pub(super) fn sign(
     inner: &Arc<Inner>,
     on: &RequestEvidence,
     body: &QuoteBody,
-    referral: Option<Bytes>,
-    narrows: Option<Digest>,
+    Terms { transfer, referral, narrows, continues }: Terms,
 ) -> Result<Verified<Quote>, ExchangeError> {
     let (plain, now) = (codec::encode(body), inner.now());
-    let transfer = on.request.transfer;
     let sealed_to_payer = match &referral {
         None => None,
         Some(_) => {
@@ -295,6 +336,7 @@ pub(super) fn sign(
         expires: now.plus_ms(QUOTE_LIFE_MS),
         referral,
         sealed_to_payer,
+        continues,
         extensions: Extensions::default(),
     };
     let quote = Verified::sign(quote, &inner.parts.identity.signing);

@@ -6,7 +6,7 @@ use std::io::{Seek, Write};
 use std::sync::Arc;
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
+use handover_core::artefact::patient::{Consent, ConsentDetails, ConsentMode, Scope};
 use handover_core::artefact::transfer::{
     ContentRef, PACKAGE_MAX_CONTENTS, PackageHeader, PartList, Quote, QuoteBody,
 };
@@ -23,7 +23,7 @@ use handover_seal::stream::SealWriter;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, tree};
 use handover_store::Spool;
 
-use super::quote::{self, Drawn};
+use super::quote::{self, Drawn, Terms};
 use crate::charged::{self, Account, Before};
 use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
@@ -132,7 +132,7 @@ async fn agree(
     patient: &LocalPatient,
 ) -> Result<Agreed, ExchangeError> {
     let Evidence { consent, cover, quote, body, is_sealed } = evidence(inner, row).await?;
-    let details = consent_details(inner, row, &consent)?;
+    let details = consent_details(inner, &consent)?;
     let records = selection::get(&inner.parts.store, row.transfer).await?;
     let quoted = Drawn { quote, body, records };
     let before = if is_sealed {
@@ -182,12 +182,11 @@ fn not_revoked(dossier: &mut Dossier<'_>) -> Result<(), DossierError> {
     if dossier.get(Kind::Revocation)?.is_some() { Err(Code::ConsentRevoked.into()) } else { Ok(()) }
 }
 
-fn consent_details(
+pub(super) fn consent_details(
     inner: &Arc<Inner>,
-    row: &Row,
     consent: &Consent,
 ) -> Result<ConsentDetails, ExchangeError> {
-    let aad = part_binding(CONSENT_DETAILS_LABEL, &row.transfer);
+    let aad = part_binding(CONSENT_DETAILS_LABEL, &consent.transfer);
     let plain = open_part(&inner.parts.identity.ring, &aad, consent.sealed_to_source.as_ref())?;
     if Digest::sha256(&[&plain]) != consent.details {
         return Err(Code::ConsentMismatch.into());
@@ -215,7 +214,7 @@ async fn narrow(
     }
     let body = quote::narrowed(inner, &first.body, &records, scope, before)?;
     let on = quote::request(inner, row).await?;
-    let quote = quote::sign(inner, &on, &body, first.quote.referral.clone(), Some(first.quote.hash()))?;
+    let quote = quote::sign(inner, &on, &body, Terms::narrowing(&first.quote))?;
     let records = records.iter().map(|record| record.reference).collect();
     Ok(Drawn { quote, body, records })
 }
@@ -306,10 +305,13 @@ async fn spend(
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            let spent = keys.space(SPENT).hashed(header.consent.as_bytes()).build();
-            match txn.get(&spent)? {
-                Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
-                _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
+            // A continuous one is never spent; its deliveries come one after the other.
+            if agreed.consent.mode == ConsentMode::OneTime {
+                let spent = keys.space(SPENT).hashed(header.consent.as_bytes()).build();
+                match txn.get(&spent)? {
+                    Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
+                    _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
+                }
             }
             let mut dossier = Dossier::of(txn, &keys, transfer);
             not_revoked(&mut dossier)?;

@@ -144,8 +144,18 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// What a delivery goes on with.
+    pub struct Continues {
+        /// Hash of the continuous consent.
+        1 => consent: Digest,
+        /// The transfer that the consent was given for.
+        2 => origin: TransferId,
+    }
+}
+
+cbor_map! {
     /// The source's answer. Signed by the source. The final one, which follows a consent that narrows, names the
-    /// quote before it and the consent.
+    /// quote before it and the consent. One that continues a transfer begins a delivery by itself, without a request.
     pub struct Quote {
         /// The transfer.
         1 => transfer: TransferId,
@@ -173,6 +183,8 @@ cbor_map! {
         12 => referral: Option<Bytes>,
         /// With a referral, the [`FeeOffer`], sealed to the destination.
         13 => sealed_to_payer: Option<Bytes>,
+        /// What it goes on with, if it is a delivery's.
+        14 => continues: Option<Continues>,
     }
 }
 
@@ -366,6 +378,8 @@ cbor_enum! {
         InTime = 1, "in-time";
         /// It had been done: the source had released its share, the destination could open the package.
         TooLate = 2, "too-late";
+        /// What a continuous consent had brought by then stays; nothing more comes under it.
+        Ended = 3, "ended";
     }
 }
 

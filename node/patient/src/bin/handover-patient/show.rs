@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use handover_cli::CliError;
-use handover_core::artefact::patient::Scope;
+use handover_core::artefact::patient::{ConsentMode, Scope};
 use handover_core::artefact::transfer::RevocationEffect;
 use handover_core::trust::Federation;
 use handover_core::{HospitalId, Timestamp};
@@ -101,12 +101,13 @@ pub(crate) fn reviewed_json(it: &Reviewed, needs_answer: bool, federation: Optio
         json!({
             "hash": consent.hash(), "expires": consent.expires.to_string(),
             "fee_cap": consent.fee_cap.to_decimal_string(), "currency": consent.fee_cap.currency().as_str(),
+            "mode": consent.mode.as_str(),
         })
     });
     json!({
         "transfer": it.transfer, "phase": it.state.phase.as_str(),
         "reason": it.state.reason.map(|code| code.as_str()), "needs_answer": needs_answer,
-        "attempt": it.state.attempt, "asked_again": it.next_attempt.as_ref().map(|next| next.attempt),
+        "continues": it.continues, "attempt": it.state.attempt, "asked_again": it.next_attempt.as_ref().map(|next| next.attempt),
         "source": hospital_json(&it.source, federation),
         "destination": hospital_json(&it.destination, federation),
         "requested": it.request.as_ref().map(|found| found.request.issued.to_string()),
@@ -128,6 +129,9 @@ pub(crate) fn print_reviewed(
     }
     writeln!(out, "  {} asks", hospital_text(&it.destination, federation))?;
     writeln!(out, "  {} holds the records", hospital_text(&it.source, federation))?;
+    if let Some(origin) = &it.continues {
+        writeln!(out, "  follows {origin} under the same consent: new and changed records")?;
+    }
     if let Some(view) = &it.quote {
         print_quote(out, "quote", view)?;
     }
@@ -135,7 +139,11 @@ pub(crate) fn print_reviewed(
         print_quote(out, "final quote, for what you consented to", view)?;
     }
     if let Some(consent) = &it.consent {
-        writeln!(out, "  consent: at most {}, until {}", consent.fee_cap, consent.expires)?;
+        let (goes_on, in_all) = match consent.mode {
+            ConsentMode::OneTime => ("", ""),
+            ConsentMode::Continuous => (" goes on", " in all"),
+        };
+        writeln!(out, "  consent{goes_on}: at most {}{in_all}, until {}", consent.fee_cap, consent.expires)?;
     }
     if let Some(next) = &it.next_attempt {
         print_asked_again(out, next.attempt, &it.destination, needs_answer)?;
@@ -148,6 +156,13 @@ pub(crate) fn print_reviewed(
             writeln!(
                 out,
                 "  taken back too late for {}, which had acted on the consent by {}",
+                confirmed.by, confirmed.since
+            )
+        }
+        RevocationEffect::Ended => {
+            writeln!(
+                out,
+                "  taken back: {} confirms, since {}; what had come by then stays, nothing more follows",
                 confirmed.by, confirmed.since
             )
         }
