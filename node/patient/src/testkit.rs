@@ -222,6 +222,7 @@ impl Hospitals {
             expires: NOW.plus_ms(14 * DAY_MS),
             referral: None,
             sealed_to_payer: None,
+            continues: None,
             extensions: Extensions::default(),
         };
         let quote = Verified::sign(quote, &world.hospitals[0]);

@@ -213,16 +213,16 @@ pub fn verify(
         )?,
     };
     // A delivery has quotes of its own, under the same consent.
-    let delivery = match &consent {
-        None => None,
+    let (first, last) = match &consent {
         Some(consent) => delivery(&mut parts, &on, consent)?,
+        None => (None, None),
     };
-    if delivery.is_some() && narrowed.is_some() {
+    if first.is_some() && narrowed.is_some() {
         return Err(fault(Quote::TYPE, Code::Conflict));
     }
-    let continues = delivery.as_ref().map(|_| on.request.transfer);
-    let (first, last) = match delivery {
-        Some((first, narrowed)) => (Some(first.clone()), narrowed.or(Some(first))),
+    let continues = first.as_ref().map(|_| on.request.transfer);
+    let (first, last) = match first {
+        Some(_) => (first.clone(), last.or(first)),
         None => (consented.clone(), narrowed.or(consented)),
     };
     let transfer = first.as_ref().map_or(on.request.transfer, |first| first.transfer);
@@ -402,16 +402,14 @@ fn quotes(parts: &mut Parts<'_>, on: &RequestEvidence) -> Result<Quotes, VerifyE
     parts.first_and_final(envelopes, |envelope, context| rules::quote(envelope, on, context))
 }
 
-/// The same of a delivery under the consent, if the file is about one.
+/// The same of a delivery under the consent; none if the file is about no delivery.
 fn delivery(
     parts: &mut Parts<'_>,
     on: &RequestEvidence,
     consent: &Verified<Consent>,
-) -> Result<Option<(Verified<Quote>, Option<Verified<Quote>>)>, VerifyError> {
+) -> Result<Quotes, VerifyError> {
     let envelopes = parts.quotes(true);
-    let (first, last) = parts
-        .first_and_final(envelopes, |envelope, context| rules::delivery(envelope, on, consent, context))?;
-    Ok(first.map(|first| (first, last)))
+    parts.first_and_final(envelopes, |envelope, context| rules::delivery(envelope, on, consent, context))
 }
 
 /// The keys that the destination asked with in further attempts of the transfer which a delivery continues.

@@ -302,7 +302,10 @@ async fn store(inner: &Arc<Inner>, ground: Ground, drawn: Drawn) -> Result<Optio
             let Ground { row, consent, .. } = &ground;
             let mut first = Dossier::of(txn, &keys, row.transfer);
             // Something may have come since it was looked at.
-            if first.under_way()?.is_some() || !continuous::holds(&mut first, consent, now)? {
+            if first.under_way()?.is_some()
+                || !continuous::holds(&mut first, consent, now)?
+                || continuous::get(txn, &keys, row)?.is_none()
+            {
                 return Ok(None);
             }
             let (transfer, fee) = (drawn.quote.transfer, drawn.body.fee);
@@ -328,4 +331,35 @@ async fn store(inner: &Arc<Inner>, ground: Ground, drawn: Drawn) -> Result<Optio
         inner.wake(&begun.taken);
     }
     Ok(begun)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transfer(number: u8) -> TransferId {
+        TransferId::new(Timestamp::from_millis(1), [number; 10])
+    }
+
+    #[test]
+    fn changes_that_go_on_put_a_delivery_off_no_further() {
+        let (now, clock, mut agenda) = (Instant::now(), Timestamp::from_millis(1), Agenda::default());
+        for after_ms in [0, 500, 1_900] {
+            agenda.look(transfer(1), now + Duration::from_millis(after_ms) + GATHER);
+        }
+        assert_eq!(agenda.next(now, clock), now + GATHER);
+        assert_eq!(agenda.take(now, clock), None);
+        assert_eq!(agenda.take(now + GATHER, clock), Some(transfer(1)));
+        assert_eq!(agenda.take(now + GATHER, clock), None);
+    }
+
+    #[test]
+    fn a_consent_is_looked_at_when_it_ends() {
+        let (now, clock, mut agenda) = (Instant::now(), Timestamp::from_millis(1), Agenda::default());
+        agenda.ends.insert(transfer(1), clock.plus_ms(5_000));
+        agenda.look(transfer(2), now + GATHER * 2);
+        assert_eq!(agenda.next(now, clock), now + GATHER * 2);
+        assert_eq!(agenda.take(now, clock.plus_ms(4_999)), None);
+        assert_eq!(agenda.take(now, clock.plus_ms(5_000)), Some(transfer(1)));
+    }
 }
