@@ -70,6 +70,6 @@ fn every_kind_has_its_own_label_with_a_version() {
     }
     labels.sort_unstable();
     labels.dedup();
-    // Two kinds of ask, three of quote and three of key records stand for one label each.
-    assert_eq!(labels.len(), envelopes().len() - 5);
+    // Two kinds of ask and of consent, four of quote and three of key records stand for one label each.
+    assert_eq!(labels.len(), envelopes().len() - 7);
 }

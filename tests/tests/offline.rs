@@ -92,6 +92,44 @@ fn a_file_of_several_attempts_verifies() {
 }
 
 #[test]
+fn a_file_of_a_delivery_verifies() {
+    let story = Story::tell(Plan::opaque(1).continuous());
+    let (first, delivery) = (story.to_receipt(), story.delivery(1, 400));
+    let second = story.attempt(2);
+    // Request, quote, consent and release are the first transfer's.
+    let shared = [&first[..3], &first[6..7]].concat();
+    let contents = [shared.clone(), delivery.to_receipt()].concat();
+    let report = check(contents.clone()).unwrap();
+    assert_eq!((report.transfer, report.continues), (delivery.id, Some(story.id)));
+    assert_eq!((report.fee, report.filed), (Some(delivery.header.fee), Some(delivery.receipt.issued)));
+    assert_eq!(report.steps.len(), contents.len());
+    let mut backwards = contents.clone();
+    backwards.reverse();
+    assert_eq!(check(backwards), Ok(report), "in any order");
+    // The patient had released to a further attempt's key.
+    let asked = [second.next_attempt.envelope().to_vec(), second.share_release.envelope().to_vec()];
+    let again = [first[..3].to_vec(), asked.to_vec(), delivery.to_receipt()].concat();
+    assert_eq!(check(again).unwrap().transfer, delivery.id);
+    let refused =
+        [shared.clone(), vec![delivery.to_receipt()[0].clone(), delivery.refusal.envelope().to_vec()]];
+    assert_eq!(check(refused.concat()).unwrap().filed, None);
+
+    for left_out in 0..contents.len() - 1 {
+        let mut less = contents.clone();
+        less.remove(left_out);
+        // The patient's release opens the package; that it was made, the file need not show.
+        assert_eq!(check(less).is_ok(), left_out == 3, "without {left_out}");
+    }
+    let own = [contents.clone(), vec![first[3].clone()]].concat();
+    assert_eq!(check(own).unwrap_err().code, Code::EvidenceMissing, "the first transfer's header beside it");
+    let two = [contents, vec![story.delivery(2, 0).quote.envelope().to_vec()]].concat();
+    assert_eq!(check(two).unwrap_err().code, Code::Conflict, "two deliveries");
+    let once = Story::tell(Plan::opaque(2));
+    let once = [once.to_receipt()[..3].to_vec(), once.delivery(1, 400).to_receipt()].concat();
+    assert_eq!(check(once).unwrap_err().code, Code::ConsentSpent, "under a one-time consent");
+}
+
+#[test]
 fn every_artefact_counts() {
     let (story, other) = (Story::tell(Plan::opaque(1).narrowed()), Story::tell(Plan::opaque(2).narrowed()));
     let (contents, others) = (story.to_receipt(), other.to_receipt());

@@ -93,7 +93,7 @@ fn nobody_pays_what_they_did_not_sign_for() {
     let cover = Cover::of(&story.quote, &story.consent, Some(acceptance)).unwrap();
     let sealed = |change: &dyn Fn(&mut PackageHeader)| {
         let header = altered(&story.header, &world.lakeside.signing, change);
-        rules::header(&header, &story.consent, &cover, context).map(|_| ())
+        rules::header(&header, story.id, &story.consent, &cover, context).map(|_| ())
     };
     assert_eq!(sealed(&|_| {}), Ok(()));
     all_refused(vec![

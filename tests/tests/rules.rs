@@ -42,15 +42,16 @@ fn the_honest_story_holds() {
         let consent = rules::consent(story.consent.envelope(), &on, &quote, context).unwrap();
         rules::consent_in_time(&consent, consent.issued).unwrap();
         let header =
-            rules::header(story.header.envelope(), &consent, &patient_pays(&consent), context).unwrap();
+            rules::header(story.header.envelope(), story.id, &consent, &patient_pays(&consent), context)
+                .unwrap();
         let agreed = story.final_quote.as_ref().unwrap_or(&story.quote);
-        rules::header_quote(&header, agreed, &consent, context).unwrap();
+        rules::header_quote(&header, agreed, &story.quote.hash(), context).unwrap();
         rules::delivered(story.delivered.envelope(), &header, context).unwrap();
         rules::key_release(story.key_release.envelope(), &header, context).unwrap();
         rules::share_release(story.share_release.envelope(), &consent, &Ed25519).unwrap();
         rules::receipt(story.receipt.envelope(), &header, context).unwrap();
-        rules::refusal(story.refusal.envelope(), &on, context).unwrap();
-        rules::refusal(story.failure.envelope(), &on, context).unwrap();
+        rules::refusal(story.refusal.envelope(), story.id, &on, context).unwrap();
+        rules::refusal(story.failure.envelope(), story.id, &on, context).unwrap();
         rules::patient_refusal(story.patient_refusal.envelope(), &on, &Ed25519).unwrap();
         rules::revocation(&story.revocation, &consent).unwrap();
         for confirmation in &story.confirmations {
@@ -156,8 +157,9 @@ fn patient_pays(consent: &Consent) -> Cover {
 fn dishonest_headers() {
     let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
     let cover = patient_pays(&story.consent);
-    let check =
-        |envelope: &[u8]| rules::header(envelope, &story.consent, &cover, World::context()).map(|_| ());
+    let check = |envelope: &[u8]| {
+        rules::header(envelope, story.id, &story.consent, &cover, World::context()).map(|_| ())
+    };
     let header = |change: &dyn Fn(&mut handover_core::artefact::transfer::PackageHeader)| {
         check(&altered(&story.header, &world.lakeside.signing, change))
     };
@@ -214,8 +216,9 @@ fn dishonest_headers() {
         ),
     ]);
 
-    let quote =
-        |quote: &Verified<_>| rules::header_quote(&story.header, quote, &story.consent, World::context());
+    let quote = |quote: &Verified<_>| {
+        rules::header_quote(&story.header, quote, &story.quote.hash(), World::context())
+    };
     let narrowed = Story::tell(Plan::opaque(1).narrowed());
     all_refused(vec![
         ("another transfer's quote", quote(&other.quote), Code::QuoteMismatch),
@@ -229,7 +232,7 @@ fn dishonest_headers() {
             rules::header_quote(
                 &narrowed.header,
                 narrowed.final_quote.as_ref().unwrap(),
-                &other.consent,
+                &other.quote.hash(),
                 World::context(),
             ),
             Code::QuoteMismatch,
@@ -358,7 +361,7 @@ fn dishonest_receipts() {
 fn dishonest_ends() {
     let (story, world, other) = (story(), World::shared(), Story::tell(Plan::opaque(2)));
     let (on, context, patient) = (story.evidence(), World::context(), &story.patient.signing);
-    let refusal = |envelope: &[u8]| rules::refusal(envelope, &on, context).map(|_| ());
+    let refusal = |envelope: &[u8]| rules::refusal(envelope, story.id, &on, context).map(|_| ());
     let no = |envelope: &[u8]| rules::patient_refusal(envelope, &on, &Ed25519).map(|_| ());
     let confirmed =
         |envelope: &[u8]| rules::revocation_confirmed(envelope, &story.consent, context).map(|_| ());

@@ -167,7 +167,7 @@ fn nobody_is_charged_otherwise_than_the_schedule_says() {
     let follows = |schedule: FeeSchedule| {
         let federation = federation(schedule);
         let context = Rules { federation: &federation, verifier: &Ed25519 };
-        rules::header_quote(&story.header, quote, &story.consent, context)
+        rules::header_quote(&story.header, quote, &story.quote.hash(), context)
     };
     assert_eq!(follows(FeeSchedule::percentage(T0)), Ok(()));
     assert_eq!(follows(FeeSchedule::patient_pays_nothing(T0)), Err(Code::QuoteMismatch));

@@ -70,10 +70,14 @@ pub(super) fn consequence(
             void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
         }
         Kind::Revocation | Kind::ConfirmedByDestination => {
-            let mut dossier = Dossier::of(txn, keys, transfer);
-            if let Some(evidence) = taken_back(&mut dossier, context)? {
-                void(txn, book, booking, &transfer, Reason::ConsentRevoked, &evidence)?;
-                txn.remove(&hold_key(keys, &transfer))?;
+            // With a continuous consent ends what is delivered under it.
+            let ended = taken.ended.iter().map(|row| row.transfer);
+            for transfer in std::iter::once(transfer).chain(ended) {
+                let mut dossier = Dossier::of(txn, keys, transfer);
+                if let Some(evidence) = taken_back(&mut dossier, context)? {
+                    void(txn, book, booking, &transfer, Reason::ConsentRevoked, &evidence)?;
+                    txn.remove(&hold_key(keys, &transfer))?;
+                }
             }
         }
         Kind::PatientRefusal => {

@@ -70,18 +70,11 @@ fn handed_over(dossier: &mut Dossier<'_>) -> Result<Option<u32>, RoutingError> {
 pub(super) fn released(dossier: &mut Dossier<'_>) -> Result<Vec<u32>, RoutingError> {
     let mut released = Vec::new();
     for attempt in dossier.attempts_with(Kind::KeyRelease)? {
-        if share_for(dossier, attempt)?.is_some() {
+        if dossier.released_with(attempt)?.is_some() {
             released.push(attempt);
         }
     }
     Ok(released)
-}
-
-/// With the key of which attempt the patient released what opens this one. To whichever key it was sealed, the share is
-/// the same for the whole consent: who had it once has it.
-fn share_for(dossier: &mut Dossier<'_>, attempt: u32) -> Result<Option<u32>, RoutingError> {
-    let released = dossier.attempts_with(Kind::ShareRelease)?;
-    Ok(released.into_iter().rfind(|with_key_of| *with_key_of <= attempt))
 }
 
 /// Whether the refusal that is here is about an attempt after one that was handed over.
@@ -169,7 +162,7 @@ fn releases(
     evidence: &mut Evidence,
     context: Context<'_>,
 ) -> Result<Option<Timestamp>, RoutingError> {
-    let Some(with_key_of) = share_for(dossier, attempt)? else { return Ok(None) };
+    let Some(with_key_of) = dossier.released_with(attempt)? else { return Ok(None) };
     if dossier.get(Kind::KeyRelease.of(attempt))?.is_none() {
         return Ok(None);
     }

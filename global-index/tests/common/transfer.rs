@@ -175,6 +175,7 @@ impl Story {
             referral: None,
             sealed_to_payer: None,
             priced: issued,
+            continues: None,
             extensions: extensions(),
         };
         let quote = Verified::sign(quote, &source.signing);

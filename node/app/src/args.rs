@@ -221,6 +221,9 @@ pub enum TransferTask {
         /// The phase to wait for, such as `quoted`; `filed` if left out. A transfer that is over is waited for no more.
         #[arg(long, value_name = "PHASE", requires = "wait")]
         until: Option<String>,
+        /// Waits until so many deliveries that continue it under a continuous consent are over.
+        #[arg(long, value_name = "COUNT", requires = "wait", conflicts_with = "until")]
+        deliveries: Option<u64>,
         /// Writes the file that anybody can verify offline.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

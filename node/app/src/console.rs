@@ -227,9 +227,9 @@ impl Console {
                     .output
                     .emit("handover/transfers/1", &listed, |out| show::transfers(out, &listed));
             }
-            TransferTask::Show { id, wait, until, out } => {
-                let file = out.is_some();
-                let operation = Operation::TransferShow { transfer: id, wait_ms: wait.map(ms), until, file };
+            TransferTask::Show { id, wait, until, deliveries, out } => {
+                let (file, wait_ms) = (out.is_some(), wait.map(ms));
+                let operation = Operation::TransferShow { transfer: id, wait_ms, until, deliveries, file };
                 let mut shown: TransferShown = self.call(operation, "").await?;
                 if let (Some(content), Some(out)) = (shown.file.take(), out) {
                     write_file(&out, &content)?;

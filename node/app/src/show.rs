@@ -14,7 +14,7 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinkLine, LinksListed, OwedShown,
+    Carried, Checked, DeliveryShown, Dismissed, EpochRotated, EpochsListed, LinkLine, LinksListed, OwedShown,
     PatientForgotten, PatientRegistered, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed,
     Resent, TransferShown, TransfersListed,
 };
@@ -210,7 +210,8 @@ fn line(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     let reason = shown.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let TransferShown { transfer, state, source, destination, patient, .. } = shown;
     let patient = patient.get(..12).unwrap_or(patient);
-    writeln!(out, "{transfer} {state}{reason} {source} -> {destination} patient {patient}")
+    let continues = shown.continues.as_ref().map(|origin| format!(" continues {origin}")).unwrap_or_default();
+    writeln!(out, "{transfer} {state}{reason} {source} -> {destination} patient {patient}{continues}")
 }
 
 pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
@@ -228,6 +229,9 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
             out,
             "  tests: {priced} priced, {unpriced} without a price{others}; {basis} {currency} in all"
         )?;
+        if let Some(before @ 1..) = shown.tests_charged_before {
+            writeln!(out, "  {before} tests were charged by an earlier transfer and add nothing")?;
+        }
         match shown.state.parse() {
             Ok(Phase::Filed) => writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?,
             // The destination has it, unfiled: people look at such a fee.
@@ -264,6 +268,17 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     }
     for refused in &shown.refused {
         writeln!(out, "  refused by {}: {}; transfer resend sends it again", refused.party, refused.code)?;
+    }
+    if shown.deliveries_count > 0 {
+        writeln!(
+            out,
+            "  continued by {} deliveries under the same consent; the newest:",
+            shown.deliveries_count
+        )?;
+    }
+    for DeliveryShown { transfer, state, reason } in &shown.deliveries {
+        let reason = reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        writeln!(out, "    {transfer} {state}{reason}")?;
     }
     shown.waits.iter().try_for_each(|wait| writeln!(out, "  {}", wait.line()))
 }

@@ -62,17 +62,23 @@ pub(crate) async fn again(
                 return Ok((row, None));
             }
             let consent = dossier.consent(context)?.hash();
-            let kept = match request_key {
-                RequestKey::KeptIfHere => held_key(txn, keyring, &keys, (transfer, attempt), context)?,
-                RequestKey::Fresh => None,
+            let request_key = if row.origin.is_some() {
+                // What the patient released for the first transfer opens every delivery.
+                dossier.request_key(attempt, context)?
+            } else {
+                let kept = match request_key {
+                    RequestKey::KeptIfHere => held_key(txn, keyring, &keys, (transfer, attempt), context)?,
+                    RequestKey::Fresh => None,
+                };
+                let key = kept.unwrap_or_else(|| SealingKey::generate(&mut OsRandom));
+                secrets::put_request_key(txn, keyring, transfer, &key)?;
+                key.public()
             };
-            let key = kept.unwrap_or_else(|| SealingKey::generate(&mut OsRandom));
-            secrets::put_request_key(txn, keyring, transfer, &key)?;
             let next = NextAttempt {
                 transfer,
                 attempt,
                 consent,
-                request_key: key.public(),
+                request_key,
                 issued: now,
                 extensions: Extensions::default(),
             };

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{Payer, Refusal, RevocationConfirmed, RevocationEffect, Step};
+use handover_core::artefact::patient::ConsentMode;
+use handover_core::artefact::transfer::{Payer, Quote, Refusal, RevocationConfirmed, RevocationEffect, Step};
 use handover_core::codec::Extensions;
 use handover_core::id::HospitalId;
 use handover_core::rules::{self, Context};
@@ -24,7 +25,8 @@ use tokio::sync::Notify;
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
-use crate::{ExchangeError, fees, secrets};
+use crate::wakes::Wakes;
+use crate::{ExchangeError, continuous, fees, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -84,6 +86,8 @@ pub(crate) struct Inner {
     pub(crate) receiving: Mutex<BTreeMap<TransferId, Party>>,
     /// Something may be due.
     pub(crate) jobs: Notify,
+    /// What wakes deliveries under continuous consents.
+    pub(crate) wakes: Wakes,
     /// A transfer changed.
     pub(crate) changed: tokio::sync::watch::Sender<u64>,
 }
@@ -184,7 +188,7 @@ impl Inner {
         if !taken.is_new {
             return Ok(taken);
         }
-        if taken.kind() == Kind::Request {
+        if taken.kind() == Kind::Request || begins_delivery(&taken) {
             crate::inboxes::note(txn, keys, &taken.row)?;
         }
         for label in labels(taken.kind(), from, &taken.row, now) {
@@ -197,22 +201,32 @@ impl Inner {
         if taken.kind() == Kind::Revocation || is_revoked_at_once {
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
-        if taken.row.state.phase.is_final() {
-            secrets::forget(txn, &self.parts.keyring, keys, transfer)?;
+        for row in std::iter::once(&taken.row).chain(&taken.ended) {
+            if row.state.phase.is_final() {
+                secrets::forget(txn, &self.parts.keyring, keys, row.transfer)?;
+                continuous::follow(txn, &self.parts.keyring, keys, row, context, now)?;
+            }
         }
         Ok(taken)
     }
 
-    /// Source or destination: by the row, or by the request that begins it.
+    /// Source or destination: by the row, or by the request that begins it, or the quote of a delivery.
     fn role(&self, dossier: &mut Dossier<'_>, content: &[u8]) -> Result<Role, DossierError> {
         use handover_core::artefact::{Signed, transfer::TransferRequest};
         if let Some(row) = dossier.row()? {
             return Ok(row.role);
         }
-        let request = Signed::<TransferRequest>::read(content).map_err(|_| Code::EvidenceMissing)?;
-        if request.claim().source == *self.own() {
+        let (source, destination) = match Signed::<TransferRequest>::read(content) {
+            Ok(request) => (request.claim().source.clone(), request.claim().destination.clone()),
+            Err(_) => {
+                let quote = Signed::<Quote>::read(content).map_err(|_| Code::EvidenceMissing)?;
+                quote.claim().continues.as_ref().ok_or(Code::EvidenceMissing)?;
+                (quote.claim().source.clone(), quote.claim().destination.clone())
+            }
+        };
+        if source == *self.own() {
             Ok(Role::Source)
-        } else if request.claim().destination == *self.own() {
+        } else if destination == *self.own() {
             Ok(Role::Destination)
         } else {
             Err(Code::AskMismatch.into())
@@ -257,7 +271,7 @@ impl Inner {
             consent: dossier.consent(context)?.hash(),
             by: self.own().clone(),
             since: now,
-            effect: revocation_effect(&mut dossier, row.role)?,
+            effect: revocation_effect(&mut dossier, row.role, context)?,
             extensions: Extensions::default(),
         };
         let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
@@ -277,6 +291,9 @@ impl Inner {
             );
             self.outbox.notify_one();
             self.jobs.notify_one();
+            if taken.row.state.phase.is_final() {
+                self.wakes.consent(taken.row.origin.unwrap_or(taken.row.transfer));
+            }
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
@@ -311,7 +328,7 @@ impl Inner {
     /// Ends a transfer whose time ran out.
     pub(crate) async fn expire(self: &Arc<Self>, row: &Row, reason: Code) -> Result<(), ExchangeError> {
         let (keys, transfer, role, now) = (self.keys(), row.transfer, row.role, self.now());
-        let (seen, keyring) = (row.updated, self.parts.keyring.clone());
+        let (seen, keyring, federation) = (row.updated, self.parts.keyring.clone(), self.federation()?);
         self.parts
             .store
             .write(move |txn| -> Result<(), DossierError> {
@@ -320,10 +337,13 @@ impl Inner {
                 if dossier.row()?.is_none_or(|row| row.updated != seen) {
                     return Ok(());
                 }
-                dossier.end(role, Phase::Expired, reason, now)?;
-                Ok(secrets::forget(txn, &keyring, &keys, transfer)?)
+                let row = dossier.end(role, Phase::Expired, reason, now)?;
+                secrets::forget(txn, &keyring, &keys, transfer)?;
+                let context = Context { federation: &federation, verifier: &Ed25519 };
+                continuous::follow(txn, &keyring, &keys, &row, context, now)
             })
             .await?;
+        self.wakes.consent(row.origin.unwrap_or(row.transfer));
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }
@@ -331,11 +351,25 @@ impl Inner {
 
 /// What a revocation does at this holder: a share that was released cannot be taken back, and with both of them the
 /// destination can open what it has. In whichever attempt: that it lost one is the destination's word.
-fn revocation_effect(dossier: &mut Dossier<'_>, role: Role) -> Result<RevocationEffect, DossierError> {
+fn revocation_effect(
+    dossier: &mut Dossier<'_>,
+    role: Role,
+    context: Context<'_>,
+) -> Result<RevocationEffect, DossierError> {
     let is_released = !dossier.attempts_with(Kind::KeyRelease)?.is_empty();
     let is_shared = !dossier.attempts_with(Kind::ShareRelease)?.is_empty();
     let is_open = is_released && (role == Role::Source || is_shared);
-    Ok(if is_open { RevocationEffect::TooLate } else { RevocationEffect::InTime })
+    Ok(match (is_open, dossier.consent(context)?.mode) {
+        (false, _) => RevocationEffect::InTime,
+        (true, ConsentMode::OneTime) => RevocationEffect::TooLate,
+        // Nothing more comes under it.
+        (true, ConsentMode::Continuous) => RevocationEffect::Ended,
+    })
+}
+
+/// Whether a delivery under a continuous consent begins with this.
+fn begins_delivery(taken: &Taken) -> bool {
+    taken.kind() == Kind::Quote && taken.row.origin.is_some()
 }
 
 /// Where a new artefact goes from here.

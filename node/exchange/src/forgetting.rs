@@ -7,7 +7,9 @@ use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
 };
 
-use crate::{Exchange, ExchangeError, bodies, desk, inboxes, parts, referrals, selection};
+use crate::{
+    Exchange, ExchangeError, bodies, charged, continuous, desk, inboxes, parts, referrals, selection,
+};
 
 /// Transfers that are looked at in one page; a body may be large.
 const PAGE: usize = 20;
@@ -52,6 +54,7 @@ impl Exchange {
                 }
                 desk::drop_asks(txn, &keys, &refs)?;
                 referrals::forget(txn, &keyring, &keys, &refs)?;
+                continuous::forget(txn, &keyring, &keys, &refs)?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
                 }
@@ -68,6 +71,7 @@ impl Exchange {
         for patient in &gone.refs {
             self.sweep_transfers(*patient).await?;
         }
+        charged::forget(&self.0.parts.store, &gone.patient).await?;
         let wanted = parts::contents_under_way(&self.0.parts.store).await?;
         Ok(self.0.parts.records.sweep(&gone.patient, &wanted).await?)
     }

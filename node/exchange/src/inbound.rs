@@ -111,6 +111,7 @@ async fn take_directory(inner: &Arc<Inner>, net: &Net, envelope: Vec<u8>) -> Res
     net.recheck().await;
     inner.outbox.notify_one();
     inner.jobs.notify_one();
+    inner.wakes.directory();
     Ok(())
 }
 

@@ -15,7 +15,9 @@
 
 mod again;
 mod bodies;
+mod charged;
 mod context;
+mod continuous;
 mod deliver;
 mod desk;
 mod error;
@@ -39,10 +41,12 @@ mod referrals;
 mod requests;
 mod secrets;
 mod selection;
+mod wakes;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
 use handover_net::{Inbound, Net};
+use handover_records::LocalPatient;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -74,9 +78,15 @@ impl Exchange {
             work_pauses: Mutex::default(),
             receiving: Mutex::default(),
             jobs: Notify::new(),
+            wakes: wakes::Wakes::default(),
             links: Notify::new(),
             changed: watch::channel(0).0,
         }))
+    }
+
+    /// Records of these patients were filed here: what of it is under a continuous consent follows.
+    pub fn records_changed(&self, patients: impl IntoIterator<Item = LocalPatient>) {
+        self.0.wakes.changed(patients);
     }
 
     /// Starts everything that travels; ends when `shutdown` is cancelled.
@@ -94,6 +104,7 @@ impl Exchange {
             parts.spawn(inbound::serve(Arc::clone(&inner), net.clone(), inbound, shutdown.clone()));
             parts.spawn(inbound::keep_index(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
+            parts.spawn(jobs::run_deliveries(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}
         })

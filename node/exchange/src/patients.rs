@@ -85,6 +85,7 @@ impl Exchange {
                 let mut dossier = Dossier::of(txn, &keys, row.transfer);
                 let asked = dossier.attempts_with(Kind::NextAttempt)?.pop();
                 let asked = asked.map(|attempt| dossier.get(Kind::NextAttempt.of(attempt))).transpose()?;
+                let origin_quote = dossier.get(Kind::OriginQuote)?.map(Bytes);
                 let mut envelope = |kind: Kind| dossier.get(kind).map(|found| found.map(Bytes));
                 Ok(InboxItem {
                     transfer: row.transfer,
@@ -104,6 +105,8 @@ impl Exchange {
                     .collect(),
                     updated: row.updated,
                     next_attempt: asked.flatten().map(Bytes),
+                    continues: row.origin,
+                    origin_quote,
                     extensions: Extensions::default(),
                 })
             })

@@ -1,6 +1,7 @@
 //! What a hospital keeps secret for one transfer until the transfer is over: at the destination the request's secret
 //! key, in the keyring, so that no copy of the store opens it after the next rotation, and what was asked for, which
-//! travels sealed to the source. The source keeps shares only sealed.
+//! travels sealed to the source. The source keeps shares only sealed. Under a continuous consent the destination keeps the
+//! patient's share until the consent has ended.
 
 use handover_core::artefact::patient::Scope;
 use handover_core::codec::Extensions;
@@ -9,6 +10,7 @@ use handover_seal::SealingKey;
 use handover_store::{KeyMaker, Keyring, StoreError, Txn, rows};
 
 const REQUEST_KEY: &str = "request-key";
+const GRANT_KEY: &str = "grant-key";
 const REQUEST_SCOPE: &str = "request-scope";
 const SEALED_SHARES: &str = "sealed-shares";
 
@@ -37,6 +39,35 @@ pub(crate) fn request_key(
     transfer: TransferId,
 ) -> Result<Option<SealingKey>, StoreError> {
     Ok(keyring.get(txn, REQUEST_KEY, transfer.as_bytes())?.map(SealingKey::from_bytes))
+}
+
+/// Keeps the patient's share under a continuous consent, by the transfer that it was given for: it opens every delivery.
+pub(crate) fn put_grant_key(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    origin: TransferId,
+    key: &SealingKey,
+) -> Result<(), StoreError> {
+    keyring.put(txn, GRANT_KEY, origin.as_bytes(), key.secret())
+}
+
+/// The patient's share under a continuous consent.
+pub(crate) fn grant_key(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    origin: TransferId,
+) -> Result<Option<SealingKey>, StoreError> {
+    Ok(keyring.get(txn, GRANT_KEY, origin.as_bytes())?.map(SealingKey::from_bytes))
+}
+
+/// Forgets it: the consent has ended.
+pub(crate) fn forget_grant_key(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    origin: TransferId,
+) -> Result<(), StoreError> {
+    keyring.remove(txn, GRANT_KEY, origin.as_bytes())?;
+    Ok(())
 }
 
 /// Keeps what was asked for, so that asking again can be compared with it.

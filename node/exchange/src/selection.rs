@@ -10,6 +10,8 @@ use crate::ExchangeError;
 /// The most bytes of a stored selection: 24 for each record.
 const SELECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
 const SELECTION: &str = "selection";
+/// What the destination has under a continuous consent, by the transfer that it was given for.
+const SENT: &str = "continuous-sent";
 
 cbor_map! {
     /// A record version.
@@ -36,6 +38,26 @@ pub(crate) fn put(
     transfer: TransferId,
     versions: &[RecordRef],
 ) -> Result<(), StoreError> {
+    put_in(txn, keys, SELECTION, transfer, versions)
+}
+
+/// Puts what the destination has under the consent of a transfer.
+pub(crate) fn put_sent(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    origin: TransferId,
+    versions: &[RecordRef],
+) -> Result<(), StoreError> {
+    put_in(txn, keys, SENT, origin, versions)
+}
+
+fn put_in(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    space: &'static str,
+    transfer: TransferId,
+    versions: &[RecordRef],
+) -> Result<(), StoreError> {
     let records = versions
         .iter()
         .map(|it| Selected {
@@ -45,29 +67,54 @@ pub(crate) fn put(
         })
         .collect();
     let selection = Selection { records, extensions: Extensions::default() };
-    rows::put_large(txn, &keys.space(SELECTION).hashed(transfer.as_bytes()), &selection)
+    rows::put_large(txn, &keys.space(space).hashed(transfer.as_bytes()), &selection)
 }
 
 /// The versions of a transfer.
 pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Vec<RecordRef>, ExchangeError> {
     let keys = store.keys();
-    let selection: Option<Selection> = store
-        .read(move |txn| {
-            let place = keys.space(SELECTION).hashed(transfer.as_bytes());
-            rows::get_large(txn, &place, SELECTION_MAX_BYTES)
-        })
-        .await?;
-    let selection = selection.ok_or_else(|| rows::damaged("a quoted transfer's selection"))?;
-    Ok(selection
-        .records
-        .into_iter()
-        .map(|it| RecordRef { record: RecordId::from_bytes(it.record), version: it.version })
-        .collect())
+    let selection = store.read(move |txn| read(txn, &keys, transfer)).await?;
+    Ok(selection.ok_or_else(|| rows::damaged("a quoted transfer's selection"))?)
+}
+
+/// The versions of a transfer, if they are here.
+pub(crate) fn read(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<Option<Vec<RecordRef>>, StoreError> {
+    read_in(txn, keys, SELECTION, transfer)
+}
+
+/// What the destination has under the consent of a transfer, if something was delivered since.
+pub(crate) fn read_sent(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    origin: TransferId,
+) -> Result<Option<Vec<RecordRef>>, StoreError> {
+    read_in(txn, keys, SENT, origin)
+}
+
+fn read_in(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    space: &'static str,
+    transfer: TransferId,
+) -> Result<Option<Vec<RecordRef>>, StoreError> {
+    let place = keys.space(space).hashed(transfer.as_bytes());
+    let selection: Option<Selection> = rows::get_large(txn, &place, SELECTION_MAX_BYTES)?;
+    let reference = |it: Selected| RecordRef { record: RecordId::from_bytes(it.record), version: it.version };
+    Ok(selection.map(|selection| selection.records.into_iter().map(reference).collect()))
 }
 
 /// Removes them: the transfer's patient is forgotten here.
 pub(crate) fn remove(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<(), StoreError> {
     rows::remove_pieces(txn, &keys.space(SELECTION).hashed(transfer.as_bytes()))
+}
+
+/// Removes what the destination has under the consent of a transfer: nothing goes on with it.
+pub(crate) fn remove_sent(txn: &mut dyn Txn, keys: &KeyMaker, origin: TransferId) -> Result<(), StoreError> {
+    rows::remove_pieces(txn, &keys.space(SENT).hashed(origin.as_bytes()))
 }
 
 /// One hash over versions and their contents: what a quote is about.

@@ -10,7 +10,7 @@ use handover_core::id::SealingPublic;
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::time::HOUR_MS;
 use handover_core::trust::Federation;
-use handover_core::{Amount, Department, Digest, Random, Timestamp, TransferId};
+use handover_core::{Amount, Code, Department, Digest, Random, Timestamp, TransferId};
 use handover_seal::part::seal_part;
 use handover_seal::shares::seal_grant_key;
 use handover_seal::{RsaPublicKey, SealingKey, Secret32};
@@ -19,6 +19,8 @@ use crate::{PatientKeys, QuoteView, WalletError};
 
 /// How long a consent holds if nothing is said, in hours.
 const DEFAULT_LIFE_HOURS: u32 = 72;
+/// The same of a continuous one.
+const CONTINUOUS_LIFE_HOURS: u32 = 90 * 24;
 
 /// What a patient wants different from the whole quote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +35,10 @@ pub struct Wish {
     pub without_restricted: bool,
     /// The most that it may cost; the quoted fee if absent.
     pub fee_cap: Option<Amount>,
-    /// How long the consent holds, in hours; 72 if absent.
+    /// How long the consent holds, in hours; if absent 72, or 90 days if continuous.
     pub life_hours: Option<u32>,
+    /// Whatever is new or changed afterwards follows under it; all fees together are within the cap.
+    pub continuous: bool,
 }
 
 /// What only the patient knows of a consent until it is used or taken back.
@@ -114,7 +118,13 @@ pub fn fee_cap(body: &QuoteBody, scope: &Scope, wish: &Wish) -> Result<Amount, W
 
 /// How long a consent as wished holds.
 pub(crate) fn life_ms(wish: &Wish) -> i64 {
-    i64::from(wish.life_hours.unwrap_or(DEFAULT_LIFE_HOURS)).saturating_mul(HOUR_MS)
+    let default_hours = if wish.continuous { CONTINUOUS_LIFE_HOURS } else { DEFAULT_LIFE_HOURS };
+    i64::from(wish.life_hours.unwrap_or(default_hours)).saturating_mul(HOUR_MS)
+}
+
+/// For how many transfers a consent as wished is.
+pub(crate) const fn mode(wish: &Wish) -> ConsentMode {
+    if wish.continuous { ConsentMode::Continuous } else { ConsentMode::OneTime }
 }
 
 /// Signs a consent to a quote, within it, to hospitals that take part now; its details are sealed to each of them.
@@ -135,7 +145,10 @@ pub fn make_consent(
     let destination =
         federation.active(&quote.destination, now).map_err(WalletError::rule("the destination"))?;
     if now >= quote.expires {
-        return Err(WalletError::Rule { what: "the quote", code: handover_core::Code::QuoteExpired });
+        return Err(WalletError::Rule { what: "the quote", code: Code::QuoteExpired });
+    }
+    if wish.continuous && body.payer == Payer::Hospital {
+        return Err(WalletError::Rule { what: "the quote", code: Code::ContinuousReferred });
     }
     let scope = narrow(body, wish)?;
     let cap = fee_cap(body, &scope, wish)?;
@@ -175,7 +188,7 @@ pub fn make_consent(
         sealed_to_destination,
         not_before: now,
         expires: now.plus_ms(life_ms),
-        mode: ConsentMode::OneTime,
+        mode: mode(wish),
         fee_cap: cap,
         grant_key: secrets.grant.public(),
         revocation: Digest::sha256(&[secrets.revocation.expose()]),

@@ -47,6 +47,8 @@ pub struct Reviewed {
     pub next_attempt: Option<Verified<NextAttempt>>,
     /// When it last changed.
     pub updated: Timestamp,
+    /// The transfer that it continues, if it is a delivery: request and consent are that one's.
+    pub continues: Option<TransferId>,
 }
 
 /// Opens a verified quote: its body must be the one that the source committed to, and must not charge more than its
@@ -67,6 +69,9 @@ pub fn open_quote(keys: &PatientKeys, quote: &Verified<Quote>) -> Result<QuoteBo
     }
     if records != body.records {
         return Err(WalletError::FalseQuote("the departments' records do not add up"));
+    }
+    if body.lines.iter().any(|line| line.price.is_some() && line.charged_by.is_some()) {
+        return Err(WalletError::FalseQuote("a test that was charged before has a price"));
     }
     let (basis, scale) = decimal(&body.basis).ok_or(WalletError::FalseQuote("the basis is no amount"))?;
     let highest = fee(basis, scale, body.rate_bps, body.fee.currency().exponent())
@@ -103,7 +108,7 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
         .map_err(WalletError::rule("the request"))?;
     if let Some(found) = &request {
         let same = found.ask.patient == keys.patient()
-            && found.request.transfer == item.transfer
+            && found.request.transfer == item.continues.unwrap_or(item.transfer)
             && found.request.source == item.source
             && found.request.destination == item.destination;
         if !same {
@@ -115,22 +120,16 @@ pub fn review(keys: &PatientKeys, item: &InboxItem, context: Context<'_>) -> Res
     if let (false, Some(on)) = (is_own, &request) {
         return of_another_device(item, on, context);
     }
-    let quote = open_verified(keys, item.quote.as_ref(), request.as_ref(), context)?;
-    let final_quote = open_verified(keys, item.final_quote.as_ref(), request.as_ref(), context)?;
+    let consent = consent(item, request.as_ref(), context)?;
+    let on = (request.as_ref(), consent.as_ref().filter(|_| item.continues.is_some()));
+    let quote = open_verified(keys, item.quote.as_ref(), on, context)?;
+    let final_quote = open_verified(keys, item.final_quote.as_ref(), on, context)?;
     if let Some(last) = &final_quote {
         let narrows = last.quote.narrows.is_some();
         if !narrows || quote.as_ref().map(|first| first.quote.hash()) != last.quote.narrows {
             return Err(WalletError::Rule { what: "the final quote", code: Code::QuoteMismatch });
         }
     }
-    let consent = match (&item.consent, &request, &quote) {
-        (None, ..) => None,
-        (Some(envelope), Some(request), Some(quote)) => Some(
-            rules::consent(envelope.as_ref(), request, &quote.quote, context)
-                .map_err(WalletError::rule("the consent"))?,
-        ),
-        _ => return Err(WalletError::Rule { what: "the consent", code: Code::EvidenceMissing }),
-    };
     if let (Some(consent), Some(last)) = (&consent, &final_quote) {
         let fee = last.body.fee;
         let cap = consent.fee_cap;
@@ -153,7 +152,7 @@ fn next_attempt(
     let Some(envelope) = &item.next_attempt else { return Ok(None) };
     let refused = |code| WalletError::Rule { what: "the next attempt", code };
     let consent = consent.ok_or(refused(Code::EvidenceMissing))?;
-    let next = rules::next_attempt(envelope.as_ref(), consent, context).map_err(refused)?;
+    let next = rules::next_attempt(envelope.as_ref(), item.transfer, consent, context).map_err(refused)?;
     if next.attempt > item.state.attempt {
         return Err(refused(Code::OutOfOrder));
     }
@@ -173,6 +172,7 @@ fn bare(item: &InboxItem, request: Option<RequestEvidence>) -> Reviewed {
         confirmations: Vec::new(),
         next_attempt: None,
         updated: item.updated,
+        continues: item.continues,
     }
 }
 
@@ -182,18 +182,11 @@ fn of_another_device(
     on: &RequestEvidence,
     context: Context<'_>,
 ) -> Result<Reviewed, WalletError> {
-    let quote = item.quote.as_ref().map(|envelope| rules::quote(envelope.as_ref(), on, context));
-    let quote = quote.transpose().map_err(WalletError::rule("the quote"))?;
-    let consent = match (&item.consent, &quote) {
-        (None, _) => None,
-        (Some(envelope), Some(quote)) => Some(
-            rules::consent(envelope.as_ref(), on, quote, context)
-                .map_err(WalletError::rule("the consent"))?,
-        ),
-        (Some(_), None) => {
-            return Err(WalletError::Rule { what: "the consent", code: Code::EvidenceMissing });
-        }
-    };
+    let consent = consent(item, Some(on), context)?;
+    if let Some(envelope) = &item.quote {
+        let delivery = consent.as_ref().filter(|_| item.continues.is_some());
+        verified_quote(envelope.as_ref(), (on, delivery), context)?;
+    }
     let confirmations = confirmations(item, consent.as_ref(), context)?;
     Ok(Reviewed { consent, confirmations, ..bare(item, Some(on.clone())) })
 }
@@ -214,15 +207,49 @@ fn confirmations(
     }
 }
 
+/// The consent, with the quote that it answers: a delivery's is that of the transfer which it continues.
+fn consent(
+    item: &InboxItem,
+    on: Option<&RequestEvidence>,
+    context: Context<'_>,
+) -> Result<Option<Verified<Consent>>, WalletError> {
+    let missing = WalletError::Rule { what: "the consent", code: Code::EvidenceMissing };
+    let answered = if item.continues.is_some() { &item.origin_quote } else { &item.quote };
+    match (&item.consent, on, answered) {
+        (None, ..) if item.continues.is_none() => Ok(None),
+        (Some(envelope), Some(on), Some(quote)) => {
+            let quote = rules::quote(quote.as_ref(), on, context).map_err(WalletError::rule("the quote"))?;
+            let consent = rules::consent(envelope.as_ref(), on, &quote, context);
+            Ok(Some(consent.map_err(WalletError::rule("the consent"))?))
+        }
+        _ => Err(missing),
+    }
+}
+
+/// What a quote stands on: the request, and for a delivery the consent that it is made under.
+type Footing<'a> = (&'a RequestEvidence, Option<&'a Verified<Consent>>);
+
+fn verified_quote(
+    envelope: &[u8],
+    (on, delivery): Footing<'_>,
+    context: Context<'_>,
+) -> Result<Verified<Quote>, WalletError> {
+    let quote = match delivery {
+        None => rules::quote(envelope, on, context),
+        Some(consent) => rules::delivery(envelope, on, consent, context),
+    };
+    quote.map_err(WalletError::rule("the quote"))
+}
+
 fn open_verified(
     keys: &PatientKeys,
     envelope: Option<&codec::Bytes>,
-    request: Option<&RequestEvidence>,
+    (request, delivery): (Option<&RequestEvidence>, Option<&Verified<Consent>>),
     context: Context<'_>,
 ) -> Result<Option<QuoteView>, WalletError> {
     let Some(envelope) = envelope else { return Ok(None) };
     let request = request.ok_or(WalletError::Rule { what: "the quote", code: Code::EvidenceMissing })?;
-    let quote = rules::quote(envelope.as_ref(), request, context).map_err(WalletError::rule("the quote"))?;
+    let quote = verified_quote(envelope.as_ref(), (request, delivery), context)?;
     let body = open_quote(keys, &quote)?;
     rules::quote_rate(&quote, &body, context).map_err(WalletError::rule("the quote's rate"))?;
     Ok(Some(QuoteView { quote, body }))

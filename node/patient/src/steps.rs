@@ -10,7 +10,7 @@ use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Random, Timestamp, TransferId};
 use handover_seal::Ed25519;
 
-use crate::consent::life_ms;
+use crate::consent::{life_ms, mode};
 use crate::state::{KnownLink, KnownTransfer};
 use crate::{
     ConsentDraft, Question, QuoteView, Reviewed, Wallet, WalletError, Wish, fee_cap, make_ask, make_consent,
@@ -342,6 +342,9 @@ impl Wallet {
         }
         if life_ms(wish) != consent.expires.since_ms(consent.not_before) {
             differs.push("how long it holds");
+        }
+        if mode(wish) != consent.mode {
+            differs.push("whether it is continuous");
         }
         otherwise(&differs)
     }

@@ -225,6 +225,7 @@ impl Hospitals {
             referral: None,
             sealed_to_payer: None,
             priced: NOW,
+            continues: None,
             extensions: Extensions::default(),
         };
         let quote = Verified::sign(quote, &world.hospitals[0]);
@@ -240,6 +241,8 @@ impl Hospitals {
             confirmations: Vec::new(),
             updated: NOW,
             next_attempt: None,
+            continues: None,
+            origin_quote: None,
             extensions: Extensions::default(),
         };
         Self { item, request_key }

@@ -247,6 +247,28 @@ pub(super) fn holds(
     Ok(())
 }
 
+/// Waits until so many deliveries have followed a transfer; the last is filed, so many records for this fee.
+pub(super) fn follows(
+    stage: &mut Stage<'_>,
+    transfer: &str,
+    deliveries: u64,
+    (records, fee): (u64, &str),
+) -> Result<()> {
+    let cast = stage.transfer(transfer)?;
+    let (id, to, count) = (cast.id.clone(), cast.to.clone(), deliveries.to_string());
+    let args = ["transfer", "show", &id, "--wait", "60", "--deliveries", &count];
+    let shown = stage.world.node(&to, &args)?.json()?;
+    let last = json::list(&shown, "deliveries").last().context("no delivery")?;
+    let last = stage.world.node(&to, &["transfer", "show", text(last, "transfer")])?.json()?;
+    equal("the state of the delivery", &FILED, &text(&last, "state"))?;
+    equal("records delivered", &records, &number(&last, "records"))?;
+    equal("the fee of the delivery", &fee, &text(&last, "fee"))?;
+    let entry = stage.world.posted(text(&last, "transfer"), LEDGER_LIMIT)?;
+    equal("the fee in the ledger", &fee, &text(&entry, "amount"))?;
+    stage.fact(format!("Filed by itself: {records} record, fee {fee} {}", text(&last, "currency")));
+    Ok(())
+}
+
 pub(super) fn verify(stage: &mut Stage<'_>, transfer: &str, at: &str) -> Result<()> {
     let id = stage.transfer(transfer)?.id.clone();
     let file = stage.world.folder().join(format!("transfer-{id}.handover"));

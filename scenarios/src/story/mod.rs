@@ -112,7 +112,13 @@ pub enum Action {
     /// The patient waits for the quote and reads it.
     Quote { transfer: String },
     /// The patient says yes.
-    Consent { transfer: String, departments: Option<Vec<String>>, max_fee: Option<String>, release: bool },
+    Consent {
+        transfer: String,
+        departments: Option<Vec<String>>,
+        max_fee: Option<String>,
+        release: bool,
+        continuous: bool,
+    },
     /// The patient releases the share that was kept back.
     Release { transfer: String },
     /// The patient says no.
@@ -127,6 +133,8 @@ pub enum Action {
     Process { hospital: String, change: Change },
     /// A transfer reaches a phase at a hospital.
     Wait { transfer: String, at: String, phase: String, reason: Option<String>, seconds: u64 },
+    /// So many deliveries have followed a transfer under its continuous consent, the last of them filed for this fee.
+    Follows { transfer: String, deliveries: u64, records: u64, fee: String },
     /// A hospital has never heard of a transfer.
     Unheard { transfer: String, at: String },
     /// What the source sent and what the destination filed are compared, department by department.

@@ -148,6 +148,7 @@ fn read_step(f: &mut Fields<'_>, path: &Path) -> Option<Step> {
             departments: f.texts("departments"),
             max_fee: f.optional("max-fee"),
             release: f.flag("release", true),
+            continuous: f.flag("continuous", false),
         },
         "release" => Action::Release { transfer: f.text(transfer) },
         "refuse" => Action::Refuse { transfer: f.text(transfer) },
@@ -168,6 +169,12 @@ fn read_step(f: &mut Fields<'_>, path: &Path) -> Option<Step> {
             phase: f.text("phase"),
             reason: f.optional("reason"),
             seconds: f.number("seconds").unwrap_or(WAIT_SECONDS),
+        },
+        "follows" => Action::Follows {
+            transfer: f.text(transfer),
+            deliveries: f.number("deliveries").unwrap_or(1),
+            records: f.number("records").unwrap_or(1),
+            fee: f.text("fee"),
         },
         "unheard" => Action::Unheard { transfer: f.text(transfer), at: f.text(at) },
         "compare" => Action::Compare {
@@ -303,6 +310,7 @@ impl Names {
             | Action::Answer { transfer, .. }
             | Action::Confirmed { transfer, .. }
             | Action::Wait { transfer, .. }
+            | Action::Follows { transfer, .. }
             | Action::Unheard { transfer, .. }
             | Action::Compare { transfer, .. }
             | Action::Verify { transfer, .. }

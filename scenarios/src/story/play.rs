@@ -121,8 +121,9 @@ impl Stage<'_> {
                 steps::request(self, transfer, departments.as_deref(), expect)
             }
             Action::Quote { transfer } => steps::quote(self, transfer, expect),
-            Action::Consent { transfer, departments, max_fee, release } => {
-                steps::consent(self, transfer, (departments.as_deref(), max_fee.as_deref(), *release), expect)
+            Action::Consent { transfer, departments, max_fee, release, continuous } => {
+                let how = (departments.as_deref(), max_fee.as_deref(), *release, *continuous);
+                steps::consent(self, transfer, how, expect)
             }
             Action::Release { transfer } => steps::answer(self, transfer, "release", expect),
             Action::Refuse { transfer } => steps::answer(self, transfer, "refuse", expect),
@@ -132,6 +133,9 @@ impl Stage<'_> {
             Action::Process { hospital, change } => steps::process(self, hospital, *change),
             Action::Wait { transfer, at, phase, reason, seconds } => {
                 compare::wait(self, transfer, at, (phase, reason.as_deref()), *seconds)
+            }
+            Action::Follows { transfer, deliveries, records, fee } => {
+                compare::follows(self, transfer, *deliveries, (*records, fee))
             }
             Action::Unheard { transfer, at } => compare::unheard(self, transfer, at),
             Action::Compare { transfer, departments, fee } => {

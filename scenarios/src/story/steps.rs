@@ -308,7 +308,7 @@ const SHOWN_TESTS: usize = 3;
 pub(super) fn consent(
     stage: &mut Stage<'_>,
     transfer: &str,
-    (departments, max_fee, release): (Option<&[String]>, Option<&str>, bool),
+    (departments, max_fee, release, continuous): (Option<&[String]>, Option<&str>, bool, bool),
     expect: Option<&Expect>,
 ) -> Result<()> {
     let cast = stage.transfer(transfer)?;
@@ -325,6 +325,9 @@ pub(super) fn consent(
     if !release {
         args.push("--no-release");
     }
+    if continuous {
+        args.push("--continuous");
+    }
     let answer = stage.world.wallet_at(&wallet, &to, &args)?;
     let Some(given) = answered(&answer, expect)? else {
         refused(stage, expect);
@@ -334,7 +337,8 @@ pub(super) fn consent(
     let share =
         if release { "the patient's share is released with it" } else { "the patient keeps their share" };
     stage.fact(format!(
-        "Signed: {scope}, at most {} {}; {share}",
+        "Signed: {scope}{}, at most {} {}; {share}",
+        if continuous { ", and what is new of them later" } else { "" },
         text(&given, "fee_cap"),
         text(&given, "currency")
     ));

@@ -100,6 +100,10 @@ cbor_map! {
         10 => updated: Timestamp,
         /// The newest `NextAttempt`, if the destination asked for one.
         11 => next_attempt: Option<Bytes>,
+        /// The transfer that it continues, if it is a delivery under that one's consent: request and consent are its.
+        12 => continues: Option<TransferId>,
+        /// The `Quote` that the consent answered, if it is a delivery.
+        13 => origin_quote: Option<Bytes>,
     }
 }
 

@@ -119,6 +119,9 @@ codes! {
     Busy = "busy", Unreachable, "Too much is under way. Try again shortly.";
     TimedOut = "timed-out", Unreachable, "No answer within the limit.";
     ClockOff = "clock-off", Refused, "The clocks differ by more than five minutes. Set the clock.";
+    CapReached = "cap-reached", Refused, "With this delivery the fees under the continuous consent would be above what the patient signed for in all. It waits: a new consent with a higher cap brings the records.";
+    RevocationsStale = "revocations-stale", Refused, "What is known here of revocations is older than a day, so nothing is delivered under continuous consents. It goes on once the index sends a fresh directory.";
+    ContinuousReferred = "continuous-referred", Refused, "A continuous consent is for what the patient pays; this fee is the hospital's, by a referral. Give a one-time consent.";
     Internal = "internal", Integrity, "Something went wrong on this side. The log tells what.";
 }
 
@@ -140,6 +143,7 @@ impl Code {
                 | Self::NotAdmitted
                 | Self::HospitalPending
                 | Self::DirectoryExpired
+                | Self::RevocationsStale
                 | Self::StoreUnavailable
                 | Self::StoreDamaged
                 | Self::AuditUnavailable

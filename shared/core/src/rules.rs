@@ -5,21 +5,23 @@
 //! and whether a consent is spent or revoked, is for those who decide (see [`crate::trust::Federation::active`]).
 
 use crate::artefact::patient::{
-    Ask, AskKind, CLOCK_SKEW_MS, Consent, PatientLink, PatientRefusal, Revocation, ShareRelease,
+    Ask, AskKind, CLOCK_SKEW_MS, Consent, ConsentMode, PatientLink, PatientRefusal, Revocation, ShareRelease,
     link_code_proof,
 };
 use crate::artefact::transfer::{
     CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, NextAttempt, PACKAGE_MAX_CONTENTS, PackageHeader, PartList,
-    Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    Payer, Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
-use crate::id::{Digest, HospitalId};
+use crate::id::{Digest, HospitalId, TransferId};
 use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::Federation;
 use crate::{Code, KeyChain, Timestamp};
 
+mod continuous;
 mod fee;
 
+pub use continuous::{REVOCATIONS_STALE_MS, delivery, revocations_fresh, within_cap};
 pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral, schedule};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
@@ -136,15 +138,22 @@ pub fn quote(envelope: &[u8], on: &RequestEvidence, context: Context<'_>) -> Res
         && quote.destination == on.request.destination
         && quote.request == on.request.hash()
         && quote.request_key == on.request.request_key
-        && (quote.narrows.is_some() || quote.priced == quote.issued);
-    ensure(same && quote.referral.is_some() == quote.sealed_to_payer.is_some(), Code::QuoteMismatch)?;
+        && priced_in_time(&quote);
+    ensure(same && quote.continues.is_none(), Code::QuoteMismatch)?;
+    ensure(quote.referral.is_some() == quote.sealed_to_payer.is_some(), Code::QuoteMismatch)?;
     if let Some(envelope) = &quote.referral {
         referral(envelope.as_ref(), &quote, context)?;
     }
     Ok(quote)
 }
 
-/// The quote that follows a narrower consent: about the same transfer, paid by the same, at the same prices.
+/// Whether a quote is priced when it was made; one that narrows another has that one's time, see [`narrowing`].
+fn priced_in_time(quote: &Quote) -> bool {
+    quote.narrows.is_some() || quote.priced == quote.issued
+}
+
+/// The quote that follows a narrower consent, or what others have charged since: about the same transfer, paid by the
+/// same, at the same prices.
 ///
 /// # Errors
 /// [`Code::QuoteMismatch`].
@@ -181,6 +190,8 @@ pub fn consent(
         life_ms > 0 && life_ms <= CONSENT_MAX_LIFE_MS && consent.fee_cap.minor() >= 0,
         Code::ConsentMismatch,
     )?;
+    let is_referred = payer(quote) == Payer::Hospital;
+    ensure(consent.mode == ConsentMode::OneTime || !is_referred, Code::ContinuousReferred)?;
     Ok(consent)
 }
 
@@ -193,13 +204,14 @@ pub fn consent_in_time(consent: &Consent, now: Timestamp) -> Result<(), Code> {
     ensure(begun && now < consent.expires, Code::ConsentExpired)
 }
 
-/// A package header under a consent and the quote that it follows (the consented one, or the final one that
+/// A transfer's package header under a consent and the quote that it follows (the consented one, or the final one that
 /// narrows it), within what the payer signed.
 ///
 /// # Errors
 /// [`Code`] naming the cause.
 pub fn header(
     envelope: &[u8],
+    transfer: TransferId,
     consent: &Verified<Consent>,
     cover: &Cover,
     context: Context<'_>,
@@ -209,7 +221,7 @@ pub fn header(
         read::<PackageHeader>(envelope)?,
         context.verifier,
     )?;
-    let same = header.transfer == consent.transfer
+    let same = header.transfer == transfer
         && header.source == consent.source
         && header.destination == consent.destination
         && header.consent == consent.hash()
@@ -223,18 +235,19 @@ pub fn header(
     Ok(header)
 }
 
-/// Whether a header follows a quote that its consent allows, and asks nothing of who may not be charged.
+/// Whether a header follows its transfer's first quote, or the final one that narrows it, and asks nothing of who may
+/// not be charged.
 ///
 /// # Errors
 /// [`Code::QuoteMismatch`].
 pub fn header_quote(
     header: &PackageHeader,
     quote: &Verified<Quote>,
-    consent: &Consent,
+    first: &Digest,
     context: Context<'_>,
 ) -> Result<(), Code> {
     let hash = quote.hash();
-    let allowed = hash == consent.quote || quote.narrows == Some(consent.quote);
+    let allowed = header.transfer == quote.transfer && (hash == *first || quote.narrows == Some(*first));
     ensure(header.quote == hash && allowed, Code::QuoteMismatch)?;
     let free = fee::schedule(quote, context)?.rate_for(header.payer) == 0;
     ensure(!free || header.fee.minor() == 0, Code::QuoteMismatch)
@@ -249,12 +262,13 @@ pub fn same_fee(header: &PackageHeader, other: &PackageHeader) -> Result<(), Cod
     ensure(same, Code::QuoteMismatch)
 }
 
-/// The destination asks for the next attempt, while the consent holds.
+/// The destination asks for a transfer's next attempt, while the consent holds.
 ///
 /// # Errors
 /// [`Code`] naming the cause.
 pub fn next_attempt(
     envelope: &[u8],
+    transfer: TransferId,
     consent: &Verified<Consent>,
     context: Context<'_>,
 ) -> Result<Verified<NextAttempt>, Code> {
@@ -263,8 +277,7 @@ pub fn next_attempt(
         read::<NextAttempt>(envelope)?,
         context.verifier,
     )?;
-    let same =
-        next.transfer == consent.transfer && next.consent == consent.hash() && next.attempt > FIRST_ATTEMPT;
+    let same = next.transfer == transfer && next.consent == consent.hash() && next.attempt > FIRST_ATTEMPT;
     ensure(same, Code::ConsentMismatch)?;
     ensure(next.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
     consent_in_time(consent, next.issued)?;
@@ -378,17 +391,18 @@ pub fn revocation(revocation: &Revocation, consent: &Verified<Consent>) -> Resul
     ensure(same, Code::ConsentMismatch)
 }
 
-/// A hospital's no; either of the two may say it.
+/// A hospital's no to a transfer; either of the two may say it.
 ///
 /// # Errors
 /// [`Code`] naming the cause.
 pub fn refusal(
     envelope: &[u8],
+    transfer: TransferId,
     on: &RequestEvidence,
     context: Context<'_>,
 ) -> Result<Verified<Refusal>, Code> {
     let refusal = read::<Refusal>(envelope)?;
-    ensure(refusal.claim().transfer == on.request.transfer, Code::AskMismatch)?;
+    ensure(refusal.claim().transfer == transfer, Code::AskMismatch)?;
     by_either(refusal, on, context)
 }
 

@@ -57,6 +57,8 @@ pub struct StepReport {
 pub struct Report {
     /// The transfer.
     pub transfer: TransferId,
+    /// The transfer that it continues under the same consent, if it is a delivery.
+    pub continues: Option<TransferId>,
     /// Whose records.
     pub patient: PatientRef,
     /// Who held them.
@@ -92,6 +94,40 @@ impl Parts<'_> {
         self.all(label).next().map(<[u8]>::to_vec)
     }
 
+    /// The quotes in the file: of a delivery, or of a transfer that was asked for.
+    fn quotes(&self, is_delivery: bool) -> Vec<Vec<u8>> {
+        let is_of = |content: &&[u8]| {
+            let quote = Signed::<Quote>::read(content);
+            quote.is_ok_and(|quote| quote.claim().continues.is_some()) == is_delivery
+        };
+        self.all(Quote::TYPE).filter(is_of).map(<[u8]>::to_vec).collect()
+    }
+
+    /// A first quote and the one that narrows it; at most one of each.
+    fn first_and_final(
+        &mut self,
+        envelopes: Vec<Vec<u8>>,
+        check: impl Fn(&[u8], Context<'_>) -> Result<Verified<Quote>, Code>,
+    ) -> Result<Quotes, VerifyError> {
+        let quote_fault = |code| fault(Quote::TYPE, code);
+        let (mut first, mut last) = (None, None);
+        for envelope in envelopes {
+            let quote = check(&envelope, self.context).map_err(quote_fault)?;
+            let place = if quote.narrows.is_some() { &mut last } else { &mut first };
+            if place.replace(quote).is_some() {
+                return Err(quote_fault(Code::Conflict));
+            }
+        }
+        if let Some(last) = &last {
+            let first = first.as_ref().ok_or_else(|| quote_fault(Code::EvidenceMissing))?;
+            rules::narrowing(last, first).map_err(quote_fault)?;
+        }
+        for quote in first.iter().chain(&last) {
+            self.note(quote, |it| it.issued, None);
+        }
+        Ok((first, last))
+    }
+
     fn note<T: Payload>(
         &mut self,
         verified: &Verified<T>,
@@ -121,12 +157,12 @@ impl Parts<'_> {
     /// As [`Self::step`] for what every attempt can have: verifies that of `attempt`.
     fn step_of<T: Payload>(
         &mut self,
-        attempt: u32,
-        (attempt_of, issued): (impl Fn(&T) -> u32, impl Fn(&T) -> Timestamp),
+        (transfer, attempt): (TransferId, u32),
+        (place_of, issued): (impl Fn(&T) -> (TransferId, u32), impl Fn(&T) -> Timestamp),
         check: impl Fn(&[u8], Context<'_>) -> Result<Verified<T>, Code>,
     ) -> Result<Option<Verified<T>>, VerifyError> {
         let is_of = |content: &&[u8]| {
-            Signed::<T>::read(content).is_ok_and(|signed| attempt_of(signed.claim()) == attempt)
+            Signed::<T>::read(content).is_ok_and(|signed| place_of(signed.claim()) == (transfer, attempt))
         };
         let Some(envelope) = self.all(T::TYPE).find(is_of).map(<[u8]>::to_vec) else { return Ok(None) };
         let verified = check(&envelope, self.context).map_err(|code| fault(T::TYPE, code))?;
@@ -168,14 +204,28 @@ pub fn verify(
         .ok_or_else(|| fault(TransferRequest::TYPE, Code::EvidenceMissing))?;
     let on = rules::request(&envelope, context).map_err(|code| fault(TransferRequest::TYPE, code))?;
     parts.note(&on.request, |it| it.issued, None);
-    let (first, last) = quotes(&mut parts, &on)?;
-    let consent = match &first {
+    let (consented, narrowed) = quotes(&mut parts, &on)?;
+    let consent = match &consented {
         None => None,
         Some(quote) => parts.step(
             |it: &Consent| it.issued,
             |envelope, context| rules::consent(envelope, &on, quote, context),
         )?,
     };
+    // A delivery has quotes of its own, under the same consent.
+    let (first, last) = match &consent {
+        Some(consent) => delivery(&mut parts, &on, consent)?,
+        None => (None, None),
+    };
+    if first.is_some() && narrowed.is_some() {
+        return Err(fault(Quote::TYPE, Code::Conflict));
+    }
+    let continues = first.as_ref().map(|_| on.request.transfer);
+    let (first, last) = match first {
+        Some(_) => (first.clone(), last.or(first)),
+        None => (consented.clone(), narrowed.or(consented)),
+    };
+    let transfer = first.as_ref().map_or(on.request.transfer, |first| first.transfer);
     let acceptance = match &first {
         None => None,
         Some(quote) => parts.step(
@@ -184,7 +234,8 @@ pub fn verify(
         )?,
     };
     let mut report = Report {
-        transfer: on.request.transfer,
+        transfer,
+        continues,
         patient: on.ask.patient,
         source: on.request.source.clone(),
         destination: on.request.destination.clone(),
@@ -193,10 +244,13 @@ pub fn verify(
         fee: None,
         filed: None,
     };
-    if let (Some(consent), Some(last)) = (&consent, &last) {
+    if let (Some(consent), Some(first), Some(last)) = (&consent, &first, &last) {
         let mut request_keys = vec![(FIRST_ATTEMPT, on.request.request_key)];
+        if continues.is_some() {
+            request_keys.extend(keys_of_origin(&mut parts, consent)?);
+        }
         for attempt in FIRST_ATTEMPT..=LAST_ATTEMPT {
-            let agreed = Agreed { consent, quote: last, acceptance: acceptance.as_deref() };
+            let agreed = Agreed { consent, first, quote: last, acceptance: acceptance.as_deref() };
             let asked = one_attempt(&mut parts, attempt, &agreed, &mut report)?;
             let is_new = |key: &SealingPublic| request_keys.iter().all(|(_, known)| known != key);
             let fresh = asked.filter(is_new);
@@ -221,7 +275,10 @@ pub fn verify(
         |it: &PatientRefusal| it.issued,
         |envelope, context| rules::patient_refusal(envelope, &on, context.verifier),
     )?;
-    parts.step(|it: &Refusal| it.issued, |envelope, context| rules::refusal(envelope, &on, context))?;
+    parts.step(
+        |it: &Refusal| it.issued,
+        |envelope, context| rules::refusal(envelope, transfer, &on, context),
+    )?;
     // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
     if parts.steps.len() != file.artefacts.len() {
         return Err(fault("file", Code::EvidenceMissing));
@@ -233,6 +290,7 @@ pub fn verify(
 /// What every attempt is made under.
 struct Agreed<'a> {
     consent: &'a Verified<Consent>,
+    first: &'a Verified<Quote>,
     quote: &'a Verified<Quote>,
     acceptance: Option<&'a FeeAcceptance>,
 }
@@ -245,20 +303,21 @@ fn one_attempt(
     agreed: &Agreed<'_>,
     report: &mut Report,
 ) -> Result<Option<SealingPublic>, VerifyError> {
-    let Agreed { consent, quote, acceptance } = *agreed;
+    let Agreed { consent, first, quote, acceptance } = *agreed;
+    let place = (first.transfer, attempt);
     let asked = parts.step_of(
-        attempt,
-        (|it: &NextAttempt| it.attempt, |it: &NextAttempt| it.issued),
-        |envelope, context| rules::next_attempt(envelope, consent, context),
+        place,
+        (|it: &NextAttempt| (it.transfer, it.attempt), |it: &NextAttempt| it.issued),
+        |envelope, context| rules::next_attempt(envelope, first.transfer, consent, context),
     )?;
     let request_key = asked.map(|asked| asked.request_key);
     let header = parts.step_of(
-        attempt,
-        (|it: &PackageHeader| it.attempt, |it: &PackageHeader| it.issued),
+        place,
+        (|it: &PackageHeader| (it.transfer, it.attempt), |it: &PackageHeader| it.issued),
         |envelope, context| {
             let cover = Cover::of(quote, consent, acceptance)?;
-            let header = rules::header(envelope, consent, &cover, context)?;
-            rules::header_quote(&header, quote, consent, context)?;
+            let header = rules::header(envelope, first.transfer, consent, &cover, context)?;
+            rules::header_quote(&header, quote, &first.hash(), context)?;
             Ok(header)
         },
     )?;
@@ -272,18 +331,18 @@ fn one_attempt(
     report.attempt = Some(attempt);
     report.fee = Some(header.fee);
     let delivered = parts.step_of(
-        attempt,
-        (|it: &Delivered| it.attempt, |it: &Delivered| it.issued),
+        place,
+        (|it: &Delivered| (it.transfer, it.attempt), |it: &Delivered| it.issued),
         |envelope, context| rules::delivered(envelope, &header, context),
     )?;
     let release = parts.step_of(
-        attempt,
-        (|it: &KeyRelease| it.attempt, |it: &KeyRelease| it.issued),
+        place,
+        (|it: &KeyRelease| (it.transfer, it.attempt), |it: &KeyRelease| it.issued),
         |envelope, context| rules::key_release(envelope, &header, context),
     )?;
     let receipt = parts.step_of(
-        attempt,
-        (|it: &Receipt| it.attempt, |it: &Receipt| it.issued),
+        place,
+        (|it: &Receipt| (it.transfer, it.attempt), |it: &Receipt| it.issued),
         |envelope, context| rules::receipt(envelope, &header, context),
     )?;
     if receipt.is_some() && (delivered.is_none() || release.is_none()) {
@@ -339,23 +398,33 @@ type Quotes = (Option<Verified<Quote>>, Option<Verified<Quote>>);
 
 /// The quote that was consented to, and the one that was sealed after; at most one of each.
 fn quotes(parts: &mut Parts<'_>, on: &RequestEvidence) -> Result<Quotes, VerifyError> {
-    let quote_fault = |code| fault(Quote::TYPE, code);
-    let (mut first, mut last) = (None, None);
-    let envelopes: Vec<Vec<u8>> = parts.all(Quote::TYPE).map(<[u8]>::to_vec).collect();
-    for envelope in envelopes {
-        let quote = rules::quote(&envelope, on, parts.context).map_err(quote_fault)?;
-        let place = if quote.narrows.is_some() { &mut last } else { &mut first };
-        if place.replace(quote).is_some() {
-            return Err(quote_fault(Code::Conflict));
-        }
+    let envelopes = parts.quotes(false);
+    parts.first_and_final(envelopes, |envelope, context| rules::quote(envelope, on, context))
+}
+
+/// The same of a delivery under the consent; none if the file is about no delivery.
+fn delivery(
+    parts: &mut Parts<'_>,
+    on: &RequestEvidence,
+    consent: &Verified<Consent>,
+) -> Result<Quotes, VerifyError> {
+    let envelopes = parts.quotes(true);
+    parts.first_and_final(envelopes, |envelope, context| rules::delivery(envelope, on, consent, context))
+}
+
+/// The keys that the destination asked with in further attempts of the transfer which a delivery continues.
+fn keys_of_origin(
+    parts: &mut Parts<'_>,
+    consent: &Verified<Consent>,
+) -> Result<Vec<(u32, SealingPublic)>, VerifyError> {
+    let (origin, mut keys) = (consent.transfer, Vec::new());
+    for attempt in FIRST_ATTEMPT..=LAST_ATTEMPT {
+        let asked = parts.step_of(
+            (origin, attempt),
+            (|it: &NextAttempt| (it.transfer, it.attempt), |it: &NextAttempt| it.issued),
+            |envelope, context| rules::next_attempt(envelope, origin, consent, context),
+        )?;
+        keys.extend(asked.map(|asked| (attempt, asked.request_key)));
     }
-    if let Some(last) = &last {
-        let first = first.as_ref().ok_or_else(|| quote_fault(Code::EvidenceMissing))?;
-        rules::narrowing(last, first).map_err(quote_fault)?;
-    }
-    for quote in first.iter().chain(&last) {
-        parts.note(quote, |it| it.issued, None);
-    }
-    let last = last.or_else(|| first.clone());
-    Ok((first, last))
+    Ok(keys)
 }

@@ -8,9 +8,10 @@ use handover_core::artefact::transfer::{
 };
 use handover_core::id::SealingPublic;
 use handover_core::rules::{self, Context, Cover, RequestEvidence};
-use handover_core::transfer::FIRST_ATTEMPT;
+use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 
 use crate::{Dossier, DossierError, Kind, Place};
+use handover_store::StoreError;
 
 /// What nearly everything else stands on. It verifies once in a transaction, which has one directory; nothing that is
 /// kept is ever replaced.
@@ -47,10 +48,22 @@ impl Dossier<'_> {
         if let Some(quote) = &self.verified.quote {
             return Ok(quote.clone());
         }
-        let on = self.request(context)?;
         let envelope = self.needed(Kind::Quote)?;
-        let quote = rules::quote(&envelope, &on, context)?;
+        let quote = self.verified_quote(&envelope, context)?;
         Ok(self.verified.quote.insert(quote).clone())
+    }
+
+    /// A quote of this transfer, first or final.
+    pub(crate) fn verified_quote(
+        &mut self,
+        envelope: &[u8],
+        context: Context<'_>,
+    ) -> Result<Verified<Quote>, DossierError> {
+        let on = self.request(context)?;
+        Ok(match self.origin()? {
+            None => rules::quote(envelope, &on, context)?,
+            Some(_) => rules::delivery(envelope, &on, &self.consent(context)?, context)?,
+        })
     }
 
     /// The quote that sealing, reservation and receipt follow: the final one if there is one.
@@ -60,20 +73,21 @@ impl Dossier<'_> {
     pub fn agreed_quote(&mut self, context: Context<'_>) -> Result<Verified<Quote>, DossierError> {
         match self.get(Kind::FinalQuote)? {
             None => self.quote(context),
-            Some(envelope) => {
-                let on = self.request(context)?;
-                Ok(rules::quote(&envelope, &on, context)?)
-            }
+            Some(envelope) => self.verified_quote(&envelope, context),
         }
     }
 
-    /// The consent.
+    /// The consent; a delivery's is that of the transfer which it continues.
     ///
     /// # Errors
     /// As [`Self::request`].
     pub fn consent(&mut self, context: Context<'_>) -> Result<Verified<Consent>, DossierError> {
         if let Some(consent) = &self.verified.consent {
             return Ok(consent.clone());
+        }
+        if let Some(origin) = self.origin()? {
+            let consent = Dossier::of(self.txn, &self.keys, origin).consent(context)?;
+            return Ok(self.verified.consent.insert(consent).clone());
         }
         let on = self.request(context)?;
         let quote = self.quote(context)?;
@@ -116,7 +130,7 @@ impl Dossier<'_> {
     ) -> Result<Verified<PackageHeader>, DossierError> {
         let (consent, cover) = (self.consent(context)?, self.cover(context)?);
         let envelope = self.needed(Kind::Header.of(attempt))?;
-        Ok(rules::header(&envelope, &consent, &cover, context)?)
+        Ok(rules::header(&envelope, self.transfer(), &consent, &cover, context)?)
     }
 
     /// An attempt's proof of delivery.
@@ -158,7 +172,7 @@ impl Dossier<'_> {
     ) -> Result<Verified<NextAttempt>, DossierError> {
         let consent = self.consent(context)?;
         let envelope = self.needed(Kind::NextAttempt.of(attempt))?;
-        Ok(rules::next_attempt(&envelope, &consent, context)?)
+        Ok(rules::next_attempt(&envelope, self.transfer(), &consent, context)?)
     }
 
     /// The keys that the destination asked the patient to release to, each with the attempt that brought it, ascending.
@@ -184,7 +198,11 @@ impl Dossier<'_> {
         let asked = self.attempts_with(Kind::NextAttempt)?.into_iter().rfind(|asked| *asked <= attempt);
         match asked {
             Some(asked) => Ok(self.next_attempt(asked, context)?.request_key),
-            None => Ok(self.request(context)?.request.request_key),
+            None => match self.origin()? {
+                // What the patient released holds for every delivery.
+                Some(origin) => Dossier::of(self.txn, &self.keys, origin).request_key(LAST_ATTEMPT, context),
+                None => Ok(self.request(context)?.request.request_key),
+            },
         }
     }
 
@@ -193,6 +211,11 @@ impl Dossier<'_> {
     /// # Errors
     /// As [`Self::request`].
     pub fn share_place(&mut self, attempt: u32, context: Context<'_>) -> Result<Place, DossierError> {
+        if self.origin()?.is_some() {
+            let released =
+                self.released_with(attempt)?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
+            return Ok(Kind::ShareRelease.of(released));
+        }
         let key = self.request_key(attempt, context)?;
         self.place_of(&key, context)
     }
@@ -206,6 +229,17 @@ impl Dossier<'_> {
         let found = self.request_keys(context)?.into_iter().find(|(_, known)| known == key);
         let (attempt, _) = found.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
         Ok(Kind::ShareRelease.of(attempt))
+    }
+
+    /// With the key of which attempt the patient released what opens this one. To whichever key it was sealed, the share
+    /// is the same for the whole consent: who had it once has it, for every delivery too.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn released_with(&mut self, attempt: u32) -> Result<Option<u32>, StoreError> {
+        let released = self.attempts_with(Kind::ShareRelease)?;
+        let is_delivery = self.origin()?.is_some();
+        Ok(released.into_iter().rfind(|with_key_of| is_delivery || *with_key_of <= attempt))
     }
 
     /// The patient's release for an attempt.
@@ -240,6 +274,6 @@ impl Dossier<'_> {
     pub fn refusal(&mut self, context: Context<'_>) -> Result<Verified<Refusal>, DossierError> {
         let on = self.request(context)?;
         let envelope = self.needed(Kind::Refusal)?;
-        Ok(rules::refusal(&envelope, &on, context)?)
+        Ok(rules::refusal(&envelope, self.transfer(), &on, context)?)
     }
 }

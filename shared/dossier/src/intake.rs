@@ -17,6 +17,8 @@ pub struct Taken {
     pub row: Row,
     /// Whether it was new; if not, nothing changed.
     pub is_new: bool,
+    /// Deliveries that ended with it, because it took back the consent that they were made under.
+    pub ended: Vec<Row>,
 }
 
 /// The transfer that a content claims to belong to.
@@ -59,6 +61,10 @@ fn no_step(place: impl Into<Place>) -> Checked {
 }
 
 impl Taken {
+    pub(crate) const fn of(place: Place, row: Row, is_new: bool) -> Self {
+        Self { place, row, is_new, ended: Vec::new() }
+    }
+
     /// What was taken in.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -115,11 +121,16 @@ impl Dossier<'_> {
         if let (Claimed::Request(_), None) = (&claimed, self.row()?) {
             return self.begin(role, content, keys, context, now);
         }
+        if let (Claimed::Quote(quote), None) = (&claimed, self.row()?)
+            && let Some(continues) = &quote.claim().continues
+        {
+            return self.begin_delivery(role, content, continues.origin, context, now);
+        }
         let mut row = self.row()?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
         let checked = self.check(&claimed, content, &row, context)?;
         if let Some(kept) = self.get(checked.place)? {
             return if kept == content {
-                Ok(Taken { place: checked.place, row, is_new: false })
+                Ok(Taken::of(checked.place, row, false))
             } else if checked.place.kind == Kind::EarlyRevocation {
                 // Anyone can send a false one first; the true one is known by the consent.
                 Err(Code::EvidenceMissing.into())
@@ -137,7 +148,7 @@ impl Dossier<'_> {
             row.updated = now;
             self.put_row(&row)?;
             self.put(checked.place, content)?;
-            return Ok(Taken { place: checked.place, row, is_new: true });
+            return self.taken(role, checked.place, row, true, now);
         };
         let transition = match advance(role, Some(&row.state), &step) {
             // The index sees copies in any order, and what verifies is evidence whatever the state says by now.
@@ -161,7 +172,20 @@ impl Dossier<'_> {
         if checked.place.kind == Kind::Consent {
             row = self.revoke_early(role, row, context, now)?;
         }
-        Ok(Taken { place: checked.place, row, is_new })
+        self.taken(role, checked.place, row, is_new, now)
+    }
+
+    /// A revocation ends what is delivered under the consent, as far as it can still be ended.
+    fn taken(
+        &mut self,
+        role: Role,
+        place: Place,
+        row: Row,
+        is_new: bool,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        let ended = if place.kind == Kind::Revocation { self.end_deliveries(role, now)? } else { Vec::new() };
+        Ok(Taken { ended, ..Taken::of(place, row, is_new) })
     }
 
     /// A revocation that was here before its consent takes it back as soon as it comes.
@@ -200,7 +224,7 @@ impl Dossier<'_> {
         both_take_part(&row, context, now)?;
         self.put_row(&row)?;
         self.put(Kind::Request.into(), content)?;
-        Ok(Taken { place: Kind::Request.into(), row, is_new: true })
+        Ok(Taken::of(Kind::Request.into(), row, true))
     }
 
     /// Ends a transfer for a reason found here, if it can still be ended.
@@ -236,11 +260,12 @@ impl Dossier<'_> {
                 step(Kind::Request, Phase::Requested)
             }
             Claimed::Quote(quote) if quote.claim().narrows.is_none() => {
-                rules::quote(content, &self.request(context)?, context)?;
-                step(Kind::Quote, Phase::Quoted)
+                self.verified_quote(content, context)?;
+                let is_delivery = row.origin.is_some();
+                step(Kind::Quote, if is_delivery { Phase::Consented } else { Phase::Quoted })
             }
             Claimed::Quote(_) => {
-                let quote = rules::quote(content, &self.request(context)?, context)?;
+                let quote = self.verified_quote(content, context)?;
                 self.consent(context)?;
                 rules::narrowing(&quote, &self.quote(context)?)?;
                 // What was sealed under one quote is not given another afterwards.
@@ -261,18 +286,20 @@ impl Dossier<'_> {
             }
             Claimed::Header(_) => {
                 let consent = self.consent(context)?;
-                let header = rules::header(content, &consent, &self.cover(context)?, context)?;
+                let cover = self.cover(context)?;
+                let header = rules::header(content, self.transfer(), &consent, &cover, context)?;
                 let agreed = self.agreed_quote(context)?;
                 // The final quote that it follows may still be on its way.
                 if header.quote != agreed.hash() && agreed.narrows.is_none() {
                     return Err(Code::EvidenceMissing.into());
                 }
-                rules::header_quote(&header, &agreed, &consent, context)?;
+                rules::header_quote(&header, &agreed, &self.quote(context)?.hash(), context)?;
                 for attempt in self.attempts_with(Kind::Header)? {
                     if attempt != header.attempt {
                         rules::same_fee(&header, &*self.header(attempt, context)?)?;
                     }
                 }
+                self.note_fee(row, &consent, header.fee)?;
                 step_of(header.attempt, Kind::Header, Phase::Sealed)
             }
             Claimed::Delivered(delivered) => {
@@ -286,7 +313,7 @@ impl Dossier<'_> {
                 step_of(attempt, Kind::KeyRelease, Phase::Released)
             }
             Claimed::NextAttempt(_) => {
-                let next = rules::next_attempt(content, &self.consent(context)?, context)?;
+                let next = rules::next_attempt(content, self.transfer(), &self.consent(context)?, context)?;
                 step_of(next.attempt, Kind::NextAttempt, Phase::Consented)
             }
             Claimed::ShareRelease(_) => {
@@ -299,7 +326,7 @@ impl Dossier<'_> {
                 step_of(attempt, Kind::Receipt, Phase::Filed)
             }
             Claimed::Refusal(_) => {
-                let refusal = rules::refusal(content, &self.request(context)?, context)?;
+                let refusal = rules::refusal(content, self.transfer(), &self.request(context)?, context)?;
                 // What cannot be filed any more has failed; before the release it is a no.
                 let phase = if refusal.step == Step::Filing { Phase::Failed } else { Phase::Refused };
                 exit(Kind::Refusal, phase, refusal.code)
@@ -326,7 +353,7 @@ impl Dossier<'_> {
 }
 
 /// New work needs a fresh directory in which both hospitals are active.
-fn both_take_part(row: &Row, context: Context<'_>, now: Timestamp) -> Result<(), Code> {
+pub(crate) fn both_take_part(row: &Row, context: Context<'_>, now: Timestamp) -> Result<(), Code> {
     context.federation.check_fresh(now)?;
     context.federation.active(&row.source, now)?;
     context.federation.active(&row.destination, now)?;

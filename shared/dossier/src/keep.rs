@@ -27,6 +27,8 @@ cbor_map! {
         7 => created: Timestamp,
         /// When its state last changed here, or something of it came.
         8 => updated: Timestamp,
+        /// The transfer that it continues, if it is a delivery under that one's consent.
+        9 => origin: Option<TransferId>,
     }
 }
 
@@ -49,6 +51,7 @@ impl Row {
             destination,
             created: now,
             updated: now,
+            origin: None,
             extensions: Extensions::default(),
         }
     }
@@ -60,12 +63,14 @@ pub struct Dossier<'t> {
     pub(crate) keys: KeyMaker,
     pub(crate) verified: AlreadyVerified,
     transfer: TransferId,
+    /// What the row says of it, once there is one; it never changes.
+    origin: Option<Option<TransferId>>,
 }
 
 impl<'t> Dossier<'t> {
     /// The dossier of `transfer`, whether or not there is anything in it yet.
     pub fn of(txn: &'t mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Self {
-        Self { txn, keys: keys.clone(), verified: AlreadyVerified::default(), transfer }
+        Self { txn, keys: keys.clone(), verified: AlreadyVerified::default(), transfer, origin: None }
     }
 
     /// The transfer.
@@ -93,25 +98,58 @@ impl<'t> Dossier<'t> {
     /// [`DossierError::Store`].
     pub fn row(&mut self) -> Result<Option<Row>, DossierError> {
         let key = self.row_key();
-        Ok(rows::get(self.txn, &key)?)
+        let row: Option<Row> = rows::get(self.txn, &key)?;
+        self.origin = row.as_ref().map(|row| row.origin);
+        Ok(row)
     }
 
     pub(crate) fn put_row(&mut self, row: &Row) -> Result<(), StoreError> {
         let (key, active) = (self.row_key(), self.active_key());
+        self.origin = Some(row.origin);
         if row.state.phase.is_final() {
             self.txn.remove(&active)?;
         } else {
             self.txn.put(&active, self.transfer.as_bytes().to_vec())?;
         }
+        if let Some(origin) = row.origin {
+            let active = self.keys.space("delivery-active").raw(origin.as_bytes());
+            let active = active.raw(self.transfer.as_bytes()).build();
+            if row.state.phase.is_final() {
+                self.txn.remove(&active)?;
+            } else {
+                self.txn.put(&active, self.transfer.as_bytes().to_vec())?;
+            }
+        }
         rows::put(self.txn, &key, row)
     }
 
-    /// The artefact in a place.
+    /// The transfer that this one continues, if it is a delivery.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn origin(&mut self) -> Result<Option<TransferId>, StoreError> {
+        if self.origin.is_none() {
+            let key = self.row_key();
+            self.origin = rows::get::<Row>(self.txn, &key)?.map(|row| row.origin);
+        }
+        Ok(self.origin.flatten())
+    }
+
+    /// The artefact in a place. A delivery has request, consent and what belongs to them from the transfer that it
+    /// continues: so every rule holds for it as for that one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn get(&mut self, place: impl Into<Place>) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = self.key(place.into());
+        let place = place.into();
+        let origin = self.origin()?;
+        let key = match (origin, place.kind.of_origin()) {
+            (Some(origin), Some(kind)) => {
+                Dossier::of(self.txn, &self.keys, origin).key(kind.of(place.attempt))
+            }
+            (None, Some(kind)) if kind != place.kind => return Ok(None),
+            _ => self.key(place),
+        };
         rows::get_pieces(self.txn, &key)
     }
 

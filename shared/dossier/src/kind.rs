@@ -47,6 +47,11 @@ cbor_enum! {
         NextAttempt = 16, "next-attempt";
         /// `FeeAcceptance`, if the destination owes the fee.
         FeeAcceptance = 17, "fee-acceptance";
+        /// In a delivery: the quote that the consent answered, of the transfer that it continues.
+        OriginQuote = 40, "origin-quote";
+        /// In a delivery: a `NextAttempt` of the transfer that it continues, which may have brought the key that the
+        /// patient released to.
+        OriginNextAttempt = 41, "origin-next-attempt";
     }
 }
 
@@ -82,7 +87,23 @@ impl Kind {
                 | Self::ShareRelease
                 | Self::Receipt
                 | Self::NextAttempt
+                | Self::OriginNextAttempt
         )
+    }
+
+    /// What lies with the transfer that a delivery continues and counts for the delivery too: there, of which kind.
+    pub(crate) const fn of_origin(self) -> Option<Self> {
+        match self {
+            Self::Request
+            | Self::Consent
+            | Self::ShareRelease
+            | Self::Revocation
+            | Self::ConfirmedBySource
+            | Self::ConfirmedByDestination => Some(self),
+            Self::OriginQuote => Some(Self::Quote),
+            Self::OriginNextAttempt => Some(Self::NextAttempt),
+            _ => None,
+        }
     }
 
     /// All its places, by attempt.

@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows networks, records or ledgers.
 
+mod deliveries;
 mod error;
 mod evidence;
 mod intake;
@@ -16,6 +17,7 @@ mod keep;
 pub mod key_records;
 mod kind;
 
+pub use deliveries::Standing;
 pub use error::DossierError;
 pub use intake::{Taken, transfer_of};
 pub use keep::{Dossier, Row, active, list};

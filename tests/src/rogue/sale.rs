@@ -105,6 +105,7 @@ fn body() -> Result<QuoteBody> {
         code: "24321-2".to_owned(),
         display: "Basic metabolic panel".to_owned(),
         price: price.map(str::to_owned),
+        charged_by: None,
         extensions: none(),
     };
     Ok(QuoteBody {
@@ -176,6 +177,7 @@ impl Rogue {
             referral: None,
             sealed_to_payer: None,
             priced: issued,
+            continues: None,
             extensions: none(),
         };
         Ok(Verified::sign(quote, &self.keys.signing))

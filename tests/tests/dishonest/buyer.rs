@@ -30,6 +30,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let before = stage.witness()?;
     asks(stage)?;
     stage.untouched_since(&before)?;
+    a_cap_below_the_fee(stage)?;
     let first = quoted(stage)?;
     let consent = consents(stage, &first)?;
     let envelopes = to_the_receipt(stage, &first, consent)?;
@@ -335,8 +336,9 @@ pub(crate) fn offered(
         if header.claim().transfer == transfer {
             // Whether it is within what was signed for is asked elsewhere.
             let cover = rules::Cover { payer: header.claim().payer, cap: header.claim().fee };
-            let header =
-                stage.rogue.judge(|context| rules::header(header.envelope(), consent, &cover, context))?;
+            let header = stage
+                .rogue
+                .judge(|context| rules::header(header.envelope(), transfer, consent, &cover, context))?;
             return Ok((stream, header, offer.parts));
         }
     }
@@ -380,11 +382,22 @@ fn replays(stage: &mut Stage, old: &Quoted, envelopes: &[Vec<u8>]) -> Result<()>
     Ok(())
 }
 
+/// While there is a fee: the tests are charged once.
+fn a_cap_below_the_fee(stage: &mut Stage) -> Result<()> {
+    let (lakeside, _) = Stage::victims();
+    let on = quoted(stage)?;
+    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, it| {
+        it.fee_cap = Amount::zero(it.fee_cap.currency());
+    })?;
+    taken("a cap below the fee", || stage.rogue.post(&lakeside, yes.consent.envelope()))?;
+    stage.comes_to(LAKESIDE, on.transfer, "sealed", "refused (cap-exceeded)")
+}
+
 /// Consents whose fault lies in what only the source can open, or in time: the source ends the transfer and says why.
 fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
     let (lakeside, _) = Stage::victims();
     type Change = fn(&mut ConsentDetails, &mut Consent);
-    let cases: [(&str, Change, &str); 4] = [
+    let cases: [(&str, Change, &str); 3] = [
         (
             "expired",
             |_, it| {
@@ -393,11 +406,6 @@ fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
             "refused (consent-expired)",
         ),
         ("not yet valid", |_, it| it.not_before = now().plus_ms(HOUR_MS), "refused (consent-expired)"),
-        (
-            "a cap below the fee",
-            |_, it| it.fee_cap = Amount::zero(it.fee_cap.currency()),
-            "refused (cap-exceeded)",
-        ),
         (
             "of an empty scope",
             |details, _| {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
 use handover_core::artefact::transfer::{OtherTests, PACKAGE_MAX_RECORDS, PackageHeader, QuoteBody};
 use handover_core::codec::Extensions;
-use handover_core::{Amount, Digest, TransferId};
+use handover_core::{Amount, Digest, Timestamp, TransferId};
 use handover_seal::shares::Shares;
 use handover_seal::{OsRandom, Secret32};
 use handover_tests::rogue::sale::Goods;
@@ -236,6 +236,13 @@ const LIES: &[Lie] = &[
     Lie {
         what: "lines without a price that are not counted",
         body: |it| it.unpriced = 0,
+        goods: unchanged,
+        header: honest,
+        code: "quote-mismatch",
+    },
+    Lie {
+        what: "a test that was charged before and is charged again",
+        body: |it| it.lines[0].charged_by = Some(TransferId::new(Timestamp::from_millis(1), [7; 10])),
         goods: unchanged,
         header: honest,
         code: "quote-mismatch",

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod attempts;
+mod deliveries;
 
 use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Status};
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;

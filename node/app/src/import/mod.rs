@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use handover_core::time::MINUTE_MS;
-use handover_records::{Action, Permit, Purpose};
+use handover_records::{Action, Filed, Permit, Purpose};
 use tokio::sync::mpsc;
 
 pub use counts::{Imported, RecordCounts};
@@ -146,8 +146,11 @@ impl Filing<'_> {
         let encounters = encounters::of(&batch);
         let records: Vec<_> = batch.into_iter().map(|pending| pending.record).collect();
         self.imported.count(&records);
+        let patients: Vec<_> = records.iter().map(|record| record.patient.clone()).collect();
         let filed = self.node.records.import(&self.permit, self.node.now(), records).await?;
         self.imported.count_filed(&filed);
+        let changed = patients.into_iter().zip(&filed).filter(|(_, filed)| **filed != Filed::Unchanged);
+        self.node.exchange.records_changed(changed.map(|(patient, _)| patient));
         encounters::keep(&self.node.store, encounters).await
     }
 

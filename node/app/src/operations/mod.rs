@@ -23,7 +23,7 @@ pub use patients::{Carried, PatientRegistered};
 pub(crate) use patients::{LinkLine, LinksListed};
 pub use records::{RecordLine, RecordsListed};
 pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
-pub use transfers::{Dismissed, OwedShown, Resent, TransferShown, TransfersListed};
+pub use transfers::{DeliveryShown, Dismissed, OwedShown, Resent, TransferShown, TransfersListed};
 
 use crate::Node;
 use crate::error::NodeError;
@@ -115,6 +115,8 @@ pub enum Operation {
         wait_ms: Option<u64>,
         /// A phase's word; absent: until it is over.
         until: Option<String>,
+        /// So many deliveries that continue it have to be over, instead of a phase.
+        deliveries: Option<u64>,
         /// With the file that anybody can verify offline.
         file: bool,
     },
@@ -278,8 +280,9 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&transfers::request(node, transfer, departments, period).await?)
         }
         Operation::TransferList => answer(&transfers::list(node).await?),
-        Operation::TransferShow { transfer, wait_ms, until, file } => {
-            answer(&transfers::show(node, transfer, (wait_ms, until.as_deref()), file, events).await?)
+        Operation::TransferShow { transfer, wait_ms, until, deliveries, file } => {
+            let wait = transfers::Waiting { wait_ms, until: until.as_deref(), deliveries };
+            answer(&transfers::show(node, transfer, wait, file, events).await?)
         }
         Operation::TransferAgain { transfer, attempt } => {
             answer(&transfers::again(node, transfer, attempt).await?)

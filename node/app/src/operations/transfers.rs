@@ -62,6 +62,8 @@ pub struct TransferShown {
     pub tests_unpriced: Option<u64>,
     /// Tests that are not sent and count for the fee, too.
     pub other_tests: Option<u64>,
+    /// Tests that an earlier transfer charged, which add nothing.
+    pub tests_charged_before: Option<u64>,
     /// Sum of the prices.
     pub basis: Option<String>,
     /// The fee.
@@ -74,6 +76,12 @@ pub struct TransferShown {
     pub referral: Option<OwedShown>,
     /// Bytes of the package as it travels.
     pub package_bytes: Option<u64>,
+    /// The transfer that it continues under a continuous consent, if it is a delivery.
+    pub continues: Option<String>,
+    /// How many deliveries have continued it.
+    pub deliveries_count: u64,
+    /// The newest of them, oldest first.
+    pub deliveries: Vec<DeliveryShown>,
     /// What anybody can verify offline, as hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -94,6 +102,17 @@ pub struct OwedShown {
     pub accepted: Option<String>,
 }
 
+/// A delivery that continues a transfer under its consent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeliveryShown {
+    /// Its own transfer.
+    pub transfer: String,
+    /// Where it stands.
+    pub state: String,
+    /// Why it ended, if for a reason.
+    pub reason: Option<String>,
+}
+
 /// A parcel that was refused for good.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RefusedShown {
@@ -106,7 +125,8 @@ pub struct RefusedShown {
 /// Why a transfer does not go on for now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WaitShown {
-    /// What has to wait: `quote`, `seal`, `send`, `release`, `file`, `expire`, `lapse` or `deliver`.
+    /// What has to wait: `quote`, `seal`, `send`, `release`, `file`, `expire`, `lapse`, `deliver` or, for what follows
+    /// under a continuous consent, `continue`.
     pub step: String,
     /// For whom, if it is for somebody: `index` or a hospital.
     pub party: Option<String>,
@@ -154,6 +174,7 @@ impl TransferShown {
             destination: row.destination.to_string(),
             created: Some(row.created.to_string()),
             updated: Some(row.updated.to_string()),
+            continues: row.origin.map(|origin| origin.to_string()),
             ..Self::default()
         }
     }
@@ -167,6 +188,8 @@ impl TransferShown {
             refused: view.refused.iter().map(refused).collect(),
             waits: view.waits.iter().map(|wait| WaitShown::of(wait, now)).collect(),
             referral: view.owed.map(OwedShown::of),
+            deliveries_count: view.deliveries_count,
+            deliveries: view.deliveries.iter().map(DeliveryShown::of).collect(),
             ..Self::of_row(&view.row)
         };
         if let Some(details) = view.details {
@@ -176,6 +199,7 @@ impl TransferShown {
             shown.tests_priced = Some(details.tests_priced);
             shown.tests_unpriced = Some(details.tests_unpriced);
             shown.other_tests = Some(details.other_tests);
+            shown.tests_charged_before = Some(details.tests_charged_before);
             shown.basis = Some(details.basis);
             shown.fee = Some(details.fee.to_decimal_string());
             shown.currency = Some(details.fee.currency().to_string());
@@ -194,6 +218,16 @@ impl TransferShown {
             source: ask.source.to_string(),
             destination: here.to_owned(),
             ..Self::default()
+        }
+    }
+}
+
+impl DeliveryShown {
+    fn of(row: &Row) -> Self {
+        Self {
+            transfer: row.transfer.to_string(),
+            state: row.state.phase.to_string(),
+            reason: row.state.reason.map(|code| code.to_string()),
         }
     }
 }
@@ -258,10 +292,17 @@ pub(super) async fn list(node: &Node) -> Result<TransfersListed, NodeError> {
     }
 }
 
+/// What is waited for, and how long.
+pub(super) struct Waiting<'a> {
+    pub(super) wait_ms: Option<u64>,
+    pub(super) until: Option<&'a str>,
+    pub(super) deliveries: Option<u64>,
+}
+
 pub(super) async fn show(
     node: &Node,
     transfer: TransferId,
-    (wait_ms, until): (Option<u64>, Option<&str>),
+    Waiting { wait_ms, until, deliveries }: Waiting<'_>,
     file: bool,
     events: &Events,
 ) -> Result<TransferShown, NodeError> {
@@ -274,7 +315,13 @@ pub(super) async fn show(
             let text = format!("No transfer {transfer} is known here so far.");
             events.tell(Event::Note { text }).await;
         }
-        let reached = node.exchange.wait_for(transfer, phase, Duration::from_millis(wait_ms));
+        let limit = Duration::from_millis(wait_ms);
+        let reached = async {
+            match deliveries {
+                Some(count) => node.exchange.wait_for_deliveries(transfer, count, limit).await,
+                None => node.exchange.wait_for(transfer, phase, limit).await.map(drop),
+            }
+        };
         tokio::select! {
             reached = reached => if let Err(fault) = reached {
                 return Err(in_vain(node, transfer, fault).await);

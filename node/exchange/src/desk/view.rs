@@ -17,6 +17,9 @@ use crate::outbox::{self, Target};
 use crate::pauses::Wait;
 use crate::{Exchange, ExchangeError, bodies, parts};
 
+/// Deliveries that are shown with the transfer that they continue.
+const DELIVERIES_SHOWN: usize = 20;
+
 /// What this hospital knows of what was sent.
 #[derive(Clone, Debug)]
 pub struct TransferDetails {
@@ -30,6 +33,8 @@ pub struct TransferDetails {
     pub tests_unpriced: u64,
     /// Tests that are not sent and count for the fee, too.
     pub other_tests: u64,
+    /// Tests that an earlier transfer charged: they count nothing.
+    pub tests_charged_before: u64,
     /// Sum of the prices, exact.
     pub basis: String,
     /// The fee.
@@ -68,6 +73,10 @@ pub struct TransferView {
     pub details: Option<TransferDetails>,
     /// The fee, if this hospital owes it.
     pub owed: Option<FeeOwed>,
+    /// The newest deliveries that continue it under its consent, oldest first.
+    pub deliveries: Vec<Row>,
+    /// How many there are in all.
+    pub deliveries_count: u64,
 }
 
 impl Exchange {
@@ -96,7 +105,7 @@ impl Exchange {
     pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
         let (keys, keyring) = (self.0.keys(), self.0.parts.keyring.clone());
         let federation = self.0.federation();
-        let (row, artefacts, awaits_release, body, package_bytes) = self
+        let (row, artefacts, awaits_release, priced, package_bytes, deliveries) = self
             .0
             .parts
             .store
@@ -108,6 +117,7 @@ impl Exchange {
                     Ok(federation) => awaits_release(&mut dossier, &row, federation)?,
                     Err(_) => false,
                 };
+                let deliveries = Dossier::of(txn, &keys, transfer).deliveries(DELIVERIES_SHOWN)?;
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
                 Ok((
                     row,
@@ -115,6 +125,7 @@ impl Exchange {
                     awaits_release,
                     bodies::get(txn, &keyring, &keys, transfer)?,
                     package_bytes,
+                    deliveries,
                 ))
             })
             .await?;
@@ -132,7 +143,9 @@ impl Exchange {
             refused: dead.iter().map(refused).collect(),
             waiting: waiting.len(),
             awaits_release,
-            details: body.map(|body| details(body, package_bytes)),
+            deliveries: deliveries.0,
+            deliveries_count: deliveries.1,
+            details: priced.map(|it| details(it.body, package_bytes)),
         })
     }
 
@@ -141,6 +154,7 @@ impl Exchange {
         let targets: BTreeSet<Target> = waiting.iter().map(outbox::Label::target).collect();
         let mut waits: Vec<Wait> = self.0.work_pauses().wait(row, now).into_iter().collect();
         let pauses = self.0.pauses();
+        waits.extend(self.0.wakes.wait(row.transfer, now));
         waits.extend(targets.iter().filter_map(|target| pauses.wait(target, row.transfer, now)));
         // Who does not admit this hospital any more may not say why; the directory held here does.
         let own = self.0.federation().and_then(|held| held.active(self.0.own(), self.0.now()).map(drop));
@@ -168,6 +182,35 @@ impl Exchange {
                 match self.0.row(transfer).await {
                     Ok(row) if row.state.phase >= phase || row.state.phase.is_final() => return Ok(row),
                     _ => {}
+                }
+                changes.changed().await.map_err(|_| ExchangeError::TaskEnded)?;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.map_err(|_| Code::TimedOut)?
+    }
+
+    /// Waits until `count` deliveries that continue a transfer are over, or nothing more can come under its consent.
+    ///
+    /// # Errors
+    /// [`Code::TimedOut`]; [`Code::UnknownTransfer`].
+    pub async fn wait_for_deliveries(
+        &self,
+        transfer: TransferId,
+        count: u64,
+        limit: Duration,
+    ) -> Result<(), ExchangeError> {
+        let mut changes = self.0.changed.subscribe();
+        let wait = async {
+            loop {
+                let keys = self.0.keys();
+                let read = self.0.parts.store.read(move |txn| -> Result<_, DossierError> {
+                    let mut dossier = Dossier::of(txn, &keys, transfer);
+                    let begun = dossier.deliveries(0)?.1;
+                    let under_way = u64::from(dossier.under_way()?.is_some());
+                    Ok(begun.saturating_sub(under_way))
+                });
+                if read.await? >= count {
+                    return Ok(());
                 }
                 changes.changed().await.map_err(|_| ExchangeError::TaskEnded)?;
             }
@@ -215,12 +258,14 @@ fn refused(label: &outbox::Label) -> Refused {
 
 fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {
     let unpriced = u64::from(body.unpriced);
+    let charged_before = body.lines.iter().filter(|line| line.charged_by.is_some()).count() as u64;
     TransferDetails {
         departments: body.departments.into_iter().map(|it| (it.department, it.records)).collect(),
         records: body.records,
-        tests_priced: (body.lines.len() as u64).saturating_sub(unpriced),
+        tests_priced: (body.lines.len() as u64).saturating_sub(unpriced).saturating_sub(charged_before),
         tests_unpriced: unpriced,
         other_tests: body.other_tests.map_or(0, |others| u64::from(others.tests)),
+        tests_charged_before: charged_before,
         basis: body.basis,
         fee: body.fee,
         payer: body.payer,

@@ -22,7 +22,7 @@ use handover_seal::shares::SUITE;
 use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, Secret32};
 
-use super::quote::recomputed_fee;
+use super::price::recomputed_fee;
 use crate::ExchangeError;
 use crate::context::Inner;
 use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, expect_end, read_frame};

@@ -7,13 +7,13 @@ use std::io::BufReader;
 use std::sync::Arc;
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::{Consent, ShareRelease};
+use handover_core::artefact::patient::{Consent, ConsentMode};
 use handover_core::artefact::transfer::{
     KeyRelease, PackageHeader, PartList, Quote, Receipt, RevocationEffect,
 };
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::rules::{self, Context};
-use handover_core::{Code, ContentRoot};
+use handover_core::{Code, ContentRoot, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{
     Action, BATCH_MAX_RECORDS, BlobRef, LocalPatient, NewContent, NewRecord, Origin, Permit,
@@ -21,12 +21,14 @@ use handover_records::{
 use handover_seal::shares::{Binding, SealedShares, open_grant_key};
 use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, SealingKey, Secret32};
+use handover_store::{KeyMaker, Keyring, Txn};
 
 use super::check::{Agreed, check};
 use crate::again::{self, RequestKey};
+use crate::bodies::Priced;
 use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, read_frame};
-use crate::{ExchangeError, bodies, parts, provenance};
+use crate::{ExchangeError, bodies, parts, provenance, secrets};
 
 /// Everything that opening stands on.
 struct Released {
@@ -35,8 +37,8 @@ struct Released {
     consent: Verified<Consent>,
     quote: Verified<Quote>,
     keys: Verified<KeyRelease>,
-    share: Verified<ShareRelease>,
-    request_key: SealingKey,
+    /// What the patient released.
+    grant: SealingKey,
 }
 
 type Manifest = OpenReader<BufReader<File>>;
@@ -76,7 +78,10 @@ async fn open_and_file(inner: &Arc<Inner>, row: &Row, released: &Released) -> Re
     let head = tokio::task::block_in_place(|| check(inner, &agreed, open()?))?;
     let (permit, patient) = super::permit(inner, row, Action::File).await?;
     file_records(inner, row, &permit, &patient, open()?).await?;
-    finish(inner, row, released, head).await
+    finish(inner, row, released, head).await?;
+    // This hospital may be a source of them under another continuous consent.
+    inner.wakes.changed([patient]);
+    Ok(())
 }
 
 /// What opening stands on; nothing if the key that the patient releases to is gone.
@@ -84,12 +89,11 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Option<Released>, Exc
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
     let attempt = row.state.attempt;
     let (now, keyring) = (inner.now(), inner.parts.keyring.clone());
-    Ok(inner
+    inner
         .parts
         .store
-        .read(move |txn| -> Result<_, DossierError> {
+        .read(move |txn| -> Result<_, ExchangeError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            let request_key = again::held_key(txn, &keyring, &keys, (transfer, attempt), context)?;
             let mut dossier = Dossier::of(txn, &keys, transfer);
             // What this hospital signed for, it keeps: a share that comes after that opens nothing.
             if let Some(confirmed) = dossier.get(Kind::ConfirmedByDestination)? {
@@ -98,20 +102,42 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Option<Released>, Exc
                     return Err(Code::ConsentRevoked.into());
                 }
             }
-            let Some(request_key) = request_key else { return Ok(None) };
-            let share = dossier.share_place(attempt, context)?;
-            if dossier.get(share)?.is_none() {
-                // The patient may release until the consent ends.
-                rules::consent_in_time(&*dossier.consent(context)?, now)?;
-                return Err(Code::ReleaseAwaited.into());
-            }
+            let grant = match dossier.origin()? {
+                // Released with the transfer that it continues.
+                Some(origin) => Some(secrets::grant_key(txn, &keyring, origin)?.ok_or(Code::CannotOpen)?),
+                None => released_grant(txn, &keyring, &keys, (transfer, attempt), context, now)?,
+            };
+            let Some(grant) = grant else { return Ok(None) };
+            let mut dossier = Dossier::of(txn, &keys, transfer);
             let (header, consent) = (dossier.header(attempt, context)?, dossier.consent(context)?);
             let (quote, release) = (dossier.agreed_quote(context)?, dossier.key_release(attempt, context)?);
-            let share = dossier.share_release(attempt, context)?;
             let parts = parts::of(txn, &keys, &header)?;
-            Ok(Some(Released { header, parts, consent, quote, keys: release, share, request_key }))
+            Ok(Some(Released { header, parts, consent, quote, keys: release, grant }))
         })
-        .await?)
+        .await
+}
+
+/// What the patient released for an attempt; nothing if the key that they released to is gone.
+fn released_grant(
+    txn: &mut dyn Txn,
+    keyring: &Keyring,
+    keys: &KeyMaker,
+    (transfer, attempt): (TransferId, u32),
+    context: Context<'_>,
+    now: Timestamp,
+) -> Result<Option<SealingKey>, ExchangeError> {
+    let Some(request_key) = again::held_key(txn, keyring, keys, (transfer, attempt), context)? else {
+        return Ok(None);
+    };
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    let (consent, place) = (dossier.consent(context)?, dossier.share_place(attempt, context)?);
+    if dossier.get(place)?.is_none() {
+        // The patient may release until the consent ends.
+        rules::consent_in_time(&consent, now)?;
+        return Err(Code::ReleaseAwaited.into());
+    }
+    let share = dossier.share_release(attempt, context)?;
+    Ok(Some(open_grant_key(&request_key, &consent.hash(), &consent.grant_key, share.sealed.as_ref())?))
 }
 
 /// Both shares to the content key. Signatures, consent and directory were checked when the evidence was read.
@@ -124,14 +150,8 @@ fn content_key(inner: &Arc<Inner>, released: &Released) -> Result<Secret32, Exch
         transfer: header.transfer,
         attempt: header.attempt,
     };
-    let grant = open_grant_key(
-        &released.request_key,
-        &header.consent,
-        &released.consent.grant_key,
-        released.share.sealed.as_ref(),
-    )?;
     let shares: SealedShares = codec::decode(released.keys.shares.as_ref(), MAX_MESSAGE_BYTES)?;
-    let shares = shares.open(&binding, &inner.parts.identity.ring, &grant)?;
+    let shares = shares.open(&binding, &inner.parts.identity.ring, &released.grant)?;
     let secrets = shares.content_secrets(&binding)?;
     secrets.check(header.commitment.as_bytes())?;
     Ok(secrets.cek)
@@ -193,6 +213,9 @@ fn new_record(row: &Row, patient: &LocalPatient, record: ManifestRecord) -> Resu
 
 /// Signs the receipt; the secrets die with it, and the manifest is needed no more.
 async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) -> Result<(), ExchangeError> {
+    let is_continuous = released.consent.mode == ConsentMode::Continuous;
+    // With it everything opens that comes under a continuous consent later.
+    let grant = (is_continuous && row.origin.is_none()).then(|| released.grant.clone());
     let header = &released.header;
     let receipt = Receipt {
         transfer: row.transfer,
@@ -216,7 +239,11 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
             if Dossier::of(txn, &keys, transfer).row()?.is_none_or(|row| row.state != seen) {
                 return Ok(None);
             }
-            bodies::put(txn, &work.parts.keyring, &keys, transfer, &head.body)?;
+            let priced = Priced::received(head.body.clone());
+            bodies::put(txn, &work.parts.keyring, &keys, transfer, &priced)?;
+            if let Some(grant) = &grant {
+                secrets::put_grant_key(txn, &work.parts.keyring, transfer, grant)?;
+            }
             work.take_in(txn, &keys, transfer, receipt.envelope(), Came::Own, context, now).map(Some)
         })
         .await?;

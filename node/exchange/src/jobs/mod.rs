@@ -3,7 +3,9 @@
 
 mod bridge;
 mod check;
+mod continuing;
 mod file;
+mod price;
 mod quote;
 mod receive;
 mod release;
@@ -34,6 +36,7 @@ use crate::ExchangeError;
 use crate::context::Inner;
 use crate::leftovers;
 
+pub(crate) use continuing::run as run_deliveries;
 pub(crate) use receive::receive;
 
 /// Transfers worked on at once here, and packages sent at once: a slow peer holds up neither work nor other peers.

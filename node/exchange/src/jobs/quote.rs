@@ -1,34 +1,28 @@
 //! The source quotes: what is in the scope, the tests in it, the fee; sealed to the patient.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::federation::{FeeBasis, FeeSchedule};
-use handover_core::artefact::patient::Scope;
+use handover_core::artefact::patient::{Consent, Scope};
 use handover_core::artefact::transfer::{
-    CARRIED_MAX_BYTES, DepartmentCount, OtherTests, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote,
-    QuoteBody, QuoteLine,
+    CARRIED_MAX_BYTES, Continues, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
 };
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{Context, RequestEvidence};
-use handover_core::{Amount, Code, Currency, Digest, Random, Timestamp};
-use handover_dossier::{Dossier, DossierError, Row};
-use handover_ingest::charges::Assessor;
-use handover_ingest::exact::{self, ExactAmount};
-use handover_records::{Action, Filter, LocalPatient, Origin, Permit, RecordVersionRef};
+use handover_core::{Code, Digest, Random, Timestamp, TransferId};
+use handover_dossier::{Dossier, DossierError, Row, Taken};
+use handover_records::{Action, Filter, LocalPatient, Permit, RecordRef, RecordVersionRef};
 use handover_seal::part::open_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, hpke_seal_padded};
+use handover_store::{KeyMaker, Txn};
 
+use super::price;
 use crate::ExchangeError;
+use crate::bodies::{self, Priced};
+use crate::charged::Account;
 use crate::context::{Came, Inner};
 use crate::{fees, referrals, selection};
-
-/// Resource types that a fee can be made of; others are not read for it.
-const PRICED_TYPES: &[&str] = &["Claim", "DiagnosticReport", "Observation", "Procedure"];
-/// The most bytes of one such resource that are read at once.
-const PRICED_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
     let on = request(inner, row).await?;
@@ -47,12 +41,36 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     }
     let referral = referral(inner, &on).await?;
     let payer = if referral.is_some() { Payer::Hospital } else { Payer::Patient };
+    let account = Account { patient, payer, destination: row.destination.clone() };
     let now = inner.now();
-    let schedule = schedule(inner, now)?;
-    let body = price(inner, &permit, (&everything, &records), scope, (payer, &schedule)).await?;
-    let quote = sign(inner, &on, &body, referral, (None, now))?;
-    let references: Vec<_> = records.iter().map(|record| record.reference).collect();
-    store(inner, row, quote.envelope().to_vec(), body, references).await
+    let schedule = price::schedule(inner, now)?;
+    let (whose, of) = ((&account, row.transfer), (&everything[..], &records[..]));
+    let priced = price::price(inner, &permit, of, scope, whose, &schedule).await?;
+    let quote = sign(inner, &on, &priced.body, Terms { referral, ..Terms::of(row.transfer, now) })?;
+    let records = records.iter().map(|record| record.reference).collect();
+    store(inner, Drawn { quote, priced, records }).await
+}
+
+/// The quote with which a delivery under a continuous consent begins: of what is new or changed, `records`.
+pub(super) async fn delivery(
+    inner: &Arc<Inner>,
+    permit: &Permit,
+    patient: LocalPatient,
+    records: (&[RecordVersionRef], &[RecordVersionRef]),
+    scope: Scope,
+    (on, consent): (&RequestEvidence, &Verified<Consent>),
+) -> Result<Drawn, ExchangeError> {
+    let now = inner.now();
+    let transfer = TransferId::new(now, OsRandom.array());
+    let account = Account { patient, payer: Payer::Patient, destination: consent.destination.clone() };
+    let schedule = price::schedule(inner, now)?;
+    let priced = price::price(inner, permit, records, scope, (&account, transfer), &schedule).await?;
+    let continues =
+        Continues { consent: consent.hash(), origin: consent.transfer, extensions: Extensions::default() };
+    let terms = Terms { continues: Some(continues), ..Terms::of(transfer, now) };
+    let quote = sign(inner, on, &priced.body, terms)?;
+    let records = records.1.iter().map(|record| record.reference).collect();
+    Ok(Drawn { quote, priced, records })
 }
 
 /// The request and its ask.
@@ -88,185 +106,32 @@ pub(super) async fn snapshot(
     Ok(inner.parts.records.snapshot(permit, inner.now(), patient, &Filter::default()).await?)
 }
 
-/// Counts and prices `records`. Prices can stand in Claims outside the scope, so everything is read for them; only
-/// tests inside are charged.
-async fn price(
-    inner: &Arc<Inner>,
-    permit: &Permit,
-    (everything, records): (&[RecordVersionRef], &[RecordVersionRef]),
-    scope: Scope,
-    (payer, schedule): (Payer, &FeeSchedule),
-) -> Result<QuoteBody, ExchangeError> {
-    let mut assessor = Assessor::new(&inner.parts.catalogue, &inner.parts.prices);
-    for record in everything {
-        if record.origin != Origin::Local || !PRICED_TYPES.contains(&record.resource_type.as_str()) {
-            continue;
-        }
-        let (_, content) = inner.parts.records.read(permit, inner.now(), record.reference).await?;
-        let content = content.bytes(PRICED_MAX_BYTES).await?;
-        let json = std::str::from_utf8(&content).map_err(|_| Code::StoreDamaged)?;
-        if assessor.add(json, None, true).is_err() {
-            tracing::warn!(record = %record.reference, "a record cannot be read for pricing");
-        }
+/// What a quote is for.
+pub(super) struct Terms {
+    transfer: TransferId,
+    referral: Option<Bytes>,
+    narrows: Option<Digest>,
+    continues: Option<Continues>,
+    issued: Timestamp,
+    priced: Timestamp,
+}
+
+impl Terms {
+    const fn of(transfer: TransferId, now: Timestamp) -> Self {
+        Self { transfer, referral: None, narrows: None, continues: None, issued: now, priced: now }
     }
-    let assessment = assessor.finish()?;
-    let currency = assessment.currency.unwrap_or(inner.parts.currency);
-    let lines: Vec<QuoteLine> = assessment
-        .lines
-        .into_iter()
-        .map(|line| QuoteLine {
-            record: line.reference,
-            date: line.date,
-            system: line.system.unwrap_or_default(),
-            code: line.code,
-            display: line.display.unwrap_or_default(),
-            price: line.amount.map(|amount| amount.to_decimal_string(currency)),
-            extensions: Extensions::default(),
-        })
-        .collect();
-    let tests = tests(lines, None, records, schedule.basis, currency)?;
-    compose(records, scope, tests, Charge { payer, rate_bps: schedule.rate_for(payer), currency })
-}
 
-fn schedule(inner: &Arc<Inner>, now: Timestamp) -> Result<FeeSchedule, ExchangeError> {
-    let federation = inner.federation()?;
-    let jurisdiction = federation.member(inner.own())?.profile.jurisdiction.clone();
-    Ok(federation.schedule(&jurisdiction, now).ok_or(Code::NoFeeSchedule)?.clone())
-}
-
-/// What a fee is made of: the tests among what is sent, and the sum of others if the schedule counts them.
-struct Tests {
-    lines: Vec<QuoteLine>,
-    others: Option<OtherTests>,
-}
-
-/// Divides tests into those among `records` and the others, with what was among the others before.
-fn tests(
-    lines: Vec<QuoteLine>,
-    before: Option<&OtherTests>,
-    records: &[RecordVersionRef],
-    basis: FeeBasis,
-    currency: Currency,
-) -> Result<Tests, ExchangeError> {
-    let sent: BTreeSet<String> = records.iter().filter_map(test_reference).collect();
-    let (lines, others): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| sent.contains(&line.record));
-    let is_whole = others.is_empty() && before.is_none();
-    if is_whole || basis == FeeBasis::TestsInScope {
-        return Ok(Tests { lines, others: None });
-    }
-    let (mut basis, mut unpriced) = sum(&others)?;
-    let mut tests = u32::try_from(others.len()).map_err(|_| Code::TooLarge)?;
-    if let Some(before) = before {
-        basis = basis.checked_add(exactly(&before.basis)?).ok_or(Code::QuoteMismatch)?;
-        unpriced = unpriced.saturating_add(before.unpriced);
-        tests = tests.saturating_add(before.tests);
-    }
-    let basis = basis.to_decimal_string(currency);
-    Ok(Tests {
-        lines,
-        others: Some(OtherTests { tests, unpriced, basis, extensions: Extensions::default() }),
-    })
-}
-
-/// How a record of this hospital stands in a quote's line; what others sent is no test done here.
-fn test_reference(record: &RecordVersionRef) -> Option<String> {
-    (record.origin == Origin::Local).then(|| format!("{}/{}", record.resource_type, record.resource_id))
-}
-
-/// What a quote's body says of less than it was about: its own lines and prices, so that nothing that was imported
-/// meanwhile changes what was consented to.
-pub(super) fn narrowed(
-    body: &QuoteBody,
-    records: &[RecordVersionRef],
-    scope: Scope,
-    schedule: &FeeSchedule,
-) -> Result<QuoteBody, ExchangeError> {
-    let currency = body.fee.currency();
-    let tests = tests(body.lines.clone(), body.other_tests.as_ref(), records, schedule.basis, currency)?;
-    compose(records, scope, tests, Charge { payer: body.payer, rate_bps: body.rate_bps, currency })
-}
-
-/// Who owes how much of the prices, and in what.
-struct Charge {
-    payer: Payer,
-    rate_bps: u32,
-    currency: Currency,
-}
-
-/// A body from records and priced lines.
-fn compose(
-    records: &[RecordVersionRef],
-    scope: Scope,
-    Tests { lines, others }: Tests,
-    Charge { payer, rate_bps, currency }: Charge,
-) -> Result<QuoteBody, ExchangeError> {
-    let (basis, unpriced) = total(&lines, others.as_ref())?;
-    let mut departments: BTreeMap<_, u64> = BTreeMap::new();
-    for record in records {
-        *departments.entry(record.department.clone()).or_default() += 1;
-    }
-    Ok(QuoteBody {
-        scope,
-        departments: departments
-            .into_iter()
-            .map(|(department, records)| DepartmentCount {
-                department,
-                records,
-                extensions: Extensions::default(),
-            })
-            .collect(),
-        records: records.len() as u64,
-        bytes: records.iter().map(|record| record.bytes).sum(),
-        lines,
-        unpriced,
-        basis: basis.to_decimal_string(currency),
-        rate_bps,
-        fee: exact::fee(basis, rate_bps, currency).map_err(|_| Code::Internal)?,
-        payer,
-        versions: selection::versions_hash(records),
-        salt: OsRandom.array(),
-        other_tests: others,
-        restricted: records.iter().filter(|record| record.is_restricted).count() as u64,
-        extensions: Extensions::default(),
-    })
-}
-
-fn exactly(price: &str) -> Result<ExactAmount, ExchangeError> {
-    Ok(price.parse().map_err(|_| Code::QuoteMismatch)?)
-}
-
-/// The exact sum of all prices, and how many lines have none.
-fn total(lines: &[QuoteLine], others: Option<&OtherTests>) -> Result<(ExactAmount, u32), ExchangeError> {
-    let (basis, unpriced) = sum(lines)?;
-    let others = others.map_or(Ok(ExactAmount::ZERO), |others| exactly(&others.basis))?;
-    Ok((basis.checked_add(others).ok_or(Code::QuoteMismatch)?, unpriced))
-}
-
-/// The exact sum of the lines' prices, and how many have none.
-fn sum(lines: &[QuoteLine]) -> Result<(ExactAmount, u32), ExchangeError> {
-    let (mut basis, mut unpriced) = (ExactAmount::ZERO, 0_u32);
-    for line in lines {
-        match &line.price {
-            None => unpriced = unpriced.saturating_add(1),
-            Some(price) => {
-                basis = basis.checked_add(exactly(price)?).ok_or(Code::QuoteMismatch)?;
-            }
+    /// Of the final quote that narrows this one.
+    pub(super) fn narrowing(first: &Verified<Quote>, now: Timestamp) -> Self {
+        Self {
+            transfer: first.transfer,
+            referral: first.referral.clone(),
+            narrows: Some(first.hash()),
+            continues: first.continues.clone(),
+            issued: now,
+            priced: first.priced,
         }
     }
-    Ok((basis, unpriced))
-}
-
-/// The fee as anybody computes it from a quote's lines.
-///
-/// # Errors
-/// [`Code::QuoteMismatch`] if sum or count do not follow from the lines.
-pub(super) fn recomputed_fee(body: &QuoteBody) -> Result<Amount, ExchangeError> {
-    let (basis, unpriced) = total(&body.lines, body.other_tests.as_ref())?;
-    let currency = body.fee.currency();
-    if unpriced != body.unpriced || basis.to_decimal_string(currency) != body.basis {
-        return Err(Code::QuoteMismatch.into());
-    }
-    Ok(exact::fee(basis, body.rate_bps, currency).map_err(|_| Code::QuoteMismatch)?)
 }
 
 /// Seals a body to the patient, and with a referral the fee to the destination, and signs the quote around it.
@@ -274,16 +139,14 @@ pub(super) fn sign(
     inner: &Arc<Inner>,
     on: &RequestEvidence,
     body: &QuoteBody,
-    referral: Option<Bytes>,
-    (narrows, now): (Option<&Verified<Quote>>, Timestamp),
+    Terms { transfer, referral, narrows, continues, issued, priced }: Terms,
 ) -> Result<Verified<Quote>, ExchangeError> {
     let plain = codec::encode(body);
-    let transfer = on.request.transfer;
     let sealed_to_payer = match &referral {
         None => None,
         Some(_) => {
             let federation = inner.federation()?;
-            let payer = &federation.active(&on.request.destination, now)?.profile.rsa_key;
+            let payer = &federation.active(&on.request.destination, issued)?.profile.rsa_key;
             let payer = RsaPublicKey::from_spki_der(payer.as_ref())?;
             Some(fees::seal_offer(body.fee, &transfer, &payer)?.into())
         }
@@ -303,13 +166,14 @@ pub(super) fn sign(
             &mut OsRandom,
         )?
         .into(),
-        narrows: narrows.map(Verified::hash),
+        narrows,
         request_key: on.request.request_key,
-        issued: now,
-        expires: now.plus_ms(QUOTE_LIFE_MS),
+        issued,
+        expires: issued.plus_ms(QUOTE_LIFE_MS),
         referral,
         sealed_to_payer,
-        priced: narrows.map_or(now, |first| first.priced),
+        priced,
+        continues,
         extensions: Extensions::default(),
     };
     let quote = Verified::sign(quote, &inner.parts.identity.signing);
@@ -319,24 +183,38 @@ pub(super) fn sign(
     Ok(quote)
 }
 
-/// Keeps quote, body and selection in one transaction.
-pub(super) async fn store(
-    inner: &Arc<Inner>,
-    row: &Row,
-    envelope: Vec<u8>,
-    body: QuoteBody,
-    references: Vec<handover_records::RecordRef>,
-) -> Result<(), ExchangeError> {
-    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
-    let (federation, now) = (inner.federation()?, inner.now());
+/// A quote as it is kept: with its body, and the record versions that it is about.
+pub(super) struct Drawn {
+    pub(super) quote: Verified<Quote>,
+    pub(super) priced: Priced,
+    pub(super) records: Vec<RecordRef>,
+}
+
+impl Drawn {
+    /// Keeps all of it, in a transaction of the caller's.
+    pub(super) fn keep(
+        &self,
+        inner: &Inner,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        let transfer = self.quote.transfer;
+        selection::put(txn, keys, transfer, &self.records)?;
+        bodies::put(txn, &inner.parts.keyring, keys, transfer, &self.priced)?;
+        inner.take_in(txn, keys, transfer, self.quote.envelope(), Came::Own, context, now)
+    }
+}
+
+async fn store(inner: &Arc<Inner>, drawn: Drawn) -> Result<(), ExchangeError> {
+    let (work, keys, federation, now) = (Arc::clone(inner), inner.keys(), inner.federation()?, inner.now());
     let taken = inner
         .parts
         .store
-        .write(move |txn| -> Result<_, DossierError> {
+        .write(move |txn| {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            selection::put(txn, &keys, transfer, &references)?;
-            crate::bodies::put(txn, &work.parts.keyring, &keys, transfer, &body)?;
-            work.take_in(txn, &keys, transfer, &envelope, Came::Own, context, now)
+            drawn.keep(&work, txn, &keys, context, now)
         })
         .await?;
     inner.wake(&taken);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use handover_core::artefact::transfer::{ContentRef, Delivered, PackageHeader, PartList};
+use handover_core::artefact::transfer::{ContentRef, Delivered, PackageHeader, PartList, Quote};
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context};
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
 use crate::context::{Came, Inner};
-use crate::{ExchangeError, leftovers, parts};
+use crate::{ExchangeError, leftovers, parts, secrets};
 
 const OFFER_LIMIT: Duration = Duration::from_secs(60);
 /// Packages that one hospital may have on their way in at once.
@@ -105,6 +105,16 @@ impl Drop for Alone {
     }
 }
 
+/// Whether an offer begins a delivery of the hospital that makes it.
+fn is_delivery(from: &Party, offer: &Offer, transfer: TransferId) -> bool {
+    Signed::<Quote>::read(offer.quote.as_ref()).is_ok_and(|quote| {
+        let quote = quote.claim();
+        quote.continues.is_some()
+            && quote.transfer == transfer
+            && *from == Party::Hospital(quote.source.clone())
+    })
+}
+
 /// Takes in what the offer brings, each as if it had come by itself, and keeps the parts that the header commits to.
 async fn take_offer(
     inner: &Arc<Inner>,
@@ -112,7 +122,13 @@ async fn take_offer(
     offer: Offer,
 ) -> Result<(Verified<PackageHeader>, PartList), ExchangeError> {
     let transfer = handover_dossier::transfer_of(offer.header.as_ref())?;
-    let row = inner.row(transfer).await?;
+    let row = match inner.row(transfer).await {
+        // A delivery, whose quote is still on its way.
+        Err(fault) if fault.code() == Code::UnknownTransfer && is_delivery(from, &offer, transfer) => {
+            inner.take(offer.quote.0.clone(), Came::Network).await?.row
+        }
+        other => other?,
+    };
     if *from != Party::Hospital(row.source.clone()) || row.destination != *inner.own() {
         return Err(Code::WrongSigner.into());
     }
@@ -129,11 +145,19 @@ async fn take_offer(
         inner.take(content.0, Came::Network).await?;
     }
     let (keys, federation, offered) = (inner.keys(), inner.federation()?, offer.parts.clone());
+    let keyring = inner.parts.keyring.clone();
     let (header, before) = inner
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
+            let mut dossier = Dossier::of(txn, &keys, transfer);
+            if let Some(origin) = dossier.origin()?
+                && secrets::grant_key(txn, &keyring, origin)?.is_none()
+            {
+                // The patient was forgotten here, with the share that would open it.
+                return Err(Code::NotLinked.into());
+            }
             let mut dossier = Dossier::of(txn, &keys, transfer);
             let attempt = dossier.row()?.map_or(0, |row| row.state.attempt);
             let header = dossier.header(attempt, context)?;

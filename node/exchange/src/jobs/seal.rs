@@ -1,12 +1,12 @@
-//! The source seals the package: what was consented to, under a key that needs both shares, spending the consent in
-//! the transaction that stores the header. A further attempt seals the same versions for the same fee under fresh
-//! shares; the consent was spent for this transfer already.
+//! The source seals the package: what was consented to, under a key that needs both shares, spending the consent and
+//! noting which tests it charges in the transaction that stores the header. A further attempt seals the same versions
+//! for the same fee under fresh shares; the consent was spent for this transfer already.
 
 use std::io::{Seek, Write};
 use std::sync::Arc;
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::{Consent, ConsentDetails, Scope};
+use handover_core::artefact::patient::{Consent, ConsentDetails, ConsentMode, Scope};
 use handover_core::artefact::transfer::{
     ContentRef, PACKAGE_MAX_CONTENTS, PackageHeader, PartList, Quote, QuoteBody,
 };
@@ -16,17 +16,20 @@ use handover_core::rules::{self, Context, Cover};
 use handover_core::transfer::LAST_ATTEMPT;
 use handover_core::{Code, Digest, Random};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_records::{Action, Permit, RecordRef, SealedContent as Sealed};
+use handover_records::{Action, LocalPatient, Permit, RecordRef, SealedContent as Sealed};
 use handover_seal::part::open_part;
 use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
 use handover_seal::stream::SealWriter;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, tree};
 use handover_store::Spool;
 
-use super::quote;
+use super::price;
+use super::quote::{self, Drawn, Terms};
+use crate::bodies::{self, Priced};
+use crate::charged::{self, Account, Before};
 use crate::context::{Came, Inner};
 use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
-use crate::{ExchangeError, bodies, leftovers, parts, secrets, selection};
+use crate::{ExchangeError, leftovers, parts, secrets, selection};
 
 const SPENT: &str = "spent-consent";
 
@@ -35,15 +38,16 @@ struct Evidence {
     consent: Verified<Consent>,
     cover: Cover,
     quote: Verified<Quote>,
-    body: QuoteBody,
+    priced: Priced,
+    is_sealed: bool,
 }
 
 /// What was consented to.
 struct Agreed {
     consent: Verified<Consent>,
-    quote: Verified<Quote>,
-    body: QuoteBody,
-    records: Vec<RecordRef>,
+    quoted: Drawn,
+    /// The quote is a final one that is not kept yet: it is, with the header that follows it.
+    is_new: bool,
 }
 
 /// A sealed manifest and what the header commits to.
@@ -58,8 +62,9 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
     if attempt > LAST_ATTEMPT {
         return Err(Code::AttemptsExhausted.into());
     }
-    let (permit, _) = super::permit(inner, row, Action::Export).await?;
-    let agreed = agree(inner, row, &permit).await?;
+    let (permit, patient) = super::permit(inner, row, Action::Export).await?;
+    let agreed = agree(inner, row, &permit, &patient).await?;
+    let quoted = &agreed.quoted;
     let binding = Binding {
         source: row.source.clone(),
         destination: row.destination.clone(),
@@ -75,12 +80,12 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
         source: row.source.clone(),
         destination: row.destination.clone(),
         consent: agreed.consent.hash(),
-        quote: agreed.quote.hash(),
-        body: agreed.body.clone(),
-        records: agreed.records.len() as u64,
+        quote: quoted.quote.hash(),
+        body: quoted.priced.body.clone(),
+        records: quoted.records.len() as u64,
         extensions: Extensions::default(),
     };
-    let package = pack(inner, &permit, &head, &agreed.records, &secrets.cek).await?;
+    let package = pack(inner, &permit, &head, &quoted.records, &secrets.cek).await?;
     let federation = inner.federation()?;
     let destination = federation.active(&row.destination, inner.now())?;
     let rsa = RsaPublicKey::from_spki_der(destination.profile.rsa_key.as_ref())?;
@@ -97,13 +102,13 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
         source: row.source.clone(),
         destination: row.destination.clone(),
         consent: agreed.consent.hash(),
-        quote: agreed.quote.hash(),
+        quote: quoted.quote.hash(),
         suite: SUITE,
         shares: rules::shares_hash(&sealed),
         parts: package.parts.commitment(),
         record_root: package.record_root,
-        fee: agreed.body.fee,
-        payer: agreed.body.payer,
+        fee: quoted.priced.body.fee,
+        payer: quoted.priced.body.payer,
         commitment: Digest::from_bytes(secrets.commitment),
         issued: inner.now(),
         extensions: Extensions::default(),
@@ -112,7 +117,7 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
     let manifest = package.parts.manifest.root;
     leftovers::note(&inner.parts.store, row.transfer, manifest).await?;
     inner.parts.blobs.put(package.spool, manifest).await?;
-    let before = spend(inner, row, header, package.parts, sealed).await?;
+    let before = spend(inner, agreed, &patient, header, (package.parts, sealed)).await?;
     // Nobody takes an earlier attempt's any more.
     if let Some(before) = before {
         inner.parts.blobs.delete(before.manifest.root).await?;
@@ -120,22 +125,38 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
     Ok(())
 }
 
-/// Checks the consent and settles what it covers. One that narrows gets a final quote first.
-async fn agree(inner: &Arc<Inner>, row: &Row, permit: &Permit) -> Result<Agreed, ExchangeError> {
-    let Evidence { consent, cover, quote: quoted, body } = evidence(inner, row).await?;
-    let details = consent_details(inner, row, &consent)?;
-    let chosen = selection::get(&inner.parts.store, row.transfer).await?;
-    let narrowed = details.scope != body.scope;
-    if !narrowed || quoted.narrows.is_some() {
-        cover.holds(body.fee)?;
-        return Ok(Agreed { consent, quote: quoted, body, records: chosen });
-    }
-    if !details.scope.is_within(&body.scope) {
+/// Checks the consent and settles what it covers. One that narrows gets a final quote, and so does one whose tests were
+/// charged by another transfer since they were quoted; what was sealed once stays as it is.
+async fn agree(
+    inner: &Arc<Inner>,
+    row: &Row,
+    permit: &Permit,
+    patient: &LocalPatient,
+) -> Result<Agreed, ExchangeError> {
+    let Evidence { consent, cover, quote, priced, is_sealed } = evidence(inner, row).await?;
+    let details = consent_details(inner, &consent)?;
+    let records = selection::get(&inner.parts.store, row.transfer).await?;
+    let quoted = Drawn { quote, priced, records };
+    let before = if is_sealed {
+        Before::new()
+    } else {
+        let account = account(row, patient, &quoted.priced.body);
+        let tests: Vec<_> = quoted.priced.tests().cloned().collect();
+        price::charged_before(inner, &account, row.transfer, &tests).await?
+    };
+    let is_new = !is_sealed && (details.scope != quoted.priced.body.scope || !before.is_empty());
+    if is_new && !details.scope.is_within(&quoted.priced.body.scope) {
         return Err(Code::ConsentMismatch.into());
     }
-    let (quoted, body, chosen) = narrow(inner, row, permit, &quoted, (&body, details.scope), &chosen).await?;
-    cover.holds(body.fee)?;
-    Ok(Agreed { consent, quote: quoted, body, records: chosen })
+    let quoted =
+        if is_new { narrow(inner, row, permit, &quoted, details.scope, &before).await? } else { quoted };
+    cover.holds(quoted.priced.body.fee)?;
+    Ok(Agreed { consent, quoted, is_new })
+}
+
+/// To whom what a quote charges is charged.
+fn account(row: &Row, patient: &LocalPatient, body: &QuoteBody) -> Account {
+    Account { patient: patient.clone(), payer: body.payer, destination: row.destination.clone() }
 }
 
 async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeError> {
@@ -152,8 +173,9 @@ async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeErr
             // Before anybody else is waited for.
             rules::consent_in_time(&consent, now)?;
             let cover = dossier.cover(context)?;
-            let body = bodies::get(txn, &keyring, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
-            Ok(Evidence { consent, cover, quote, body })
+            let is_sealed = !dossier.attempts_with(Kind::Header)?.is_empty();
+            let priced = bodies::get(txn, &keyring, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
+            Ok(Evidence { consent, cover, quote, priced, is_sealed })
         })
         .await
 }
@@ -163,12 +185,11 @@ fn not_revoked(dossier: &mut Dossier<'_>) -> Result<(), DossierError> {
     if dossier.get(Kind::Revocation)?.is_some() { Err(Code::ConsentRevoked.into()) } else { Ok(()) }
 }
 
-fn consent_details(
+pub(super) fn consent_details(
     inner: &Arc<Inner>,
-    row: &Row,
     consent: &Consent,
 ) -> Result<ConsentDetails, ExchangeError> {
-    let aad = part_binding(CONSENT_DETAILS_LABEL, &row.transfer);
+    let aad = part_binding(CONSENT_DETAILS_LABEL, &consent.transfer);
     let plain = open_part(&inner.parts.identity.ring, &aad, consent.sealed_to_source.as_ref())?;
     if Digest::sha256(&[&plain]) != consent.details {
         return Err(Code::ConsentMismatch.into());
@@ -180,12 +201,12 @@ async fn narrow(
     inner: &Arc<Inner>,
     row: &Row,
     permit: &Permit,
-    first: &Verified<Quote>,
-    (body, scope): (&QuoteBody, Scope),
-    quoted: &[RecordRef],
-) -> Result<(Verified<Quote>, QuoteBody, Vec<RecordRef>), ExchangeError> {
+    first: &Drawn,
+    scope: Scope,
+    before: &Before,
+) -> Result<Drawn, ExchangeError> {
     let mut records = Vec::new();
-    for reference in quoted {
+    for reference in &first.records {
         let (record, _) = inner.parts.records.read(permit, inner.now(), *reference).await?;
         if scope.contains(&record.department, record.date, record.is_restricted) {
             records.push(record);
@@ -196,12 +217,12 @@ async fn narrow(
     }
     let federation = inner.federation()?;
     let context = Context { federation: &federation, verifier: &Ed25519 };
-    let body = quote::narrowed(body, &records, scope, rules::schedule(first, context)?)?;
+    let schedule = rules::schedule(&first.quote, context)?;
+    let priced = price::narrowed(&first.priced, &records, scope, schedule, before)?;
     let on = quote::request(inner, row).await?;
-    let signed = quote::sign(inner, &on, &body, first.referral.clone(), (Some(first), inner.now()))?;
-    let references: Vec<_> = records.iter().map(|record| record.reference).collect();
-    quote::store(inner, row, signed.envelope().to_vec(), body.clone(), references.clone()).await?;
-    Ok((signed, body, references))
+    let quote = quote::sign(inner, &on, &priced.body, Terms::narrowing(&first.quote, inner.now()))?;
+    let records = records.iter().map(|record| record.reference).collect();
+    Ok(Drawn { quote, priced, records })
 }
 
 /// Seals the manifest into a spool, record by record.
@@ -275,28 +296,45 @@ async fn manifest_record(
     })
 }
 
-/// Spends the consent for this transfer and stores header, parts and sealed shares, in one transaction; the parts of
-/// the attempt before.
+/// Spends the consent for this transfer, notes what it charges, and stores the final quote, header, parts and sealed
+/// shares, in one transaction; the parts of the attempt before.
 async fn spend(
     inner: &Arc<Inner>,
-    row: &Row,
+    agreed: Agreed,
+    patient: &LocalPatient,
     header: Verified<PackageHeader>,
-    package: PartList,
-    sealed_shares: Vec<u8>,
+    (package, sealed_shares): (PartList, Vec<u8>),
 ) -> Result<Option<PartList>, ExchangeError> {
-    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
-    let (federation, now) = (inner.federation()?, inner.now());
+    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), header.transfer);
+    let (federation, now, patient) = (inner.federation()?, inner.now(), patient.clone());
     let (taken, before) = inner
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            let spent = keys.space(SPENT).hashed(header.consent.as_bytes()).build();
-            match txn.get(&spent)? {
-                Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
-                _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
+            // A continuous one is never spent; its deliveries come one after the other.
+            if agreed.consent.mode == ConsentMode::OneTime {
+                let spent = keys.space(SPENT).hashed(header.consent.as_bytes()).build();
+                match txn.get(&spent)? {
+                    Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
+                    _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
+                }
             }
-            not_revoked(&mut Dossier::of(txn, &keys, transfer))?;
+            let mut dossier = Dossier::of(txn, &keys, transfer);
+            not_revoked(&mut dossier)?;
+            let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
+            if dossier.attempts_with(Kind::Header)?.is_empty() {
+                let priced = &agreed.quoted.priced;
+                let account = account(&row, &patient, &priced.body);
+                if !charged::before(txn, &keys, &account, transfer, priced.tests())?.is_empty() {
+                    // Another transfer that was quoted at the same time was sealed since: this one is looked at anew.
+                    return Err(Code::Busy.into());
+                }
+                charged::note(txn, &keys, &account, transfer, priced)?;
+            }
+            if agreed.is_new {
+                agreed.quoted.keep(&work, txn, &keys, context, now)?;
+            }
             let before = parts::get(txn, &keys, transfer)?;
             parts::put(txn, &keys, transfer, &package)?;
             secrets::put_sealed_shares(txn, &keys, transfer, &sealed_shares)?;

@@ -163,7 +163,13 @@ fn story_of(file: &Path, name: &str, from: &str, to: &str) -> Story {
         ("quote", Action::Quote { transfer: transfer.clone() }),
         (
             "consent",
-            Action::Consent { transfer: transfer.clone(), departments: None, max_fee: None, release: true },
+            Action::Consent {
+                transfer: transfer.clone(),
+                departments: None,
+                max_fee: None,
+                release: true,
+                continuous: false,
+            },
         ),
         ("compare both ends", Action::Compare { transfer: transfer.clone(), departments: None, fee: None }),
         ("ledger", Action::Ledger { transfer: Some(transfer), is_charged: true }),

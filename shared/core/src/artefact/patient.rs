@@ -43,6 +43,8 @@ cbor_enum! {
     pub enum ConsentMode {
         /// Exactly one.
         OneTime = 1, "one-time";
+        /// One, and a delivery of whatever is new or changed after it, until the consent ends.
+        Continuous = 2, "continuous";
     }
 }
 
@@ -228,7 +230,7 @@ cbor_map! {
         12 => expires: Timestamp,
         /// For how many transfers.
         13 => mode: ConsentMode,
-        /// The most that it may cost the patient; nothing if another pays.
+        /// The most that it may cost the patient, over all transfers that are made under it; nothing if another pays.
         14 => fee_cap: Amount,
         /// Fresh key that the patient's share is sealed to.
         15 => grant_key: SealingPublic,

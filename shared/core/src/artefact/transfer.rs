@@ -106,8 +106,10 @@ cbor_map! {
         4 => code: String,
         /// What it is called.
         5 => display: String,
-        /// The price as an exact decimal; absent if it has none.
+        /// The price as an exact decimal; absent if it has none, or was charged before.
         6 => price: Option<String>,
+        /// The transfer that charged it before, to the same payer for the same destination: it counts nothing here.
+        7 => charged_by: Option<TransferId>,
     }
 }
 
@@ -124,7 +126,7 @@ cbor_map! {
         4 => bytes: u64,
         /// Tests and prices.
         5 => lines: Vec<QuoteLine>,
-        /// Lines without a price.
+        /// Tests without a price that were not charged before.
         6 => unpriced: u32,
         /// Sum of all prices, other tests' too, an exact decimal.
         7 => basis: String,
@@ -159,8 +161,18 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// What a delivery goes on with.
+    pub struct Continues {
+        /// Hash of the continuous consent.
+        1 => consent: Digest,
+        /// The transfer that the consent was given for.
+        2 => origin: TransferId,
+    }
+}
+
+cbor_map! {
     /// The source's answer. Signed by the source. The final one, which follows a consent that narrows, names the
-    /// quote before it and the consent.
+    /// quote before it and the consent. One that continues a transfer begins a delivery by itself, without a request.
     pub struct Quote {
         /// The transfer.
         1 => transfer: TransferId,
@@ -190,6 +202,8 @@ cbor_map! {
         13 => sealed_to_payer: Option<Bytes>,
         /// As of when prices and fee schedule hold: a quote that narrows another keeps them.
         14 => priced: Timestamp,
+        /// What it goes on with, if it is a delivery's.
+        15 => continues: Option<Continues>,
     }
 }
 
@@ -383,6 +397,8 @@ cbor_enum! {
         InTime = 1, "in-time";
         /// It had been done: the source had released its share, the destination could open the package.
         TooLate = 2, "too-late";
+        /// What a continuous consent had brought by then stays; nothing more comes under it.
+        Ended = 3, "ended";
     }
 }
 

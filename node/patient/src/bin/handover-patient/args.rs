@@ -233,12 +233,16 @@ pub(crate) struct Consent {
     /// Nothing that the old hospital marks as restricted: sensitive records, such as of psychiatry or about HIV.
     #[arg(long)]
     pub(crate) without_restricted: bool,
-    /// The most that it may cost, for example "12.50 USD"; the quoted fee if absent.
+    /// The most that it may cost, for example "12.50 USD"; the quoted fee if absent. With --continuous: all of it
+    /// together, this transfer and whatever follows.
     #[arg(long, value_name = "AMOUNT")]
     pub(crate) max_fee: Option<Amount>,
-    /// How long the consent holds; 72 hours if absent.
+    /// How long the consent holds; 72 hours if absent, 90 days with --continuous.
     #[arg(long, value_name = "HOURS")]
     pub(crate) expires_hours: Option<u32>,
+    /// Go on: new and changed records follow by themselves, until the consent ends or is taken back.
+    #[arg(long)]
+    pub(crate) continuous: bool,
     /// Keep the patient's share back; `release` gives it later.
     #[arg(long)]
     pub(crate) no_release: bool,

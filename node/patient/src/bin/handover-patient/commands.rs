@@ -1,7 +1,7 @@
 //! The commands that sign and send.
 
 use handover_cli::CliError;
-use handover_core::artefact::patient::{ConsentDetails, Holder};
+use handover_core::artefact::patient::{ConsentDetails, ConsentMode, Holder};
 use handover_core::codec;
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, TransferId, short_code};
@@ -173,6 +173,7 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
         without_restricted: options.without_restricted,
         fee_cap: options.max_fee,
         life_hours: options.expires_hours,
+        continuous: options.continuous,
     };
     let given = session.file.update(&mut OsRandom, |wallet, random| {
         wallet.consent(&options.transfer, &wish, !options.no_release, &federation, now(), random)
@@ -189,12 +190,18 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
         "destination": { "hospital": destination, "name": name, "code": code },
         "scope": scope_json(scope), "purpose": purpose.as_str(), "released": given.release.is_some(),
         "fee_cap": consent.fee_cap.to_decimal_string(), "currency": consent.fee_cap.currency().as_str(),
-        "expires": consent.expires.to_string(),
+        "expires": consent.expires.to_string(), "mode": consent.mode.as_str(),
     });
     session.output.emit("handover/patient-consent/1", &data, |out| {
         writeln!(out, "Consented: {} to {destination} ({name}), key {code}", options.transfer)?;
         writeln!(out, "Records: {}", scope_text(scope))?;
-        writeln!(out, "At most: {}, until {}", consent.fee_cap, consent.expires)?;
+        if consent.mode == ConsentMode::Continuous {
+            writeln!(out, "Goes on: what is new or changed of these records follows by itself, without asking you again,")?;
+            writeln!(out, "until {} or until you take it back (revoke).", consent.expires)?;
+            writeln!(out, "At most: {} for all of it together; each test is charged once", consent.fee_cap)?;
+        } else {
+            writeln!(out, "At most: {}, until {}", consent.fee_cap, consent.expires)?;
+        }
         let share = if given.release.is_some() { "released" } else { "kept back" };
         writeln!(out, "Your share: {share}")?;
         line_of_files(out, &files)

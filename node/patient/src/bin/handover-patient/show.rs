@@ -1,9 +1,10 @@
 //! What people and programs see of transfers.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use handover_cli::CliError;
-use handover_core::artefact::patient::Scope;
+use handover_core::artefact::patient::{ConsentMode, Scope};
 use handover_core::artefact::transfer::RevocationEffect;
 use handover_core::trust::Federation;
 use handover_core::{HospitalId, Timestamp};
@@ -65,6 +66,11 @@ fn hospital_text(hospital: &HospitalId, federation: Option<&Federation>) -> Stri
     }
 }
 
+/// How many tests an earlier transfer charged.
+fn charged_before(view: &QuoteView) -> usize {
+    view.body.lines.iter().filter(|line| line.charged_by.is_some()).count()
+}
+
 fn quote_json(view: &QuoteView) -> Value {
     let body = &view.body;
     let departments: Map<String, Value> =
@@ -75,7 +81,7 @@ fn quote_json(view: &QuoteView) -> Value {
         .map(|line| {
             json!({
                 "record": line.record, "date": line.date, "system": line.system, "code": line.code,
-                "display": line.display, "price": line.price,
+                "display": line.display, "price": line.price, "charged_by": line.charged_by,
             })
         })
         .collect();
@@ -83,7 +89,9 @@ fn quote_json(view: &QuoteView) -> Value {
         "hash": view.quote.hash(), "scope": scope_json(&body.scope), "departments": departments,
         "records": body.records, "restricted": body.restricted, "bytes": body.bytes, "tests": tests,
         "tests_priced": body.lines.iter().filter(|line| line.price.is_some()).count(),
-        "tests_unpriced": body.unpriced, "other_tests": body.other_tests.as_ref().map(|it| it.tests), "basis": body.basis, "rate_bps": body.rate_bps,
+        "tests_unpriced": body.unpriced, "tests_charged_before": charged_before(view),
+        "other_tests": body.other_tests.as_ref().map(|it| it.tests),
+        "basis": body.basis, "rate_bps": body.rate_bps,
         "fee": body.fee.to_decimal_string(), "currency": body.fee.currency().as_str(),
         "payer": body.payer.as_str(), "issued": view.quote.issued.to_string(),
         "expires": view.quote.expires.to_string(),
@@ -100,12 +108,13 @@ pub(crate) fn reviewed_json(it: &Reviewed, needs_answer: bool, federation: Optio
         json!({
             "hash": consent.hash(), "expires": consent.expires.to_string(),
             "fee_cap": consent.fee_cap.to_decimal_string(), "currency": consent.fee_cap.currency().as_str(),
+            "mode": consent.mode.as_str(),
         })
     });
     json!({
         "transfer": it.transfer, "phase": it.state.phase.as_str(),
         "reason": it.state.reason.map(|code| code.as_str()), "needs_answer": needs_answer,
-        "attempt": it.state.attempt, "asked_again": it.next_attempt.as_ref().map(|next| next.attempt),
+        "continues": it.continues, "attempt": it.state.attempt, "asked_again": it.next_attempt.as_ref().map(|next| next.attempt),
         "source": hospital_json(&it.source, federation),
         "destination": hospital_json(&it.destination, federation),
         "requested": it.request.as_ref().map(|found| found.request.issued.to_string()),
@@ -127,6 +136,9 @@ pub(crate) fn print_reviewed(
     }
     writeln!(out, "  {} asks", hospital_text(&it.destination, federation))?;
     writeln!(out, "  {} holds the records", hospital_text(&it.source, federation))?;
+    if let Some(origin) = &it.continues {
+        writeln!(out, "  follows {origin} under the same consent: new and changed records")?;
+    }
     if let Some(view) = &it.quote {
         print_quote(out, "quote", view)?;
     }
@@ -134,7 +146,11 @@ pub(crate) fn print_reviewed(
         print_quote(out, "final quote, for what you consented to", view)?;
     }
     if let Some(consent) = &it.consent {
-        writeln!(out, "  consent: at most {}, until {}", consent.fee_cap, consent.expires)?;
+        let (goes_on, in_all) = match consent.mode {
+            ConsentMode::OneTime => ("", ""),
+            ConsentMode::Continuous => (" goes on", " in all"),
+        };
+        writeln!(out, "  consent{goes_on}: at most {}{in_all}, until {}", consent.fee_cap, consent.expires)?;
     }
     if let Some(next) = &it.next_attempt {
         print_asked_again(out, next.attempt, &it.destination, needs_answer)?;
@@ -147,6 +163,13 @@ pub(crate) fn print_reviewed(
             writeln!(
                 out,
                 "  taken back too late for {}, which had acted on the consent by {}",
+                confirmed.by, confirmed.since
+            )
+        }
+        RevocationEffect::Ended => {
+            writeln!(
+                out,
+                "  taken back: {} confirms, since {}; what had come by then stays, nothing more follows",
                 confirmed.by, confirmed.since
             )
         }
@@ -182,7 +205,8 @@ fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result
         )?;
     }
     for line in &body.lines {
-        let price = line.price.as_deref().unwrap_or("no price");
+        let missing = if line.charged_by.is_some() { "paid before" } else { "no price" };
+        let price = line.price.as_deref().unwrap_or(missing);
         let date = line.date.as_deref().unwrap_or("undated");
         // Not every hospital says what a code is called.
         let named = [&line.display, &line.code].into_iter().find(|it| !it.is_empty()).unwrap_or(&line.record);
@@ -190,6 +214,10 @@ fn print_quote(out: &mut dyn Write, title: &str, view: &QuoteView) -> io::Result
     }
     if body.unpriced > 0 {
         writeln!(out, "    {} tests have no price and add nothing", body.unpriced)?;
+    }
+    for by in body.lines.iter().filter_map(|line| line.charged_by).collect::<BTreeSet<_>>() {
+        let tests = body.lines.iter().filter(|line| line.charged_by == Some(by)).count();
+        writeln!(out, "    {tests} tests were charged by {by} before and add nothing")?;
     }
     if let Some(others) = &body.other_tests {
         let (tests, basis) = (others.tests, plain(&others.basis));

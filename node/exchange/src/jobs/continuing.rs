@@ -1,0 +1,365 @@
+//! Deliveries under continuous consents: what is new or changed at the source follows by itself. A change wakes this
+//! task; it gathers for a moment, looks what of it is in a live consent's scope, and begins a transfer, which is then
+//! carried on like any other. At both hospitals it ends what is live of a consent that has run out.
+//!
+//! What is to be delivered is derived from what is stored: a start looks at every live consent. Invariants: one delivery
+//! of a consent at a time; none while what is known of revocations is stale; one above the cap of all fees is refused by
+//! name, so that both desks and the patient see it, and is not begun again for the same records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::Consent;
+use handover_core::artefact::transfer::{PACKAGE_MAX_RECORDS, Refusal, Step};
+use handover_core::codec::Extensions;
+use handover_core::rules::{self, Context, RequestEvidence};
+use handover_core::transfer::{FIRST_ATTEMPT, Role};
+use handover_core::{Code, Timestamp, TransferId};
+use handover_dossier::{Dossier, DossierError, Row, Taken};
+use handover_records::{Action, RecordId, RecordVersionRef};
+use handover_seal::Ed25519;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::quote::{self, Drawn};
+use super::{permit, seal};
+use crate::context::{Came, Inner};
+use crate::continuous::{self, Live};
+use crate::pauses::LONGEST_PAUSE;
+use crate::wakes::Woken;
+use crate::{ExchangeError, selection};
+
+/// How long changes are gathered before a delivery begins.
+const GATHER: Duration = Duration::from_secs(2);
+/// The longest sleep: clocks may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+
+/// What has to be looked at, and when.
+#[derive(Default)]
+struct Agenda {
+    looks: BTreeMap<TransferId, Instant>,
+    ends: BTreeMap<TransferId, Timestamp>,
+}
+
+impl Agenda {
+    /// Not later than `at`.
+    fn look(&mut self, origin: TransferId, at: Instant) {
+        let due = self.looks.entry(origin).or_insert(at);
+        *due = at.min(*due);
+    }
+
+    /// Takes one whose time has come.
+    fn take(&mut self, now: Instant, clock: Timestamp) -> Option<TransferId> {
+        let ended = self.ends.iter().find(|(_, end)| **end <= clock).map(|(origin, _)| *origin);
+        if let Some(origin) = ended {
+            self.ends.remove(&origin);
+            self.looks.remove(&origin);
+            return Some(origin);
+        }
+        let due = self.looks.iter().find(|(_, at)| **at <= now).map(|(origin, _)| *origin)?;
+        self.looks.remove(&due);
+        Some(due)
+    }
+
+    fn next(&self, now: Instant, clock: Timestamp) -> Instant {
+        let ends = self.ends.values().map(|end| {
+            let wait_ms = u64::try_from(end.since_ms(clock)).unwrap_or(0);
+            now + Duration::from_millis(wait_ms).min(LONGEST_SLEEP)
+        });
+        ends.chain(self.looks.values().copied()).min().unwrap_or(now + LONGEST_SLEEP)
+    }
+}
+
+/// Runs until shut down.
+pub(crate) async fn run(inner: Arc<Inner>, shutdown: CancellationToken) {
+    let mut agenda = Agenda::default();
+    match all_live(&inner).await {
+        Ok(all) => {
+            for live in all {
+                agenda.look(live.origin, Instant::now());
+                agenda.ends.insert(live.origin, live.expires);
+            }
+        }
+        Err(fault) => tracing::error!(code = %fault.code(), "live consents cannot be read"),
+    }
+    // What failed before is tried again once.
+    let mut is_new_try = true;
+    loop {
+        while let Some(origin) = agenda.take(Instant::now(), inner.now()) {
+            if shutdown.is_cancelled() {
+                return;
+            }
+            look(&inner, &mut agenda, origin, is_new_try).await;
+        }
+        let next = agenda.next(Instant::now(), inner.now());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep_until(next) => is_new_try = false,
+            () = inner.wakes.notified() => {
+                let woken = inner.wakes.take();
+                is_new_try = woken.is_directory_new;
+                if let Err(fault) = note(&inner, &mut agenda, woken).await {
+                    tracing::error!(code = %fault.code(), "live consents cannot be read");
+                }
+            }
+        }
+    }
+}
+
+async fn all_live(inner: &Arc<Inner>) -> Result<Vec<Live>, ExchangeError> {
+    let (mut all, mut after) = (Vec::new(), None::<Vec<u8>>);
+    loop {
+        let (keys, from) = (inner.keys(), after.take());
+        let read = inner.parts.store.read(move |txn| continuous::page(txn, &keys, None, from.as_deref()));
+        let (page, next) = read.await?;
+        all.extend(page);
+        after = next;
+        if after.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
+/// Notes what has to be looked at: changes after they were gathered, the rest at once.
+async fn note(inner: &Arc<Inner>, agenda: &mut Agenda, woken: Woken) -> Result<(), ExchangeError> {
+    let now = Instant::now();
+    for origin in woken.consents {
+        agenda.look(origin, now);
+    }
+    if woken.is_directory_new {
+        inner.wakes.held().into_iter().for_each(|origin| agenda.look(origin, now));
+    }
+    for patient in woken.patients {
+        let (keys, records) = (inner.keys(), inner.parts.records.clone());
+        let read = inner.parts.store.read(move |txn| -> Result<_, ExchangeError> {
+            let mut live = Vec::new();
+            for linked in records.refs_in(txn, &patient)? {
+                live.extend(continuous::of(txn, &keys, &linked)?);
+            }
+            Ok(live)
+        });
+        for live in read.await? {
+            agenda.look(live.origin, now + GATHER);
+        }
+    }
+    Ok(())
+}
+
+/// Looks at one consent, and says in `transfer show` what it has to wait for.
+async fn look(inner: &Arc<Inner>, agenda: &mut Agenda, origin: TransferId, is_new_try: bool) {
+    let now = Instant::now();
+    inner.wakes.let_go(origin);
+    let (live, outcome) = match ground(inner, origin).await {
+        Ok(None) => {
+            agenda.ends.remove(&origin);
+            return;
+        }
+        Ok(Some(ground)) => (Some(ground.live.clone()), begin(inner, ground, is_new_try).await),
+        Err(fault) => (None, Err(fault)),
+    };
+    if let Some(live) = &live {
+        agenda.ends.insert(origin, live.expires);
+    }
+    let Err(fault) = outcome else { return };
+    let code = fault.code();
+    tracing::warn!(transfer = %origin, code = %code, detail = %fault, "a delivery has to wait");
+    let left_ms = live.map_or(0, |live| live.expires.since_ms(inner.now()));
+    let mut until = now + Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
+    if code.is_transient() {
+        until = now + LONGEST_PAUSE;
+        agenda.look(origin, until);
+    }
+    inner.wakes.hold(origin, code, until);
+    inner.changed.send_modify(|count| *count = count.wrapping_add(1));
+}
+
+/// What a delivery stands on.
+struct Ground {
+    row: Row,
+    live: Live,
+    on: RequestEvidence,
+    consent: Verified<Consent>,
+    sent: BTreeMap<RecordId, u32>,
+    is_under_way: bool,
+}
+
+/// Reads it; nothing if the consent has ended, of which then nothing stays, or a newer one does what it did.
+async fn ground(inner: &Arc<Inner>, origin: TransferId) -> Result<Option<Ground>, ExchangeError> {
+    let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
+    let keyring = inner.parts.keyring.clone();
+    let read = inner.parts.store.write(move |txn| -> Result<_, DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let mut dossier = Dossier::of(txn, &keys, origin);
+        let Some(row) = dossier.row()? else { return Ok(None) };
+        if continuous::get(txn, &keys, &row)?.is_none() {
+            return Ok(None);
+        }
+        let mut dossier = Dossier::of(txn, &keys, origin);
+        let (on, consent) = (dossier.request(context)?, dossier.consent(context)?);
+        let is_under_way = dossier.under_way()?.is_some();
+        continuous::settle(txn, &keyring, &keys, &row, &consent, now)?;
+        let Some(live) = continuous::get(txn, &keys, &row)? else { return Ok(None) };
+        let sent = continuous::sent(txn, &keys, origin)?;
+        Ok(Some(Ground { row, live, on, consent, sent, is_under_way }))
+    });
+    let Some(ground) = read.await? else { return Ok(None) };
+    if ground.row.role == Role::Source && is_replaced(inner, &ground).await? {
+        let (keys, keyring, patient) = (inner.keys(), inner.parts.keyring.clone(), ground.row.patient);
+        let ended =
+            inner.parts.store.write(move |txn| continuous::end(txn, &keyring, &keys, &patient, origin));
+        ended.await?;
+        return Ok(None);
+    }
+    Ok(Some(ground))
+}
+
+/// Whether a newer live consent of the patient for the same hospital covers all of this one's records.
+async fn is_replaced(inner: &Arc<Inner>, ground: &Ground) -> Result<bool, ExchangeError> {
+    if ground.is_under_way {
+        return Ok(false);
+    }
+    let (keys, patient, federation) = (inner.keys(), ground.row.patient, inner.federation()?);
+    let (origin, destination) = (ground.row.transfer, ground.row.destination.clone());
+    let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let mut newer = Vec::new();
+        for live in continuous::of(txn, &keys, &patient)? {
+            let mut dossier = Dossier::of(txn, &keys, live.origin);
+            let is_same = |row: Row| row.role == Role::Source && row.destination == destination;
+            if live.origin > origin && dossier.row()?.is_some_and(is_same) {
+                newer.push(dossier.consent(context)?);
+            }
+        }
+        Ok(newer)
+    });
+    let newer = read.await?;
+    if newer.is_empty() {
+        return Ok(false);
+    }
+    let own = seal::consent_details(inner, &ground.consent)?.scope;
+    for consent in &newer {
+        if own.is_within(&seal::consent_details(inner, consent)?.scope) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Begins a delivery of what is new or changed in the consent's scope, if anything is.
+async fn begin(inner: &Arc<Inner>, ground: Ground, is_new_try: bool) -> Result<(), ExchangeError> {
+    let Ground { row, live, on, consent, sent, is_under_way } = &ground;
+    if row.role != Role::Source || *is_under_way {
+        return Ok(());
+    }
+    let (federation, now) = (inner.federation()?, inner.now());
+    rules::revocations_fresh(federation.directory().issued, now)?;
+    federation.check_fresh(now)?;
+    federation.active(&row.source, now)?;
+    federation.active(&row.destination, now)?;
+    let scope = seal::consent_details(inner, consent)?.scope;
+    let (permit, patient) = permit(inner, row, Action::Export).await?;
+    let everything = quote::snapshot(inner, &permit, &patient).await?;
+    let limit = usize::try_from(PACKAGE_MAX_RECORDS).unwrap_or(usize::MAX);
+    let is_new = |record: &&RecordVersionRef| {
+        scope.contains(&record.department, record.date, record.is_restricted)
+            && sent.get(&record.reference.record) != Some(&record.reference.version)
+    };
+    let records: Vec<_> = everything.iter().filter(is_new).take(limit).cloned().collect();
+    if records.is_empty() {
+        return Ok(());
+    }
+    // The same that came to nothing before: it is tried again with another directory or after a start, but not above the
+    // cap, nor where the patient is not known any more.
+    let versions = selection::versions_hash(&records);
+    if let Some(failed) = live.failed.as_ref().filter(|failed| failed.versions == versions)
+        && (!is_new_try || matches!(failed.code, Code::CapReached | Code::NotLinked))
+    {
+        return Err(failed.code.into());
+    }
+    let drawn =
+        quote::delivery(inner, &permit, patient, (&everything, &records), scope, (on, consent)).await?;
+    match store(inner, ground, drawn).await? {
+        Some(Begun { refused: Some(code), .. }) => Err(code.into()),
+        _ => Ok(()),
+    }
+}
+
+struct Begun {
+    taken: Taken,
+    refused: Option<Code>,
+}
+
+/// Keeps the quote with which a delivery begins; with it the refusal, if the fee would be above the cap with all others.
+async fn store(inner: &Arc<Inner>, ground: Ground, drawn: Drawn) -> Result<Option<Begun>, ExchangeError> {
+    let (work, keys, federation, now) = (Arc::clone(inner), inner.keys(), inner.federation()?, inner.now());
+    let begun = inner
+        .parts
+        .store
+        .write(move |txn| -> Result<_, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let Ground { row, consent, .. } = &ground;
+            let mut first = Dossier::of(txn, &keys, row.transfer);
+            // Something may have come since it was looked at.
+            if first.under_way()?.is_some()
+                || !continuous::holds(&mut first, consent, now)?
+                || continuous::get(txn, &keys, row)?.is_none()
+            {
+                return Ok(None);
+            }
+            let (transfer, fee) = (drawn.quote.transfer, drawn.priced.body.fee);
+            let taken = drawn.keep(&work, txn, &keys, context, now)?;
+            let others = Dossier::of(txn, &keys, transfer).other_fees()?;
+            let Err(code) = rules::within_cap(consent, &others, fee) else {
+                return Ok(Some(Begun { taken, refused: None }));
+            };
+            let refusal = Refusal {
+                transfer,
+                step: Step::Seal,
+                code,
+                issued: now,
+                attempt: FIRST_ATTEMPT,
+                extensions: Extensions::default(),
+            };
+            let refusal = Verified::sign(refusal, &work.parts.identity.signing);
+            let taken = work.take_in(txn, &keys, transfer, refusal.envelope(), Came::Own, context, now)?;
+            Ok(Some(Begun { taken, refused: Some(code) }))
+        })
+        .await?;
+    if let Some(begun) = &begun {
+        inner.wake(&begun.taken);
+    }
+    Ok(begun)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transfer(number: u8) -> TransferId {
+        TransferId::new(Timestamp::from_millis(1), [number; 10])
+    }
+
+    #[test]
+    fn changes_that_go_on_put_a_delivery_off_no_further() {
+        let (now, clock, mut agenda) = (Instant::now(), Timestamp::from_millis(1), Agenda::default());
+        for after_ms in [0, 500, 1_900] {
+            agenda.look(transfer(1), now + Duration::from_millis(after_ms) + GATHER);
+        }
+        assert_eq!(agenda.next(now, clock), now + GATHER);
+        assert_eq!(agenda.take(now, clock), None);
+        assert_eq!(agenda.take(now + GATHER, clock), Some(transfer(1)));
+        assert_eq!(agenda.take(now + GATHER, clock), None);
+    }
+
+    #[test]
+    fn a_consent_is_looked_at_when_it_ends() {
+        let (now, clock, mut agenda) = (Instant::now(), Timestamp::from_millis(1), Agenda::default());
+        agenda.ends.insert(transfer(1), clock.plus_ms(5_000));
+        agenda.look(transfer(2), now + GATHER * 2);
+        assert_eq!(agenda.next(now, clock), now + GATHER * 2);
+        assert_eq!(agenda.take(now, clock.plus_ms(4_999)), None);
+        assert_eq!(agenda.take(now, clock.plus_ms(5_000)), Some(transfer(1)));
+    }
+}
