@@ -9,7 +9,7 @@ use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
 };
 
-use crate::{Exchange, ExchangeError, bodies, desk, inboxes, parts, referrals, selection};
+use crate::{Exchange, ExchangeError, bodies, desk, inboxes, parts, referrals, remote, selection};
 
 /// Transfers that are looked at in one page; a body may be large.
 const PAGE: usize = 20;
@@ -54,6 +54,7 @@ impl Exchange {
                 }
                 desk::drop_asks(txn, &keys, &refs)?;
                 referrals::forget(txn, &keyring, &keys, &refs)?;
+                remote::forget(txn, &keys, &refs, Some(&patient))?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
                 }

@@ -36,9 +36,11 @@ mod patients;
 mod pauses;
 mod provenance;
 mod referrals;
+mod remote;
 mod requests;
 mod secrets;
 mod selection;
+mod unlinking;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -56,6 +58,7 @@ pub use federation::{Directories, NodeAdmission};
 pub use links::UnknownLink;
 pub use pauses::Wait;
 pub use referrals::Referred;
+pub use remote::{Confirmed, RemoteLink};
 
 /// The exchange of one node. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +78,7 @@ impl Exchange {
             receiving: Mutex::default(),
             jobs: Notify::new(),
             links: Notify::new(),
+            remote: Notify::new(),
             changed: watch::channel(0).0,
         }))
     }
@@ -94,6 +98,7 @@ impl Exchange {
             parts.spawn(inbound::serve(Arc::clone(&inner), net.clone(), inbound, shutdown.clone()));
             parts.spawn(inbound::keep_index(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
+            parts.spawn(remote::carry(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}
         })

@@ -118,6 +118,9 @@ codes! {
     Busy = "busy", Unreachable, "Too much is under way. Try again shortly.";
     TimedOut = "timed-out", Unreachable, "No answer within the limit.";
     ClockOff = "clock-off", Refused, "The clocks differ by more than five minutes. Set the clock.";
+    UnknownRemoteLink = "unknown-remote-link", Refused, "No request for a remote link with this identifier is known here.";
+    IdentityUnproven = "identity-unproven", Refused, "The hospital could not make sure that the patient is who the request names. Ask at its desk.";
+    LinkedOtherwise = "linked-otherwise", Refused, "This wallet is linked to another patient number at this hospital. Link the second number with a second wallet, or have a clerk there take the older link away (patient unlink), then link again.";
     Internal = "internal", Integrity, "Something went wrong on this side. The log tells what.";
 }
 

@@ -19,8 +19,12 @@ use crate::trust::Federation;
 use crate::{Code, KeyChain, Timestamp};
 
 mod fee;
+mod remote;
 
 pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral};
+pub use remote::{
+    remote_link, remote_link_answer, remote_link_claim, remote_link_details, remote_link_in_time,
+};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]

@@ -1,0 +1,141 @@
+//! Remote links on real processes: an old hospital that never linked the patient links them after a vouching and a
+//! confirming clerk and a code by another way; two hospitals hold records; the same patient is linked twice; and nobody
+//! gets another's records by lying. One world serves all, in sequence, because starting one takes seconds.
+
+#![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
+
+mod dishonest;
+mod rules;
+mod story;
+mod twice;
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use handover_scenarios::programs::Programs;
+use handover_scenarios::world::{Options, World};
+use handover_scenarios::{generator, json};
+use serde_json::Value;
+
+/// Has records, and has never heard of wallets.
+pub(crate) const OLD: &str = "lakeside";
+/// Has records of the same patient, who linked there in person.
+pub(crate) const OTHER: &str = "northside";
+/// Where the patient is now.
+pub(crate) const NEW: &str = "riverside";
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a group tries.
+type Group = fn(&mut World) -> Result<()>;
+
+const GROUPS: [(&str, Group); 4] = [
+    ("the whole way", story::all),
+    ("by files", story::by_files),
+    ("linked twice", twice::all),
+    ("dishonest hospitals and patients", dishonest::all),
+];
+
+#[test]
+fn an_old_hospital_links_whom_it_confirmed_and_nobody_else() -> Result<()> {
+    let mut world = World::start(Programs::shared()?, &Options::of(&[OLD, OTHER, NEW]))?;
+    for (name, group) in GROUPS {
+        if let Err(fault) = group(&mut world) {
+            let folder = world.folder().display().to_string();
+            world.leave_folder();
+            return Err(fault.context(format!("{name}; data and logs are in {folder}")));
+        }
+    }
+    Ok(())
+}
+
+/// A patient's records at a hospital; its own number for them, and how many there are.
+pub(crate) fn records(world: &World, hospital: &str, seed: u64) -> Result<(String, u64)> {
+    let path = world.records_folder().join(format!("{hospital}-{seed}.json"));
+    let options = generator::Options { scans: 0, ..generator::Options::default() };
+    let mut file = BufWriter::new(File::create(&path)?);
+    let patient = generator::write_patient(seed, &options, &mut file)?.id;
+    file.flush()?;
+    world.node(hospital, &["import", path.to_str().context("UTF-8")?])?.done()?;
+    let listed = world.node(hospital, &["records", "list", "--patient", &patient])?.json()?;
+    Ok((patient, json::list(&listed, "records").count() as u64))
+}
+
+/// The code that a desk gives.
+pub(crate) fn register(world: &World, hospital: &str, patient: &str) -> Result<String> {
+    let registered = world.node(hospital, &["patient", "register", patient])?.json()?;
+    Ok(json::text(&registered, "link_code").to_owned())
+}
+
+/// Registers and links in person.
+pub(crate) fn link(world: &World, wallet: &str, hospital: &str, patient: &str) -> Result<()> {
+    let code = register(world, hospital, patient)?;
+    world.wallet_at(wallet, hospital, &["link", "--code", &code])?.done()
+}
+
+/// Asks the old hospital by way of the new one; how it stands.
+pub(crate) fn ask_link(world: &World, wallet: &str, number: &str) -> Result<Value> {
+    let mut words = vec!["link-remote", "--hospital", OLD, "--record-number", number];
+    words.extend(["--name", "Ada Quill-Reed", "--birth-date", "1980-02-29"]);
+    world.wallet_at(wallet, NEW, &words)?.json()
+}
+
+/// A request vouched for and confirmed; its identifier and the code.
+pub(crate) fn confirmed(world: &World, wallet: &str, number: &str) -> Result<(String, String)> {
+    let asked = ask_link(world, wallet, number)?;
+    let id = json::text(&asked, "remote_link").to_owned();
+    world.node(NEW, &["link-remote", "vouch", &id])?.done()?;
+    ensure!(ask_link(world, wallet, number)?["state"] == "asked", "it is not at the old hospital's desk");
+    let shown = world.node(OLD, &["link-remote", "confirm", &id, "--patient", number])?.json()?;
+    Ok((id, json::text(&shown, "link_code").to_owned()))
+}
+
+/// Gives the code of a letter to the wallet.
+pub(crate) fn link_by_letter(
+    world: &World,
+    wallet: &str,
+    code: &str,
+) -> Result<handover_scenarios::process::Answer> {
+    world.wallet_at(wallet, NEW, &["link", "--hospital", OLD, "--code", code])
+}
+
+/// One transfer from ask to filed.
+pub(crate) fn moved(world: &World, wallet: &str, source: &str) -> Result<()> {
+    let asked = world.wallet_at(wallet, NEW, &["ask", "--source", source])?.json()?;
+    let transfer = json::text(&asked, "transfer");
+    world.node(NEW, &["transfer", "request", transfer])?.done()?;
+    let until = |phase| ["inbox", "--transfer", transfer, "--until", phase, "--wait", "60"];
+    world.wallet_at(wallet, NEW, &until("quoted"))?.done()?;
+    world.wallet_at(wallet, NEW, &["consent", "--transfer", transfer])?.done()?;
+    world.wallet_at(wallet, NEW, &until("filed"))?.done()
+}
+
+/// How many of a patient's records at the new hospital came from each hospital.
+pub(crate) fn filed(world: &World, patient: &str, origin: &str) -> Result<u64> {
+    let listed = world.node(NEW, &["records", "list", "--patient", patient])?.json()?;
+    Ok(json::list(&listed, "records").filter(|it| json::text(it, "origin") == origin).count() as u64)
+}
+
+/// Looks until something holds.
+pub(crate) fn within(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !holds()? {
+        if begun.elapsed() > LIMIT {
+            bail!("{what}: not within {} s", LIMIT.as_secs());
+        }
+    }
+    Ok(())
+}
+
+/// A command is refused by name.
+pub(crate) fn refused(answer: &handover_scenarios::process::Answer, code: &str) -> Result<()> {
+    ensure!(
+        answer.problem().as_deref() == Some(code),
+        "not refused as {code}: {} {}",
+        answer.command,
+        answer.stderr
+    );
+    Ok(())
+}
