@@ -243,7 +243,8 @@ fn suspended(world: &mut World, rogue: &Rogue) -> Result<()> {
     let id = json::text(&asked, "remote_link").to_owned();
     world.order(OLD, Order::Suspend)?;
     within("the new hospital hears that the old one is suspended", || {
-        let vouch = world.node(NEW, &["link-remote", "vouch", &id])?;
-        Ok(vouch.problem().as_deref() == Some("hospital-suspended"))
-    })
+        let other = world.wallet_at("hal", NEW, &super::asking("P-2"))?;
+        Ok(other.problem().as_deref() == Some("hospital-suspended"))
+    })?;
+    refused(&world.node(NEW, &["link-remote", "vouch", &id])?, "hospital-suspended")
 }

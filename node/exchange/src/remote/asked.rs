@@ -3,12 +3,13 @@
 use handover_core::artefact::remote::{RemoteLinkAnswer, RemoteLinkRequest, RemoteLinkState as State};
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec::{Bytes, Extensions};
-use handover_core::{Code, Timestamp, cbor_map, rules};
+use handover_core::{Code, HospitalId, Timestamp, cbor_map, rules};
 use handover_records::LocalPatient;
-use handover_seal::Ed25519;
+use handover_seal::{Ed25519, SigningKey};
 use handover_store::{StoreError, rows};
 
-use crate::context::Inner;
+/// The hospital that answers, and its signing key.
+pub(super) type By<'a> = (&'a HospitalId, &'a SigningKey);
 
 cbor_map! {
     /// A request that another hospital vouches for.
@@ -58,7 +59,7 @@ impl InRow {
     /// Goes on, and signs that.
     pub(super) fn answer(
         &mut self,
-        inner: &Inner,
+        (own, signing): By<'_>,
         state: State,
         reason: Option<Code>,
         now: Timestamp,
@@ -67,13 +68,13 @@ impl InRow {
         let answer = RemoteLinkAnswer {
             id: request.id,
             request: request.hash(),
-            hospital: inner.own().clone(),
+            hospital: own.clone(),
             state,
             reason,
             issued: now,
             extensions: Extensions::default(),
         };
-        let answer = Verified::sign(answer, &inner.parts.identity.signing);
+        let answer = Verified::sign(answer, signing);
         (self.state, self.reason) = (state, reason);
         self.answer = Some(answer.envelope().to_vec().into());
         Ok(())

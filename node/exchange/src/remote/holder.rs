@@ -13,7 +13,7 @@ use handover_records::{Action, LocalPatient, Subject, draw_link_code};
 use handover_seal::{Ed25519, OsRandom};
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 
-use super::asked::InRow;
+use super::asked::{By, InRow};
 use super::{
     CODE_LASTS_MS, IN, REQUEST_MAX_BYTES, ROWS_MAX, RemoteLink, cells, details, kept_until, permit, place,
 };
@@ -155,7 +155,7 @@ impl Exchange {
             held.patient = Some(confirmed.as_str().to_owned());
             held.code = Some(code.clone());
             held.code_expires = Some(now.plus_ms(CODE_LASTS_MS));
-            held.answer(&work, State::Confirmed, None, now)?;
+            held.answer(signer(&work), State::Confirmed, None, now)?;
             rows::put(txn, &key, &held)?;
             Ok(held)
         });
@@ -183,7 +183,7 @@ pub(super) async fn refuse(
     let write = inner.parts.store.write(move |txn| -> Result<InRow, ExchangeError> {
         let mut held: InRow = rows::get(txn, &key)?.ok_or(Code::UnknownRemoteLink)?;
         match (held.state, held.reason) {
-            (State::Asked | State::Confirmed, _) => end(txn, &work, &key, &mut held, reason, now)?,
+            (State::Asked | State::Confirmed, _) => end(txn, signer(&work), &key, &mut held, reason, now)?,
             (State::Refused, Some(before)) if before == reason => {}
             _ => return Err(Code::OutOfOrder.into()),
         }
@@ -194,14 +194,14 @@ pub(super) async fn refuse(
 
 fn end(
     txn: &mut dyn Txn,
-    inner: &Inner,
+    by: By<'_>,
     key: &[u8],
     held: &mut InRow,
     reason: Code,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     held.code = None;
-    held.answer(inner, State::Refused, Some(reason), now)?;
+    held.answer(by, State::Refused, Some(reason), now)?;
     rows::put(txn, key, held)
 }
 
@@ -238,7 +238,7 @@ pub(crate) async fn take_link(
         work.parts.records.link_in(txn, &permit, now, link.patient, &patient)?;
         key_records::begin(txn, &keys, &chain, now)?;
         links::finish_in(txn, &keys, &link, &answer)?;
-        held.answer(&work, State::Linked, None, now)?;
+        held.answer(signer(&work), State::Linked, None, now)?;
         Ok(rows::put(txn, &key, &held)?)
     });
     write.await?;
@@ -253,38 +253,52 @@ async fn prove(
     by: &HospitalId,
     link: &Verified<PatientLink>,
 ) -> Result<(RemoteLinkId, LocalPatient), ExchangeError> {
-    let (work, keys, now, by, link) =
-        (Arc::clone(inner), inner.keys(), inner.now(), by.clone(), link.clone());
-    let write = inner.parts.store.write(move |txn| -> Result<_, ExchangeError> {
-        let mut tried = Vec::new();
-        for (key, value) in cells(txn, &keys, IN)? {
-            let held: InRow = rows::read(&value)?;
-            if !matches!(held.state, State::Confirmed | State::Linked) {
-                continue;
-            }
-            let request = held.claim()?;
-            let is_open = held.code_expires.is_some_and(|until| now < until);
-            if request.patient != link.patient || request.vouching != by || !is_open {
-                continue;
-            }
-            let proven = held.code.as_deref().is_some_and(|code| rules::link_code(&link, code));
-            if let Some(patient) = held.local()?.filter(|_| proven) {
-                return Ok(Some((request.id, patient)));
-            }
-            tried.push((key, held));
+    let (work, keys, now) = (Arc::clone(inner), inner.keys(), inner.now());
+    let (by, link) = (by.clone(), link.clone());
+    let write = inner.parts.store.write(move |txn| prove_in(txn, &keys, signer(&work), &by, &link, now));
+    let found: Result<_, StoreError> = write.await;
+    found?.ok_or_else(|| Code::LinkCodeWrong.into())
+}
+
+/// [`prove`] inside a transaction, which is kept whatever comes of it: wrong ones count.
+fn prove_in(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    own: By<'_>,
+    by: &HospitalId,
+    link: &PatientLink,
+    now: Timestamp,
+) -> Result<Option<(RemoteLinkId, LocalPatient)>, StoreError> {
+    let mut tried = Vec::new();
+    for (key, value) in cells(txn, keys, IN)? {
+        let held: InRow = rows::read(&value)?;
+        if !matches!(held.state, State::Confirmed | State::Linked) {
+            continue;
         }
-        for (key, mut held) in tried.into_iter().filter(|(_, held)| held.state == State::Confirmed) {
-            held.wrong = held.wrong.saturating_add(1);
-            if held.wrong >= TRIES {
-                end(txn, &work, &key, &mut held, Code::LinkCodeWrong, now)?;
-            } else {
-                rows::put(txn, &key, &held)?;
-            }
+        let request = held.claim()?;
+        let is_open = held.code_expires.is_some_and(|until| now < until);
+        if request.patient != link.patient || request.vouching != *by || !is_open {
+            continue;
         }
-        // Kept: it counts.
-        Ok(None)
-    });
-    write.await?.ok_or_else(|| Code::LinkCodeWrong.into())
+        let proven = held.code.as_deref().is_some_and(|code| rules::link_code(link, code));
+        if let Some(patient) = held.local()?.filter(|_| proven) {
+            return Ok(Some((request.id, patient)));
+        }
+        tried.push((key, held));
+    }
+    for (key, mut held) in tried.into_iter().filter(|(_, held)| held.state == State::Confirmed) {
+        held.wrong = held.wrong.saturating_add(1);
+        if held.wrong >= TRIES {
+            end(txn, own, &key, &mut held, Code::LinkCodeWrong, now)?;
+        } else {
+            rows::put(txn, &key, &held)?;
+        }
+    }
+    Ok(None)
+}
+
+fn signer(inner: &Inner) -> By<'_> {
+    (inner.own(), &inner.parts.identity.signing)
 }
 
 pub(super) async fn list(inner: &Arc<Inner>) -> Result<Vec<RemoteLink>, ExchangeError> {
@@ -337,3 +351,6 @@ fn shown(inner: &Inner, held: &InRow) -> Result<RemoteLink, ExchangeError> {
         local: held.local()?,
     })
 }
+
+#[cfg(test)]
+mod tests;
