@@ -28,14 +28,14 @@ pub struct Identity {
 
 impl Wallet {
     /// Signs a request to `hospital` for a remote link, that `vouching` vouches for; the envelope. The same again gives
-    /// the first one, until it was refused or its time is over.
+    /// the first one, until it was refused or its time is over; without an identity it is the one that was made.
     ///
     /// # Errors
     /// [`WalletError::Rule`] if a hospital takes no part now, or the identity cannot be shown at a desk.
     pub fn link_remote(
         &mut self,
         (hospital, vouching): (&HospitalId, &HospitalId),
-        identity: &Identity,
+        identity: Option<&Identity>,
         federation: &Federation,
         now: Timestamp,
         random: &mut dyn Random,
@@ -44,15 +44,20 @@ impl Wallet {
             let what = "the old hospital is the one that is asked itself: its own desk gives a code there";
             return Err(WalletError::Rule { what, code: Code::AskMismatch });
         }
-        if let Some(known) = self.state.remote_links.iter().find(|known| known.hospital == *hospital) {
-            let is_own = known.request()?.key_records == self.keys.records();
-            let is_open = known.state != RemoteLinkState::Refused && now < known.request()?.expires;
-            let held = known.details()?;
-            let is_same = held.record_number == identity.record_number
-                && held.name == identity.name
-                && held.birth_date == identity.birth_date
-                && known.request()?.vouching == *vouching;
-            if is_own && is_open && is_same {
+        let held = self.state.remote_links.iter().find(|known| known.hospital == *hospital);
+        let Some(identity) = identity else {
+            let none = "no remote link was asked for yet: say who you are there (--record-number, --name, --birth-date)";
+            return held.map(|known| known.request.0.clone()).ok_or(WalletError::NotNow(none));
+        };
+        if let Some(known) = held {
+            let (request, details) = (known.request()?, known.details()?);
+            let is_open = known.state != RemoteLinkState::Refused && now < request.expires;
+            let is_same = request.key_records == self.keys.records()
+                && request.vouching == *vouching
+                && details.record_number == identity.record_number
+                && details.name == identity.name
+                && details.birth_date == identity.birth_date;
+            if is_open && is_same {
                 return Ok(known.request.0.clone());
             }
         }
@@ -155,3 +160,6 @@ impl Wallet {
         Ok(known.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,14 +197,15 @@ pub(crate) struct LinkRemote {
     /// The old hospital. The node asked is of the one that vouches for you.
     #[arg(long, value_name = "HOSPITAL")]
     pub(crate) hospital: HospitalId,
-    /// The old hospital's number for you. Only the two hospitals read it, and what follows.
-    #[arg(long, value_name = "NUMBER", required_unless_present = "answer")]
+    /// The old hospital's number for you. Only the two hospitals read it, and what follows. Without these three, it is
+    /// the request that was made before.
+    #[arg(long, value_name = "NUMBER", requires_all = ["name", "birth_date"])]
     pub(crate) record_number: Option<String>,
     /// Your name, as in your identity document.
-    #[arg(long, value_name = "NAME", required_unless_present = "answer")]
+    #[arg(long, value_name = "NAME", requires = "record_number")]
     pub(crate) name: Option<String>,
     /// When you were born.
-    #[arg(long, value_name = "YYYY-MM-DD", required_unless_present = "answer")]
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "record_number")]
     pub(crate) birth_date: Option<String>,
     /// What the desk gave back for the request, as a file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "out", "record_number", "name", "birth_date"])]

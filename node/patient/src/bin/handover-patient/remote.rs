@@ -24,14 +24,14 @@ pub(crate) fn link_remote(session: &Session, options: &args::LinkRemote) -> Resu
     let (channel, met) = session.way(&options.way)?;
     let met = met.ok_or_else(|| CliError::new(Code::UsageInvalid, "--hospital-info FILE is needed"))?;
     let text = |given: &Option<String>| given.as_deref().unwrap_or_default().trim().to_owned();
-    let identity = Identity {
+    let identity = options.record_number.is_some().then(|| Identity {
         record_number: text(&options.record_number),
         name: text(&options.name),
         birth_date: text(&options.birth_date),
-    };
+    });
     let hospitals = (&options.hospital, &met.hospital);
     let envelope = session.file.update(&mut OsRandom, |wallet, random| {
-        wallet.link_remote(hospitals, &identity, &met.federation, now(), random)
+        wallet.link_remote(hospitals, identity.as_ref(), &met.federation, now(), random)
     })?;
     if let Channel::Node(client, patience) = &channel {
         let status = patience.hold(|| Ok(client.remote_link(&envelope)?))?;
