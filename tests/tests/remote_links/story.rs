@@ -63,7 +63,10 @@ pub(crate) fn all(world: &mut World) -> Result<()> {
     );
     ensure!(shown["record_number"] == number.as_str() && shown["birth_date"] == "1980-02-29", "{shown}");
     ensure!(json::number(&shown["here"], "records") > 0 && shown["here"]["names"][0].is_string(), "{shown}");
-    ensure!(shown["here"]["birth_dates"][0].is_string(), "{shown}");
+    ensure!(
+        shown["here"]["birth_dates"][0].is_string() && shown["here"]["contacts"][0].is_string(),
+        "{shown}"
+    );
     let nobody = world.node(OLD, &["link-remote", "confirm", &id, "--patient", "nobody"])?;
     refused(&nobody, "unknown-patient")?;
     let confirm = ["link-remote", "confirm", &id, "--patient", &number];

@@ -87,6 +87,11 @@ pub(super) async fn register(
             format!("There are no records of {patient} here. If there should be, check the identifier.");
         events.tell(Event::Note { text }).await;
     }
+    let wallets = node.records.refs_of(&local).await?.len();
+    if wallets > 0 {
+        let text = format!("{patient} is linked to {wallets} wallet(s) already: patient wallets lists them.");
+        events.tell(Event::Note { text }).await;
+    }
     Ok(PatientRegistered {
         patient: patient.to_owned(),
         link_code,

@@ -1,9 +1,10 @@
 //! Remote links at the desk, and the wallets that are linked to a patient.
 
 use handover_core::{Code, PatientRef, RemoteLinkId};
-use handover_exchange::{Confirmed, RemoteLink};
+use handover_exchange::{Confirmed, ExchangeError, RemoteLink};
 use handover_records::{Action, Filter, LocalPatient, PAGE_MAX, Purpose};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::patients::local;
 use super::{Event, Events};
@@ -62,6 +63,8 @@ pub(crate) struct Here {
     pub names: Vec<String>,
     /// The dates of birth in them.
     pub birth_dates: Vec<String>,
+    /// The telephone numbers and addresses in them: where a code can go.
+    pub contacts: Vec<String>,
 }
 
 /// The requests that are not over.
@@ -152,25 +155,43 @@ async fn here(node: &Node, staff: &str, patient: &LocalPatient) -> Result<Here, 
     for record in found.iter().filter(|it| it.resource_type == "Patient" && it.bytes <= PATIENT_MAX_BYTES) {
         let (_, content) = node.records.read(&permit, node.now(), record.reference).await?;
         let bytes = content.bytes(PATIENT_MAX_BYTES).await?;
-        let Ok(resource) = serde_json::from_slice::<serde_json::Value>(&bytes) else { continue };
-        let names = resource.get("name").and_then(|names| names.as_array()).into_iter().flatten();
-        here.names.extend(names.map(name));
-        let born = resource.get("birthDate").and_then(|date| date.as_str());
-        here.birth_dates.extend(born.map(str::to_owned));
+        let Ok(resource) = serde_json::from_slice::<Value>(&bytes) else { continue };
+        here.names.extend(items(&resource, "name").map(name));
+        here.birth_dates.extend(text(&resource, "birthDate"));
+        here.contacts.extend(items(&resource, "telecom").filter_map(|it| text(it, "value")));
+        here.contacts.extend(items(&resource, "address").map(address));
     }
     Ok(here)
 }
 
+fn items<'v>(value: &'v Value, key: &'v str) -> impl Iterator<Item = &'v Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    value.get(key).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn texts<'v>(value: &'v Value, key: &'v str) -> impl Iterator<Item = String> {
+    items(value, key).filter_map(Value::as_str).map(str::to_owned)
+}
+
 /// A FHIR HumanName in one line.
-fn name(name: &serde_json::Value) -> String {
-    let text = |key: &str| name.get(key).and_then(|it| it.as_str()).map(str::to_owned);
-    let given = name.get("given").and_then(|it| it.as_array()).into_iter().flatten();
-    let given = given.filter_map(|it| it.as_str()).map(str::to_owned);
-    text("text").unwrap_or_else(|| given.chain(text("family")).collect::<Vec<_>>().join(" "))
+fn name(name: &Value) -> String {
+    let parts = || texts(name, "given").chain(text(name, "family")).collect::<Vec<_>>().join(" ");
+    text(name, "text").unwrap_or_else(parts)
+}
+
+/// A FHIR Address in one line.
+fn address(address: &Value) -> String {
+    let rest = ["city", "postalCode", "state", "country"].into_iter().filter_map(|key| text(address, key));
+    let parts = || texts(address, "line").chain(rest).collect::<Vec<_>>().join(", ");
+    text(address, "text").unwrap_or_else(parts)
 }
 
 pub(super) async fn vouch(node: &Node, staff: &str, id: RemoteLinkId) -> Result<RemoteLinkShown, NodeError> {
-    Ok(RemoteLinkShown::of(node, node.exchange.vouch_remote_link(staff, id).await?))
+    let vouched = node.exchange.vouch_remote_link(staff, id).await.map_err(over)?;
+    Ok(RemoteLinkShown::of(node, vouched))
 }
 
 pub(super) async fn confirm(
@@ -180,7 +201,7 @@ pub(super) async fn confirm(
     patient: &str,
     events: &Events,
 ) -> Result<RemoteLinkShown, NodeError> {
-    let confirmed = node.exchange.confirm_remote_link(staff, id, &local(patient)?).await?;
+    let confirmed = node.exchange.confirm_remote_link(staff, id, &local(patient)?).await.map_err(over)?;
     let Confirmed { request, code, code_expires, others } = confirmed;
     if others > 0 {
         let text = format!(
@@ -205,7 +226,22 @@ pub(super) async fn refuse(
         let words: Vec<_> = REASONS.iter().map(|code| code.as_str()).collect();
         NodeError::refused(Code::UsageInvalid, format!("--reason is one of {}", words.join(", ")))
     })?;
-    Ok(RemoteLinkShown::of(node, node.exchange.refuse_remote_link(staff, id, reason).await?))
+    let refused = node.exchange.refuse_remote_link(staff, id, reason).await.map_err(over)?;
+    Ok(RemoteLinkShown::of(node, refused))
+}
+
+/// Says of a request what the code says of transfers.
+fn over(fault: ExchangeError) -> NodeError {
+    match fault.code() {
+        code @ Code::OutOfOrder => {
+            NodeError::refused(code, "the request is past that: link-remote show says how it stands")
+        }
+        code @ Code::Conflict => NodeError::refused(
+            code,
+            "it was confirmed for another patient: refuse it, and have the patient ask anew",
+        ),
+        _ => fault.into(),
+    }
 }
 
 pub(super) async fn wallets(node: &Node, staff: &str, patient: &str) -> Result<WalletsListed, NodeError> {
@@ -231,12 +267,14 @@ pub(super) async fn unlink(
 mod tests {
     use serde_json::json;
 
-    use super::name;
+    use super::{address, name};
 
     #[test]
-    fn names_are_one_line() {
+    fn names_and_addresses_are_one_line() {
         assert_eq!(name(&json!({"given": ["Ada", "May"], "family": "Reed"})), "Ada May Reed");
         assert_eq!(name(&json!({"text": "Ada Reed", "family": "Reed"})), "Ada Reed");
         assert_eq!(name(&json!({})), "");
+        let home = json!({"line": ["1 Mill Lane"], "city": "Northfield", "postalCode": "61848"});
+        assert_eq!(address(&home), "1 Mill Lane, Northfield, 61848");
     }
 }

@@ -32,6 +32,9 @@ pub(crate) fn remote_link(out: Out<'_>, shown: &RemoteLinkShown) -> io::Result<(
         for date in &here.birth_dates {
             writeln!(out, "    born {}", plain(date))?;
         }
+        for contact in &here.contacts {
+            writeln!(out, "    contact on file {}", plain(contact))?;
+        }
     }
     if let Some(patient) = &shown.patient {
         writeln!(out, "  Patient here: {patient}")?;

@@ -40,10 +40,8 @@ cbor_map! {
         2 => state: State,
         /// Why not.
         3 => reason: Option<Code>,
-        /// Countersigned, once a clerk vouched.
-        4 => vouched: Option<Bytes>,
         /// `RemoteLinkAnswer`.
-        5 => answer: Option<Bytes>,
+        4 => answer: Option<Bytes>,
     }
 }
 
@@ -107,7 +105,6 @@ impl Exchange {
             request: request.envelope().to_vec().into(),
             state: State::Waiting,
             reason: None,
-            vouched: None,
             answer: None,
             extensions: Extensions::default(),
         };
@@ -154,11 +151,9 @@ impl Exchange {
             let subject = Subject::Staff { name: staff.to_owned() };
             let _permit = permit(inner, subject, Action::Link, Some(&linked.patient)).await?;
         }
-        let vouched = Countersigned::sign(&request, &inner.parts.identity.signing);
         let held = change(inner, id, move |row| match row.state {
             State::Waiting => {
                 row.state = State::Vouched;
-                row.vouched = Some(vouched.clone().into());
                 Ok(())
             }
             State::Refused => Err(Code::OutOfOrder),
@@ -255,9 +250,13 @@ pub(crate) async fn ask_again(inner: &Arc<Inner>, id: RemoteLinkId) {
 /// As [`ask_again`]; an error is one that may pass.
 async fn try_asking(inner: &Arc<Inner>, id: RemoteLinkId) -> Result<(), ExchangeError> {
     let held = row(inner, id).await?;
-    let Some(vouched) = held.vouched.clone().filter(|_| held.is_under_way()) else { return Ok(()) };
+    if !held.is_under_way() {
+        return Ok(());
+    }
     let request = held.request(inner)?;
-    let (state, reason, answer) = match ask(inner, &request.hospital, vouched.0).await {
+    // The same each time: Ed25519 signatures are.
+    let vouched = Countersigned::sign(&request, &inner.parts.identity.signing);
+    let (state, reason, answer) = match ask(inner, &request.hospital, vouched).await {
         Ok(items) => match items.into_iter().next() {
             None => (State::Asked, None, None),
             Some(answer) => {
