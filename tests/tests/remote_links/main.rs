@@ -77,10 +77,11 @@ pub(crate) fn register(world: &World, hospital: &str, patient: &str) -> Result<S
     Ok(json::text(&registered, "link_code").to_owned())
 }
 
-/// Registers and links in person.
-pub(crate) fn link(world: &World, wallet: &str, hospital: &str, patient: &str) -> Result<()> {
+/// Registers and links in person; the code.
+pub(crate) fn link(world: &World, wallet: &str, hospital: &str, patient: &str) -> Result<String> {
     let code = register(world, hospital, patient)?;
-    world.wallet_at(wallet, hospital, &["link", "--code", &code])?.done()
+    world.wallet_at(wallet, hospital, &["link", "--code", &code])?.done()?;
+    Ok(code)
 }
 
 /// Asks the old hospital by way of the new one; how it stands.

@@ -61,8 +61,9 @@ fn a_lost_wallet(world: &World) -> Result<()> {
     let lost = world.new_wallet("dora-lost")?;
     let lost = json::text(&lost, "patient").to_owned();
     world.new_wallet("dora")?;
+    let code = link(world, "dora-lost", OLD, &number)?;
+    link(world, "dora", OLD, &number)?;
     for wallet in ["dora-lost", "dora"] {
-        link(world, wallet, OLD, &number)?;
         link(world, wallet, NEW, "R-4")?;
     }
     let asked = world.wallet_at("dora-lost", NEW, &["ask", "--source", OLD])?.json()?;
@@ -77,6 +78,9 @@ fn a_lost_wallet(world: &World) -> Result<()> {
     let wallets = world.node(OLD, &["patient", "wallets", &number])?.json()?;
     ensure!(json::list(&wallets, "wallets").count() == 1, "{wallets}");
     refused(&world.wallet_at("dora-lost", OLD, &["inbox"])?, "not-linked")?;
+    // Nor does the link that the hospital signed before bring it back.
+    let again = world.wallet_at("dora-lost", OLD, &["link", "--code", &code])?;
+    refused(&again, "link-code-wrong")?;
     moved(world, "dora", OLD)
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use handover_core::artefact::patient::PatientLink;
-use handover_core::artefact::remote::RemoteLinkState as State;
+use handover_core::artefact::remote::{RemoteLinkRequest, RemoteLinkState as State};
 use handover_core::artefact::{Countersigned, Payload as _, Verified, peek_type};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context};
@@ -97,17 +97,9 @@ async fn take_request(
         if let Some(held) = rows::get::<InRow>(txn, &key)? {
             return if held.request == new.request { Ok(held.items()) } else { Err(Code::Conflict.into()) };
         }
-        let (mut all, mut own) = (0_usize, 0_usize);
-        for (key, value) in cells(txn, &keys, IN)? {
-            let other = rows::read::<InRow>(&value)?.claim()?;
-            if now >= kept_until(&other) {
-                txn.remove(&key)?;
-                continue;
-            }
-            all += 1;
-            own += usize::from(other.vouching == wanted.1);
-        }
-        if all >= ROWS_MAX || own >= ROWS_PER_HOSPITAL {
+        let others = left(txn, &keys, now)?;
+        let own = others.iter().filter(|other| other.vouching == wanted.1).count();
+        if others.len() >= ROWS_MAX || own >= ROWS_PER_HOSPITAL {
             return Err(Code::Busy.into());
         }
         rows::put(txn, &key, &new)?;
@@ -313,6 +305,24 @@ pub(super) async fn list(inner: &Arc<Inner>) -> Result<Vec<RemoteLink>, Exchange
         }
     }
     Ok(found)
+}
+
+/// Removes what is past its time; what is left.
+pub(super) fn left(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    now: Timestamp,
+) -> Result<Vec<RemoteLinkRequest>, StoreError> {
+    let mut left = Vec::new();
+    for (key, value) in cells(txn, keys, IN)? {
+        let request = rows::read::<InRow>(&value)?.claim()?;
+        if now < kept_until(&request) {
+            left.push(request);
+        } else {
+            txn.remove(&key)?;
+        }
+    }
+    Ok(left)
 }
 
 pub(super) fn forget(

@@ -15,6 +15,7 @@
 //! opened after both signatures verified. Rows go when their time is over. Must not know the index.
 
 mod asked;
+mod brought;
 mod holder;
 mod voucher;
 
@@ -115,6 +116,17 @@ pub(crate) fn forget(
 ) -> Result<(), StoreError> {
     voucher::forget(txn, keys, refs)?;
     holder::forget(txn, keys, refs, local)
+}
+
+/// Removes what is past its time on either side.
+async fn sweep(inner: &Inner) -> Result<(), ExchangeError> {
+    let (keys, now) = (inner.keys(), inner.now());
+    let write = inner.parts.store.write(move |txn| -> Result<(), StoreError> {
+        voucher::left(txn, &keys, now)?;
+        holder::left(txn, &keys, now)?;
+        Ok(())
+    });
+    Ok(write.await?)
 }
 
 /// Leave for what is done with a request; its audit line is durable.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handover_core::artefact::patient::PatientLink;
-use handover_core::artefact::remote::{RemoteLinkRequest, RemoteLinkState as State, RemoteLinkStatus};
+use handover_core::artefact::remote::{RemoteLinkRequest, RemoteLinkState as State};
 use handover_core::artefact::{Countersigned, Signed, Verified};
-use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::codec::{Bytes, Extensions};
 use handover_core::message::{Answer, Request, Verb};
 use handover_core::rules::{self, Context};
-use handover_core::{Code, HospitalId, KeyChain, PatientRef, RemoteLinkId, cbor_map};
+use handover_core::{Code, HospitalId, KeyChain, PatientRef, RemoteLinkId, Timestamp};
 use handover_records::{Action, Subject};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn, rows};
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::brought::OutRow;
 use super::{OUT, REQUEST_MAX_BYTES, ROWS_MAX, RemoteLink, cells, details, kept_until, permit, place};
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError};
@@ -30,44 +31,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// How often it is asked for its answer, even if no patient wants to know.
 const LOOK: Duration = Duration::from_secs(15 * 60);
-
-cbor_map! {
-    /// A request that a patient brought.
-    struct OutRow {
-        /// As the patient signed it.
-        1 => request: Bytes,
-        /// How far it is.
-        2 => state: State,
-        /// Why not.
-        3 => reason: Option<Code>,
-        /// `RemoteLinkAnswer`.
-        4 => answer: Option<Bytes>,
-    }
-}
-
-impl OutRow {
-    fn request(&self, inner: &Inner) -> Result<Verified<RemoteLinkRequest>, ExchangeError> {
-        Ok(rules::remote_link_claim(self.request.as_ref(), inner.own(), &Ed25519)?)
-    }
-
-    fn claim(&self) -> Result<RemoteLinkRequest, StoreError> {
-        let request = Signed::<RemoteLinkRequest>::read(self.request.as_ref());
-        Ok(request.map_err(|_| rows::damaged("a request for a remote link"))?.claim().clone())
-    }
-
-    fn is_under_way(&self) -> bool {
-        matches!(self.state, State::Vouched | State::Asked | State::Confirmed)
-    }
-
-    fn status(&self) -> Vec<u8> {
-        codec::encode(&RemoteLinkStatus {
-            state: self.state,
-            reason: self.reason,
-            answer: self.answer.clone(),
-            extensions: Extensions::default(),
-        })
-    }
-}
 
 impl Exchange {
     /// Takes a patient's request to be vouched for; how it stands. The same again gives how it stands then, after the
@@ -113,17 +76,9 @@ impl Exchange {
             if txn.get(&key)?.is_some() {
                 return Ok(());
             }
-            let (mut all, mut own) = (0_usize, 0_usize);
-            for (key, value) in cells(txn, &keys, OUT)? {
-                let other = rows::read::<OutRow>(&value)?.claim()?;
-                if now >= kept_until(&other) {
-                    txn.remove(&key)?;
-                    continue;
-                }
-                all += 1;
-                own += usize::from(other.patient == request.patient);
-            }
-            if all >= ROWS_MAX || own >= ROWS_PER_PATIENT {
+            let others = left(txn, &keys, now)?;
+            let own = others.iter().filter(|other| other.patient == request.patient).count();
+            if others.len() >= ROWS_MAX || own >= ROWS_PER_PATIENT {
                 return Err(Code::Busy.into());
             }
             Ok(rows::put(txn, &key, &new)?)
@@ -192,6 +147,24 @@ pub(super) async fn list(inner: &Arc<Inner>) -> Result<Vec<RemoteLink>, Exchange
         }
     }
     Ok(found)
+}
+
+/// Removes what is past its time; what is left.
+pub(super) fn left(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    now: Timestamp,
+) -> Result<Vec<RemoteLinkRequest>, StoreError> {
+    let mut left = Vec::new();
+    for (key, value) in cells(txn, keys, OUT)? {
+        let request = rows::read::<OutRow>(&value)?.claim()?;
+        if now < kept_until(&request) {
+            left.push(request);
+        } else {
+            txn.remove(&key)?;
+        }
+    }
+    Ok(left)
 }
 
 pub(super) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, refs: &[PatientRef]) -> Result<(), StoreError> {
@@ -291,6 +264,9 @@ pub(crate) async fn carry(inner: Arc<Inner>, shutdown: CancellationToken) {
         let wants_all = Instant::now() >= look;
         if wants_all {
             look = Instant::now() + LOOK;
+            if let Err(fault) = super::sweep(&inner).await {
+                tracing::error!(code = %fault.code(), "remote links cannot be swept");
+            }
         }
         let wake = match round(&inner, wants_all).await {
             Ok(true) => {

@@ -2,7 +2,7 @@
 
 use handover_core::Random as _;
 use handover_core::artefact::patient::{PatientKeyRecord, link_code_proof};
-use handover_core::artefact::remote::{REMOTE_LINK_LIFE_MS, RemoteLinkRequest};
+use handover_core::artefact::remote::REMOTE_LINK_LIFE_MS;
 use handover_core::{Digest, id::SealingPublic};
 use handover_seal::SigningKey;
 use handover_store::{CellKey, Store};
@@ -100,12 +100,16 @@ async fn a_code_is_good_for_its_patient_and_way_and_time_and_five_wrong_ones_end
             assert_eq!(prove_in(txn, &keys, own, &riverside, &link(patient, CODE), NOW)?, None);
             let held: InRow = rows::get(txn, &key)?.unwrap();
             assert_eq!(
-                (held.state, held.reason, held.code),
+                (held.state, held.reason, held.code.as_deref()),
                 (State::Refused, Some(Code::LinkCodeWrong), None)
             );
+            assert_eq!(left(txn, &keys, late)?.len(), 1);
             forget(txn, &keys, &[stranger], Some(&"P-2".parse().unwrap()))?;
             assert!(txn.get(&key)?.is_some());
             forget(txn, &keys, &[], Some(&"P-1".parse().unwrap()))?;
+            assert!(txn.get(&key)?.is_none());
+            rows::put(txn, &key, &held)?;
+            assert!(left(txn, &keys, NOW.plus_ms(REMOTE_LINK_LIFE_MS + CODE_LASTS_MS))?.is_empty());
             assert!(txn.get(&key)?.is_none());
             Ok(())
         }
