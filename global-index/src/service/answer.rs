@@ -56,6 +56,8 @@ impl Desks {
             Verb::Locate => self.locate(hospital(party)?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,
             Verb::Keys => self.keys(hospital(party)?, request).await,
+            // Between hospitals only: the index need not know who looks for old records.
+            Verb::RemoteLink => Err(Code::AccessDenied),
         }
     }
 

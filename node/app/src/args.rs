@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use handover_cli::wait_seconds;
-use handover_core::id::{Department, HospitalId, TransferId};
+use handover_core::id::{Department, HospitalId, PatientRef, RemoteLinkId, TransferId};
 
 /// One hospital's node: keeps its records by department, and exchanges them with other hospitals under the
 /// patients' consent.
@@ -63,6 +63,9 @@ pub enum Task {
     /// Referrals to other hospitals, which then owe the fee.
     #[command(subcommand)]
     Referral(ReferralTask),
+    /// Links for patients whom an old hospital never linked.
+    #[command(subcommand)]
+    LinkRemote(LinkRemoteTask),
     /// The keys that make forgetting complete.
     #[command(subcommand)]
     Epoch(EpochTask),
@@ -96,6 +99,20 @@ pub enum PatientTask {
     Forget {
         /// The hospital's own identifier.
         id: String,
+    },
+    /// Lists the wallets that are linked to a patient.
+    Wallets {
+        /// The hospital's own identifier.
+        id: String,
+    },
+    /// Takes a wallet's link away: it is lost, or is to be linked to another number. The records stay. Refused while a
+    /// transfer of that wallet is not over.
+    Unlink {
+        /// The hospital's own identifier.
+        id: String,
+        /// The wallet, as `patient wallets` lists it.
+        #[arg(long, value_name = "WALLET")]
+        wallet: PatientRef,
     },
     /// Takes a patient's link from a file.
     Link(Carried),
@@ -152,6 +169,42 @@ pub enum ReferralTask {
         /// To whom it is.
         #[arg(long, value_name = "HOSPITAL")]
         to: HospitalId,
+    },
+}
+
+/// Links for patients whom an old hospital never linked.
+#[derive(Debug, Subcommand)]
+pub enum LinkRemoteTask {
+    /// Lists the requests: `to-vouch` by patients who are linked here, `to-link` by patients of here whom another
+    /// hospital vouches for.
+    List,
+    /// Shows one, beside what the records here hold under the number that it claims.
+    Show {
+        /// The request.
+        id: RemoteLinkId,
+    },
+    /// Vouches to the old hospital for who the patient is. First see their identity document: name and date of birth
+    /// have to be those of the request.
+    Vouch {
+        /// The request.
+        id: RemoteLinkId,
+    },
+    /// Confirms that the request is a patient's of here; prints a code for the contact on file, good for that wallet
+    /// only. Again, it prints the same.
+    Confirm {
+        /// The request.
+        id: RemoteLinkId,
+        /// The hospital's own identifier of the patient.
+        #[arg(long, value_name = "ID")]
+        patient: String,
+    },
+    /// Says no, to vouch or to link.
+    Refuse {
+        /// The request.
+        id: RemoteLinkId,
+        /// Why: identity-unproven, unknown-patient or linked-otherwise.
+        #[arg(long, value_name = "CODE", default_value = "identity-unproven")]
+        reason: String,
     },
 }
 

@@ -2,6 +2,7 @@
 //! data folder is opened here and the same operation is carried out.
 
 mod calling;
+mod remote;
 
 use std::fs;
 use std::io::Write as _;
@@ -82,6 +83,7 @@ impl Console {
             Task::Records(task) => self.records(task).await,
             Task::Transfer(task) => self.transfer(task).await,
             Task::Referral(task) => self.referral(task).await,
+            Task::LinkRemote(task) => self.link_remote(task).await,
             Task::Epoch(task) => self.epoch(task).await,
             Task::Check => self.check().await,
         }
@@ -167,6 +169,8 @@ impl Console {
                     self.call(Operation::PatientForget { patient: id }, "Forget").await?;
                 self.output.emit("handover/patient-forgotten/1", &gone, |out| show::forgotten(out, &gone))
             }
+            PatientTask::Wallets { id } => self.wallets(id).await,
+            PatientTask::Unlink { id, wallet } => self.unlink(id, wallet).await,
             PatientTask::Link(carried) => self.take(&carried.file, carried.out.as_deref(), true).await,
             PatientTask::Take(carried) => self.take(&carried.file, carried.out.as_deref(), false).await,
             PatientTask::Info { out } => {

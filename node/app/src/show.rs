@@ -1,5 +1,7 @@
 //! Answers as people read them.
 
+mod remote;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -18,6 +20,8 @@ use crate::operations::{
     PatientForgotten, PatientRegistered, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed,
     Resent, TransferShown, TransfersListed,
 };
+
+pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};
 
 type Out<'a> = &'a mut dyn Write;
 

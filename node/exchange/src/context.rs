@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) net: std::sync::OnceLock<Net>,
     /// A link waits for the index.
     pub(crate) links: Notify,
+    /// A remote link was vouched for, or somebody may have come back.
+    pub(crate) remote: Notify,
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.

@@ -23,7 +23,7 @@ use handover_store::{KeyMaker, StoreError, Txn, rows};
 use crate::again::{RequestKey, again};
 use crate::context::{Came, Inner};
 use crate::links::UnknownLink;
-use crate::{Exchange, ExchangeError, key_records, links, outbox, secrets};
+use crate::{Exchange, ExchangeError, key_records, links, outbox, remote, secrets};
 
 pub use fee::FeeOwed;
 pub use view::{Refused, TransferDetails, TransferView};
@@ -135,19 +135,27 @@ impl Exchange {
         Ok(self.0.parts.records.audit().permit(request, self.0.now()).await?)
     }
 
-    /// Links a patient who proves the desk's code; gives the link with the hospital's signature, and tells the index.
+    /// Links a patient who proves the desk's code; gives the link with the hospital's signature, and tells the index. One
+    /// to another hospital, to which this one vouched for the patient, is passed on.
     ///
     /// # Errors
-    /// [`Code::LinkCodeWrong`], and why the link does not verify.
+    /// [`Code::LinkCodeWrong`]; [`Code::LinkedOtherwise`] while the reference is another patient's here, and the code
+    /// stays good for it; why the link does not verify.
     pub async fn link(&self, envelope: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         let (inner, now) = (self.inner(), self.0.now());
         if envelope.len() > links::LINK_MAX_BYTES {
             return Err(Code::TooLarge.into());
         }
+        let claimed = Signed::<PatientLink>::read(&envelope).map_err(|fault| fault.code())?;
+        if claimed.claim().hospital != *inner.own() {
+            return remote::pass_link(inner, envelope).await;
+        }
         let link = rules::link_claim(&envelope, inner.own(), &Ed25519)?;
         let chain = KeyChain::of(&link.key_records, &link.patient, &Ed25519)?;
         let records = &inner.parts.records;
-        if let Some(known) = links::signed(&inner.parts.store, &link).await? {
+        let is_linked = records.by_ref(link.patient).await?.is_some();
+        // What was signed before a clerk took the link away holds no longer.
+        if let Some(known) = links::signed(&inner.parts.store, &link).await?.filter(|_| is_linked) {
             return Ok(known);
         }
         // Before the code is used up: it may be another device's.

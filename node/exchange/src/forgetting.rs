@@ -8,7 +8,7 @@ use handover_records::{
 };
 
 use crate::{
-    Exchange, ExchangeError, bodies, charged, continuous, desk, inboxes, parts, referrals, selection,
+    Exchange, ExchangeError, bodies, charged, continuous, desk, inboxes, parts, referrals, remote, selection,
 };
 
 /// Transfers that are looked at in one page; a body may be large.
@@ -55,6 +55,7 @@ impl Exchange {
                 desk::drop_asks(txn, &keys, &refs)?;
                 referrals::forget(txn, &keyring, &keys, &refs)?;
                 continuous::forget(txn, &keyring, &keys, &refs)?;
+                remote::forget(txn, &keys, &refs, Some(&patient))?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
                 }

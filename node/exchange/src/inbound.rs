@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
 use crate::context::{Came, Inner};
-use crate::{jobs, key_records, links, requests};
+use crate::{jobs, key_records, links, remote, requests};
 
 /// Requests worked on at once.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -49,8 +49,7 @@ pub(crate) async fn serve(
                     if let Err(fault) = &outcome {
                         tracing::debug!(code = %fault.code(), detail = %fault, "a request was refused");
                     }
-                    let outcome = outcome.map(|()| Vec::new()).map_err(|fault| fault.code());
-                    reply.send(Answer::encode(outcome));
+                    reply.send(Answer::encode(outcome.map_err(|fault| fault.code())));
                 });
             }
             Some(Inbound::Package { party, stream }) => {
@@ -60,6 +59,7 @@ pub(crate) async fn serve(
                 tracing::info!(%party, "connected");
                 inner.connected.add(party);
                 inner.jobs.notify_one();
+                inner.remote.notify_one();
             }
             Some(Inbound::Disconnected(party)) => {
                 tracing::info!(%party, "disconnected");
@@ -78,14 +78,15 @@ async fn answer(
     net: &Net,
     party: Option<Party>,
     body: &[u8],
-) -> Result<(), ExchangeError> {
+) -> Result<Vec<Vec<u8>>, ExchangeError> {
     let party = party.ok_or(Code::NotAdmitted)?;
     let request = Request::decode(body)?;
     match request.verb {
         Verb::Directory if party == Party::Index => {
-            take_directory(inner, net, request.only_item()?.to_vec()).await
+            take_directory(inner, net, request.only_item()?.to_vec()).await?;
         }
-        Verb::Keys if party == Party::Index => key_records::learn(inner, request.only_item()?).await,
+        Verb::Keys if party == Party::Index => key_records::learn(inner, request.only_item()?).await?,
+        Verb::RemoteLink => return remote::take(inner, &party, request.only_item()?).await,
         Verb::Deliver => {
             if request.items.len() > PARCELS_MAX {
                 return Err(Code::TooLarge.into());
@@ -99,10 +100,10 @@ async fn answer(
                 }
                 taken?;
             }
-            Ok(())
         }
-        _ => Err(Code::AccessDenied.into()),
+        _ => return Err(Code::AccessDenied.into()),
     }
+    Ok(Vec::new())
 }
 
 /// Takes a directory and makes the network follow it at once.

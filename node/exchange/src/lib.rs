@@ -38,9 +38,11 @@ mod patients;
 mod pauses;
 mod provenance;
 mod referrals;
+mod remote;
 mod requests;
 mod secrets;
 mod selection;
+mod unlinking;
 mod wakes;
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -60,6 +62,7 @@ pub use federation::{Directories, NodeAdmission};
 pub use links::UnknownLink;
 pub use pauses::Wait;
 pub use referrals::Referred;
+pub use remote::{Confirmed, RemoteLink};
 
 /// The exchange of one node. Cheap to clone.
 #[derive(Clone)]
@@ -80,6 +83,7 @@ impl Exchange {
             jobs: Notify::new(),
             wakes: wakes::Wakes::default(),
             links: Notify::new(),
+            remote: Notify::new(),
             changed: watch::channel(0).0,
         }))
     }
@@ -105,6 +109,7 @@ impl Exchange {
             parts.spawn(inbound::keep_index(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(jobs::run_deliveries(Arc::clone(&inner), shutdown.clone()));
+            parts.spawn(remote::carry(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}
         })

@@ -187,14 +187,25 @@ pub(crate) async fn finish(
     code: &str,
     signed: &[u8],
 ) -> Result<(), ExchangeError> {
-    let (keys, hash, code, signed) = (store.keys(), link.hash(), code.to_owned(), signed.to_vec());
+    let (keys, link, code, signed) = (store.keys(), link.clone(), code.to_owned(), signed.to_vec());
     Ok(store
         .write(move |txn| -> Result<(), StoreError> {
             txn.remove(&keys.space(CODES).hashed(&code).build())?;
-            txn.put(&keys.space(SIGNED).hashed(hash.as_bytes()).build(), signed.clone())?;
-            txn.put(&keys.space(TO_INDEX).hashed(hash.as_bytes()).build(), signed.clone())
+            finish_in(txn, &keys, &link, &signed)
         })
         .await?)
+}
+
+/// Keeps the signed link and owes it to the index.
+pub(crate) fn finish_in(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    link: &Verified<PatientLink>,
+    signed: &[u8],
+) -> Result<(), StoreError> {
+    let hash = link.hash();
+    txn.put(&keys.space(SIGNED).hashed(hash.as_bytes()).build(), signed.to_vec())?;
+    txn.put(&keys.space(TO_INDEX).hashed(hash.as_bytes()).build(), signed.to_vec())
 }
 
 /// Links that the index does not know yet, behind `after`.

@@ -89,6 +89,14 @@ impl NodeClient {
         self.post("link", envelope)
     }
 
+    /// Posts a request for a remote link; how it stands, not verified yet.
+    ///
+    /// # Errors
+    /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
+    pub fn remote_link(&self, envelope: &[u8]) -> Result<Vec<u8>, WalletError> {
+        self.post("remote-link", envelope)
+    }
+
     /// Posts a locate question; the sealed `Holders`.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! What a wallet remembers, as it lies (encrypted) in the file. Secrets are not in here: see [`crate::Wallet`].
 
 use handover_core::artefact::patient::{Ask, Consent, ConsentDetails, ShareRelease};
+use handover_core::artefact::remote::{RemoteLinkDetails, RemoteLinkRequest, RemoteLinkState};
 use handover_core::artefact::transfer::{NextAttempt, Quote};
 use handover_core::artefact::{ArtefactError, Signed, Verified};
 use handover_core::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use handover_core::id::{SealingPublic, SigningPublic};
 use handover_core::transfer::State;
-use handover_core::{Code, Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_core::{Code, Digest, HospitalId, Timestamp, TransferId, cbor_map, rules};
 use handover_seal::Ed25519;
 
 use crate::{PatientKeys, WalletError};
@@ -30,6 +31,22 @@ cbor_map! {
         2 => signed: Bytes,
         /// The same, countersigned.
         3 => countersigned: Option<Bytes>,
+    }
+}
+
+cbor_map! {
+    /// A request for a remote link.
+    pub struct KnownRemoteLink {
+        /// The old hospital.
+        1 => hospital: HospitalId,
+        /// `RemoteLinkRequest` as the patient signed it.
+        2 => request: Bytes,
+        /// `RemoteLinkDetails`.
+        3 => details: Bytes,
+        /// How far it was when a hospital told last.
+        4 => state: RemoteLinkState,
+        /// Why not, if somebody said no.
+        5 => reason: Option<Code>,
     }
 }
 
@@ -88,6 +105,8 @@ cbor_map! {
         6 => transfers: Vec<KnownTransfer>,
         /// Why a hospital takes nothing of this device any more: another has replaced it.
         7 => replaced: Option<Code>,
+        /// The newest request for a remote link to each hospital.
+        50 => remote_links: Vec<KnownRemoteLink>,
     }
 }
 
@@ -100,6 +119,26 @@ cbor_map! {
         2 => key: Bytes,
         /// The wallet, sealed under that key and bound to the key file.
         3 => cell: Bytes,
+    }
+}
+
+impl KnownRemoteLink {
+    /// The request.
+    ///
+    /// # Errors
+    /// [`WalletError::Rule`] if it is none.
+    pub fn request(&self) -> Result<Verified<RemoteLinkRequest>, WalletError> {
+        let vouching = Signed::<RemoteLinkRequest>::read(self.request.as_ref())?.claim().vouching.clone();
+        rules::remote_link_claim(self.request.as_ref(), &vouching, &Ed25519)
+            .map_err(WalletError::rule("the request for a remote link"))
+    }
+
+    /// Who the patient said to be.
+    ///
+    /// # Errors
+    /// [`WalletError::Decode`].
+    pub fn details(&self) -> Result<RemoteLinkDetails, WalletError> {
+        Ok(codec::decode(self.details.as_ref(), MAX_MESSAGE_BYTES)?)
     }
 }
 

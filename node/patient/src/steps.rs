@@ -2,6 +2,7 @@
 //! is repeated. Meant to run inside [`crate::WalletFile::update`]; what they return is sent afterwards.
 
 use handover_core::artefact::patient::{Consent, ConsentDetails, PatientLink, link_code_proof};
+use handover_core::artefact::remote::RemoteLinkState;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::Inbox;
@@ -96,6 +97,9 @@ impl Wallet {
         let known =
             known.ok_or(WalletError::Rule { what: "the hospital's link", code: Code::AskMismatch })?;
         known.countersigned = Some(Bytes(envelope.to_vec()));
+        for asked in self.state.remote_links.iter_mut().filter(|asked| asked.hospital == link.hospital) {
+            asked.state = RemoteLinkState::Linked;
+        }
         self.state
             .links
             .retain(|known| known.hospital != link.hospital || known.signed.as_ref() == link.envelope());

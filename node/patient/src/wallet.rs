@@ -54,6 +54,7 @@ impl Wallet {
             links: Vec::new(),
             transfers: Vec::new(),
             replaced: None,
+            remote_links: Vec::new(),
             extensions: codec::Extensions::default(),
         };
         Self { keys, state, secrets: BTreeMap::new() }

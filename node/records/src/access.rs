@@ -74,6 +74,8 @@ cbor_enum! {
         Rotate = 12, "rotate";
         /// Referring a patient to another hospital, or withdrawing that.
         Refer = 13, "refer";
+        /// Taking a patient's link away.
+        Unlink = 50, "unlink";
     }
 }
 
@@ -164,7 +166,17 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
         (
             Role::Staff,
             P::Administration,
-            &[A::ListPatients, A::List, A::Link, A::Audit, A::Check, A::Forget, A::Rotate, A::Refer],
+            &[
+                A::ListPatients,
+                A::List,
+                A::Link,
+                A::Audit,
+                A::Check,
+                A::Forget,
+                A::Rotate,
+                A::Refer,
+                A::Unlink,
+            ],
         ),
         (Role::System, P::Import, &[A::Import, A::Quarantine]),
         (Role::System, P::Transfer, &[A::List, A::Export, A::File]),
@@ -200,9 +212,13 @@ pub fn decide(
         return Err(AccessDenied::NoDepartment);
     }
     let lasts_ms = match action {
-        Action::ListPatients | Action::List | Action::Read | Action::Link | Action::Audit | Action::Refer => {
-            LOOK_PERMIT_MS
-        }
+        Action::ListPatients
+        | Action::List
+        | Action::Read
+        | Action::Link
+        | Action::Audit
+        | Action::Refer
+        | Action::Unlink => LOOK_PERMIT_MS,
         Action::Import
         | Action::File
         | Action::Export
@@ -224,7 +240,8 @@ pub const fn needs_patient(action: Action) -> bool {
         | Action::File
         | Action::Link
         | Action::Forget
-        | Action::Refer => true,
+        | Action::Refer
+        | Action::Unlink => true,
         Action::Import
         | Action::ListPatients
         | Action::Quarantine
@@ -254,6 +271,8 @@ mod tests {
             (&patient, Action::Forget, Purpose::PatientAccess, false),
             (&staff, Action::Refer, Purpose::Administration, true),
             (&patient, Action::Refer, Purpose::PatientAccess, false),
+            (&staff, Action::Unlink, Purpose::Administration, true),
+            (&patient, Action::Unlink, Purpose::PatientAccess, false),
             (&system, Action::Rotate, Purpose::Administration, false),
             (&patient, Action::Read, Purpose::PatientAccess, true),
             (&patient, Action::Read, Purpose::Treatment, false),

@@ -63,6 +63,9 @@ pub enum RecordsError {
     /// The same thing exists with other content.
     #[error("{0} exists with other content")]
     Conflict(&'static str),
+    /// The patient reference is linked to another patient here.
+    #[error("this patient reference is linked to another patient here")]
+    LinkedOtherwise,
     /// The link code is wrong, used or expired.
     #[error("the link code is wrong, used or expired")]
     LinkCodeWrong,
@@ -105,6 +108,7 @@ impl RecordsError {
             Self::ContentMissing => Code::PackageMismatch,
             Self::Changed | Self::TooManyLinkCodes | Self::BeingForgotten => Code::Busy,
             Self::LinkCodeWrong | Self::LinkCodeOver => Code::LinkCodeWrong,
+            Self::LinkedOtherwise => Code::LinkedOtherwise,
             Self::Conflict(_) | Self::RequestOfAnother => Code::Conflict,
             Self::Seal(error) => error.code(),
         }

@@ -42,7 +42,7 @@ pub use content::{BlobContent, Content, INLINE_MAX_BYTES};
 pub use error::RecordsError;
 pub use filing::BATCH_MAX_RECORDS;
 pub use forgetting::{BeingForgotten, Swept};
-pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES, RequestedCode};
+pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES, RequestedCode, draw_link_code};
 pub use model::{
     BlobRef, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, NewContent, NewRecord, Origin,
     RecordId, RecordRef, RecordSummary, RecordVersionRef, RequestId,

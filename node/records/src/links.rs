@@ -152,7 +152,8 @@ impl Records {
     /// Uses a code up for a patient reference. The same reference may repeat it until it expires.
     ///
     /// # Errors
-    /// [`RecordsError::LinkCodeWrong`]; those of the store.
+    /// [`RecordsError::LinkCodeWrong`]; [`RecordsError::LinkedOtherwise`] for a reference that is linked to another
+    /// patient, and the code is not used up; those of the store.
     pub async fn redeem(
         &self,
         code: &str,
@@ -168,7 +169,7 @@ impl Records {
     /// the transaction must be kept then, because it counts the try.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`RecordsError::LinkedOtherwise`]; those of the store.
     pub fn redeem_in(
         &self,
         txn: &mut dyn Txn,
@@ -191,6 +192,11 @@ impl Records {
             rows::put(txn, &key, &row)?;
             return Ok(None);
         }
+        // Not used up by who cannot be linked with it: another wallet can, or the same one later.
+        let held: Option<LinkRow> = rows::get(txn, &self.places.link(&patient_ref), "link")?;
+        if held.is_some_and(|held| held.patient != row.patient) {
+            return Err(RecordsError::LinkedOtherwise);
+        }
         row.used_by = Some(patient_ref);
         rows::put(txn, &key, &row)?;
         row.patient.parse().map(Some).map_err(|_| RecordsError::Damaged { what: "link code" })
@@ -200,8 +206,8 @@ impl Records {
     /// patient.
     ///
     /// # Errors
-    /// [`RecordsError::Denied`], [`RecordsError::UnknownPatient`]; [`RecordsError::Conflict`] if the reference is
-    /// linked to another patient.
+    /// [`RecordsError::Denied`], [`RecordsError::UnknownPatient`]; [`RecordsError::LinkedOtherwise`] if the reference
+    /// is linked to another patient.
     pub async fn link(
         &self,
         permit: &Permit,
@@ -234,7 +240,7 @@ impl Records {
             return if held.patient == patient.as_str() {
                 Ok(())
             } else {
-                Err(RecordsError::Conflict("a link of this patient reference"))
+                Err(RecordsError::LinkedOtherwise)
             };
         }
         let row = LinkRow {
@@ -245,6 +251,30 @@ impl Records {
         };
         rows::put(txn, &key, &row)?;
         Ok(txn.put(&self.places.link_of(patient, &patient_ref), patient_ref.as_bytes().to_vec())?)
+    }
+
+    /// Takes a link away, in a transaction of the caller's. Needs [`Action::Unlink`] on the patient. Says whether it was
+    /// there.
+    ///
+    /// # Errors
+    /// [`RecordsError::Denied`]; [`RecordsError::LinkedOtherwise`] if the reference is linked to another patient.
+    pub fn unlink_in(
+        &self,
+        txn: &mut dyn Txn,
+        permit: &Permit,
+        now: Timestamp,
+        patient_ref: PatientRef,
+    ) -> Result<bool, RecordsError> {
+        permit.check(now, &[Action::Unlink])?;
+        let patient = permit.one_patient()?;
+        let key = self.places.link(&patient_ref);
+        let Some(held) = rows::get::<LinkRow>(txn, &key, "link")? else { return Ok(false) };
+        if held.patient != patient.as_str() {
+            return Err(RecordsError::LinkedOtherwise);
+        }
+        txn.remove(&key)?;
+        txn.remove(&self.places.link_of(patient, &patient_ref))?;
+        Ok(true)
     }
 
     /// The patient here who is linked to a reference.
@@ -290,12 +320,24 @@ impl Records {
         page.iter().map(read).collect()
     }
 
-    fn require_registered(&self, txn: &mut dyn Txn, patient: &LocalPatient) -> Result<(), RecordsError> {
+    /// Whether a patient is registered here, in a transaction of the caller's.
+    ///
+    /// # Errors
+    /// [`RecordsError::UnknownPatient`]; those of the store.
+    pub fn require_registered(&self, txn: &mut dyn Txn, patient: &LocalPatient) -> Result<(), RecordsError> {
         match txn.get(&self.places.patient(patient))? {
             Some(_) => Ok(()),
             None => Err(RecordsError::UnknownPatient),
         }
     }
+}
+
+/// A code that nobody else was given, for who keeps it elsewhere, like `K7QF-29XM`.
+#[must_use]
+pub fn draw_link_code(random: &mut dyn Random) -> String {
+    let mut bytes = [0; CODE_CHARS];
+    random.fill(&mut bytes);
+    LinkCode::of(&bytes).shown()
 }
 
 fn linked(row: LinkRow) -> Result<Linked, RecordsError> {

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 pub use serde_cbor::Value;
 
 use crate::id::{
-    ContentRoot, Department, Digest, HospitalId, Party, PatientRef, SealingPublic, SigningPublic, TransferId,
+    ContentRoot, Department, Digest, HospitalId, Party, PatientRef, RemoteLinkId, SealingPublic,
+    SigningPublic, TransferId,
 };
 use crate::{Amount, Timestamp};
 
@@ -414,7 +415,7 @@ macro_rules! bytes_field {
         }
     )* };
 }
-bytes_field!(Digest, PatientRef, ContentRoot, SigningPublic, SealingPublic, TransferId);
+bytes_field!(Digest, PatientRef, ContentRoot, SigningPublic, SealingPublic, TransferId, RemoteLinkId);
 
 macro_rules! text_field {
     ($($ty:ty),*) => { $(

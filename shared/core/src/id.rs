@@ -207,61 +207,76 @@ impl Department {
     }
 }
 
-/// A transfer's identifier: UUID version 7 (RFC 9562, section 5.7).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TransferId(uuid::Uuid);
+macro_rules! uuid_7 {
+    ($(#[$meta:meta])* $name:ident, $kind:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(uuid::Uuid);
 
-impl TransferId {
-    /// A new identifier from the time and ten random bytes.
-    #[must_use]
-    pub fn new(now: crate::Timestamp, random: [u8; 10]) -> Self {
-        let unix_ms = u64::try_from(now.as_millis()).unwrap_or(0);
-        Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid())
-    }
+        impl $name {
+            /// A new identifier from the time and ten random bytes.
+            #[must_use]
+            pub fn new(now: crate::Timestamp, random: [u8; 10]) -> Self {
+                let unix_ms = u64::try_from(now.as_millis()).unwrap_or(0);
+                Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid())
+            }
 
-    /// Its 16 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Display for TransferId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for TransferId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TransferId({})", self.0)
-    }
-}
-
-impl TryFrom<&[u8]> for TransferId {
-    type Error = InvalidId;
-
-    fn try_from(bytes: &[u8]) -> Result<Self, InvalidId> {
-        let fault = |reason| InvalidId { kind: "transfer identifier", reason };
-        let id = uuid::Uuid::from_slice(bytes).map_err(|_| fault("needs 16 bytes"))?;
-        if id.get_version_num() != 7 {
-            return Err(fault("needs a version 7 UUID"));
+            /// Its 16 bytes.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
         }
-        Ok(Self(id))
-    }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl TryFrom<&[u8]> for $name {
+            type Error = InvalidId;
+
+            fn try_from(bytes: &[u8]) -> Result<Self, InvalidId> {
+                let fault = |reason| InvalidId { kind: $kind, reason };
+                let id = uuid::Uuid::from_slice(bytes).map_err(|_| fault("needs 16 bytes"))?;
+                if id.get_version_num() != 7 {
+                    return Err(fault("needs a version 7 UUID"));
+                }
+                Ok(Self(id))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let id = uuid::Uuid::parse_str(text)
+                    .map_err(|_| InvalidId { kind: $kind, reason: "needs a UUID" })?;
+                Self::try_from(id.as_bytes().as_slice())
+            }
+        }
+
+        serde_as_text!($name);
+    };
 }
 
-impl FromStr for TransferId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let id = uuid::Uuid::parse_str(text)
-            .map_err(|_| InvalidId { kind: "transfer identifier", reason: "needs a UUID" })?;
-        Self::try_from(id.as_bytes().as_slice())
-    }
-}
-
-serde_as_text!(TransferId);
+uuid_7!(
+    /// A transfer's identifier: UUID version 7 (RFC 9562, section 5.7).
+    TransferId,
+    "transfer identifier"
+);
+uuid_7!(
+    /// A request for a remote link: UUID version 7 (RFC 9562, section 5.7).
+    RemoteLinkId,
+    "remote link identifier"
+);
 
 /// Who speaks on a connection or stands in an account: the index or a hospital. Written `index` or the
 /// hospital's identifier; no hospital may be called `index`.

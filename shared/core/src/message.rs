@@ -2,7 +2,7 @@
 //! artefacts travel as whole envelopes.
 
 use crate::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
-use crate::id::{HospitalId, TransferId};
+use crate::id::{HospitalId, RemoteLinkId, TransferId};
 use crate::transfer::State;
 use crate::{Code, Timestamp, cbor_enum, cbor_map};
 
@@ -24,6 +24,9 @@ cbor_enum! {
         Link = 6, "link";
         /// A patient's newest key records: `[KeyRecords]` → `[]`, or `[KeyRecords]` if better ones are held there.
         Keys = 7, "keys";
+        /// Hospital to hospital: `[RemoteLinkRequest, countersigned]` → `[RemoteLinkAnswer]`, or `[]` while it waits
+        /// for the desk; and `[PatientLink]`, to whose patient it was confirmed → `[PatientLink, countersigned]`.
+        RemoteLink = 50, "remote-link";
     }
 }
 
@@ -129,6 +132,15 @@ pub const FEE_OFFER_LABEL: &[u8] = b"handover/fee-offer/1";
 pub const REFERRAL_LABEL: &[u8] = b"handover/referral/1";
 /// Begins the associated data of a sealed wish; the transfer identifier follows.
 pub const REQUEST_SCOPE_LABEL: &[u8] = b"handover/transfer-request/1";
+
+/// Begins the associated data of sealed `RemoteLinkDetails`; the request's identifier follows.
+pub const REMOTE_LINK_LABEL: &[u8] = b"handover/remote-link/1";
+
+/// The associated data of sealed `RemoteLinkDetails`.
+#[must_use]
+pub fn remote_link_binding(id: &RemoteLinkId) -> Vec<u8> {
+    [REMOTE_LINK_LABEL, id.as_bytes()].concat()
+}
 
 /// The associated data of a part that is sealed for one transfer.
 #[must_use]

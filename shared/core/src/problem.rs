@@ -122,6 +122,9 @@ codes! {
     CapReached = "cap-reached", Refused, "With this delivery the fees under the continuous consent would be above what the patient signed for in all. It waits: a new consent with a higher cap brings the records.";
     RevocationsStale = "revocations-stale", Refused, "What is known here of revocations is older than a day, so nothing is delivered under continuous consents. It goes on once the index sends a fresh directory.";
     ContinuousReferred = "continuous-referred", Refused, "A continuous consent is for what the patient pays; this fee is the hospital's, by a referral. Give a one-time consent.";
+    UnknownRemoteLink = "unknown-remote-link", Refused, "No request for a remote link with this identifier is known here.";
+    IdentityUnproven = "identity-unproven", Refused, "The hospital could not make sure that the patient is who the request names. Ask at its desk.";
+    LinkedOtherwise = "linked-otherwise", Refused, "This wallet is linked to another patient number at this hospital. Link the second number with a second wallet, or have a clerk there take the older link away (patient unlink), then link again.";
     Internal = "internal", Integrity, "Something went wrong on this side. The log tells what.";
 }
 

@@ -20,9 +20,13 @@ use crate::{Code, KeyChain, Timestamp};
 
 mod continuous;
 mod fee;
+mod remote;
 
 pub use continuous::{REVOCATIONS_STALE_MS, delivery, revocations_fresh, within_cap};
 pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral, schedule};
+pub use remote::{
+    remote_link, remote_link_answer, remote_link_claim, remote_link_details, remote_link_in_time,
+};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]

@@ -39,12 +39,24 @@ pub(crate) fn routes(exchange: Exchange, health: &Health, metrics: &Metrics) -> 
         })
     };
     let link = posted(&desk, "link", |exchange, body| async move { exchange.link(body).await });
+    let remote =
+        posted(&desk, "remote-link", |exchange, body| async move { exchange.remote_link(body).await });
     let locate = posted(&desk, "locate", |exchange, body| async move { exchange.locate(body).await });
     let inbox = posted(&desk, "inbox", |exchange, body| async move { exchange.inbox(body).await });
     let artefact = posted(&desk, "artefact", |exchange, body| async move {
         exchange.patient_artefact(body).await.map(|()| Vec::new())
     });
-    let patients = hospital.or(link).unify().or(locate).unify().or(inbox).unify().or(artefact).unify();
+    let patients = hospital
+        .or(link)
+        .unify()
+        .or(remote)
+        .unify()
+        .or(locate)
+        .unify()
+        .or(inbox)
+        .unify()
+        .or(artefact)
+        .unify();
     patients.or(health.routes()).unify().or(metrics.routes()).unify().boxed()
 }
 

@@ -6,12 +6,13 @@ mod forgetting;
 mod patients;
 mod records;
 mod referrals;
+mod remote;
 mod transfers;
 
 use std::path::PathBuf;
 
 use handover_core::Timestamp;
-use handover_core::id::{Department, HospitalId, TransferId};
+use handover_core::id::{Department, HospitalId, PatientRef, RemoteLinkId, TransferId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ pub use patients::{Carried, PatientRegistered};
 pub(crate) use patients::{LinkLine, LinksListed};
 pub use records::{RecordLine, RecordsListed};
 pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
+pub(crate) use remote::{RemoteLinkShown, RemoteLinksListed, Unlinked, WalletsListed};
 pub use transfers::{DeliveryShown, Dismissed, OwedShown, Resent, TransferShown, TransfersListed};
 
 use crate::Node;
@@ -70,6 +72,18 @@ pub enum Operation {
     PatientForget {
         /// The hospital's own identifier.
         patient: String,
+    },
+    /// Lists the wallets that are linked to a patient.
+    PatientWallets {
+        /// The hospital's own identifier.
+        patient: String,
+    },
+    /// Takes a wallet's link away.
+    PatientUnlink {
+        /// The hospital's own identifier.
+        patient: String,
+        /// The patient in the federation.
+        wallet: PatientRef,
     },
     /// Takes what a patient carries: a link, an ask, a consent, a release, a refusal, a revocation.
     PatientTake {
@@ -170,6 +184,32 @@ pub enum Operation {
         patient: String,
         /// To whom.
         destination: HospitalId,
+    },
+    /// Lists requests for remote links.
+    RemoteLinkList,
+    /// Shows one, beside what the records here hold under its number.
+    RemoteLinkShow {
+        /// The request.
+        id: RemoteLinkId,
+    },
+    /// Vouches for who the patient is.
+    RemoteLinkVouch {
+        /// The request.
+        id: RemoteLinkId,
+    },
+    /// Confirms that the request is a patient's; gives the code.
+    RemoteLinkConfirm {
+        /// The request.
+        id: RemoteLinkId,
+        /// The hospital's own identifier of the patient.
+        patient: String,
+    },
+    /// Says no to one.
+    RemoteLinkRefuse {
+        /// The request.
+        id: RemoteLinkId,
+        /// A problem code's word.
+        reason: String,
     },
     /// Says how it stands with the epochs.
     EpochList,
@@ -300,6 +340,19 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::ReferralList => answer(&referrals::list(node).await?),
         Operation::ReferralWithdraw { patient, destination } => {
             answer(&referrals::withdraw(node, &staff, &patient, &destination).await?)
+        }
+        Operation::PatientWallets { patient } => answer(&remote::wallets(node, &staff, &patient).await?),
+        Operation::PatientUnlink { patient, wallet } => {
+            answer(&remote::unlink(node, &staff, &patient, wallet).await?)
+        }
+        Operation::RemoteLinkList => answer(&remote::list(node, &staff).await?),
+        Operation::RemoteLinkShow { id } => answer(&remote::show(node, &staff, id).await?),
+        Operation::RemoteLinkVouch { id } => answer(&remote::vouch(node, &staff, id).await?),
+        Operation::RemoteLinkConfirm { id, patient } => {
+            answer(&remote::confirm(node, &staff, id, &patient, events).await?)
+        }
+        Operation::RemoteLinkRefuse { id, reason } => {
+            answer(&remote::refuse(node, &staff, id, &reason).await?)
         }
         Operation::EpochList => answer(&forgetting::list(node).await?),
         Operation::EpochRotate { give_up_damaged } => {

@@ -2,6 +2,7 @@
 
 use handover_core::Code;
 use handover_core::artefact::patient::{Ask, AskKind, PatientLink};
+use handover_core::artefact::remote::RemoteLinkRequest;
 use handover_core::artefact::{Payload as _, Signed, peek_type};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::KeyRecords;
@@ -86,6 +87,11 @@ pub(super) async fn register(
             format!("There are no records of {patient} here. If there should be, check the identifier.");
         events.tell(Event::Note { text }).await;
     }
+    let wallets = node.records.refs_of(&local).await?.len();
+    if wallets > 0 {
+        let text = format!("{patient} is linked to {wallets} wallet(s) already: patient wallets lists them.");
+        events.tell(Event::Note { text }).await;
+    }
     Ok(PatientRegistered {
         patient: patient.to_owned(),
         link_code,
@@ -123,6 +129,9 @@ pub(super) async fn take(node: &Node, content: &str, only_link: bool) -> Result<
     };
     if kind == PatientLink::TYPE {
         return Ok(carried(None, Some(node.exchange.link(content).await?)));
+    }
+    if kind == RemoteLinkRequest::TYPE {
+        return Ok(carried(None, Some(node.exchange.remote_link(content).await?)));
     }
     if only_link {
         return Err(NodeError::refused(Code::UsageInvalid, format!("the file holds a {kind}, not a link")));

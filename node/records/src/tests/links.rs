@@ -115,6 +115,22 @@ async fn links_hold() {
     let permit = records.leave(staff(), Action::Link, Purpose::Administration, Some(&bert)).await;
     records.register(&permit, NOW, &bert).await.unwrap();
     let refused = records.link(&permit, NOW, a_ref(1), &bert).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Conflict);
+    assert_eq!(refused.code(), Code::LinkedOtherwise);
     assert!(records.refs_of(&bert).await.unwrap().is_empty());
+
+    // A clerk takes the older link away, and only that one; then the second number can be linked.
+    let unlink = |whose: &LocalPatient| {
+        let (records, whose) = (records.clone(), whose.clone());
+        async move {
+            let permit = records.leave(staff(), Action::Unlink, Purpose::Administration, Some(&whose)).await;
+            let write = records.store.clone();
+            write.write(move |txn| records.unlink_in(txn, &permit, NOW, a_ref(1))).await
+        }
+    };
+    assert_eq!(unlink(&bert).await.unwrap_err().code(), Code::LinkedOtherwise);
+    assert!(unlink(&anna).await.unwrap());
+    assert!(!unlink(&anna).await.unwrap());
+    assert!(records.refs_of(&anna).await.unwrap().is_empty());
+    records.link(&permit, NOW, a_ref(1), &bert).await.unwrap();
+    assert_eq!(records.by_ref(a_ref(1)).await.unwrap().unwrap().patient, bert);
 }

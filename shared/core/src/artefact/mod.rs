@@ -6,6 +6,7 @@
 
 pub mod federation;
 pub mod patient;
+pub mod remote;
 pub mod transfer;
 
 use std::marker::PhantomData;
@@ -327,6 +328,12 @@ impl<T: Payload> Countersigned<T> {
     #[must_use]
     pub const fn claim(&self) -> &T {
         self.inner.claim()
+    }
+
+    /// The first's whole envelope.
+    #[must_use]
+    pub fn first(&self) -> &[u8] {
+        self.inner.envelope()
     }
 
     /// Thumbprints of the first and the second key.

@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Hospital(Hospital),
     /// Link to a hospital with the code given at its desk.
     Link(Link),
+    /// Ask an old hospital that never linked you for a link, by way of one where you are linked; again, see how it
+    /// stands.
+    LinkRemote(LinkRemote),
     /// Ask the index which hospitals hold records.
     Locate(Locate),
     /// Ask for a transfer: this hospital may ask that one for a quote.
@@ -176,11 +179,36 @@ pub(crate) struct Hospital {
 pub(crate) struct Link {
     #[command(flatten)]
     pub(crate) way: Way,
+    /// The hospital to link to, if it is not the one whose node is asked: its code came to you after `link-remote`.
+    #[arg(long, value_name = "HOSPITAL", conflicts_with = "answer")]
+    pub(crate) hospital: Option<HospitalId>,
     /// The code that the hospital's desk gave.
     #[arg(long, required_unless_present = "answer")]
     pub(crate) code: Option<String>,
     /// The link as the desk gave it back, signed by the hospital too.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "out", "code"])]
+    pub(crate) answer: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct LinkRemote {
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// The old hospital. The node asked is of the one that vouches for you.
+    #[arg(long, value_name = "HOSPITAL")]
+    pub(crate) hospital: HospitalId,
+    /// The old hospital's number for you. Only the two hospitals read it, and what follows. Without these three, it is
+    /// the request that was made before.
+    #[arg(long, value_name = "NUMBER", requires_all = ["name", "birth_date"])]
+    pub(crate) record_number: Option<String>,
+    /// Your name, as in your identity document.
+    #[arg(long, value_name = "NAME", requires = "record_number")]
+    pub(crate) name: Option<String>,
+    /// When you were born.
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "record_number")]
+    pub(crate) birth_date: Option<String>,
+    /// What the desk gave back for the request, as a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["node", "out", "record_number", "name", "birth_date"])]
     pub(crate) answer: Option<PathBuf>,
 }
 

@@ -59,9 +59,10 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
     let (channel, met) = session.way(&options.way)?;
     let met = met.ok_or_else(|| CliError::new(Code::UsageInvalid, "--hospital-info FILE is needed"))?;
     let code = options.code.as_deref().unwrap_or_default().trim();
+    let hospital = options.hospital.as_ref().unwrap_or(&met.hospital);
     let envelope = session
         .file
-        .update(&mut OsRandom, |wallet, _| wallet.link(&met.hospital, code, &met.federation, now()))?;
+        .update(&mut OsRandom, |wallet, _| wallet.link(hospital, code, &met.federation, now()))?;
     let files = match &channel {
         Channel::Node(client, patience) => {
             let answer = patience.hold(|| Ok(client.link(&envelope)?))?;
@@ -70,15 +71,15 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
         }
         Channel::File(_) => channel.send(&[("", &envelope)])?,
     };
-    let (name, key_code) = named(&met.federation, &met.hospital)?;
+    let (name, key_code) = named(&met.federation, hospital)?;
     let patient = session.file.read()?.keys.patient();
     let data = json!({
-        "patient": patient, "hospital": met.hospital, "name": name, "code": key_code,
+        "patient": patient, "hospital": hospital, "name": name, "code": key_code,
         "linked": files.is_empty(), "files": files,
     });
     session.output.emit("handover/patient-link/1", &data, |out| {
         if files.is_empty() {
-            writeln!(out, "Linked to {} ({name}), key {key_code}", met.hospital)
+            writeln!(out, "Linked to {hospital} ({name}), key {key_code}")
         } else {
             line_of_files(out, &files)
         }

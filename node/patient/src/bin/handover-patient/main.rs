@@ -14,6 +14,7 @@ mod commands;
 mod devices;
 mod inbox;
 mod patience;
+mod remote;
 mod session;
 mod show;
 
@@ -39,6 +40,7 @@ fn with_wallet(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Trust(options) => commands::trust(session, options),
         Command::Hospital(options) => commands::hospital(session, options),
         Command::Link(options) => commands::link(session, options),
+        Command::LinkRemote(options) => remote::link_remote(session, options),
         Command::Locate(options) => commands::locate(session, options),
         Command::Ask(options) => commands::ask(session, options),
         // It tells of other devices' transfers, too, and heeds by itself.

@@ -255,9 +255,18 @@ pub(crate) fn show(session: &Session, options: &args::Show) -> Result<(), CliErr
         .iter()
         .map(|link| json!({ "hospital": link.hospital, "confirmed": link.countersigned.is_some() }))
         .collect();
+    let remote_links: Vec<Value> = wallet
+        .state
+        .remote_links
+        .iter()
+        .map(|link| {
+            let reason = link.reason.map(|code| code.as_str());
+            json!({ "hospital": link.hospital, "state": link.state.as_str(), "reason": reason })
+        })
+        .collect();
     let patient = wallet.keys.patient();
     let data = json!({
-        "patient": patient, "key_record": wallet.keys.number(),
+        "patient": patient, "remote_links": remote_links, "key_record": wallet.keys.number(),
         "replaced": wallet.state.replaced.map(|code| code.as_str()), "root": wallet.state.root, "nodes": nodes, "links": links,
         "directory": federation.map(|all| all.directory().version), "transfers": transfers,
     });
@@ -271,6 +280,9 @@ pub(crate) fn show(session: &Session, options: &args::Show) -> Result<(), CliErr
         for link in &wallet.state.links {
             let word = if link.countersigned.is_some() { "Linked" } else { "Link not confirmed yet" };
             writeln!(out, "{word}: {}", hospital_text(&link.hospital, federation))?;
+        }
+        for link in &wallet.state.remote_links {
+            writeln!(out, "Remote link, {}: {}", link.state, hospital_text(&link.hospital, federation))?;
         }
         wanted.iter().try_for_each(|known| print_known(out, known, federation))
     })
