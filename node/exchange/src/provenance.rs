@@ -1,8 +1,8 @@
 //! The FHIR Provenance that says where received records came from, and under which transfer.
 
-use handover_core::{Department, Digest};
+use handover_core::{Department, Digest, TransferId};
 use handover_dossier::Row;
-use handover_records::{LocalPatient, NewContent, NewRecord, Origin};
+use handover_records::{LocalPatient, NewContent, NewRecord, Origin, RecordSummary};
 
 use crate::ExchangeError;
 use crate::manifest::Head;
@@ -10,6 +10,14 @@ use handover_core::Code;
 
 /// Where Provenance is filed.
 const DEPARTMENT: &str = "administration";
+const RESOURCE_TYPE: &str = "Provenance";
+
+/// Whether a record is the Provenance that filing a transfer added here.
+pub(crate) fn is_of_filing(record: &RecordSummary) -> bool {
+    let is_of = |transfer: &TransferId| record.resource_id == transfer.to_string();
+    record.resource_type == RESOURCE_TYPE
+        && matches!(&record.origin, Origin::Received { transfer, .. } if is_of(transfer))
+}
 
 /// The Provenance of one transfer (FHIR R4, 6.3): its targets are the received resources, its agent is the source.
 /// The same transfer always gives the same bytes, so filing again changes nothing.
@@ -22,7 +30,7 @@ pub(crate) fn record(
     let recorded = row.created.to_string();
     let targets: Vec<_> = targets.iter().map(|target| serde_json::json!({ "reference": target })).collect();
     let json = serde_json::json!({
-        "resourceType": "Provenance",
+        "resourceType": RESOURCE_TYPE,
         "id": row.transfer.to_string(),
         "target": targets,
         "recorded": recorded,
@@ -45,7 +53,7 @@ pub(crate) fn record(
     Ok(NewRecord {
         patient: patient.clone(),
         department,
-        resource_type: "Provenance".to_owned(),
+        resource_type: RESOURCE_TYPE.to_owned(),
         resource_id: row.transfer.to_string(),
         content_hash: Digest::sha256(&[json.as_bytes()]),
         date: None,

@@ -16,61 +16,21 @@ use handover_core::artefact::transfer::{PACKAGE_MAX_RECORDS, Refusal, Step};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::{FIRST_ATTEMPT, Role};
-use handover_core::{Code, Timestamp, TransferId};
+use handover_core::{Code, HospitalId, TransferId};
 use handover_dossier::{Dossier, DossierError, Row, Taken};
-use handover_records::{Action, RecordId, RecordVersionRef};
+use handover_records::{Action, Origin, RecordId, RecordVersionRef};
 use handover_seal::Ed25519;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::agenda::{Agenda, GATHER};
 use super::quote::{self, Drawn};
 use super::{permit, seal};
 use crate::context::{Came, Inner};
 use crate::continuous::{self, Live};
 use crate::pauses::LONGEST_PAUSE;
 use crate::wakes::Woken;
-use crate::{ExchangeError, selection};
-
-/// How long changes are gathered before a delivery begins.
-const GATHER: Duration = Duration::from_secs(2);
-/// The longest sleep: clocks may be set meanwhile.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
-
-/// What has to be looked at, and when.
-#[derive(Default)]
-struct Agenda {
-    looks: BTreeMap<TransferId, Instant>,
-    ends: BTreeMap<TransferId, Timestamp>,
-}
-
-impl Agenda {
-    /// Not later than `at`.
-    fn look(&mut self, origin: TransferId, at: Instant) {
-        let due = self.looks.entry(origin).or_insert(at);
-        *due = at.min(*due);
-    }
-
-    /// Takes one whose time has come.
-    fn take(&mut self, now: Instant, clock: Timestamp) -> Option<TransferId> {
-        let ended = self.ends.iter().find(|(_, end)| **end <= clock).map(|(origin, _)| *origin);
-        if let Some(origin) = ended {
-            self.ends.remove(&origin);
-            self.looks.remove(&origin);
-            return Some(origin);
-        }
-        let due = self.looks.iter().find(|(_, at)| **at <= now).map(|(origin, _)| *origin)?;
-        self.looks.remove(&due);
-        Some(due)
-    }
-
-    fn next(&self, now: Instant, clock: Timestamp) -> Instant {
-        let ends = self.ends.values().map(|end| {
-            let wait_ms = u64::try_from(end.since_ms(clock)).unwrap_or(0);
-            now + Duration::from_millis(wait_ms).min(LONGEST_SLEEP)
-        });
-        ends.chain(self.looks.values().copied()).min().unwrap_or(now + LONGEST_SLEEP)
-    }
-}
+use crate::{ExchangeError, provenance, selection};
 
 /// Runs until shut down.
 pub(crate) async fn run(inner: Arc<Inner>, shutdown: CancellationToken) {
@@ -183,29 +143,29 @@ struct Ground {
     consent: Verified<Consent>,
     sent: BTreeMap<RecordId, u32>,
     is_under_way: bool,
+    has_ended: bool,
 }
 
 /// Reads it; nothing if the consent has ended, of which then nothing stays, or a newer one does what it did.
 async fn ground(inner: &Arc<Inner>, origin: TransferId) -> Result<Option<Ground>, ExchangeError> {
     let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
-    let keyring = inner.parts.keyring.clone();
-    let read = inner.parts.store.write(move |txn| -> Result<_, DossierError> {
+    let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
         let context = Context { federation: &federation, verifier: &Ed25519 };
         let mut dossier = Dossier::of(txn, &keys, origin);
         let Some(row) = dossier.row()? else { return Ok(None) };
-        if continuous::get(txn, &keys, &row)?.is_none() {
-            return Ok(None);
-        }
+        let Some(live) = continuous::get(txn, &keys, &row)? else { return Ok(None) };
         let mut dossier = Dossier::of(txn, &keys, origin);
         let (on, consent) = (dossier.request(context)?, dossier.consent(context)?);
         let is_under_way = dossier.under_way()?.is_some();
-        continuous::settle(txn, &keyring, &keys, &row, &consent, now)?;
-        let Some(live) = continuous::get(txn, &keys, &row)? else { return Ok(None) };
+        let has_ended = !continuous::holds(&mut dossier, &consent, now)?;
         let sent = continuous::sent(txn, &keys, origin)?;
-        Ok(Some(Ground { row, live, on, consent, sent, is_under_way }))
+        Ok(Some(Ground { row, live, on, consent, sent, is_under_way, has_ended }))
     });
     let Some(ground) = read.await? else { return Ok(None) };
-    if ground.row.role == Role::Source && is_replaced(inner, &ground).await? {
+    if ground.is_under_way {
+        return Ok(Some(ground));
+    }
+    if ground.has_ended || ground.row.role == Role::Source && is_replaced(inner, &ground).await? {
         let (keys, keyring, patient) = (inner.keys(), inner.parts.keyring.clone(), ground.row.patient);
         let ended =
             inner.parts.store.write(move |txn| continuous::end(txn, &keyring, &keys, &patient, origin));
@@ -217,9 +177,6 @@ async fn ground(inner: &Arc<Inner>, origin: TransferId) -> Result<Option<Ground>
 
 /// Whether a newer live consent of the patient for the same hospital covers all of this one's records.
 async fn is_replaced(inner: &Arc<Inner>, ground: &Ground) -> Result<bool, ExchangeError> {
-    if ground.is_under_way {
-        return Ok(false);
-    }
     let (keys, patient, federation) = (inner.keys(), ground.row.patient, inner.federation()?);
     let (origin, destination) = (ground.row.transfer, ground.row.destination.clone());
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
@@ -247,9 +204,20 @@ async fn is_replaced(inner: &Arc<Inner>, ground: &Ground) -> Result<bool, Exchan
     Ok(false)
 }
 
+/// Whether a record is delivered to this hospital: not what came from there or was made there, nor the provenance that
+/// filing added. So nothing travels in circles where consents go both ways, or round.
+fn goes_on(record: &RecordVersionRef, destination: &HospitalId) -> bool {
+    match &record.origin {
+        Origin::Local => true,
+        Origin::Received { source, origin, .. } => {
+            source != destination && origin != destination && !provenance::is_of_filing(record)
+        }
+    }
+}
+
 /// Begins a delivery of what is new or changed in the consent's scope, if anything is.
 async fn begin(inner: &Arc<Inner>, ground: Ground, is_new_try: bool) -> Result<(), ExchangeError> {
-    let Ground { row, live, on, consent, sent, is_under_way } = &ground;
+    let Ground { row, live, on, consent, sent, is_under_way, .. } = &ground;
     if row.role != Role::Source || *is_under_way {
         return Ok(());
     }
@@ -264,6 +232,7 @@ async fn begin(inner: &Arc<Inner>, ground: Ground, is_new_try: bool) -> Result<(
     let limit = usize::try_from(PACKAGE_MAX_RECORDS).unwrap_or(usize::MAX);
     let is_new = |record: &&RecordVersionRef| {
         scope.contains(&record.department, record.date, record.is_restricted)
+            && goes_on(record, &row.destination)
             && sent.get(&record.reference.record) != Some(&record.reference.version)
     };
     let records: Vec<_> = everything.iter().filter(is_new).take(limit).cloned().collect();
@@ -335,6 +304,9 @@ async fn store(inner: &Arc<Inner>, ground: Ground, drawn: Drawn) -> Result<Optio
 
 #[cfg(test)]
 mod tests {
+    use handover_core::{Digest, Timestamp};
+    use handover_records::RecordRef;
+
     use super::*;
 
     fn transfer(number: u8) -> TransferId {
@@ -342,24 +314,36 @@ mod tests {
     }
 
     #[test]
-    fn changes_that_go_on_put_a_delivery_off_no_further() {
-        let (now, clock, mut agenda) = (Instant::now(), Timestamp::from_millis(1), Agenda::default());
-        for after_ms in [0, 500, 1_900] {
-            agenda.look(transfer(1), now + Duration::from_millis(after_ms) + GATHER);
+    fn nothing_travels_in_circles() {
+        let hospital = |id: &str| -> HospitalId { id.parse().unwrap() };
+        let record = |resource_type: &str, origin: Origin| RecordVersionRef {
+            reference: RecordRef { record: RecordId::from_bytes([1; 16]), version: 1 },
+            patient: "4711".parse().unwrap(),
+            department: "cardiology".parse().unwrap(),
+            resource_type: resource_type.to_owned(),
+            resource_id: transfer(1).to_string(),
+            content_hash: Digest::from_bytes([1; 32]),
+            date: None,
+            bytes: 1,
+            origin,
+            filed: Timestamp::from_millis(1),
+        };
+        let received = |source: &str, origin: &str| Origin::Received {
+            source: hospital(source),
+            origin: hospital(origin),
+            transfer: transfer(1),
+        };
+        let riverside = hospital("riverside");
+        for (resource_type, origin, goes) in [
+            ("Observation", Origin::Local, true),
+            ("Provenance", Origin::Local, true),
+            ("Observation", received("hillcrest", "hillcrest"), true),
+            ("Observation", received("hillcrest", "riverside"), false),
+            ("Observation", received("riverside", "hillcrest"), false),
+            ("Provenance", received("hillcrest", "hillcrest"), false),
+        ] {
+            let record = record(resource_type, origin);
+            assert_eq!(goes_on(&record, &riverside), goes, "{resource_type} {:?}", record.origin);
         }
-        assert_eq!(agenda.next(now, clock), now + GATHER);
-        assert_eq!(agenda.take(now, clock), None);
-        assert_eq!(agenda.take(now + GATHER, clock), Some(transfer(1)));
-        assert_eq!(agenda.take(now + GATHER, clock), None);
-    }
-
-    #[test]
-    fn a_consent_is_looked_at_when_it_ends() {
-        let (now, clock, mut agenda) = (Instant::now(), Timestamp::from_millis(1), Agenda::default());
-        agenda.ends.insert(transfer(1), clock.plus_ms(5_000));
-        agenda.look(transfer(2), now + GATHER * 2);
-        assert_eq!(agenda.next(now, clock), now + GATHER * 2);
-        assert_eq!(agenda.take(now, clock.plus_ms(4_999)), None);
-        assert_eq!(agenda.take(now, clock.plus_ms(5_000)), Some(transfer(1)));
     }
 }

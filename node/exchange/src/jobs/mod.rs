@@ -1,6 +1,7 @@
 //! What is due: the work that a transfer's state calls for, done until the state has moved on. Because it is derived
 //! from what is stored, it goes on after any stop.
 
+mod agenda;
 mod bridge;
 mod check;
 mod continuing;
