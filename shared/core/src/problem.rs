@@ -119,6 +119,11 @@ codes! {
     TimedOut = "timed-out", Unreachable, "No answer within the limit.";
     ClockOff = "clock-off", Refused, "The clocks differ by more than five minutes. Set the clock.";
     Internal = "internal", Integrity, "Something went wrong on this side. The log tells what.";
+    RecallMismatch = "recall-mismatch", Refused, "The recall is about another transfer or package, or its sealed part is not the one that it commits to. Nothing was marked.";
+    RecallUnknownRecord = "recall-unknown-record", Refused, "The recall names a record that this hospital was not sent in this transfer. Nothing was marked.";
+    RecallFee = "recall-fee", Refused, "The recall gives back more than the fee, less than nothing, or for tests that were done. Nothing was marked.";
+    RecallsExhausted = "recalls-exhausted", Refused, "A transfer is recalled a thousand times at most. Ask the other hospital's desk.";
+    NothingToRecall = "nothing-to-recall", Refused, "No hospital was sent these records. Nothing was marked; check patient, record and transfer.";
 }
 
 impl Code {

@@ -19,8 +19,10 @@ use crate::trust::Federation;
 use crate::{Code, KeyChain, Timestamp};
 
 mod fee;
+mod recall;
 
 pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral};
+pub use recall::{fee_back, recall, recall_confirmed, recall_details};
 
 /// What verifying needs: everybody's keys, and how to check a signature.
 #[derive(Clone, Copy)]

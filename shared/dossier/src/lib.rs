@@ -15,6 +15,7 @@ mod intake;
 mod keep;
 pub mod key_records;
 mod kind;
+mod recalls;
 
 pub use error::DossierError;
 pub use intake::{Taken, transfer_of};

@@ -6,6 +6,7 @@
 
 pub mod federation;
 pub mod patient;
+pub mod recall;
 pub mod transfer;
 
 use std::marker::PhantomData;
