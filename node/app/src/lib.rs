@@ -33,8 +33,9 @@ pub use error::NodeError;
 pub use import::{HOSPITAL_WIDE, Imported, RecordCounts};
 pub use node::Node;
 pub use operations::{
-    Carried, Checked, Command, Dismissed, EpochLine, EpochRotated, EpochsListed, Event, Events, Operation,
-    OwedShown, PatientForgotten, PatientRegistered, RecordLine, RecordsListed, ReferralShown,
-    ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed, perform,
+    Carried, Checked, Command, Dismissed, EpochLine, EpochRotated, EpochsListed, Event, Events, MarkShown,
+    Operation, OwedShown, PatientForgotten, PatientRegistered, RecallMade, RecallShown, RecalledFrom,
+    RecallsListed, RecordLine, RecordNamed, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed,
+    Resent, TransferShown, TransfersListed, perform,
 };
 pub use running::{Ready, Running};

@@ -1,5 +1,7 @@
 //! Answers as people read them.
 
+mod recalls;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -18,6 +20,8 @@ use crate::operations::{
     PatientForgotten, PatientRegistered, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed,
     Resent, TransferShown, TransfersListed,
 };
+
+pub(crate) use recalls::{recall_made, recalled_record, recalls};
 
 type Out<'a> = &'a mut dyn Write;
 
@@ -184,7 +188,7 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
         let date = line.date.as_deref().and_then(|date| date.get(..10)).unwrap_or("-");
         writeln!(
             out,
-            "{} {:<16} {:<24} {:<10} {:>9} v{} {} {}",
+            "{} {:<16} {:<24} {:<10} {:>9} v{} {} {}{}",
             line.record,
             line.department,
             line.resource_type,
@@ -192,7 +196,8 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
             line.bytes,
             line.version,
             line.origin,
-            line.id
+            line.id,
+            line.recalled.as_ref().map(|mark| format!(" {}", mark.text())).unwrap_or_default()
         )?;
     }
     for (department, count) in &listed.departments {
@@ -223,7 +228,12 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         let (priced, unpriced) = (shown.tests_priced.unwrap_or(0), shown.tests_unpriced.unwrap_or(0));
         writeln!(out, "  tests: {priced} priced, {unpriced} without a price; {basis} {currency} in all")?;
         match shown.state.parse() {
-            Ok(Phase::Filed) => writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?,
+            Ok(Phase::Filed) => {
+                writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?;
+                if let Some(back) = &shown.fee_back {
+                    writeln!(out, "  recalled since: {} times, {back} {currency} given back", shown.recalls)?;
+                }
+            }
             // The destination has it, unfiled: people look at such a fee.
             Ok(Phase::Failed) if shown.reason.as_deref() != Some(Code::ConsentRevoked.as_str()) => {
                 writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
-use crate::{ExchangeError, fees, secrets};
+use crate::{ExchangeError, fees, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) receiving: Mutex<BTreeMap<TransferId, Party>>,
     /// Something may be due.
     pub(crate) jobs: Notify,
+    /// Something that was sent may have to be recalled.
+    pub(crate) recalls: Notify,
     /// A transfer changed.
     pub(crate) changed: tokio::sync::watch::Sender<u64>,
 }
@@ -197,6 +199,9 @@ impl Inner {
         if taken.kind() == Kind::Revocation || is_revoked_at_once {
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
+        if taken.kind() == Kind::Recall && taken.row.role == Role::Destination {
+            self.confirm_recall(txn, keys, &taken, context, now)?;
+        }
         if taken.row.state.phase.is_final() {
             secrets::forget(txn, &self.parts.keyring, keys, transfer)?;
         }
@@ -265,6 +270,23 @@ impl Inner {
         Ok(())
     }
 
+    /// Marks what the source recalls, and says so.
+    fn confirm_recall(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        taken: &Taken,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        let Parts { keyring, records, identity, .. } = &self.parts;
+        let desk = recalled::Desk { keys, keyring, records, ring: &identity.ring };
+        let confirmed = desk.mark(txn, &taken.row, taken.place.attempt, context, now)?;
+        let confirmed = Verified::sign(confirmed, &identity.signing);
+        self.take_in(txn, keys, taken.row.transfer, confirmed.envelope(), Came::Own, context, now)?;
+        Ok(())
+    }
+
     /// Wakes those who wait for what was taken.
     pub(crate) fn wake(&self, taken: &Taken) {
         if taken.is_new {
@@ -277,6 +299,7 @@ impl Inner {
             );
             self.outbox.notify_one();
             self.jobs.notify_one();
+            self.recalls.notify_one();
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
     }

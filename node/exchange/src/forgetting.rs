@@ -9,7 +9,7 @@ use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
 };
 
-use crate::{Exchange, ExchangeError, bodies, desk, inboxes, parts, referrals, selection};
+use crate::{Exchange, ExchangeError, bodies, desk, inboxes, parts, recalled, referrals, selection};
 
 /// Transfers that are looked at in one page; a body may be large.
 const PAGE: usize = 20;
@@ -114,6 +114,7 @@ impl Exchange {
                     }
                     bodies::remove(txn, &keyring, &keys, *transfer)?;
                     selection::remove(txn, &keys, *transfer)?;
+                    recalled::remove(txn, &keyring, &keys, *transfer)?;
                 }
                 Ok(page.into_iter().nth(PAGE - 1).map(|(key, _)| key))
             });

@@ -6,6 +6,7 @@
 //!            jobs: what the stored state calls for ◄────────────────┘
 //!            quote → seal → send → release        (source)
 //!            receive → file, or ask again         (destination)
+//!            recalls: what was sent and has changed since
 //! ```
 //!
 //! Invariants: what is acknowledged is on disk; every step can be repeated; work is derived from stored state, so it
@@ -35,6 +36,8 @@ mod parts;
 mod patients;
 mod pauses;
 mod provenance;
+mod recalled;
+mod recalls;
 mod referrals;
 mod requests;
 mod secrets;
@@ -55,6 +58,7 @@ pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
 pub use links::UnknownLink;
 pub use pauses::Wait;
+pub use recalls::{Planned, RecallWish, Recalled, RecalledName};
 pub use referrals::Referred;
 
 /// The exchange of one node. Cheap to clone.
@@ -74,6 +78,7 @@ impl Exchange {
             work_pauses: Mutex::default(),
             receiving: Mutex::default(),
             jobs: Notify::new(),
+            recalls: Notify::new(),
             links: Notify::new(),
             changed: watch::channel(0).0,
         }))
@@ -94,6 +99,7 @@ impl Exchange {
             parts.spawn(inbound::serve(Arc::clone(&inner), net.clone(), inbound, shutdown.clone()));
             parts.spawn(inbound::keep_index(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
+            parts.spawn(recalls::run(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}
         })

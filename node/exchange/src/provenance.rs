@@ -55,5 +55,6 @@ pub(crate) fn record(
             origin: row.source.clone(),
             transfer: row.transfer,
         },
+        mark: None,
     })
 }

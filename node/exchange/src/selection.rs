@@ -29,6 +29,14 @@ cbor_map! {
     }
 }
 
+impl Selection {
+    fn references(self) -> Vec<RecordRef> {
+        let reference =
+            |it: Selected| RecordRef { record: RecordId::from_bytes(it.record), version: it.version };
+        self.records.into_iter().map(reference).collect()
+    }
+}
+
 /// Puts the versions of a transfer.
 pub(crate) fn put(
     txn: &mut dyn Txn,
@@ -48,6 +56,17 @@ pub(crate) fn put(
     rows::put_large(txn, &keys.space(SELECTION).hashed(transfer.as_bytes()), &selection)
 }
 
+/// The versions of a transfer, in a transaction of the caller's; none if nothing was quoted, or the patient is forgotten.
+pub(crate) fn get_in(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<Vec<RecordRef>, StoreError> {
+    let place = keys.space(SELECTION).hashed(transfer.as_bytes());
+    let selection: Option<Selection> = rows::get_large(txn, &place, SELECTION_MAX_BYTES)?;
+    Ok(selection.map_or_else(Vec::new, Selection::references))
+}
+
 /// The versions of a transfer.
 pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Vec<RecordRef>, ExchangeError> {
     let keys = store.keys();
@@ -58,11 +77,7 @@ pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Vec<Recor
         })
         .await?;
     let selection = selection.ok_or_else(|| rows::damaged("a quoted transfer's selection"))?;
-    Ok(selection
-        .records
-        .into_iter()
-        .map(|it| RecordRef { record: RecordId::from_bytes(it.record), version: it.version })
-        .collect())
+    Ok(selection.references())
 }
 
 /// Removes them: the transfer's patient is forgotten here.

@@ -74,6 +74,8 @@ cbor_enum! {
         Rotate = 12, "rotate";
         /// Referring a patient to another hospital, or withdrawing that.
         Refer = 13, "refer";
+        /// Marking records that were recalled, and recalling them from others.
+        Recall = 45, "recall";
     }
 }
 
@@ -164,13 +166,23 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
         (
             Role::Staff,
             P::Administration,
-            &[A::ListPatients, A::List, A::Link, A::Audit, A::Check, A::Forget, A::Rotate, A::Refer],
+            &[
+                A::ListPatients,
+                A::List,
+                A::Link,
+                A::Audit,
+                A::Check,
+                A::Forget,
+                A::Rotate,
+                A::Refer,
+                A::Recall,
+            ],
         ),
         (Role::System, P::Import, &[A::Import, A::Quarantine]),
-        (Role::System, P::Transfer, &[A::List, A::Export, A::File]),
+        (Role::System, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
         (Role::System, P::Administration, &[A::ListPatients, A::Check]),
         (Role::Patient, P::PatientAccess, &[A::List, A::Read, A::Link]),
-        (Role::Hospital, P::Transfer, &[A::List, A::Export, A::File]),
+        (Role::Hospital, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
     ]
 };
 
@@ -209,7 +221,8 @@ pub fn decide(
         | Action::Quarantine
         | Action::Check
         | Action::Forget
-        | Action::Rotate => RUN_PERMIT_MS,
+        | Action::Rotate
+        | Action::Recall => RUN_PERMIT_MS,
     };
     Ok(Grant { action, purpose, departments: departments.clone(), lasts_ms })
 }
@@ -224,7 +237,8 @@ pub const fn needs_patient(action: Action) -> bool {
         | Action::File
         | Action::Link
         | Action::Forget
-        | Action::Refer => true,
+        | Action::Refer
+        | Action::Recall => true,
         Action::Import
         | Action::ListPatients
         | Action::Quarantine
@@ -253,6 +267,10 @@ mod tests {
             (&staff, Action::Forget, Purpose::Treatment, false),
             (&patient, Action::Forget, Purpose::PatientAccess, false),
             (&staff, Action::Refer, Purpose::Administration, true),
+            (&staff, Action::Recall, Purpose::Administration, true),
+            (&staff, Action::Recall, Purpose::Treatment, false),
+            (&patient, Action::Recall, Purpose::PatientAccess, false),
+            (&hospital, Action::Recall, Purpose::Transfer, true),
             (&patient, Action::Refer, Purpose::PatientAccess, false),
             (&system, Action::Rotate, Purpose::Administration, false),
             (&patient, Action::Read, Purpose::PatientAccess, true),

@@ -234,6 +234,8 @@ impl SummaryRow {
             bytes: self.plain_bytes,
             origin,
             filed: self.filed,
+            // It stands in a row of its own.
+            mark: None,
         })
     }
 }

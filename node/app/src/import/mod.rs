@@ -64,6 +64,8 @@ pub(crate) async fn import(
     for file in files {
         filing.file(&file).await?;
     }
+    // All of it at once: what was sent of it is recalled together.
+    node.exchange.records_changed();
     Ok(filing.imported)
 }
 

@@ -249,6 +249,7 @@ pub(super) fn pending(
         date: facts.date.as_deref().and_then(date::timestamp),
         content: json.as_bytes().to_vec().into(),
         origin: Origin::Local,
+        mark: None,
         resource_id: facts.id,
     };
     Ok(Pending { record, elsewhere })

@@ -140,9 +140,12 @@ fn schedule(inner: &Arc<Inner>) -> Result<FeeSchedule, ExchangeError> {
     Ok(federation.schedule(&jurisdiction, inner.now()).ok_or(Code::DirectoryExpired)?.clone())
 }
 
-/// How a record of this hospital stands in a quote's line; what others sent is no test done here.
+/// How a record of this hospital stands in a quote's line; what others sent is no test done here, and what was recalled
+/// is none of this patient's.
 fn test_reference(record: &RecordVersionRef) -> Option<String> {
-    (record.origin == Origin::Local).then(|| format!("{}/{}", record.resource_type, record.resource_id))
+    let is_charged = record.mark.as_ref().is_none_or(|mark| mark.reason.keeps_fee());
+    (record.origin == Origin::Local && is_charged)
+        .then(|| format!("{}/{}", record.resource_type, record.resource_id))
 }
 
 /// What a quote's body says of less than it was about: its own lines and prices, so that nothing that was imported

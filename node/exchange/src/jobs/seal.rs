@@ -25,7 +25,7 @@ use handover_store::Spool;
 
 use super::quote;
 use crate::context::{Came, Inner};
-use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
+use crate::manifest::{CarriedMark, Head, ManifestRecord, RecordTree, SealedContent, write_frame};
 use crate::{ExchangeError, bodies, leftovers, parts, secrets, selection};
 
 const SPENT: &str = "spent-consent";
@@ -268,6 +268,12 @@ async fn manifest_record(
         date: summary.date,
         content,
         sealed,
+        mark: summary.mark.map(|mark| CarriedMark {
+            reason: mark.reason,
+            by: mark.by,
+            replaced: mark.replaced,
+            extensions: Extensions::default(),
+        }),
         extensions: Extensions::default(),
     })
 }

@@ -122,6 +122,7 @@ fn record(patient: &LocalPatient, id: &str, in_department: &str, content: &[u8])
         date: None,
         content: content.to_vec().into(),
         origin: Origin::Local,
+        mark: None,
     }
 }
 

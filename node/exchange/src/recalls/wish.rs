@@ -1,0 +1,170 @@
+//! A clerk recalls records: their own mark here, and a recall to every hospital that was sent them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use handover_core::artefact::recall::{RecallDetails, RecallReason};
+use handover_core::codec::Extensions;
+use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId};
+use handover_dossier::{Dossier, Row};
+use handover_records::{
+    Action, Departments, GrantRequest, LocalPatient, Mark, Permit, Purpose, RecordId, RecordRef, Subject,
+};
+use handover_store::Txn;
+
+use super::due::{self, Due};
+use super::{Recalled, RecalledName, list, make};
+use crate::context::Inner;
+use crate::{Exchange, ExchangeError, bodies, recalled};
+
+/// What a clerk wants recalled.
+#[derive(Clone, Debug)]
+pub struct RecallWish {
+    /// Whose records.
+    pub patient: LocalPatient,
+    /// Which; empty: all that were sent.
+    pub records: BTreeSet<RecordId>,
+    /// Why: of another patient, or retracted.
+    pub reason: RecallReason,
+    /// Only from this transfer; absent: from all.
+    pub transfer: Option<TransferId>,
+}
+
+/// What a wish comes to.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// Who was sent the records, or is to be.
+    pub destination: HospitalId,
+    /// Which of the records.
+    pub records: Vec<RecalledName>,
+    /// What of the fee is given back for those that were not recalled before.
+    pub fee_back: Amount,
+    /// The recalls of them for that reason or a graver one, oldest first; none in a preview, or while nothing has been
+    /// released.
+    pub recalls: Vec<Recalled>,
+}
+
+impl RecallWish {
+    fn of(&self, (row, mut selected): (Row, Vec<RecordRef>)) -> Option<(Row, Vec<RecordRef>)> {
+        if self.transfer.is_some_and(|transfer| transfer != row.transfer) {
+            return None;
+        }
+        selected.retain(|at| self.records.is_empty() || self.records.contains(&at.record));
+        (!selected.is_empty()).then_some((row, selected))
+    }
+}
+
+impl Exchange {
+    /// Recalls records from every hospital that was sent them, or from one transfer. The same again gives the first
+    /// answer. With `is_preview`, says what it would be about and changes nothing.
+    ///
+    /// # Errors
+    /// [`Code::NothingToRecall`] unless each record that is named was sent; [`Code::UsageInvalid`] for `amended`, which
+    /// only a newer version is a reason for.
+    pub async fn recall(
+        &self,
+        staff: &str,
+        wish: RecallWish,
+        is_preview: bool,
+    ) -> Result<Vec<Planned>, ExchangeError> {
+        if wish.reason == RecallReason::Amended {
+            return Err(Code::UsageInvalid.into());
+        }
+        let inner = &self.0;
+        let request = GrantRequest {
+            subject: Subject::Staff { name: staff.to_owned() },
+            action: Action::Recall,
+            purpose: Purpose::Administration,
+            patient: Some(wish.patient.clone()),
+            departments: Departments::All,
+            transfer: wish.transfer,
+        };
+        let permit = inner.parts.records.audit().permit(request, inner.now()).await?;
+        // What changed before the wish is recalled for its own reason.
+        due::look(inner).await?;
+        let (work, keys, now, wished) = (Arc::clone(inner), inner.keys(), inner.now(), wish.clone());
+        let write = inner.parts.store.write(move |txn| -> Result<_, ExchangeError> {
+            let sent = due::sent(txn, &keys, &work, &wished.patient)?;
+            let sent: Vec<_> = sent.into_iter().filter_map(|sent| wished.of(sent)).collect();
+            let found: BTreeSet<RecordId> =
+                sent.iter().flat_map(|(_, selected)| selected).map(|at| at.record).collect();
+            if found.is_empty() || !wished.records.is_subset(&found) {
+                return Err(Code::NothingToRecall.into());
+            }
+            let planned = sent.iter().map(|sent| plan(txn, &work, &permit, &wished, sent, now));
+            let planned = planned.collect::<Result<Vec<_>, _>>()?;
+            if !is_preview {
+                note(txn, &work, &permit, &wished, &sent, now)?;
+            }
+            Ok(planned)
+        });
+        let mut planned = write.await?;
+        for one in &mut planned {
+            if !is_preview {
+                make::of_transfer(inner, one.transfer).await?;
+            }
+            one.recalls = list::of_transfer(inner, one.transfer).await?;
+            let named: BTreeSet<&RecalledName> = one.records.iter().collect();
+            one.recalls.retain(|it| {
+                it.reason >= Some(wish.reason) && it.records.iter().any(|record| named.contains(record))
+            });
+        }
+        inner.recalls.notify_one();
+        Ok(planned)
+    }
+}
+
+/// What recalling it from one hospital comes to.
+fn plan(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    permit: &Permit,
+    wish: &RecallWish,
+    (row, selected): &(Row, Vec<RecordRef>),
+    now: Timestamp,
+) -> Result<Planned, ExchangeError> {
+    let (keys, keyring) = (inner.keys(), &inner.parts.keyring);
+    let mut records = Vec::with_capacity(selected.len());
+    for at in selected {
+        records.extend(make::name(txn, inner, permit, *at, None, now)?);
+    }
+    let details =
+        RecallDetails { reason: wish.reason, records, salt: [0; 16], extensions: Extensions::default() };
+    let body = bodies::get(txn, keyring, &keys, row.transfer)?.ok_or(Code::StoreDamaged)?;
+    let number = Dossier::of(txn, &keys, row.transfer).last_recall()?.saturating_add(1);
+    let fee_back = recalled::fee_back(txn, keyring, &keys, (row, &body), number, &details)?;
+    Ok(Planned {
+        transfer: row.transfer,
+        destination: row.destination.clone(),
+        records: details.records.iter().map(RecalledName::of).collect(),
+        fee_back,
+        recalls: Vec::new(),
+    })
+}
+
+/// Notes what is due, and marks the records here: whoever is sent them later is told. A recall of one transfer alone
+/// says nothing of the records themselves.
+fn note(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    permit: &Permit,
+    wish: &RecallWish,
+    sent: &[(Row, Vec<RecordRef>)],
+    now: Timestamp,
+) -> Result<(), ExchangeError> {
+    let (keys, records) = (inner.keys(), &inner.parts.records);
+    let mark = Mark { reason: wish.reason, by: inner.own().clone(), since: now, replaced: None };
+    for (row, selected) in sent {
+        for at in selected {
+            Due::new(row.transfer, *at, wish.reason).put(txn, &keys)?;
+            let standing = records.standing_in(txn, permit, now, *at)?;
+            let Some(standing) = standing.filter(|_| wish.transfer.is_none()) else { continue };
+            for at in [*at, standing.current.reference] {
+                records.mark_in(txn, permit, now, at, &mark)?;
+            }
+        }
+    }
+    Ok(())
+}
