@@ -82,20 +82,34 @@ pub(crate) fn allergy(verification: &str) -> Value {
     })
 }
 
-/// Moves everything from one hospital to another; the transfer.
-pub(crate) fn moved(world: &World, from: &str, to: &str) -> Result<String> {
+/// The patient asks, and has the quote; the transfer.
+pub(crate) fn quoted(world: &World, from: &str, to: &str) -> Result<String> {
     let asked = world.wallet_at(PATIENT, to, &["ask", "--source", from])?.json()?;
     let transfer = text(&asked, "transfer").to_owned();
     world.node(to, &["transfer", "request", &transfer])?.done()?;
-    let wallet = |word: &str, more: &[&str]| {
-        world.wallet_at(PATIENT, to, &[&[word, "--transfer", &transfer], more].concat())
-    };
-    wallet("inbox", &["--until", "quoted", "--wait", "60"])?.done()?;
-    wallet("consent", &[])?.done()?;
+    answered(world, to, &transfer, "inbox", &["--until", "quoted", "--wait", "60"])?;
+    Ok(transfer)
+}
+
+/// The patient's wallet at the destination does something about a transfer.
+pub(crate) fn answered(world: &World, at: &str, transfer: &str, word: &str, more: &[&str]) -> Result<()> {
+    world.wallet_at(PATIENT, at, &[&[word, "--transfer", transfer], more].concat())?.done()
+}
+
+/// Waits until both have it filed.
+pub(crate) fn filed(world: &World, from: &str, to: &str, transfer: &str) -> Result<()> {
     for at in [from, to] {
-        let shown = world.node(at, &["transfer", "show", &transfer, "--wait", "60"])?.json()?;
+        let shown = world.node(at, &["transfer", "show", transfer, "--wait", "60"])?.json()?;
         ensure!(text(&shown, "state") == "filed", "{shown}");
     }
+    Ok(())
+}
+
+/// Moves everything from one hospital to another; the transfer.
+pub(crate) fn moved(world: &World, from: &str, to: &str) -> Result<String> {
+    let transfer = quoted(world, from, to)?;
+    answered(world, to, &transfer, "consent", &[])?;
+    filed(world, from, to, &transfer)?;
     Ok(transfer)
 }
 

@@ -6,8 +6,8 @@ use handover_scenarios::world::World;
 use serde_json::Value;
 
 use crate::people::{
-    FIRST, PATIENT, SECOND, THIRD, allergy, confirmed, import, lipid, liver, mark, moved, pulse, recalls,
-    record, text, within, world,
+    FIRST, PATIENT, SECOND, THIRD, allergy, answered, confirmed, filed, import, lipid, liver, mark, moved,
+    pulse, quoted, recalls, record, text, within, world,
 };
 
 #[test]
@@ -25,8 +25,11 @@ fn what_was_wrong_is_marked_wherever_it_was_sent_to_and_paid_back() -> Result<()
 }
 
 fn play(world: &mut World) -> Result<()> {
-    let transfer = moved(world, FIRST, SECOND)?;
+    let transfer = while_under_way(world).context("a report that is amended on its way")?;
     let onward = moved(world, SECOND, THIRD)?;
+    // What was marked before it was sent on is marked where it arrives, and needs no recall.
+    ensure!(mark(world, THIRD, FIRST, "pulse")? == ("amended".to_owned(), FIRST.to_owned()));
+    ensure!(recalls(world, SECOND, &onward)?.is_empty(), "recalled although it was marked");
     let shown = world.node(SECOND, &["transfer", "show", &transfer])?.json()?;
     ensure!(text(&shown, "fee") == "9.89", "5 % of 197.70: {shown}");
     amended(world, &transfer, &onward).context("an amended report")?;
@@ -37,15 +40,30 @@ fn play(world: &mut World) -> Result<()> {
     its_file_verifies(world, &transfer).context("the transfer's file")
 }
 
+/// What was consented to is sent, and recalled as soon as it is filed.
+fn while_under_way(world: &World) -> Result<String> {
+    let transfer = quoted(world, FIRST, SECOND)?;
+    import(world, &[pulse("70")])?;
+    answered(world, SECOND, &transfer, "consent", &["--no-release"])?;
+    world.node(FIRST, &["transfer", "show", &transfer, "--wait", "60", "--until", "released"])?.done()?;
+    ensure!(recalls(world, FIRST, &transfer)?.is_empty(), "nobody can have marked it yet");
+    answered(world, SECOND, &transfer, "release", &[])?;
+    filed(world, FIRST, SECOND, &transfer)?;
+    let sent = confirmed(world, FIRST, &transfer, 1)?;
+    ensure!(text(&sent, "reason") == "amended" && sent["records"][0]["id"] == "pulse", "{sent}");
+    ensure!(mark(world, SECOND, FIRST, "pulse")? == ("amended".to_owned(), FIRST.to_owned()));
+    Ok(transfer)
+}
+
 /// A newer version at the source is enough; who had it from there is told by whom they had it from.
 fn amended(world: &World, transfer: &str, onward: &str) -> Result<()> {
     let record_before = record(world, SECOND, FIRST, "lipid")?;
     import(world, &[lipid("4.7")])?;
-    let sent = confirmed(world, FIRST, transfer, 1)?;
+    let sent = confirmed(world, FIRST, transfer, 2)?;
     let told = ["reason", "direction", "hospital", "fee_back"].map(|key| text(&sent, key).to_owned());
     ensure!(told == ["amended", "sent", SECOND, "0.00"], "{sent}");
     ensure!(sent["records"].as_array().is_some_and(|it| it.len() == 1 && it[0]["id"] == "lipid"), "{sent}");
-    let received = confirmed(world, SECOND, transfer, 1)?;
+    let received = confirmed(world, SECOND, transfer, 2)?;
     ensure!(text(&received, "direction") == "received" && text(&received, "hospital") == FIRST, "{received}");
     ensure!(mark(world, SECOND, FIRST, "lipid")? == ("amended".to_owned(), FIRST.to_owned()));
     ensure!(record(world, SECOND, FIRST, "lipid")? == record_before, "it was replaced");
@@ -58,15 +76,15 @@ fn amended(world: &World, transfer: &str, onward: &str) -> Result<()> {
     ensure!(text(&passed_on, "reason") == "amended" && text(&passed_on, "fee_back") == "0.00", "{passed_on}");
     ensure!(mark(world, THIRD, FIRST, "lipid")? == ("amended".to_owned(), SECOND.to_owned()));
     // What was not recalled bears no mark, and importing it again recalls nothing.
-    ensure!(mark(world, SECOND, FIRST, "pulse")?.0.is_empty());
-    import(world, &[lipid("4.7"), pulse("71")])?;
+    ensure!(mark(world, SECOND, FIRST, "thyroid")?.0.is_empty());
+    import(world, &[lipid("4.7"), pulse("70")])?;
     Ok(())
 }
 
 /// A new version that says of itself that it should not stand takes the fee for it along.
 fn retracted(world: &World, transfer: &str, onward: &str) -> Result<()> {
     import(world, &[liver("cancelled"), allergy("entered-in-error")])?;
-    let sent = confirmed(world, FIRST, transfer, 2)?;
+    let sent = confirmed(world, FIRST, transfer, 3)?;
     ensure!(text(&sent, "reason") == "retracted", "{sent}");
     ensure!(sent["records"].as_array().is_some_and(|it| it.len() == 2), "gathered in one: {sent}");
     // 5 % of 197.70 less 5 % of 146.35, each rounded.
@@ -85,7 +103,7 @@ fn by_a_clerk(world: &World, transfer: &str, onward: &str) -> Result<()> {
     };
     let preview = recall(&["--reason", "wrong-patient", "--preview"])?.json()?;
     ensure!(text(&preview["hospitals"][0], "fee_back") == "4.38", "{preview}");
-    ensure!(recalls(world, FIRST, transfer)?.len() == 2, "a preview recalls nothing");
+    ensure!(recalls(world, FIRST, transfer)?.len() == 3, "a preview recalls nothing");
     ensure!(mark(world, FIRST, "local", "thyroid")?.0.is_empty(), "a preview marks nothing");
     let unknown =
         ["recall", "make", "--patient", PATIENT, "--record", &"0".repeat(32), "--reason", "retracted"];
@@ -102,7 +120,7 @@ fn by_a_clerk(world: &World, transfer: &str, onward: &str) -> Result<()> {
         hashes(&made).is_some_and(|it| it.len() == 1) && hashes(&made) == hashes(&again),
         "{made} {again}"
     );
-    let sent = confirmed(world, FIRST, transfer, 3)?;
+    let sent = confirmed(world, FIRST, transfer, 4)?;
     ensure!(text(&sent, "reason") == "wrong-patient" && text(&sent, "fee_back") == "4.38", "{sent}");
     ensure!(mark(world, SECOND, FIRST, "thyroid")?.0 == "wrong-patient");
     ensure!(mark(world, FIRST, "local", "thyroid")? == ("wrong-patient".to_owned(), FIRST.to_owned()));
@@ -123,7 +141,7 @@ fn while_others_are_away(world: &mut World, transfer: &str) -> Result<()> {
     let made = world.node(FIRST, &make)?.json()?;
     // The report that is wrong anyway is of another patient as well: its fee was given back before.
     ensure!(text(&made["hospitals"][0], "fee_back") == "2.94", "{made}");
-    confirmed(world, FIRST, transfer, 4)?;
+    confirmed(world, FIRST, transfer, 5)?;
     ensure!(mark(world, SECOND, FIRST, "pulse")?.0 == "wrong-patient");
     world.restart_index(true)?;
     reversed(world, transfer, &["2.57", "4.38", "2.94"])?;
@@ -139,7 +157,7 @@ fn while_others_are_away(world: &mut World, transfer: &str) -> Result<()> {
     world.kill(FIRST)?;
     world.restart(FIRST)?;
     world.restart(SECOND)?;
-    ensure!(recalls(world, FIRST, transfer)?.len() == 4, "recalled twice");
+    ensure!(recalls(world, FIRST, transfer)?.len() == 5, "recalled twice");
     Ok(())
 }
 
@@ -164,7 +182,7 @@ fn its_file_verifies(world: &World, transfer: &str) -> Result<()> {
         let path = file.to_str().context("a path is no UTF-8")?;
         world.node(at, &["transfer", "show", transfer, "--out", path])?.done()?;
         let verified = world.verify(&file)?.json()?;
-        ensure!(verified["recalls"] == 4 && verified["fee_back"] == "9.89", "{verified}");
+        ensure!(verified["recalls"] == 5 && verified["fee_back"] == "9.89", "{verified}");
     }
     Ok(())
 }

@@ -37,22 +37,27 @@ pub(super) async fn everything(inner: &Arc<Inner>) -> Result<(), ExchangeError> 
     Ok(())
 }
 
-/// Recalls what is due of a transfer, if it is that far. What is not is recalled once it is; what came to nothing is
-/// not due any more.
+/// Recalls what is due of a transfer, if it is that far: filed, or released and nobody says any more that it is filed.
+/// What is not is recalled once it is; what came to nothing is not due any more.
 pub(super) async fn of_transfer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(), ExchangeError> {
     let row = inner.row(transfer).await?;
-    let is_open = matches!(row.state.phase, Phase::Released | Phase::Filed);
-    if !is_open && !due::is_over(&row) {
+    if row.state.phase < Phase::Released {
         return Ok(());
     }
     let (work, keys) = (Arc::clone(inner), inner.keys());
     let (federation, now) = (inner.federation()?, inner.now());
     let write = inner.parts.store.write(move |txn| -> Result<Vec<Taken>, DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let mut dossier = Dossier::of(txn, &keys, transfer);
+        let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
+        // While the consent holds, the patient may release and the destination file.
+        if row.state.phase == Phase::Released && now < dossier.consent(context)?.expires {
+            return Ok(Vec::new());
+        }
         let patient = work.parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?;
         let due = Due::of(txn, &keys, transfer)?;
         let mut taken = Vec::new();
-        if let (true, false, Some(patient)) = (is_open, due.is_empty(), patient) {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+        if let (false, false, Some(patient)) = (due::is_over(&row), due.is_empty(), patient) {
             let source = Source { inner: &work, keys: &keys, row: &row, context, now };
             taken = source.recall(txn, patient, &due)?;
         }
