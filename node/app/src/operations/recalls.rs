@@ -71,7 +71,7 @@ pub struct RecalledFrom {
     pub hospital: String,
     /// Which of the records.
     pub records: Vec<RecordNamed>,
-    /// What of the fee is given back for those that were not recalled before.
+    /// What the recalls of them give back of the fee; without one, what it will be.
     pub fee_back: String,
     /// ISO 4217.
     pub currency: String,

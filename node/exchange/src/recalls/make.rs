@@ -1,6 +1,6 @@
 //! Making recalls of what is due: gathered for each transfer and reason, signed, kept and sent in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use handover_core::artefact::Verified;
@@ -24,7 +24,7 @@ use handover_store::{KeyMaker, Txn};
 use super::due::{self, Due};
 use crate::context::{Came, Inner};
 use crate::recalled::{self, Kept, of_records};
-use crate::{ExchangeError, bodies};
+use crate::{ExchangeError, bodies, selection};
 
 /// Recalls everything that is due and can be recalled by now.
 pub(super) async fn everything(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
@@ -89,7 +89,13 @@ impl Source<'_> {
         due: &[Due],
     ) -> Result<Vec<Taken>, DossierError> {
         let known = self.known(txn)?;
-        let is_new = |due: &&Due| known.get(&due.record).is_none_or(|reason| *reason < due.reason);
+        // A consent may have narrowed what was quoted since.
+        let sent = selection::get_in(txn, self.keys, self.row.transfer)?;
+        let sent: BTreeSet<RecordRef> = sent.into_iter().collect();
+        let is_new = |due: &&Due| {
+            sent.contains(&due.reference())
+                && known.get(&due.record).is_none_or(|reason| *reason < due.reason)
+        };
         let due: Vec<&Due> = due.iter().filter(is_new).collect();
         if due.is_empty() {
             return Ok(Vec::new());

@@ -39,7 +39,7 @@ pub struct Planned {
     pub destination: HospitalId,
     /// Which of the records.
     pub records: Vec<RecalledName>,
-    /// What of the fee is given back for those that were not recalled before.
+    /// What the recalls of them give back of the fee; without one, what it will be.
     pub fee_back: Amount,
     /// The recalls of them for that reason or a graver one, oldest first; none in a preview, or while nothing has been
     /// released.
@@ -101,15 +101,16 @@ impl Exchange {
             Ok(planned)
         });
         let mut planned = write.await?;
-        for one in &mut planned {
-            if !is_preview {
-                make::of_transfer(inner, one.transfer).await?;
-            }
+        for one in planned.iter_mut().filter(|_| !is_preview) {
+            make::of_transfer(inner, one.transfer).await?;
             one.recalls = list::of_transfer(inner, one.transfer).await?;
             let named: BTreeSet<&RecalledName> = one.records.iter().collect();
             one.recalls.retain(|it| {
                 it.reason >= Some(wish.reason) && it.records.iter().any(|record| named.contains(record))
             });
+            let backs = one.recalls.iter().map(|recall| recall.fee_back);
+            let sum = backs.map(Ok).reduce(|sum, back| sum?.checked_add(back?));
+            one.fee_back = sum.transpose().map_err(|_| Code::RecallFee)?.unwrap_or(one.fee_back);
         }
         inner.recalls.notify_one();
         Ok(planned)

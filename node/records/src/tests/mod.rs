@@ -5,6 +5,7 @@ mod disk;
 mod filing;
 mod forgetting;
 mod links;
+mod marking;
 
 use std::collections::BTreeMap;
 use std::path::Path;
