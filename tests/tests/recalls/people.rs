@@ -47,7 +47,7 @@ fn report(id: &str, code: &str, status: &str, value: &str) -> Value {
     json!({
         "resourceType": "DiagnosticReport", "id": id, "status": status, "conclusion": value,
         "subject": {"reference": "Patient/anna"}, "effectiveDateTime": "2024-05-01",
-        "category": [{"coding": [{"code": "LAB"}]}],
+        "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "LAB"}]}],
         "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
     })
 }

@@ -36,6 +36,7 @@ fn play(world: &mut World) -> Result<()> {
     retracted(world, &transfer, &onward).context("a cancelled report")?;
     by_a_clerk(world, &transfer, &onward).context("a clerk's recall")?;
     while_others_are_away(world, &transfer).context("the index and the other hospital away")?;
+    narrowed(world).context("a consent that narrows")?;
     marks_travel(world).context("a marked record that is sent")?;
     its_file_verifies(world, &transfer).context("the transfer's file")
 }
@@ -162,6 +163,19 @@ fn while_others_are_away(world: &mut World, transfer: &str) -> Result<()> {
     world.restart(FIRST)?;
     world.restart(SECOND)?;
     ensure!(recalls(world, FIRST, transfer)?.len() == 5, "recalled twice");
+    Ok(())
+}
+
+/// Of what was quoted, only what was consented to was sent.
+fn narrowed(world: &World) -> Result<()> {
+    let transfer = quoted(world, FIRST, THIRD)?;
+    import(world, &[pulse("74")])?;
+    answered(world, THIRD, &transfer, "consent", &["--departments", "laboratory"])?;
+    filed(world, FIRST, THIRD, &transfer)?;
+    import(world, &[lipid("5.1")])?;
+    let sent = confirmed(world, FIRST, &transfer, 1)?;
+    let records = sent["records"].as_array().context("no records")?;
+    ensure!(records.len() == 1 && records[0]["id"] == "lipid", "recalled what was not sent: {sent}");
     Ok(())
 }
 

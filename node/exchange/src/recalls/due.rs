@@ -75,13 +75,15 @@ impl Due {
         txn.remove(&Self::key(keys, self.transfer, self.record))
     }
 
-    /// All of a transfer.
+    /// Some of a transfer; not one if there is none left.
     pub(super) fn of(
         txn: &mut dyn Txn,
         keys: &KeyMaker,
         transfer: TransferId,
+        limit: usize,
     ) -> Result<Vec<Self>, StoreError> {
-        rows::all(txn, &keys.space(DUE).raw(transfer.as_bytes()).build())
+        let page = txn.scan(&keys.space(DUE).raw(transfer.as_bytes()).build(), None, limit)?;
+        page.iter().map(|(_, bytes)| rows::read(bytes)).collect()
     }
 }
 

@@ -40,36 +40,53 @@ pub(super) async fn everything(inner: &Arc<Inner>) -> Result<(), ExchangeError> 
 /// Recalls what is due of a transfer, if it is that far: filed, or released and nobody says any more that it is filed.
 /// What is not is recalled once it is; what came to nothing is not due any more.
 pub(super) async fn of_transfer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(), ExchangeError> {
-    let row = inner.row(transfer).await?;
-    if row.state.phase < Phase::Released {
-        return Ok(());
+    loop {
+        let (work, federation, now) = (Arc::clone(inner), inner.federation()?, inner.now());
+        let write = inner.parts.store.write(move |txn| {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            some(txn, &work, transfer, context, now)
+        });
+        let (taken, is_last) = write.await?;
+        for taken in taken {
+            inner.wake(&taken);
+        }
+        if is_last {
+            return Ok(());
+        }
     }
-    let (work, keys) = (Arc::clone(inner), inner.keys());
-    let (federation, now) = (inner.federation()?, inner.now());
-    let write = inner.parts.store.write(move |txn| -> Result<Vec<Taken>, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
-        let mut dossier = Dossier::of(txn, &keys, transfer);
-        let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
+}
+
+/// Recalls some of what is due, as much as is one transaction's; whether nothing is left that can be.
+fn some(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    transfer: TransferId,
+    context: Context<'_>,
+    now: Timestamp,
+) -> Result<(Vec<Taken>, bool), DossierError> {
+    let keys = inner.keys();
+    let mut dossier = Dossier::of(txn, &keys, transfer);
+    let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
+    let is_open = match row.state.phase {
         // While the consent holds, the patient may release and the destination file.
-        if row.state.phase == Phase::Released && now < dossier.consent(context)?.expires {
-            return Ok(Vec::new());
-        }
-        let patient = work.parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?;
-        let due = Due::of(txn, &keys, transfer)?;
-        let mut taken = Vec::new();
-        if let (false, false, Some(patient)) = (due::is_over(&row), due.is_empty(), patient) {
-            let source = Source { inner: &work, keys: &keys, row: &row, context, now };
-            taken = source.recall(txn, patient, &due)?;
-        }
-        for one in &due {
-            one.remove(txn, &keys)?;
-        }
-        Ok(taken)
-    });
-    for taken in write.await? {
-        inner.wake(&taken);
+        Phase::Released => now >= dossier.consent(context)?.expires,
+        phase => phase > Phase::Released,
+    };
+    if !is_open {
+        return Ok((Vec::new(), true));
     }
-    Ok(())
+    let due = Due::of(txn, &keys, transfer, RECALL_MAX_RECORDS)?;
+    let mut taken = Vec::new();
+    if !due::is_over(&row)
+        && let Some(patient) = inner.parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?
+    {
+        let source = Source { inner, keys: &keys, row: &row, context, now };
+        taken = source.recall(txn, patient, &due)?;
+    }
+    for one in &due {
+        one.remove(txn, &keys)?;
+    }
+    Ok((taken, due.len() < RECALL_MAX_RECORDS))
 }
 
 /// The source of a transfer, inside a transaction.
@@ -119,8 +136,8 @@ impl Source<'_> {
             Dossier::of(txn, self.keys, self.row.transfer).header(self.row.state.attempt, self.context)?;
         let mut taken = Vec::new();
         for (reason, records) in by_reason {
-            for some in records.chunks(RECALL_MAX_RECORDS) {
-                taken.push(self.sign(txn, &header, reason, some)?);
+            if !records.is_empty() {
+                taken.push(self.sign(txn, &header, reason, &records)?);
             }
         }
         Ok(taken)

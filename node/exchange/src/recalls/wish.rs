@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use handover_core::artefact::recall::{RecallDetails, RecallReason};
+use handover_core::artefact::recall::{RECALL_MAX_RECORDS, RecallDetails, RecallReason};
 use handover_core::codec::Extensions;
 use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId};
 use handover_dossier::{Dossier, Row};
@@ -85,7 +85,8 @@ impl Exchange {
         // What changed before the wish is recalled for its own reason.
         due::look(inner).await?;
         let (work, keys, now, wished) = (Arc::clone(inner), inner.keys(), inner.now(), wish.clone());
-        let write = inner.parts.store.write(move |txn| -> Result<_, ExchangeError> {
+        let leave = permit.clone();
+        let read = inner.parts.store.read(move |txn| -> Result<_, ExchangeError> {
             let sent = due::sent(txn, &keys, &work, &wished.patient)?;
             let sent: Vec<_> = sent.into_iter().filter_map(|sent| wished.of(sent)).collect();
             let found: BTreeSet<RecordId> =
@@ -93,14 +94,13 @@ impl Exchange {
             if found.is_empty() || !wished.records.is_subset(&found) {
                 return Err(Code::NothingToRecall.into());
             }
-            let planned = sent.iter().map(|sent| plan(txn, &work, &permit, &wished, sent, now));
-            let planned = planned.collect::<Result<Vec<_>, _>>()?;
-            if !is_preview {
-                note(txn, &work, &permit, &wished, &sent, now)?;
-            }
-            Ok(planned)
+            let planned = sent.iter().map(|sent| plan(txn, &work, &leave, &wished, sent, now));
+            Ok((planned.collect::<Result<Vec<_>, _>>()?, sent))
         });
-        let mut planned = write.await?;
+        let (mut planned, sent) = read.await?;
+        if !is_preview {
+            self.note_due(&permit, &wish, sent).await?;
+        }
         for one in planned.iter_mut().filter(|_| !is_preview) {
             make::of_transfer(inner, one.transfer).await?;
             one.recalls = list::of_transfer(inner, one.transfer).await?;
@@ -114,6 +114,40 @@ impl Exchange {
         }
         inner.recalls.notify_one();
         Ok(planned)
+    }
+
+    /// Notes what is due, and marks the records here: whoever is sent them later is told. A recall of one transfer
+    /// alone says nothing of the records themselves.
+    async fn note_due(
+        &self,
+        permit: &Permit,
+        wish: &RecallWish,
+        sent: Vec<(Row, Vec<RecordRef>)>,
+    ) -> Result<(), ExchangeError> {
+        let (inner, now) = (&self.0, self.0.now());
+        let by = inner.own().clone();
+        let mark = Mark { reason: wish.reason, by, since: now, replaced: None };
+        let of_records = wish.transfer.is_none();
+        for (row, selected) in sent {
+            for some in selected.chunks(RECALL_MAX_RECORDS) {
+                let (work, permit, mark, some) =
+                    (Arc::clone(inner), permit.clone(), mark.clone(), some.to_vec());
+                let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
+                    let records = &work.parts.records;
+                    for at in &some {
+                        Due::new(row.transfer, *at, mark.reason).put(txn, &work.keys())?;
+                        let standing = records.standing_in(txn, &permit, now, *at)?;
+                        let Some(standing) = standing.filter(|_| of_records) else { continue };
+                        for at in [*at, standing.current.reference] {
+                            records.mark_in(txn, &permit, now, at, &mark)?;
+                        }
+                    }
+                    Ok(())
+                });
+                write.await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -143,29 +177,4 @@ fn plan(
         fee_back,
         recalls: Vec::new(),
     })
-}
-
-/// Notes what is due, and marks the records here: whoever is sent them later is told. A recall of one transfer alone
-/// says nothing of the records themselves.
-fn note(
-    txn: &mut dyn Txn,
-    inner: &Inner,
-    permit: &Permit,
-    wish: &RecallWish,
-    sent: &[(Row, Vec<RecordRef>)],
-    now: Timestamp,
-) -> Result<(), ExchangeError> {
-    let (keys, records) = (inner.keys(), &inner.parts.records);
-    let mark = Mark { reason: wish.reason, by: inner.own().clone(), since: now, replaced: None };
-    for (row, selected) in sent {
-        for at in selected {
-            Due::new(row.transfer, *at, wish.reason).put(txn, &keys)?;
-            let standing = records.standing_in(txn, permit, now, *at)?;
-            let Some(standing) = standing.filter(|_| wish.transfer.is_none()) else { continue };
-            for at in [*at, standing.current.reference] {
-                records.mark_in(txn, permit, now, at, &mark)?;
-            }
-        }
-    }
-    Ok(())
 }
