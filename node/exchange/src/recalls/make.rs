@@ -76,6 +76,9 @@ fn some(
         return Ok((Vec::new(), true));
     }
     let due = Due::of(txn, &keys, transfer, RECALL_MAX_RECORDS)?;
+    if due.is_empty() {
+        return Ok((Vec::new(), true));
+    }
     let mut taken = Vec::new();
     if !due::is_over(&row)
         && let Some(patient) = inner.parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?
