@@ -67,6 +67,9 @@ pub(super) fn entries(context: &Context) -> Result<(), CliError> {
             if let Some(hold) = &it.hold {
                 writeln!(to, "       held: {hold}")?;
             }
+            if let Some(recall) = &it.recall {
+                writeln!(to, "       by recall {recall}")?;
+            }
         }
         Ok(())
     })

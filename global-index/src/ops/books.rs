@@ -44,6 +44,7 @@ fn entry_view(Listed { sequence, entry }: Listed, hold: Option<String>) -> Entry
         cycle: entry.cycle.to_string(),
         proof,
         hold,
+        recall: entry.evidence.recall.map(|recall| recall.to_string()),
     }
 }
 

@@ -138,6 +138,8 @@ pub(crate) struct EntryView {
     pub(crate) proof: Option<String>,
     /// Why the fee is not posted although there is a receipt.
     pub(crate) hold: Option<String>,
+    /// The hash of the recall that gives this back, for a reversal.
+    pub(crate) recall: Option<String>,
 }
 
 /// A page of entries.

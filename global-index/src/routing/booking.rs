@@ -9,6 +9,7 @@
 //!   signed that it opens nothing; with both, never.
 //! - A destination that is known to have the package frees itself of nothing by a refusal: people look at that.
 //! - What was handed over in one attempt is owed, whatever becomes of those after it.
+//! - What the source's recalls give back is reversed as soon as the fee is posted ([`super::recalls`]).
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
@@ -24,7 +25,7 @@ use handover_dossier::{Dossier, Kind, Row, Taken};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 pub(crate) use super::rows::Hold;
-use super::{RoutingError, silence};
+use super::{RoutingError, recalls, silence};
 use crate::ledger::{Book, Booking, BooksError};
 use handover_store::rows as cells;
 
@@ -47,7 +48,11 @@ pub(super) fn consequence(
             let agreed = agreement(&mut Dossier::of(txn, keys, transfer), attempt, context)?;
             reserve(txn, book, booking, &agreed)?;
         }
-        Kind::Receipt => return receipt(txn, keys, book, booking, (transfer, attempt), context),
+        Kind::Receipt => {
+            receipt(txn, keys, book, booking, (transfer, attempt), context)?;
+            recalls::give_back(txn, keys, book, booking, transfer, context)?;
+        }
+        Kind::Recall => recalls::give_back(txn, keys, book, booking, transfer, context)?,
         Kind::Delivered | Kind::KeyRelease if is_refused(txn, keys, &taken.row, context)? => {
             hold_back(txn, keys, book, booking, transfer, context)?;
         }

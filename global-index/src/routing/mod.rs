@@ -7,6 +7,7 @@
 mod booking;
 mod courier;
 mod mailbox;
+mod recalls;
 mod rows;
 mod silence;
 

@@ -14,9 +14,9 @@ use handover_dossier::{Dossier, Kind, Row};
 use handover_store::rows as cells;
 use handover_store::{KeyMaker, Txn};
 
-use super::RoutingError;
 use super::booking::{Agreement, agreement, hold_of, is_exit, last_sealed};
 use super::rows::Offered;
+use super::{RoutingError, recalls};
 use crate::ledger::{Book, Booking, BooksError};
 
 /// Notes it if the destination has been offered everything now, and looks at the fee. From now on by the index's own
@@ -111,7 +111,10 @@ pub(crate) fn look(
     match due {
         Due::Nothing => book.look_no_more(txn, &transfer)?,
         Due::Later(at) => book.look_at(txn, &transfer, at)?,
-        Due::Post => drop(book.post(txn, booking, &terms, &evidence)?),
+        Due::Post => {
+            book.post(txn, booking, &terms, &evidence)?;
+            recalls::give_back(txn, keys, book, booking, transfer, context)?;
+        }
         Due::Void(reason) => {
             book.void(txn, booking, &transfer, reason, &Evidence::default())?;
         }

@@ -76,6 +76,35 @@ pub enum Task {
         /// The file.
         file: PathBuf,
     },
+    /// Recalls: records that were sent and are wrong. Newer versions of them are recalled by themselves.
+    #[command(subcommand)]
+    Recall(RecallTask),
+}
+
+/// Recalls.
+#[derive(Debug, Subcommand)]
+pub enum RecallTask {
+    /// Recalls a patient's records from every hospital that was sent them: they stay there, and are marked. What they
+    /// cost is given back. The same again changes nothing.
+    Make {
+        /// The hospital's own identifier.
+        #[arg(long, value_name = "ID")]
+        patient: String,
+        /// Only this record, as `records list` names it; can be given several times.
+        #[arg(long = "record", value_name = "RECORD")]
+        records: Vec<String>,
+        /// Why.
+        #[arg(long, value_parser = ["wrong-patient", "retracted"])]
+        reason: String,
+        /// Only from the hospital that was sent them in this transfer.
+        #[arg(long, value_name = "TRANSFER")]
+        transfer: Option<TransferId>,
+        /// Says what would be recalled, and changes nothing.
+        #[arg(long)]
+        preview: bool,
+    },
+    /// Lists recalls, sent and received, and whether they are confirmed.
+    List,
 }
 
 /// Patients at the desk.

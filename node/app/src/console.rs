@@ -17,7 +17,9 @@ use handover_web::TlsIdentity;
 use handover_web::control::MAX_REQUEST_BYTES;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Arguments, EpochTask, PatientTask, RecordsTask, ReferralTask, Task, TransferTask};
+use crate::args::{
+    Arguments, EpochTask, PatientTask, RecallTask, RecordsTask, ReferralTask, Task, TransferTask,
+};
 use crate::config::{Config, usage};
 use crate::enrol::Enrolled;
 use crate::import::Imported;
@@ -25,8 +27,8 @@ use crate::keys::{Secrets, make_private_folder};
 use crate::node::Node;
 use crate::operations::{
     Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinksListed, Operation, PatientForgotten,
-    PatientRegistered, RecordLine, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed, Resent,
-    TransferShown, TransfersListed,
+    PatientRegistered, RecallMade, RecallsListed, RecordLine, RecordsListed, ReferralShown,
+    ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed,
 };
 use crate::running::Running;
 use crate::show;
@@ -85,6 +87,7 @@ impl Console {
             Task::Referral(task) => self.referral(task).await,
             Task::LinkRemote(task) => self.link_remote(task).await,
             Task::Epoch(task) => self.epoch(task).await,
+            Task::Recall(task) => self.recall(task).await,
             Task::Check => self.check().await,
         }
     }
@@ -279,6 +282,20 @@ impl Console {
                 let operation = Operation::ReferralWithdraw { patient, destination: to };
                 let gone: ReferralWithdrawn = self.call(operation, "").await?;
                 self.output.emit("handover/referral-withdrawn/1", &gone, |out| show::withdrawn(out, &gone))
+            }
+        }
+    }
+
+    async fn recall(&self, task: RecallTask) -> Result<(), CliError> {
+        match task {
+            RecallTask::Make { patient, records, reason, transfer, preview } => {
+                let operation = Operation::RecallMake { patient, records, reason, transfer, preview };
+                let made: RecallMade = self.call(operation, "").await?;
+                self.output.emit("handover/recall/1", &made, |out| show::recall_made(out, &made))
+            }
+            RecallTask::List => {
+                let listed: RecallsListed = self.call(Operation::RecallList, "").await?;
+                self.output.emit("handover/recalls/1", &listed, |out| show::recalls(out, &listed))
             }
         }
     }

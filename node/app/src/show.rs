@@ -1,5 +1,6 @@
 //! Answers as people read them.
 
+mod recalls;
 mod remote;
 
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use crate::operations::{
     Resent, TransferShown, TransfersListed,
 };
 
+pub(crate) use recalls::{recall_made, recalled_record, recalls};
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};
 
 type Out<'a> = &'a mut dyn Write;
@@ -188,7 +190,7 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
         let date = line.date.as_deref().and_then(|date| date.get(..10)).unwrap_or("-");
         writeln!(
             out,
-            "{} {:<16} {:<24} {:<10} {:>9} v{} {} {}{}",
+            "{} {:<16} {:<24} {:<10} {:>9} v{} {} {}{}{}",
             line.record,
             line.department,
             line.resource_type,
@@ -197,7 +199,8 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
             line.version,
             line.origin,
             line.id,
-            if line.restricted { " (restricted)" } else { "" }
+            if line.restricted { " (restricted)" } else { "" },
+            line.recalled.as_ref().map(|mark| format!(" {}", mark.text())).unwrap_or_default()
         )?;
     }
     for (department, count) in &listed.departments {
@@ -237,7 +240,12 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
             writeln!(out, "  {before} tests were charged by an earlier transfer and add nothing")?;
         }
         match shown.state.parse() {
-            Ok(Phase::Filed) => writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?,
+            Ok(Phase::Filed) => {
+                writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?;
+                if let Some(back) = &shown.fee_back {
+                    writeln!(out, "  recalled since: {} times, {back} {currency} given back", shown.recalls)?;
+                }
+            }
             // The destination has it, unfiled: people look at such a fee.
             Ok(Phase::Failed) if shown.reason.as_deref() != Some(Code::ConsentRevoked.as_str()) => {
                 writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?

@@ -26,7 +26,7 @@ use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
 use crate::wakes::Wakes;
-use crate::{ExchangeError, continuous, fees, secrets};
+use crate::{ExchangeError, continuous, fees, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -90,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) jobs: Notify,
     /// What wakes deliveries under continuous consents.
     pub(crate) wakes: Wakes,
+    /// Something that was sent may have to be recalled.
+    pub(crate) recalls: Notify,
     /// A transfer changed.
     pub(crate) changed: tokio::sync::watch::Sender<u64>,
 }
@@ -203,6 +205,9 @@ impl Inner {
         if taken.kind() == Kind::Revocation || is_revoked_at_once {
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
+        if taken.kind() == Kind::Recall && taken.row.role == Role::Destination {
+            self.confirm_recall(txn, keys, &taken, context, now)?;
+        }
         for row in std::iter::once(&taken.row).chain(&taken.ended) {
             if row.state.phase.is_final() {
                 secrets::forget(txn, &self.parts.keyring, keys, row.transfer)?;
@@ -281,6 +286,23 @@ impl Inner {
         Ok(())
     }
 
+    /// Marks what the source recalls, and says so.
+    fn confirm_recall(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        taken: &Taken,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        let Parts { keyring, records, identity, .. } = &self.parts;
+        let desk = recalled::Desk { keys, keyring, records, ring: &identity.ring };
+        let confirmed = desk.mark(txn, &taken.row, taken.place.attempt, context, now)?;
+        let confirmed = Verified::sign(confirmed, &identity.signing);
+        self.take_in(txn, keys, taken.row.transfer, confirmed.envelope(), Came::Own, context, now)?;
+        Ok(())
+    }
+
     /// Wakes those who wait for what was taken.
     pub(crate) fn wake(&self, taken: &Taken) {
         if taken.is_new {
@@ -296,6 +318,7 @@ impl Inner {
             if taken.row.state.phase.is_final() {
                 self.wakes.consent(taken.row.origin.unwrap_or(taken.row.transfer));
             }
+            self.recalls.notify_one();
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
     }

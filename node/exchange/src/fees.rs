@@ -1,11 +1,14 @@
 //! A fee that this hospital owes, because the patient was referred to it: what it is told of it before the package,
 //! and its word that it pays.
 
+use std::collections::BTreeSet;
+
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{FeeAcceptance, FeeOffer, Quote};
+use handover_core::artefact::transfer::{FeeAcceptance, FeeOffer, Quote, QuoteBody};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{FEE_OFFER_LABEL, part_binding};
 use handover_core::{Amount, Code, Timestamp, TransferId};
+use handover_ingest::exact::{self, ExactAmount};
 use handover_seal::part::{open_part, seal_part};
 use handover_seal::{KeyRing, OsRandom, RsaPublicKey, SealError, SigningKey};
 
@@ -47,6 +50,22 @@ pub(crate) fn accept(
         extensions: Extensions::default(),
     };
     Verified::sign(acceptance, signing)
+}
+
+/// What the fee of a quote comes to without these tests of its lines, at its own rate.
+///
+/// # Errors
+/// [`Code::QuoteMismatch`] if its lines are no prices.
+pub(crate) fn without(body: &QuoteBody, tests: &BTreeSet<String>) -> Result<Amount, Code> {
+    let others = body.other_tests.as_ref().map_or(Ok(ExactAmount::ZERO), |others| others.basis.parse());
+    let mut basis = others.map_err(|_| Code::QuoteMismatch)?;
+    for price in
+        body.lines.iter().filter(|line| !tests.contains(&line.record)).filter_map(|it| it.price.as_ref())
+    {
+        let price: ExactAmount = price.parse().map_err(|_| Code::QuoteMismatch)?;
+        basis = basis.checked_add(price).ok_or(Code::QuoteMismatch)?;
+    }
+    exact::fee(basis, body.rate_bps, body.fee.currency()).map_err(|_| Code::QuoteMismatch)
 }
 
 /// Whether a fee is accepted without asking anybody.

@@ -8,7 +8,8 @@ use handover_records::{
 };
 
 use crate::{
-    Exchange, ExchangeError, bodies, charged, continuous, desk, inboxes, parts, referrals, remote, selection,
+    Exchange, ExchangeError, bodies, charged, continuous, desk, inboxes, parts, recalled, referrals, remote,
+    selection,
 };
 
 /// Transfers that are looked at in one page; a body may be large.
@@ -94,6 +95,7 @@ impl Exchange {
                     }
                     bodies::remove(txn, &keyring, &keys, *transfer)?;
                     selection::remove(txn, &keys, *transfer)?;
+                    recalled::remove(txn, &keyring, &keys, *transfer)?;
                 }
                 Ok(page.into_iter().nth(PAGE - 1).map(|(key, _)| key))
             });

@@ -6,6 +6,7 @@
 //!            jobs: what the stored state calls for ◄────────────────┘
 //!            quote → seal → send → release        (source)
 //!            receive → file, or ask again         (destination)
+//!            recalls: what was sent and has changed since
 //! ```
 //!
 //! Invariants: what is acknowledged is on disk; every step can be repeated; work is derived from stored state, so it
@@ -37,6 +38,8 @@ mod parts;
 mod patients;
 mod pauses;
 mod provenance;
+mod recalled;
+mod recalls;
 mod referrals;
 mod remote;
 mod requests;
@@ -61,6 +64,7 @@ pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
 pub use links::UnknownLink;
 pub use pauses::Wait;
+pub use recalls::{Planned, RecallWish, Recalled, RecalledName};
 pub use referrals::Referred;
 pub use remote::{Confirmed, RemoteLink};
 
@@ -82,6 +86,7 @@ impl Exchange {
             receiving: Mutex::default(),
             jobs: Notify::new(),
             wakes: wakes::Wakes::default(),
+            recalls: Notify::new(),
             links: Notify::new(),
             remote: Notify::new(),
             changed: watch::channel(0).0,
@@ -110,6 +115,7 @@ impl Exchange {
             parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(jobs::run_deliveries(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(remote::carry(Arc::clone(&inner), shutdown.clone()));
+            parts.spawn(recalls::run(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}
         })

@@ -8,6 +8,7 @@
 use std::io::{Read, Write};
 
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
+use handover_core::artefact::recall::RecallReason;
 use handover_core::artefact::transfer::QuoteBody;
 use handover_core::codec::{self, Bytes, CborMap};
 use handover_core::id::ContentRoot;
@@ -56,6 +57,18 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// What is said against a record version: it is marked so where it is filed.
+    pub(crate) struct CarriedMark {
+        /// Why it is wrong.
+        1 => reason: RecallReason,
+        /// Who says so.
+        2 => by: HospitalId,
+        /// When the newer version was recorded, if there is one.
+        3 => replaced: Option<Timestamp>,
+    }
+}
+
+cbor_map! {
     /// One record version.
     pub(crate) struct ManifestRecord {
         /// Makes the record's hash say nothing.
@@ -80,6 +93,8 @@ cbor_map! {
         10 => sealed: Option<SealedContent>,
         /// Whether a security label in it restricts it.
         11 => is_restricted: bool,
+        /// What is said against it where it comes from.
+        12 => mark: Option<CarriedMark>,
     }
 }
 

@@ -64,5 +64,6 @@ pub(crate) fn record(
             origin: row.source.clone(),
             transfer: row.transfer,
         },
+        mark: None,
     })
 }

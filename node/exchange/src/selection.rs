@@ -31,6 +31,14 @@ cbor_map! {
     }
 }
 
+impl Selection {
+    fn references(self) -> Vec<RecordRef> {
+        let reference =
+            |it: Selected| RecordRef { record: RecordId::from_bytes(it.record), version: it.version };
+        self.records.into_iter().map(reference).collect()
+    }
+}
+
 /// Puts the versions of a transfer.
 pub(crate) fn put(
     txn: &mut dyn Txn,
@@ -103,8 +111,7 @@ fn read_in(
 ) -> Result<Option<Vec<RecordRef>>, StoreError> {
     let place = keys.space(space).hashed(transfer.as_bytes());
     let selection: Option<Selection> = rows::get_large(txn, &place, SELECTION_MAX_BYTES)?;
-    let reference = |it: Selected| RecordRef { record: RecordId::from_bytes(it.record), version: it.version };
-    Ok(selection.map(|selection| selection.records.into_iter().map(reference).collect()))
+    Ok(selection.map(Selection::references))
 }
 
 /// Removes them: the transfer's patient is forgotten here.

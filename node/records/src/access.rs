@@ -76,6 +76,8 @@ cbor_enum! {
         Refer = 13, "refer";
         /// Taking a patient's link away.
         Unlink = 50, "unlink";
+        /// Marking records that were recalled, and recalling them from others.
+        Recall = 45, "recall";
     }
 }
 
@@ -176,13 +178,14 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
                 A::Rotate,
                 A::Refer,
                 A::Unlink,
+                A::Recall,
             ],
         ),
         (Role::System, P::Import, &[A::Import, A::Quarantine]),
-        (Role::System, P::Transfer, &[A::List, A::Export, A::File]),
+        (Role::System, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
         (Role::System, P::Administration, &[A::ListPatients, A::Check]),
         (Role::Patient, P::PatientAccess, &[A::List, A::Read, A::Link]),
-        (Role::Hospital, P::Transfer, &[A::List, A::Export, A::File]),
+        (Role::Hospital, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
     ]
 };
 
@@ -225,7 +228,8 @@ pub fn decide(
         | Action::Quarantine
         | Action::Check
         | Action::Forget
-        | Action::Rotate => RUN_PERMIT_MS,
+        | Action::Rotate
+        | Action::Recall => RUN_PERMIT_MS,
     };
     Ok(Grant { action, purpose, departments: departments.clone(), lasts_ms })
 }
@@ -241,7 +245,8 @@ pub const fn needs_patient(action: Action) -> bool {
         | Action::Link
         | Action::Forget
         | Action::Refer
-        | Action::Unlink => true,
+        | Action::Unlink
+        | Action::Recall => true,
         Action::Import
         | Action::ListPatients
         | Action::Quarantine
@@ -270,6 +275,10 @@ mod tests {
             (&staff, Action::Forget, Purpose::Treatment, false),
             (&patient, Action::Forget, Purpose::PatientAccess, false),
             (&staff, Action::Refer, Purpose::Administration, true),
+            (&staff, Action::Recall, Purpose::Administration, true),
+            (&staff, Action::Recall, Purpose::Treatment, false),
+            (&patient, Action::Recall, Purpose::PatientAccess, false),
+            (&hospital, Action::Recall, Purpose::Transfer, true),
             (&patient, Action::Refer, Purpose::PatientAccess, false),
             (&staff, Action::Unlink, Purpose::Administration, true),
             (&patient, Action::Unlink, Purpose::PatientAccess, false),

@@ -82,19 +82,39 @@ impl Audit {
     /// # Errors
     /// [`RecordsError::Denied`]; [`RecordsError::Audit`] if the line could not be written.
     pub async fn permit(&self, request: GrantRequest, now: Timestamp) -> Result<Permit, RecordsError> {
-        let (places, mark) = (self.places.clone(), request.patient.as_ref().map(|p| self.patient_mark(p)));
-        let written = self.store.write(move |txn| {
-            let decided = judge(txn, &places, &request)?;
-            let number = append(txn, &places, line(&request, mark, decided.is_ok(), now))?;
-            Ok::<_, RecordsError>(
-                decided.map(|grant| Permit::new(grant, request.patient.clone(), number, now)),
-            )
-        });
+        let audit = self.clone();
+        let written = self.store.write(move |txn| audit.decide_in(txn, &request, now));
         match written.await {
             Ok(decided) => Ok(decided?),
             Err(RecordsError::Store(error)) => Err(RecordsError::Audit(error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// As [`Audit::permit`], with the line in a transaction of the caller's: what the permit is for is done there, too,
+    /// or neither is. What is refused ends the transaction, and with it leaves no line.
+    ///
+    /// # Errors
+    /// [`RecordsError::Denied`]; those of the store.
+    pub fn permit_in(
+        &self,
+        txn: &mut dyn Txn,
+        request: &GrantRequest,
+        now: Timestamp,
+    ) -> Result<Permit, RecordsError> {
+        Ok(self.decide_in(txn, request, now)??)
+    }
+
+    fn decide_in(
+        &self,
+        txn: &mut dyn Txn,
+        request: &GrantRequest,
+        now: Timestamp,
+    ) -> Result<Result<Permit, AccessDenied>, RecordsError> {
+        let mark = request.patient.as_ref().map(|patient| self.patient_mark(patient));
+        let decided = judge(txn, &self.places, request)?;
+        let number = append(txn, &self.places, line(request, mark, decided.is_ok(), now))?;
+        Ok(decided.map(|grant| Permit::new(grant, request.patient.clone(), number, now)))
     }
 
     /// Lines after number `after`, in order; at most `limit` (up to 1,000).

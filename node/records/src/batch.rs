@@ -12,9 +12,11 @@ use handover_store::{Keyring, Txn};
 
 use crate::RecordsError;
 use crate::keys::{PATIENT_KEY, summary_key};
+use crate::mark;
+use crate::marks;
 use crate::model::{Filed, LocalPatient, NewContent, NewRecord, RecordId, RecordRef, RecordSummary};
 use crate::plan::{self, Known, Mark};
-use crate::records::register_in;
+use crate::records::{SharedRandom, register_in};
 use crate::rows::{self, HeadRow, Places, SeenRow, VersionRow};
 use crate::summaries;
 
@@ -35,6 +37,9 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<(Vec<u8>, Vec<u8>)>,
     /// Blobs that were made for it.
     pub(crate) made: Vec<ContentRoot>,
+    /// What is said against versions, with the randomness that seals it.
+    pub(crate) marks: Vec<(LocalPatient, RecordRef, mark::Mark)>,
+    pub(crate) random: SharedRandom,
 }
 
 /// Patients' keys; a patient who has none yet gets this one with the batch.
@@ -89,6 +94,21 @@ impl Prepared {
         for head in &batch.heads {
             if let Some(row) = &head.row {
                 rows::put(txn, &head.key, row)?;
+                // What is new here was never sent.
+                if head.expected != (0, 0) {
+                    let patient = row.current.patient.parse();
+                    let patient = patient.map_err(|_| RecordsError::Damaged { what: "record" })?;
+                    let at = RecordRef { record: RecordId(row.current.record), version: row.current.version };
+                    marks::note_change(txn, &batch.places, &patient, at, batch.now)?;
+                }
+            }
+        }
+        for (patient, at, mark) in &batch.marks {
+            let key = batch.patient_keys.get(patient);
+            let key = &key.ok_or(RecordsError::Damaged { what: "patient key" })?.summary_key;
+            let random = &mut batch.random.clone();
+            if marks::put(txn, &batch.places, key, (patient, *at), mark, random)? {
+                marks::note_change(txn, &batch.places, patient, *at, batch.now)?;
             }
         }
         for (key, row) in &batch.rows {
@@ -104,7 +124,7 @@ impl Prepared {
     }
 
     pub(crate) fn changes_anything(&self) -> bool {
-        self.0.filed.iter().any(|filed| *filed != Filed::Unchanged)
+        self.0.filed.iter().any(|filed| *filed != Filed::Unchanged) || !self.0.marks.is_empty()
     }
 }
 
@@ -166,6 +186,8 @@ pub(crate) struct Planner {
     records: BTreeMap<RecordId, (Before, (u32, u32))>,
     /// New versions: index into the batch, and what they are.
     made: Vec<(usize, RecordSummary)>,
+    /// What is said against versions, new or not.
+    marks: Vec<(LocalPatient, RecordRef, mark::Mark)>,
 }
 
 impl Planner {
@@ -174,7 +196,7 @@ impl Planner {
             let expected = (before.known.last, before.known.current);
             (id, (before, expected))
         });
-        Self { records: records.collect(), made: Vec::new() }
+        Self { records: records.collect(), made: Vec::new(), marks: Vec::new() }
     }
 
     pub(crate) fn file(
@@ -190,6 +212,10 @@ impl Planner {
         };
         let mark = (record.content_hash, record.department.clone());
         let filed = plan::file(&mut before.known, &mark).ok_or(full)?;
+        if let (Some(said), Some(version)) = (&record.mark, before.known.versions.get(&mark)) {
+            let at = RecordRef { record: id, version: *version };
+            self.marks.push((record.patient.clone(), at, said.clone()));
+        }
         if matches!(filed, Filed::New | Filed::NewVersion(_)) {
             let summary = RecordSummary {
                 reference: RecordRef { record: id, version: before.known.last },
@@ -206,6 +232,7 @@ impl Planner {
                 },
                 origin: record.origin.clone(),
                 filed: now,
+                mark: None,
             };
             before.summaries.insert(summary.reference.version, summary.clone());
             self.made.push((index, summary));
@@ -217,8 +244,9 @@ impl Planner {
         std::mem::take(&mut self.made)
     }
 
-    /// Adds the heads, and the marks of versions that are not current any more.
+    /// Adds the heads, what makes earlier versions known again, and what is said against versions.
     pub(crate) fn finish(self, batch: &mut Batch, random: &mut dyn Random) -> Result<(), RecordsError> {
+        batch.marks = self.marks;
         for (id, (before, expected)) in self.records {
             let known = before.known;
             let current = before.summaries.get(&known.current);

@@ -136,6 +136,8 @@ impl Records {
             heads: Vec::new(),
             rows,
             made,
+            marks: Vec::new(),
+            random: self.random.clone(),
         };
         planner.finish(&mut batch, &mut self.random.clone())?;
         Ok(Prepared(Arc::new(batch)))

@@ -118,6 +118,9 @@ impl Records {
             }
         }
         while self.sweep_versions(patient, wanted, &mut swept).await? {}
+        for space in [self.places.marks(patient), self.places.changed_of(patient)] {
+            while self.sweep_space(space.clone()).await? {}
+        }
         let mut after = None;
         loop {
             let (records, patient, from) = (self.clone(), patient.clone(), after);
@@ -130,6 +133,16 @@ impl Records {
         let removed: Result<(), StoreError> = self.store.write(move |txn| txn.remove(&mark)).await;
         removed?;
         Ok(swept)
+    }
+
+    /// A page of rows under a prefix; says whether there was one.
+    async fn sweep_space(&self, prefix: Vec<u8>) -> Result<bool, RecordsError> {
+        let write = self.store.write(move |txn| {
+            let page = txn.scan(&prefix, None, PAGE)?;
+            page.iter().try_for_each(|(key, _)| txn.remove(key))?;
+            Ok::<_, StoreError>(!page.is_empty())
+        });
+        Ok(write.await?)
     }
 
     /// A page of heads, each with the marks of its versions; says how many went, and whether they were the last.

@@ -23,6 +23,9 @@ mod filing;
 mod forgetting;
 mod keys;
 mod links;
+mod mark;
+mod marking;
+mod marks;
 mod model;
 mod permit;
 mod plan;
@@ -43,6 +46,8 @@ pub use error::RecordsError;
 pub use filing::BATCH_MAX_RECORDS;
 pub use forgetting::{BeingForgotten, Swept};
 pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES, RequestedCode, draw_link_code};
+pub use mark::Mark;
+pub use marking::{Changed, Standing};
 pub use model::{
     BlobRef, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, NewContent, NewRecord, Origin,
     RecordId, RecordRef, RecordSummary, RecordVersionRef, RequestId,

@@ -287,6 +287,19 @@ impl Records {
         row.map(linked).transpose()
     }
 
+    /// As [`Records::by_ref`], the patient alone, in a transaction of the caller's.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn by_ref_in(
+        &self,
+        txn: &mut dyn Txn,
+        patient_ref: &PatientRef,
+    ) -> Result<Option<LocalPatient>, RecordsError> {
+        let row: Option<LinkRow> = rows::get(txn, &self.places.link(patient_ref), "link")?;
+        Ok(row.map(linked).transpose()?.map(|linked| linked.patient))
+    }
+
     /// The references that a patient here is linked to.
     ///
     /// # Errors

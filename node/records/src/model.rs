@@ -11,6 +11,7 @@ use handover_core::{ContentRoot, Department, Digest, HospitalId, PatientRef, Tim
 use handover_seal::Secret32;
 
 use crate::RecordsError;
+use crate::mark::Mark;
 
 /// The most characters of a [`LocalPatient`].
 pub const LOCAL_PATIENT_MAX_CHARS: usize = 128;
@@ -253,6 +254,8 @@ pub struct NewRecord {
     pub content: NewContent,
     /// Where it comes from.
     pub origin: Origin,
+    /// What its source says against it.
+    pub mark: Option<Mark>,
 }
 
 impl NewRecord {
@@ -333,6 +336,8 @@ pub struct RecordSummary {
     pub origin: Origin,
     /// When this version was filed here.
     pub filed: Timestamp,
+    /// What is said against it.
+    pub mark: Option<Mark>,
 }
 
 /// A record version as a quote is about it.

@@ -10,6 +10,7 @@ use crate::RecordsError;
 use crate::access::{AccessDenied, Action};
 use crate::content::{self, BlobContent, Content, Opened};
 use crate::keys::{PATIENT_KEY, record_place, record_wrap_key, summary_key};
+use crate::marks;
 use crate::model::{BlobRef, Filter, LocalPatient, RecordRef, RecordSummary, RecordVersionRef};
 use crate::permit::Permit;
 use crate::records::Records;
@@ -201,6 +202,10 @@ impl Records {
             let row: VersionRow = rows::get(txn, &key, "version")?.ok_or(RecordsError::UnknownRecord)?;
             let found = records.summary_in(txn, &row.summary)?.ok_or(RecordsError::UnknownRecord)?;
             permit.check_department(&found.0.department)?;
+            let patient_key = records.keyring.get(txn, PATIENT_KEY, found.0.patient.as_str().as_bytes())?;
+            let key = summary_key(&patient_key.ok_or(RecordsError::UnknownRecord)?);
+            let mark = marks::get(txn, &records.places, &key, &found.0.patient, reference)?;
+            let found = (RecordSummary { mark, ..found.0 }, found.1);
             Ok::<_, RecordsError>((row, found))
         });
         let (row, (summary, wrap_key)) = read.await?;
@@ -265,7 +270,13 @@ impl Records {
             true => summaries::open(&key, &rows::from_bytes::<VersionRow>(&bytes, "version")?.summary),
             false => summaries::open(&key, &rows::from_bytes::<HeadRow>(&bytes, "record")?.current),
         };
-        Ok((page.into_iter().map(read_row).collect::<Result<_, _>>()?, next))
+        let mut read: Vec<RecordSummary> = page.into_iter().map(read_row).collect::<Result<_, _>>()?;
+        if marks::any(txn, &self.places, patient)? {
+            for summary in &mut read {
+                summary.mark = marks::get(txn, &self.places, &key, patient, summary.reference)?;
+            }
+        }
+        Ok((read, next))
     }
 }
 

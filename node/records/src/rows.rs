@@ -237,6 +237,8 @@ impl SummaryRow {
             bytes: self.plain_bytes,
             origin,
             filed: self.filed,
+            // It stands in a row of its own.
+            mark: None,
         })
     }
 }

@@ -33,6 +33,8 @@ struct Verified {
     fee: Option<String>,
     currency: Option<String>,
     filed: Option<String>,
+    recalls: u32,
+    fee_back: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +63,8 @@ impl From<Report> for Verified {
             fee: report.fee.map(|fee| fee.to_decimal_string()),
             currency: report.fee.map(|fee| fee.currency().to_string()),
             filed: report.filed.map(|at| at.to_string()),
+            recalls: report.recalls,
+            fee_back: report.fee_back.map(|back| back.to_decimal_string()),
         }
     }
 }
@@ -92,9 +96,17 @@ pub fn verify_file(
             writeln!(out, "  fee {fee} {currency}")?;
         }
         match &report.filed {
-            Some(at) => writeln!(out, "  filed {at}"),
-            None => writeln!(out, "  not filed yet"),
+            Some(at) => writeln!(out, "  filed {at}")?,
+            None => writeln!(out, "  not filed yet")?,
         }
+        if let (Some(back), Some(currency)) = (&report.fee_back, &report.currency) {
+            writeln!(
+                out,
+                "  records recalled since: {} times; {back} {currency} of the fee given back",
+                report.recalls
+            )?;
+        }
+        Ok(())
     })
 }
 

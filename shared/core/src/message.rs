@@ -132,6 +132,8 @@ pub const FEE_OFFER_LABEL: &[u8] = b"handover/fee-offer/1";
 pub const REFERRAL_LABEL: &[u8] = b"handover/referral/1";
 /// Begins the associated data of a sealed wish; the transfer identifier follows.
 pub const REQUEST_SCOPE_LABEL: &[u8] = b"handover/transfer-request/1";
+/// Begins the associated data of sealed `RecallDetails`; the transfer identifier follows.
+pub const RECALL_LABEL: &[u8] = b"handover/recall/1";
 
 /// Begins the associated data of sealed `RemoteLinkDetails`; the request's identifier follows.
 pub const REMOTE_LINK_LABEL: &[u8] = b"handover/remote-link/1";

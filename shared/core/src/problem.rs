@@ -126,6 +126,11 @@ codes! {
     IdentityUnproven = "identity-unproven", Refused, "The hospital could not make sure that the patient is who the request names. Ask at its desk.";
     LinkedOtherwise = "linked-otherwise", Refused, "This wallet is linked to another patient number at this hospital. Link the second number with a second wallet, or have a clerk there take the older link away (patient unlink), then link again.";
     Internal = "internal", Integrity, "Something went wrong on this side. The log tells what.";
+    RecallMismatch = "recall-mismatch", Refused, "The recall is about another transfer or package, or its sealed part is not the one that it commits to. Nothing was marked.";
+    RecallUnknownRecord = "recall-unknown-record", Refused, "The recall names a record that this hospital was not sent in this transfer. Nothing was marked.";
+    RecallFee = "recall-fee", Refused, "The recall gives back more than the fee, less than nothing, or for tests that were done. Nothing was marked.";
+    RecallsExhausted = "recalls-exhausted", Refused, "A transfer is recalled a thousand times at most. Ask the other hospital's desk.";
+    NothingToRecall = "nothing-to-recall", Refused, "No hospital was sent these records. Nothing was marked; check patient, record and transfer.";
 }
 
 impl Code {

@@ -20,10 +20,12 @@ use crate::{Code, KeyChain, Timestamp};
 
 mod continuous;
 mod fee;
+mod recall;
 mod remote;
 
 pub use continuous::{REVOCATIONS_STALE_MS, delivery, revocations_fresh, within_cap};
 pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral, schedule};
+pub use recall::{fee_back, recall, recall_confirmed, recall_details};
 pub use remote::{
     remote_link, remote_link_answer, remote_link_claim, remote_link_details, remote_link_in_time,
 };

@@ -16,6 +16,8 @@ use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::{Federation, TrustError};
 use crate::{Amount, Code, Timestamp, cbor_map};
 
+mod recalls;
+
 /// The most bytes of a transfer's file.
 pub const TRANSFER_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
 
@@ -73,6 +75,10 @@ pub struct Report {
     pub fee: Option<Amount>,
     /// When the destination signed that everything is filed.
     pub filed: Option<Timestamp>,
+    /// How often records of it were recalled since.
+    pub recalls: u32,
+    /// What the recalls give back of the fee, if there are any.
+    pub fee_back: Option<Amount>,
 }
 
 struct Parts<'a> {
@@ -243,6 +249,8 @@ pub fn verify(
         steps: Vec::new(),
         fee: None,
         filed: None,
+        recalls: 0,
+        fee_back: None,
     };
     if let (Some(consent), Some(first), Some(last)) = (&consent, &first, &last) {
         let mut request_keys = vec![(FIRST_ATTEMPT, on.request.request_key)];
@@ -257,6 +265,7 @@ pub fn verify(
             request_keys.extend(fresh.map(|key| (attempt, key)));
         }
         share_releases(&mut parts, consent, &request_keys)?;
+        recalls::verify(&mut parts, &mut report)?;
         confirmations(&mut parts, consent)?;
         for content in file.artefacts.iter().filter(|content| peek_type(content.as_ref()).is_err()) {
             let revocation: Revocation = codec::decode(content.as_ref(), MAX_MESSAGE_BYTES)

@@ -343,6 +343,15 @@ impl Dossier<'_> {
                 }
                 exit(Kind::Revocation, Phase::Revoked, Code::ConsentRevoked)
             }
+            Claimed::Recall(_) => {
+                let recall = self.check_recall(content, row, context)?;
+                no_step(Kind::Recall.of(recall.number))
+            }
+            Claimed::RecallConfirmed(confirmed) => {
+                let (recall, header) = self.recall(confirmed.claim().number, context)?;
+                rules::recall_confirmed(content, &recall, &header, context)?;
+                no_step(Kind::RecallConfirmed.of(recall.number))
+            }
             Claimed::Confirmed(_) => {
                 let confirmed = rules::revocation_confirmed(content, &self.consent(context)?, context)?;
                 let by_source = confirmed.by == row.source;

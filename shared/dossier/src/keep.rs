@@ -159,13 +159,19 @@ impl<'t> Dossier<'t> {
     /// [`StoreError`].
     pub fn all(&mut self) -> Result<Vec<(Place, Vec<u8>)>, StoreError> {
         let mut all = Vec::new();
-        for place in Kind::ALL.iter().flat_map(|kind| kind.places()) {
-            all.extend(self.get(place)?.map(|content| (place, content)));
+        for kind in Kind::ALL {
+            for place in kind.places() {
+                match self.get(place)? {
+                    Some(content) => all.push((place, content)),
+                    None if kind.is_numbered() => break,
+                    None => {}
+                }
+            }
         }
         Ok(all)
     }
 
-    /// The attempts of which an artefact of this kind is here, ascending.
+    /// The attempts, or numbers, of which an artefact of this kind is here, ascending.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -174,6 +180,8 @@ impl<'t> Dossier<'t> {
         for place in kind.places() {
             if self.get(place)?.is_some() {
                 attempts.push(place.attempt);
+            } else if kind.is_numbered() {
+                break;
             }
         }
         Ok(attempts)

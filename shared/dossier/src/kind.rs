@@ -1,6 +1,7 @@
 //! The places in a dossier, one for each artefact that a transfer can have. What belongs to an attempt has one in each.
 
 use handover_core::artefact::patient::{Consent, PatientRefusal, Revocation, ShareRelease};
+use handover_core::artefact::recall::{RECALLS_MAX, Recall, RecallConfirmed};
 use handover_core::artefact::transfer::{
     Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
     RevocationConfirmed, TransferRequest,
@@ -52,6 +53,10 @@ cbor_enum! {
         /// In a delivery: a `NextAttempt` of the transfer that it continues, which may have brought the key that the
         /// patient released to.
         OriginNextAttempt = 41, "origin-next-attempt";
+        /// `Recall`.
+        Recall = 45, "recall";
+        /// The destination's `RecallConfirmed`.
+        RecallConfirmed = 46, "recall-confirmed";
     }
 }
 
@@ -61,7 +66,7 @@ pub struct Place {
     /// What lies there.
     pub kind: Kind,
     /// Of which attempt; 0 for what the whole transfer has once. A `ShareRelease` lies with the attempt that brought
-    /// the key it is sealed to.
+    /// the key it is sealed to, a recall and its confirmation under the recall's number.
     pub attempt: u32,
 }
 
@@ -106,9 +111,20 @@ impl Kind {
         }
     }
 
-    /// All its places, by attempt.
+    /// Whether a transfer can have many, numbered from 1 without a gap.
+    pub(crate) const fn is_numbered(self) -> bool {
+        matches!(self, Self::Recall | Self::RecallConfirmed)
+    }
+
+    /// All its places, by attempt or number.
     pub fn places(self) -> impl Iterator<Item = Place> {
-        let attempts = if self.is_of_attempt() { FIRST_ATTEMPT..=LAST_ATTEMPT } else { 0..=0 };
+        let attempts = if self.is_of_attempt() {
+            FIRST_ATTEMPT..=LAST_ATTEMPT
+        } else if self.is_numbered() {
+            1..=RECALLS_MAX
+        } else {
+            0..=0
+        };
         attempts.map(move |attempt| self.of(attempt))
     }
 }
@@ -128,6 +144,8 @@ pub(crate) enum Claimed {
     Refusal(Signed<Refusal>),
     PatientRefusal(Signed<PatientRefusal>),
     Confirmed(Signed<RevocationConfirmed>),
+    Recall(Signed<Recall>),
+    RecallConfirmed(Signed<RecallConfirmed>),
     Revocation(Revocation),
 }
 
@@ -157,6 +175,8 @@ impl Claimed {
             Refusal::TYPE => Self::Refusal(read(content)?),
             PatientRefusal::TYPE => Self::PatientRefusal(read(content)?),
             RevocationConfirmed::TYPE => Self::Confirmed(read(content)?),
+            Recall::TYPE => Self::Recall(read(content)?),
+            RecallConfirmed::TYPE => Self::RecallConfirmed(read(content)?),
             _ => return Err(Code::Malformed),
         })
     }
@@ -177,6 +197,8 @@ impl Claimed {
             Self::Refusal(it) => it.claim().transfer,
             Self::PatientRefusal(it) => it.claim().transfer,
             Self::Confirmed(it) => it.claim().transfer,
+            Self::Recall(it) => it.claim().transfer,
+            Self::RecallConfirmed(it) => it.claim().transfer,
             Self::Revocation(it) => it.transfer,
         }
     }

@@ -16,6 +16,7 @@ mod intake;
 mod keep;
 pub mod key_records;
 mod kind;
+mod recalls;
 
 pub use deliveries::Standing;
 pub use error::DossierError;

@@ -16,6 +16,7 @@ mod inside;
 mod noise;
 mod owing;
 mod patients;
+mod recaller;
 mod revoked;
 mod seller;
 mod silent;

@@ -15,6 +15,7 @@ use handover_tests::rogue::sale::{Goods, Package, Sale, travelling};
 use handover_tests::rogue::wire::{self, Done, Offer};
 use handover_tests::rogue::{LIMIT, now};
 
+use super::recaller;
 use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigned};
 
 /// More streams than one hospital gets.
@@ -36,6 +37,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     greedy(stage)?;
     let receipt = keys(stage, &sale, &package)?;
     replays(stage, &sale, &package, &receipt)?;
+    recaller::all(stage, &sale, &package)?;
     borrowed(stage, &package)
 }
 
@@ -374,6 +376,7 @@ fn keys(stage: &mut Stage, sale: &Sale, package: &Package) -> Result<Verified<Re
     // The index has its copies from Riverside only if the rogue brings what they stand on.
     taken("the header for the index", || stage.rogue.post(&riverside, package.header.envelope()))?;
     taken("the key", || stage.rogue.bring(&riverside, honest.envelope()))?;
+    taken("the key for the index", || stage.rogue.post(&riverside, honest.envelope()))?;
     stage.comes_to(RIVERSIDE, transfer, "filed", "filed")?;
     let receipt = stage.rogue.letter::<Receipt>(|it| it.transfer == transfer)?;
     let receipt = stage

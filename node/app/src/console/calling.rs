@@ -95,6 +95,7 @@ impl Shown<'_> {
             Ok(Event::KeptAside { file, entry, reason, kept }) => {
                 show::kept_aside(self.output.json, &file, &entry, &reason, kept);
             }
+            Ok(Event::Recalled { mark }) => show::recalled_record(self.output.json, &mark),
             Ok(Event::Note { text }) => self.output.note(text),
             Ok(Event::Content { text }) => {
                 // A reader that left is told by the line that ends the content.

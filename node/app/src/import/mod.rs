@@ -64,6 +64,7 @@ pub(crate) async fn import(
     for file in files {
         filing.file(&file).await?;
     }
+    node.exchange.import_ended();
     Ok(filing.imported)
 }
 

@@ -250,6 +250,7 @@ pub(super) fn pending(
         is_restricted: facts.is_restricted,
         content: json.as_bytes().to_vec().into(),
         origin: Origin::Local,
+        mark: None,
         resource_id: facts.id,
     };
     Ok(Pending { record, elsewhere })

@@ -4,6 +4,7 @@
 mod check;
 mod forgetting;
 mod patients;
+mod recalls;
 mod records;
 mod referrals;
 mod remote;
@@ -22,7 +23,8 @@ pub(crate) use forgetting::resume;
 pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
 pub use patients::{Carried, PatientRegistered};
 pub(crate) use patients::{LinkLine, LinksListed};
-pub use records::{RecordLine, RecordsListed};
+pub use recalls::{RecallMade, RecallShown, RecalledFrom, RecallsListed, RecordNamed};
+pub use records::{MarkShown, RecordLine, RecordsListed};
 pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
 pub(crate) use remote::{RemoteLinkShown, RemoteLinksListed, Unlinked, WalletsListed};
 pub use transfers::{DeliveryShown, Dismissed, OwedShown, Resent, TransferShown, TransfersListed};
@@ -220,6 +222,21 @@ pub enum Operation {
     },
     /// Checks that everything stored is whole.
     Check,
+    /// Recalls records from every hospital that was sent them.
+    RecallMake {
+        /// The hospital's own identifier.
+        patient: String,
+        /// Which; empty: all that were sent.
+        records: Vec<String>,
+        /// `retracted` or `wrong-patient`.
+        reason: String,
+        /// Only from this transfer.
+        transfer: Option<TransferId>,
+        /// Says what it would be about, and changes nothing.
+        preview: bool,
+    },
+    /// Lists what was recalled, here and elsewhere.
+    RecallList,
 }
 
 /// What happens while an operation runs.
@@ -243,6 +260,11 @@ pub enum Event {
         reason: String,
         /// Whether it was kept for a second try; if not, it is in the file only.
         kept: bool,
+    },
+    /// The content that follows was recalled.
+    Recalled {
+        /// What is said against it.
+        mark: MarkShown,
     },
     /// Something that the person at the terminal should know.
     Note {
@@ -359,6 +381,11 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&forgetting::rotate(node, &staff, give_up_damaged, events).await?)
         }
         Operation::Check => answer(&check::check(node, &staff, events).await?),
+        Operation::RecallMake { patient, records, reason, transfer, preview } => {
+            let what = (patient.as_str(), records.as_slice());
+            answer(&recalls::make(node, &staff, what, (&reason, transfer), preview).await?)
+        }
+        Operation::RecallList => answer(&recalls::list(node).await?),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use handover_core::Code;
 use handover_core::id::Department;
-use handover_records::{Action, Filter, Origin, PAGE_MAX, Purpose, RecordId, RecordRef, RecordSummary};
+use handover_records::{Action, Filter, Mark, Origin, PAGE_MAX, Purpose, RecordId, RecordRef, RecordSummary};
 use handover_seal::Zeroizing;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,39 @@ pub struct RecordLine {
     pub restricted: bool,
     /// `local`, or the hospital that made it.
     pub origin: String,
+    /// What is said against it: it was recalled.
+    pub recalled: Option<MarkShown>,
+}
+
+/// What is said against a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkShown {
+    /// `amended`, `retracted` or `wrong-patient`.
+    pub reason: String,
+    /// The hospital that says so.
+    pub by: String,
+    /// Since when it is marked here (RFC 3339).
+    pub since: String,
+    /// When the newer version was recorded, if there is one (RFC 3339).
+    pub replaced: Option<String>,
+}
+
+impl MarkShown {
+    fn of(mark: &Mark) -> Self {
+        Self {
+            reason: mark.reason.to_string(),
+            by: mark.by.to_string(),
+            since: mark.since.to_string(),
+            replaced: mark.replaced.map(|at| at.to_string()),
+        }
+    }
+
+    /// As people read it.
+    pub(crate) fn text(&self) -> String {
+        let Self { reason, by, since, replaced } = self;
+        let newer = replaced.as_ref().map(|at| format!(", a newer version is of {at}")).unwrap_or_default();
+        format!("RECALLED: {reason}, by {by}, marked {since}{newer}")
+    }
 }
 
 impl RecordLine {
@@ -66,6 +99,7 @@ impl RecordLine {
                 Origin::Local => "local".to_owned(),
                 Origin::Received { origin, .. } => origin.to_string(),
             },
+            recalled: record.mark.as_ref().map(MarkShown::of),
         }
     }
 }
@@ -120,10 +154,14 @@ pub(super) async fn show(
     };
     let (summary, content) = node.records.read(&permit, node.now(), reference).await?;
     let bytes = content.bytes(SHOW_MAX_BYTES).await?;
+    let line = RecordLine::of(&summary);
+    if let Some(mark) = &line.recalled {
+        events.tell(Event::Recalled { mark: mark.clone() }).await;
+    }
     for text in pieces(&bytes)? {
         events.tell(Event::Content { text: text.to_owned() }).await;
     }
-    Ok(RecordLine::of(&summary))
+    Ok(line)
 }
 
 async fn current(

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use handover_core::artefact::Signed;
 use handover_core::artefact::patient::Scope;
+use handover_core::artefact::recall::Recall;
 use handover_core::id::{Department, TransferId};
 use handover_core::transfer::{Phase, Role};
-use handover_core::{Code, Timestamp};
-use handover_dossier::Row;
+use handover_core::{Amount, Code, Timestamp};
+use handover_dossier::{Kind, Row};
 use handover_exchange::{Asked, ExchangeError, FeeOwed, Refused, TransferView, Wait};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +84,10 @@ pub struct TransferShown {
     pub deliveries_count: u64,
     /// The newest of them, oldest first.
     pub deliveries: Vec<DeliveryShown>,
+    /// How often records of it were recalled.
+    pub recalls: usize,
+    /// What the recalls give back of the fee, if there are any.
+    pub fee_back: Option<String>,
     /// What anybody can verify offline, as hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -192,6 +198,13 @@ impl TransferShown {
             deliveries: view.deliveries.iter().map(DeliveryShown::of).collect(),
             ..Self::of_row(&view.row)
         };
+        let recalls = view.artefacts.iter().filter(|(place, _)| place.kind == Kind::Recall);
+        let back = |content: &[u8]| Some(Signed::<Recall>::read(content).ok()?.claim().fee_back);
+        let backs: Vec<Amount> = recalls.filter_map(|(_, content)| back(content)).collect();
+        shown.recalls = backs.len();
+        // They are of one currency and within the fee: each was checked when it came.
+        let sum = backs.into_iter().reduce(|sum, back| sum.checked_add(back).unwrap_or(sum));
+        shown.fee_back = sum.map(|back| back.to_decimal_string());
         if let Some(details) = view.details {
             let departments = details.departments.into_iter().map(|(name, count)| (name.to_string(), count));
             shown.departments = Some(departments.collect());

@@ -324,6 +324,8 @@ mod tests {
             resource_id: transfer(1).to_string(),
             content_hash: Digest::from_bytes([1; 32]),
             date: None,
+            is_restricted: false,
+            mark: None,
             bytes: 1,
             origin,
             filed: Timestamp::from_millis(1),

@@ -16,7 +16,7 @@ use handover_core::rules::{self, Context};
 use handover_core::{Code, ContentRoot, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{
-    Action, BATCH_MAX_RECORDS, BlobRef, LocalPatient, NewContent, NewRecord, Origin, Permit,
+    Action, BATCH_MAX_RECORDS, BlobRef, LocalPatient, Mark, NewContent, NewRecord, Origin, Permit,
 };
 use handover_seal::shares::{Binding, SealedShares, open_grant_key};
 use handover_seal::stream::OpenReader;
@@ -171,7 +171,7 @@ async fn file_records(
     for _ in 0..head.records {
         let record: ManifestRecord = read_frame(&mut manifest)?;
         targets.push(format!("{}/{}", record.resource_type, record.resource_id));
-        batch.push(new_record(row, patient, record)?);
+        batch.push(new_record(row, patient, record, inner.now())?);
         if batch.len() == BATCH_MAX_RECORDS {
             inner.parts.records.file_received(permit, inner.now(), std::mem::take(&mut batch)).await?;
         }
@@ -181,7 +181,12 @@ async fn file_records(
     Ok(())
 }
 
-fn new_record(row: &Row, patient: &LocalPatient, record: ManifestRecord) -> Result<NewRecord, ExchangeError> {
+fn new_record(
+    row: &Row,
+    patient: &LocalPatient,
+    record: ManifestRecord,
+    now: Timestamp,
+) -> Result<NewRecord, ExchangeError> {
     let content = match (record.content, record.sealed) {
         (Some(bytes), None) => NewContent::Bytes(bytes.0),
         (None, Some(sealed)) => NewContent::Sealed {
@@ -208,6 +213,12 @@ fn new_record(row: &Row, patient: &LocalPatient, record: ManifestRecord) -> Resu
             origin: record.origin,
             transfer: row.transfer,
         },
+        mark: record.mark.map(|mark| Mark {
+            reason: mark.reason,
+            by: mark.by,
+            since: now,
+            replaced: mark.replaced,
+        }),
     })
 }
 

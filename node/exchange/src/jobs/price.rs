@@ -44,7 +44,8 @@ pub(super) async fn price(
 ) -> Result<Priced, ExchangeError> {
     let mut assessor = Assessor::new(&inner.parts.catalogue, &inner.parts.prices);
     for record in everything {
-        if record.origin != Origin::Local || !PRICED_TYPES.contains(&record.resource_type.as_str()) {
+        let is_own = record.origin == Origin::Local && is_chargeable(record);
+        if !is_own || !PRICED_TYPES.contains(&record.resource_type.as_str()) {
             continue;
         }
         let (_, content) = inner.parts.records.read(permit, inner.now(), record.reference).await?;
@@ -109,6 +110,11 @@ fn test_reference(record: &RecordVersionRef) -> Option<String> {
     (record.origin == Origin::Local).then(|| format!("{}/{}", record.resource_type, record.resource_id))
 }
 
+/// Whether a record may be charged: what was recalled for good is no test of this patient's.
+fn is_chargeable(record: &RecordVersionRef) -> bool {
+    record.mark.as_ref().is_none_or(|mark| mark.reason.keeps_fee())
+}
+
 /// Who owes how much of the prices, and in what.
 struct Charge {
     payer: Payer,
@@ -120,10 +126,13 @@ struct Charge {
 fn compose(
     records: &[RecordVersionRef],
     scope: Scope,
-    tests: Vec<QuoteLine>,
+    mut tests: Vec<QuoteLine>,
     basis: FeeBasis,
     Charge { payer, rate_bps, currency }: Charge,
 ) -> Result<Priced, ExchangeError> {
+    let wrong: BTreeSet<String> =
+        records.iter().filter(|record| !is_chargeable(record)).filter_map(test_reference).collect();
+    tests.retain(|line| !wrong.contains(&line.record));
     let sent: BTreeSet<String> = records.iter().filter_map(test_reference).collect();
     let (lines, mut others): (Vec<_>, Vec<_>) =
         tests.into_iter().partition(|line| sent.contains(&line.record));

@@ -28,7 +28,7 @@ use super::quote::{self, Drawn, Terms};
 use crate::bodies::{self, Priced};
 use crate::charged::{self, Account, Before};
 use crate::context::{Came, Inner};
-use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, write_frame};
+use crate::manifest::{CarriedMark, Head, ManifestRecord, RecordTree, SealedContent, write_frame};
 use crate::{ExchangeError, leftovers, parts, secrets, selection};
 
 const SPENT: &str = "spent-consent";
@@ -292,6 +292,12 @@ async fn manifest_record(
         is_restricted: summary.is_restricted,
         content,
         sealed,
+        mark: summary.mark.map(|mark| CarriedMark {
+            reason: mark.reason,
+            by: mark.by,
+            replaced: mark.replaced,
+            extensions: Extensions::default(),
+        }),
         extensions: Extensions::default(),
     })
 }

@@ -5,6 +5,7 @@ mod disk;
 mod filing;
 mod forgetting;
 mod links;
+mod marking;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -123,6 +124,7 @@ fn record(patient: &LocalPatient, id: &str, in_department: &str, content: &[u8])
         is_restricted: false,
         content: content.to_vec().into(),
         origin: Origin::Local,
+        mark: None,
     }
 }
 

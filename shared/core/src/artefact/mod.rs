@@ -6,6 +6,7 @@
 
 pub mod federation;
 pub mod patient;
+pub mod recall;
 pub mod remote;
 pub mod transfer;
 

@@ -37,6 +37,8 @@ cbor_enum! {
         ReservationExpired = 4, "reservation-expired";
         /// It was booked wrongly.
         Corrected = 5, "corrected";
+        /// The source recalled tests that it was made of.
+        Recalled = 45, "recalled";
     }
 }
 
@@ -73,6 +75,8 @@ cbor_map! {
         8 => receipt: Option<Digest>,
         /// The consent was revoked.
         9 => revocation: Option<Digest>,
+        /// The source's recall.
+        45 => recall: Option<Digest>,
     }
 }
 

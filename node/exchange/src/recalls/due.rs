@@ -1,0 +1,246 @@
+//! What has to be recalled: derived from what is stored, by comparing what a transfer was about with what is current
+//! and what is marked of it now. Noted for each transfer until it is that far that it can be recalled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use handover_core::artefact::recall::RecallReason;
+use handover_core::codec::Extensions;
+use handover_core::transfer::{Phase, Role};
+use handover_core::{Timestamp, TransferId, cbor_map};
+use handover_dossier::{Dossier, Row};
+use handover_ingest::is_retracted;
+use handover_records::{
+    Action, Changed, Departments, GrantRequest, LocalPatient, Permit, Purpose, RecordId, RecordRef, Standing,
+    Subject,
+};
+use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
+
+use crate::context::Inner;
+use crate::{ExchangeError, inboxes, selection};
+
+const DUE: &str = "recall-due";
+/// Changed records that are looked at in one page.
+const PAGE: usize = 1_000;
+/// The most bytes of a resource that are read for what it says of itself.
+const READ_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+cbor_map! {
+    /// A record that has to be recalled from a hospital, once the transfer that sent it is that far.
+    pub(super) struct Due {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// The record.
+        2 => record: [u8; 16],
+        /// The version that was sent.
+        3 => version: u32,
+        /// Why.
+        4 => reason: RecallReason,
+        /// When the newer version was recorded, if there is one.
+        5 => replaced: Option<Timestamp>,
+    }
+}
+
+impl Due {
+    pub(super) fn new(transfer: TransferId, at: RecordRef, reason: RecallReason) -> Self {
+        Self {
+            transfer,
+            record: *at.record.as_bytes(),
+            version: at.version,
+            reason,
+            replaced: None,
+            extensions: Extensions::default(),
+        }
+    }
+
+    pub(super) const fn reference(&self) -> RecordRef {
+        RecordRef { record: RecordId::from_bytes(self.record), version: self.version }
+    }
+
+    fn key(keys: &KeyMaker, transfer: TransferId, record: [u8; 16]) -> Vec<u8> {
+        keys.space(DUE).raw(transfer.as_bytes()).hashed(record).build()
+    }
+
+    /// Notes it; of two reasons the graver stays.
+    pub(super) fn put(&self, txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), StoreError> {
+        let key = Self::key(keys, self.transfer, self.record);
+        let noted: Option<Self> = rows::get(txn, &key)?;
+        if noted.is_some_and(|noted| noted.reason >= self.reason) {
+            return Ok(());
+        }
+        rows::put(txn, &key, self)
+    }
+
+    pub(super) fn remove(&self, txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), StoreError> {
+        txn.remove(&Self::key(keys, self.transfer, self.record))
+    }
+
+    /// Some of a transfer; not one if there is none left.
+    pub(super) fn of(
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        transfer: TransferId,
+        limit: usize,
+    ) -> Result<Vec<Self>, StoreError> {
+        let page = txn.scan(&keys.space(DUE).raw(transfer.as_bytes()).build(), None, limit)?;
+        page.iter().map(|(_, bytes)| rows::read(bytes)).collect()
+    }
+}
+
+/// The transfers of which something is due.
+pub(super) async fn transfers(inner: &Inner) -> Result<BTreeSet<TransferId>, ExchangeError> {
+    let (mut transfers, mut after): (BTreeSet<TransferId>, Option<Vec<u8>>) = (BTreeSet::new(), None);
+    loop {
+        let (keys, from) = (inner.keys(), after.take());
+        let read = inner
+            .parts
+            .store
+            .read(move |txn| txn.scan(&keys.space(DUE).build(), from.as_deref(), SCAN_MAX_CELLS));
+        let page: Vec<(Vec<u8>, Vec<u8>)> = read.await?;
+        for (_, bytes) in &page {
+            transfers.insert(rows::read::<Due>(bytes)?.transfer);
+        }
+        if page.len() < SCAN_MAX_CELLS {
+            return Ok(transfers);
+        }
+        after = page.into_iter().next_back().map(|(key, _)| key);
+    }
+}
+
+/// What was sent of a patient, by transfer: those in which this hospital is the source and that came to something.
+pub(super) fn sent(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    inner: &Inner,
+    patient: &LocalPatient,
+) -> Result<Vec<(Row, Vec<RecordRef>)>, ExchangeError> {
+    let mut sent = Vec::new();
+    for whose in inner.parts.records.refs_in(txn, patient)? {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = inboxes::page(txn, keys, whose, after.as_deref(), SCAN_MAX_CELLS)?;
+            for (_, transfer) in &page {
+                let Some(row) = Dossier::of(txn, keys, *transfer).row()? else { continue };
+                if row.role != Role::Source || is_over(&row) {
+                    continue;
+                }
+                let records = selection::read(txn, keys, *transfer)?.unwrap_or_default();
+                sent.push((row, records));
+            }
+            if page.len() < SCAN_MAX_CELLS {
+                break;
+            }
+            after = page.into_iter().next_back().map(|(key, _)| key);
+        }
+    }
+    Ok(sent)
+}
+
+/// Whether nothing was sent, or came to be.
+pub(super) fn is_over(row: &Row) -> bool {
+    row.state.phase.is_final() && row.state.phase != Phase::Filed
+}
+
+/// Looks at every record that changed; those that were sent are due then.
+pub(super) async fn look(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
+    loop {
+        let changed = inner.parts.records.changed(PAGE).await?;
+        let is_last = changed.len() < PAGE;
+        let mut by_patient: BTreeMap<LocalPatient, Vec<Changed>> = BTreeMap::new();
+        for one in changed {
+            by_patient.entry(one.patient.clone()).or_default().push(one);
+        }
+        // One that cannot be looked at holds up no other.
+        let mut failed = None;
+        for (patient, changed) in by_patient {
+            failed = look_at(inner, &patient, changed).await.err().or(failed);
+        }
+        match failed {
+            Some(fault) => return Err(fault),
+            None if is_last => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+async fn look_at(
+    inner: &Arc<Inner>,
+    patient: &LocalPatient,
+    changed: Vec<Changed>,
+) -> Result<(), ExchangeError> {
+    let records: BTreeSet<RecordId> = changed.iter().map(|one| one.record).collect();
+    let (work, keys, whose) = (Arc::clone(inner), inner.keys(), patient.clone());
+    let read = inner.parts.store.read(move |txn| sent(txn, &keys, &work, &whose));
+    let mut sent = read.await?;
+    for (_, selected) in &mut sent {
+        selected.retain(|at| records.contains(&at.record));
+    }
+    sent.retain(|(_, selected)| !selected.is_empty());
+    let due = if sent.is_empty() { Vec::new() } else { compare(inner, patient, sent).await? };
+    let (work, keys) = (Arc::clone(inner), inner.keys());
+    let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
+        for one in &due {
+            one.put(txn, &keys)?;
+        }
+        Ok(work.parts.records.settle_in(txn, &changed)?)
+    });
+    write.await
+}
+
+/// Compares what was sent with what stands now.
+async fn compare(
+    inner: &Arc<Inner>,
+    patient: &LocalPatient,
+    sent: Vec<(Row, Vec<RecordRef>)>,
+) -> Result<Vec<Due>, ExchangeError> {
+    let request = GrantRequest {
+        subject: Subject::System("recalls".to_owned()),
+        action: Action::Export,
+        purpose: Purpose::Transfer,
+        patient: Some(patient.clone()),
+        departments: Departments::All,
+        transfer: None,
+    };
+    let permit = inner.parts.records.audit().permit(request, inner.now()).await?;
+    let (mut due, mut retracted) = (Vec::new(), BTreeMap::new());
+    for (row, selected) in sent {
+        for at in selected {
+            let (work, leave, now) = (Arc::clone(inner), permit.clone(), inner.now());
+            let read =
+                inner.parts.store.read(move |txn| work.parts.records.standing_in(txn, &leave, now, at));
+            let Some(standing) = read.await? else { continue };
+            let mut found = marked(&row, at, &standing);
+            let Standing { asked, current } = standing;
+            if asked.content_hash != current.content_hash {
+                let is_gone = match retracted.get(&current.reference) {
+                    Some(known) => *known,
+                    None => is_retracted_now(inner, &permit, current.reference).await?,
+                };
+                retracted.insert(current.reference, is_gone);
+                let reason = if is_gone { RecallReason::Retracted } else { RecallReason::Amended };
+                if found.as_ref().is_none_or(|found| found.reason < reason) {
+                    let replaced = Some(current.filed);
+                    found = Some(Due { replaced, ..Due::new(row.transfer, at, reason) });
+                }
+            }
+            due.extend(found);
+        }
+    }
+    Ok(due)
+}
+
+/// What was marked since the transfer began. Earlier marks travelled in its package.
+fn marked(row: &Row, at: RecordRef, standing: &Standing) -> Option<Due> {
+    let mark = standing.asked.mark.as_ref().filter(|mark| mark.since >= row.created)?;
+    Some(Due { replaced: mark.replaced, ..Due::new(row.transfer, at, mark.reason) })
+}
+
+async fn is_retracted_now(
+    inner: &Arc<Inner>,
+    permit: &Permit,
+    current: RecordRef,
+) -> Result<bool, ExchangeError> {
+    let (_, content) = inner.parts.records.read(permit, inner.now(), current).await?;
+    let content = content.bytes(READ_MAX_BYTES).await?;
+    Ok(std::str::from_utf8(&content).is_ok_and(is_retracted))
+}

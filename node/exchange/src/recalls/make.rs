@@ -1,0 +1,234 @@
+//! Making recalls of what is due: gathered for each transfer and reason, signed, kept and sent in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use handover_core::artefact::Verified;
+use handover_core::artefact::recall::{
+    RECALL_MAX_RECORDS, RECALLS_MAX, Recall, RecallDetails, RecallReason, RecalledRecord,
+};
+use handover_core::artefact::transfer::PackageHeader;
+use handover_core::codec::{self, Extensions};
+use handover_core::message::{RECALL_LABEL, part_binding};
+use handover_core::rules::Context;
+use handover_core::transfer::Phase;
+use handover_core::{Code, Random as _, Timestamp, TransferId};
+use handover_dossier::{Dossier, DossierError, Row, Taken};
+use handover_records::{
+    Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RecordRef, RecordSummary, Subject,
+};
+use handover_seal::part::seal_part;
+use handover_seal::{Ed25519, OsRandom, RsaPublicKey};
+use handover_store::{KeyMaker, Txn};
+
+use super::due::{self, Due};
+use crate::context::{Came, Inner};
+use crate::recalled::{self, Kept, of_records};
+use crate::{ExchangeError, bodies, selection};
+
+/// Recalls everything that is due and can be recalled by now.
+pub(super) async fn everything(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
+    for transfer in due::transfers(inner).await? {
+        // One that has to wait holds up no other.
+        if let Err(fault) = of_transfer(inner, transfer).await {
+            tracing::error!(%transfer, code = %fault.code(), detail = %fault, "a recall has to wait");
+        }
+    }
+    Ok(())
+}
+
+/// Recalls what is due of a transfer, if it is that far: filed, or released and nobody says any more that it is filed.
+/// What is not is recalled once it is; what came to nothing is not due any more.
+pub(super) async fn of_transfer(inner: &Arc<Inner>, transfer: TransferId) -> Result<(), ExchangeError> {
+    loop {
+        let (work, federation, now) = (Arc::clone(inner), inner.federation()?, inner.now());
+        let write = inner.parts.store.write(move |txn| {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            some(txn, &work, transfer, context, now)
+        });
+        let (taken, is_last) = write.await?;
+        for taken in taken {
+            inner.wake(&taken);
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Recalls some of what is due, as much as is one transaction's; whether nothing is left that can be.
+fn some(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    transfer: TransferId,
+    context: Context<'_>,
+    now: Timestamp,
+) -> Result<(Vec<Taken>, bool), DossierError> {
+    let keys = inner.keys();
+    let mut dossier = Dossier::of(txn, &keys, transfer);
+    let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
+    let is_open = match row.state.phase {
+        // While the consent holds, the patient may release and the destination file.
+        Phase::Released => now >= dossier.consent(context)?.expires,
+        phase => phase > Phase::Released,
+    };
+    if !is_open {
+        return Ok((Vec::new(), true));
+    }
+    let due = Due::of(txn, &keys, transfer, RECALL_MAX_RECORDS)?;
+    if due.is_empty() {
+        return Ok((Vec::new(), true));
+    }
+    let mut taken = Vec::new();
+    if !due::is_over(&row)
+        && let Some(patient) = inner.parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?
+    {
+        let source = Source { inner, keys: &keys, row: &row, context, now };
+        taken = source.recall(txn, patient, &due)?;
+    }
+    for one in &due {
+        one.remove(txn, &keys)?;
+    }
+    Ok((taken, due.len() < RECALL_MAX_RECORDS))
+}
+
+/// The source of a transfer, inside a transaction.
+struct Source<'a> {
+    inner: &'a Inner,
+    keys: &'a KeyMaker,
+    row: &'a Row,
+    context: Context<'a>,
+    now: Timestamp,
+}
+
+impl Source<'_> {
+    fn recall(
+        &self,
+        txn: &mut dyn Txn,
+        patient: LocalPatient,
+        due: &[Due],
+    ) -> Result<Vec<Taken>, DossierError> {
+        let known = self.known(txn)?;
+        // A consent may have narrowed what was quoted since.
+        let sent = selection::read(txn, self.keys, self.row.transfer)?.unwrap_or_default();
+        let sent: BTreeSet<RecordRef> = sent.into_iter().collect();
+        let is_new = |due: &&Due| {
+            sent.contains(&due.reference())
+                && known.get(&due.record).is_none_or(|reason| *reason < due.reason)
+        };
+        let due: Vec<&Due> = due.iter().filter(is_new).collect();
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let request = GrantRequest {
+            subject: Subject::System("recalls".to_owned()),
+            action: Action::Recall,
+            purpose: Purpose::Transfer,
+            patient: Some(patient),
+            departments: Departments::All,
+            transfer: Some(self.row.transfer),
+        };
+        let permit = self.inner.parts.records.audit().permit_in(txn, &request, self.now);
+        let permit = permit.map_err(of_records)?;
+        let mut by_reason: BTreeMap<RecallReason, Vec<([u8; 16], RecalledRecord)>> = BTreeMap::new();
+        for one in due {
+            let named = name(txn, self.inner, &permit, one.reference(), one.replaced, self.now)?;
+            by_reason.entry(one.reason).or_default().extend(named.map(|named| (one.record, named)));
+        }
+        let header =
+            Dossier::of(txn, self.keys, self.row.transfer).header(self.row.state.attempt, self.context)?;
+        let mut taken = Vec::new();
+        for (reason, records) in by_reason {
+            if !records.is_empty() {
+                taken.push(self.sign(txn, &header, reason, &records)?);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// What was recalled of the transfer before, and for what gravest reason.
+    fn known(&self, txn: &mut dyn Txn) -> Result<BTreeMap<[u8; 16], RecallReason>, DossierError> {
+        let mut known: BTreeMap<[u8; 16], RecallReason> = BTreeMap::new();
+        let last = Dossier::of(txn, self.keys, self.row.transfer).last_recall()?;
+        for number in 1..=last {
+            let place = (self.row.transfer, number);
+            let Some(kept) = recalled::get(txn, &self.inner.parts.keyring, self.keys, place)? else {
+                continue;
+            };
+            for record in kept.own {
+                let reason = known.entry(record).or_insert(kept.details.reason);
+                *reason = kept.details.reason.max(*reason);
+            }
+        }
+        Ok(known)
+    }
+
+    fn sign(
+        &self,
+        txn: &mut dyn Txn,
+        header: &Verified<PackageHeader>,
+        reason: RecallReason,
+        named: &[([u8; 16], RecalledRecord)],
+    ) -> Result<Taken, DossierError> {
+        let (row, parts) = (self.row, &self.inner.parts);
+        let transfer = row.transfer;
+        let number = Dossier::of(txn, self.keys, transfer).last_recall()?.saturating_add(1);
+        if number > RECALLS_MAX {
+            return Err(Code::RecallsExhausted.into());
+        }
+        let details = RecallDetails {
+            reason,
+            records: named.iter().map(|(_, record)| record.clone()).collect(),
+            salt: OsRandom.array(),
+            extensions: Extensions::default(),
+        };
+        let priced = bodies::get(txn, &parts.keyring, self.keys, transfer)?.ok_or(Code::StoreDamaged)?;
+        let fee_back =
+            recalled::fee_back(txn, &parts.keyring, self.keys, (row, &priced.body), number, &details)?;
+        let profile = &self.context.federation.member(&row.destination)?.profile;
+        let sealed = RsaPublicKey::from_spki_der(profile.rsa_key.as_ref()).and_then(|rsa| {
+            let aad = part_binding(RECALL_LABEL, &transfer);
+            seal_part(&rsa, &aad, &codec::encode(&details), &mut OsRandom)
+        });
+        let recall = Recall {
+            transfer,
+            number,
+            header: header.hash(),
+            commitment: details.commitment(),
+            fee_back,
+            sealed: sealed.map_err(|fault| fault.code())?.into(),
+            issued: self.now,
+            extensions: Extensions::default(),
+        };
+        let recall = Verified::sign(recall, &parts.identity.signing);
+        let own = named.iter().map(|(record, _)| *record).collect();
+        let kept = Kept { details, fee_back, own, extensions: Extensions::default() };
+        recalled::put(txn, &parts.keyring, self.keys, (transfer, number), &kept)?;
+        recalled::note(txn, self.keys, transfer)?;
+        let envelope = recall.envelope();
+        self.inner.take_in(txn, self.keys, transfer, envelope, Came::Own, self.context, self.now)
+    }
+}
+
+/// A record version as a package names it; none if it is not here any more.
+pub(super) fn name(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    permit: &Permit,
+    at: RecordRef,
+    replaced: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<RecalledRecord>, DossierError> {
+    let standing = inner.parts.records.standing_in(txn, permit, now, at).map_err(of_records)?;
+    Ok(standing.map(|standing| {
+        let RecordSummary { origin, resource_type, resource_id, content_hash, .. } = standing.asked;
+        RecalledRecord {
+            origin: origin.hospital().unwrap_or_else(|| inner.own()).clone(),
+            resource_type,
+            resource_id,
+            content_hash,
+            replaced,
+            extensions: Extensions::default(),
+        }
+    }))
+}
