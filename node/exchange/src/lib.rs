@@ -6,13 +6,14 @@
 //!            jobs: what the stored state calls for ◄────────────────┘
 //!            quote → seal → send → release        (source)
 //!            receive → file, or ask again         (destination)
+//!            continue: what is new, under a continuous consent (source)
 //!            recalls: what was sent and has changed since
 //! ```
 //!
 //! Invariants: what is acknowledged is on disk; every step can be repeated; work is derived from stored state, so it
 //! goes on after any stop; a consent is spent in the transaction that stores the header; the shares leave only
 //! against `Delivered`. The source keeps no plaintext share, the destination forgets the request's key with the
-//! receipt. Nothing here names a storage engine, libp2p or HTTP.
+//! receipt, and a continuous consent's share with the consent. Nothing here names a storage engine, libp2p or HTTP.
 
 mod again;
 mod bodies;

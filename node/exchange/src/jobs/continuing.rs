@@ -110,19 +110,23 @@ async fn note(inner: &Arc<Inner>, agenda: &mut Agenda, woken: Woken) -> Result<(
 /// Looks at one consent, and says in `transfer show` what it has to wait for.
 async fn look(inner: &Arc<Inner>, agenda: &mut Agenda, origin: TransferId, is_new_try: bool) {
     let now = Instant::now();
-    inner.wakes.let_go(origin);
     let (live, outcome) = match ground(inner, origin).await {
         Ok(None) => {
             agenda.ends.remove(&origin);
+            inner.wakes.let_go(origin);
             return;
         }
-        Ok(Some(ground)) => (Some(ground.live.clone()), begin(inner, ground, is_new_try).await),
+        Ok(Some(ground)) => {
+            let live = ground.live.clone();
+            // One that has ended goes with the delivery that is under way, whose end wakes this again.
+            if !ground.has_ended {
+                agenda.ends.insert(origin, live.expires);
+            }
+            (Some(live), begin(inner, ground, is_new_try).await)
+        }
         Err(fault) => (None, Err(fault)),
     };
-    if let Some(live) = &live {
-        agenda.ends.insert(origin, live.expires);
-    }
-    let Err(fault) = outcome else { return };
+    let Err(fault) = outcome else { return inner.wakes.let_go(origin) };
     let code = fault.code();
     tracing::warn!(transfer = %origin, code = %code, detail = %fault, "a delivery has to wait");
     let left_ms = live.map_or(0, |live| live.expires.since_ms(inner.now()));
