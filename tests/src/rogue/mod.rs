@@ -7,6 +7,7 @@
 //! Invariants: nothing waits without a limit; whatever the other side answers is handed on as its code.
 
 pub mod admission;
+pub mod index;
 pub mod person;
 pub mod request;
 pub mod sale;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::federation::EndpointCertificate;
+use handover_core::artefact::patient::Revocation;
 use handover_core::artefact::{Payload, Signed, Verified, peek_type};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::id::SigningPublic;
@@ -26,7 +28,7 @@ use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::rules::Context;
 use handover_core::time::{Clock as _, DAY_MS};
 use handover_core::trust::{Federation, Hello, admit};
-use handover_core::{Code, HospitalId, Party, Timestamp};
+use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_net::{Admission, Inbound, Limits, Net, NetConfig, PackageStream, Presented, Route};
 use handover_seal::{Ed25519, SystemClock};
 use tokio::runtime::Runtime;
@@ -242,6 +244,21 @@ impl Rogue {
             }
             seen.push_back(next);
         }
+    }
+
+    /// Waits until a patient's revocation of a transfer has come. Others are for nobody.
+    ///
+    /// # Errors
+    /// It does not come in time.
+    pub fn revoked(&mut self, transfer: TransferId) -> Result<()> {
+        let is_it = |letter: &Vec<u8>| {
+            codec::decode::<Revocation>(letter, MAX_MESSAGE_BYTES).is_ok_and(|it| it.transfer == transfer)
+        };
+        while !self.unread.iter().any(is_it) {
+            let next = self.next_letter().context("no revocation came")?;
+            self.unread.push_back(next);
+        }
+        Ok(())
     }
 
     fn next_letter(&mut self) -> Option<Vec<u8>> {
