@@ -134,8 +134,8 @@ fn in_time(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// The highest version that a directory of this time may have: its milliseconds. So a stolen index key can skip what
-/// is left of the present, not the future, and the next honest directory is above all that the thief has signed.
+/// The highest version that a directory of this time may have: its milliseconds. So a thief of the index's key gets
+/// ahead of it by minutes, not for ever.
 fn highest_version(issued: Timestamp) -> u64 {
     u64::try_from(issued.plus_ms(CLOCK_SKEW_MS).as_millis()).unwrap_or_default()
 }

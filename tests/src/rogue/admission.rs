@@ -107,7 +107,7 @@ impl Rogue {
     fn admitted(&self, world: &World, programs: &Programs) -> Result<()> {
         let id = self.id().as_str();
         let path = |name: &str| world.folder().join("federation").join(name);
-        let (request, certificate) = (path("rogue.request"), path("rogue.certificate"));
+        let (request, certificate) = (path(&format!("{id}.request")), path(&format!("{id}.certificate")));
         world.index(&["hospital", "request", id, "--out", text(&request)?])?.done()?;
         let mut sign = Command::new(&programs.index);
         sign.args(["--json", "root", "sign", "--root-key"]).arg(path("root.key"));

@@ -15,6 +15,7 @@ pub mod stream;
 pub mod wire;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,7 @@ use handover_net::{Admission, Inbound, Limits, Net, NetConfig, PackageStream, Pr
 use handover_seal::{Ed25519, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::fixture::Hospital;
@@ -113,7 +115,14 @@ impl Rogue {
         let config = NetConfig {
             key_seed: (*keys.endpoint_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
-            limits: Limits { dial_ms: 3_000, package_open_ms: 2_000, ..Limits::default() },
+            limits: Limits {
+                dial_ms: 3_000,
+                package_open_ms: 2_000,
+                // More at one time than the other side takes.
+                requests_per_peer: 64,
+                waiting_per_peer: 1_000,
+                ..Limits::default()
+            },
         };
         let (net, inbound) = runtime.block_on(handover_net::start(config, gate))?;
         let (letters, mail) = mpsc::unbounded_channel();
@@ -274,6 +283,26 @@ impl Rogue {
         self.unread.iter().any(|it| Signed::<T>::read(it).is_ok_and(|signed| wanted(signed.claim())))
     }
 
+    /// Sends a request again and again, so many at one time, until it is told to end.
+    #[must_use]
+    pub fn floods(&self, to: Route, body: Vec<u8>, at_once: usize) -> Flood {
+        let answered = Arc::new(AtomicUsize::new(0));
+        let (net, count) = (self.net.clone(), Arc::clone(&answered));
+        let tasks = self.runtime.spawn(async move {
+            let mut asking = JoinSet::new();
+            loop {
+                while asking.len() < at_once {
+                    let (net, to, body) = (net.clone(), to.clone(), body.clone());
+                    asking.spawn(async move { net.request(&to, body).await.is_ok() });
+                }
+                if let Some(Ok(true)) = asking.join_next().await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Flood { answered, tasks }
+    }
+
     /// Opens a package stream.
     ///
     /// # Errors
@@ -292,6 +321,21 @@ impl Rogue {
         let next = self.runtime.block_on(async { timeout(LIMIT, self.packages.recv()).await });
         let stream = next.ok().flatten().context("no package stream came")?;
         Ok(Stream::new(stream, self.runtime.handle()))
+    }
+}
+
+/// Requests that do not end by themselves.
+pub struct Flood {
+    answered: Arc<AtomicUsize>,
+    tasks: JoinHandle<()>,
+}
+
+impl Flood {
+    /// Ends it; how many were answered.
+    #[must_use]
+    pub fn end(self) -> usize {
+        self.tasks.abort();
+        self.answered.load(Ordering::Relaxed)
     }
 }
 

@@ -12,6 +12,7 @@
 )]
 
 mod buyer;
+mod flood;
 mod index;
 mod inside;
 mod noise;
@@ -31,13 +32,14 @@ use stage::Stage;
 /// What is tried: a group's name, and the group.
 type Group = (&'static str, fn(&mut Stage) -> Result<()>);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     ("an unknown hospital", unknown::all),
     ("patients and strangers over HTTPS", patients::all),
     ("a dishonest destination", buyer::all),
     ("a dishonest source", seller::all),
     ("packages that are not what they say inside", inside::all),
     ("noise", noise::all),
+    ("floods", flood::all),
     ("a destination that keeps its receipt", silent::all),
     ("a destination that owes the fee", owing::all),
     ("an index that was broken into", index::all),
