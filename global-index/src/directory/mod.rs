@@ -139,7 +139,9 @@ pub(crate) fn rebuild(
     now: Timestamp,
 ) -> Result<Current, DirectoryError> {
     let head: Option<Head> = cells::get(txn, &head_key(keys))?;
-    let version = head.map_or(0, |head| head.version).saturating_add(1);
+    // The time, so that it is above whatever a thief of this key has signed until now, and never the same twice.
+    let time = u64::try_from(now.as_millis()).unwrap_or_default();
+    let version = head.map_or(0, |head| head.version).saturating_add(1).max(time);
     let addresses =
         cells::get::<Addresses>(txn, &addresses_key(keys))?.map_or_else(Vec::new, |row| row.addresses);
     let tree = book.tree_head(txn)?;

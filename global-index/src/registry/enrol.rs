@@ -4,6 +4,11 @@
 //! Challenges are kept by the request's hash, so that nobody can push another's enrolment aside by asking for the
 //! same identifier. Who proved its keys holds the identifier, until it is certified for some days only: anybody can
 //! make keys, and only the root and the operators know who is who. Operators can drop it before that.
+//!
+//! A flood of strangers costs strangers: what a certified hospital renews has a place of its own, the oldest challenge
+//! gives way to a newer one, and of those who wait to be certified none gives way but to its own kind.
+
+use std::collections::BTreeMap;
 
 use handover_core::artefact::federation::{
     CertificateRequest, EnrolmentProof, EnrolmentRequest, HospitalProfile,
@@ -12,7 +17,7 @@ use handover_core::artefact::patient::CLOCK_SKEW_MS;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::id::SigningPublic;
-use handover_core::time::{DAY_MS, MINUTE_MS};
+use handover_core::time::DAY_MS;
 use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_seal::{Ed25519, RsaPublicKey};
 use handover_store::{KeyMaker, Txn};
@@ -27,10 +32,8 @@ use handover_store::rows as cells;
 
 /// The most bytes of an enrolment request, with the profile in it.
 const MAX_REQUEST_BYTES: usize = 32 * 1024;
-/// The most challenges that wait, and the most hospitals that wait for a certificate.
+/// The most challenges of strangers that wait, and the most hospitals that wait for a certificate.
 const MAX_PENDING: usize = 1_000;
-/// When room is needed, challenges older than this go, in milliseconds: a node answers in seconds.
-const CHALLENGE_LIFE_MS: i64 = MINUTE_MS;
 /// How long an identifier is kept from other keys for a hospital that nobody certifies, in milliseconds.
 const UNCERTIFIED_LIFE_MS: i64 = 7 * DAY_MS;
 /// The most addresses of a profile.
@@ -112,6 +115,11 @@ fn challenge_key(keys: &KeyMaker, request: &Digest) -> Vec<u8> {
     keys.space("challenge").hashed(request.as_bytes()).build()
 }
 
+/// Where a certified hospital's challenge lies, apart from everybody's: one for each.
+fn renewal_key(keys: &KeyMaker, hospital: &HospitalId) -> Vec<u8> {
+    keys.space("challenge-renewal").hashed(hospital.as_str().as_bytes()).build()
+}
+
 /// Answers an enrolment: the secret wrapped to the RSA key, the first one again for the same request. `secret` and
 /// `wrapped` are used if this is the first time. A certified hospital's newer profile with the same RSA key counts at
 /// once; with another RSA key, once that is proved.
@@ -124,17 +132,29 @@ pub(crate) fn enrol(
     now: Timestamp,
 ) -> Result<(Vec<u8>, Changed), RegistryError> {
     let mut changed = Changed::Nothing;
-    if let Some(row) = holder(txn, keys, claim, now)?
-        && row.certificate.is_some()
+    let request = claim.request.hash();
+    let held = holder(txn, keys, claim, now)?.filter(|row| row.certificate.is_some());
+    let is_renewal = held.is_some();
+    if let Some(row) = held
         && row.rsa_key == claim.rsa_key.thumbprint()
     {
+        let id = row.hospital.clone();
         changed = renew(txn, keys, row, claim)?;
+        if known_hospital(txn, keys, &id)?.request == request {
+            // Counted already: the proof will say so without a challenge.
+            return Ok((wrapped.to_vec(), changed));
+        }
     }
-    let key = challenge_key(keys, &claim.request.hash());
-    if let Some(challenge) = cells::get::<Challenge>(txn, &key)? {
+    let key =
+        if is_renewal { renewal_key(keys, &claim.request.hospital) } else { challenge_key(keys, &request) };
+    if let Some(challenge) = cells::get::<Challenge>(txn, &key)?
+        && challenge.request.as_ref() == claim.request.envelope()
+    {
         return Ok((challenge.wrapped.0, changed));
     }
-    make_room(txn, keys, now)?;
+    if !is_renewal {
+        make_room(txn, keys)?;
+    }
     let challenge = Challenge {
         request: Bytes(claim.request.envelope().to_vec()),
         certificate_request: Bytes(claim.certificate_request.envelope().to_vec()),
@@ -165,19 +185,41 @@ fn renew(
     Ok(if row.order.is_some() { Changed::Directory } else { Changed::Nothing })
 }
 
-fn make_room(txn: &mut dyn Txn, keys: &KeyMaker, now: Timestamp) -> Result<(), RegistryError> {
+/// Lets the oldest challenge go if there are too many: a node answers in seconds.
+fn make_room(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), RegistryError> {
     let waiting = txn.scan(&keys.space("challenge").build(), None, MAX_PENDING)?;
     if waiting.len() < MAX_PENDING {
         return Ok(());
     }
-    let mut has_room = false;
+    let mut oldest: Option<(Timestamp, Vec<u8>)> = None;
     for (key, bytes) in waiting {
-        if now.since_ms(cells::read::<Challenge>(&bytes)?.at) > CHALLENGE_LIFE_MS {
-            txn.remove(&key)?;
-            has_room = true;
+        let at = cells::read::<Challenge>(&bytes)?.at;
+        if oldest.as_ref().is_none_or(|(before, _)| at < *before) {
+            oldest = Some((at, key));
         }
     }
-    ensure(has_room, Code::Busy, "too many enrolments are under way")
+    if let Some((_, key)) = oldest {
+        txn.remove(&key)?;
+    }
+    Ok(())
+}
+
+/// The challenge that a proof answers, and where it lies.
+fn challenge_of(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    proof: &EnrolmentProof,
+) -> Result<Option<(Vec<u8>, Challenge)>, RegistryError> {
+    let renewal = renewal_key(keys, &proof.hospital);
+    if let Some(challenge) = cells::get::<Challenge>(txn, &renewal)? {
+        let request = Signed::<EnrolmentRequest>::read(challenge.request.as_ref())?;
+        let key = request.claim().key;
+        if request.verify(&key, &Ed25519)?.hash() == proof.request {
+            return Ok(Some((renewal, challenge)));
+        }
+    }
+    let key = challenge_key(keys, &proof.request);
+    Ok(cells::get::<Challenge>(txn, &key)?.map(|challenge| (key, challenge)))
 }
 
 /// Takes the proof: from now on the identifier is this key's, for good once it is certified.
@@ -188,8 +230,7 @@ pub(crate) fn prove(
     now: Timestamp,
 ) -> Result<Changed, RegistryError> {
     let proof = Signed::<EnrolmentProof>::read(envelope)?;
-    let key = challenge_key(keys, &proof.claim().request);
-    let Some(challenge) = cells::get::<Challenge>(txn, &key)? else {
+    let Some((key, challenge)) = challenge_of(txn, keys, proof.claim())? else {
         // Proved before: the same answer again.
         let known = hospital(txn, keys, &proof.claim().hospital)?;
         return match known {
@@ -213,7 +254,7 @@ pub(crate) fn prove(
     if let Some(row) = holder(txn, keys, &claim, now)? {
         return renew(txn, keys, row, &claim);
     }
-    evict(txn, keys)?;
+    evict(txn, keys, now)?;
     put_hospital(txn, keys, &new_row(&claim, now))?;
     Ok(Changed::Nothing)
 }
@@ -236,15 +277,28 @@ fn holder(
     Ok(Some(row))
 }
 
-/// Lets the oldest go of those that nobody certified, if there are too many of them.
-fn evict(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), RegistryError> {
+/// Makes room among those that nobody has certified. Who waits honestly is not pushed out: what nobody certified in
+/// time goes first, then the newest of those that share an RSA key, which is one enroller under many names. Where
+/// neither is, the newcomer has to come again.
+fn evict(txn: &mut dyn Txn, keys: &KeyMaker, now: Timestamp) -> Result<(), RegistryError> {
     let mut waiting = hospitals(txn, keys)?;
     waiting.retain(|row| row.certificate.is_none());
-    waiting.sort_by_key(|row| row.since);
-    let too_many = waiting.len().saturating_add(1).saturating_sub(MAX_PENDING);
-    for row in waiting.iter().take(too_many) {
-        txn.remove(&hospital_key(keys, &row.hospital))?;
+    if waiting.len() < MAX_PENDING {
+        return Ok(());
     }
+    waiting.sort_by_key(|row| row.since);
+    let mut of_key: BTreeMap<Digest, usize> = BTreeMap::new();
+    for row in &waiting {
+        let count = of_key.entry(row.rsa_key).or_default();
+        *count = count.saturating_add(1);
+    }
+    let late = waiting.iter().find(|row| now.since_ms(row.since) > UNCERTIFIED_LIFE_MS);
+    let crowd = of_key.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > 1);
+    let newest = crowd.and_then(|(key, _)| waiting.iter().rev().find(|row| row.rsa_key == key));
+    let Some(goes) = late.or(newest) else {
+        return refuse(Code::Busy, "too many hospitals wait for a certificate");
+    };
+    txn.remove(&hospital_key(keys, &goes.hospital))?;
     Ok(())
 }
 

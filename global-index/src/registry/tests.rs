@@ -18,13 +18,22 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&Secret32::from_bytes([seed; 32]))
 }
 
+fn other_rsa() -> &'static RsaPrivateKey {
+    static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
+    KEY.get_or_init(|| RsaPrivateKey::generate(&mut OsRandom).unwrap())
+}
+
 fn claim(hospital: &str, key: &SigningKey, issued: Timestamp) -> Claim {
+    numbered(hospital, key, issued, 1, rsa())
+}
+
+fn numbered(hospital: &str, key: &SigningKey, issued: Timestamp, number: u64, rsa: &RsaPrivateKey) -> Claim {
     let hospital: HospitalId = hospital.parse().unwrap();
     let profile = HospitalProfile {
         hospital: hospital.clone(),
-        number: 1,
+        number,
         name: "A hospital".to_owned(),
-        rsa_key: Bytes(rsa().public().spki_der().to_vec()),
+        rsa_key: Bytes(rsa.public().spki_der().to_vec()),
         addresses: vec![],
         patient_url: "https://localhost".to_owned(),
         currency: "USD".parse().unwrap(),
@@ -65,23 +74,59 @@ fn proof(hospital: &str, key: &SigningKey, claim: &Claim, secret: &[u8; 32]) -> 
     Verified::sign(proof, key).envelope().to_vec()
 }
 
+/// Enrols and certifies a hospital.
+fn certified(txn: &mut dyn Txn, keys: &KeyMaker, hospital: &str, seed: u8) -> Result<(), RegistryError> {
+    let first = claim(hospital, &key(seed), NOW);
+    enrol(txn, keys, &first, &[1; 32], b"one", NOW)?;
+    prove(txn, keys, &proof(hospital, &key(seed), &first, &[1; 32]), NOW)?;
+    let certificate = HospitalCertificate {
+        hospital: hospital.parse().unwrap(),
+        name: "A hospital".to_owned(),
+        key: key(seed).public(),
+        not_before: NOW,
+        not_after: NOW.plus_ms(30 * DAY_MS),
+        extensions: Extensions::default(),
+    };
+    let certificate = Verified::sign(certificate, &key(9));
+    certify(txn, keys, certificate.envelope(), &key(9).public(), NOW)?;
+    Ok(())
+}
+
 #[tokio::test]
-async fn challenges_are_bounded_and_old_ones_make_room() {
+async fn a_flood_of_challenges_is_bounded_and_stops_nobody() {
     let store = Store::memory(&CellKey::from_bytes([1; 32]));
     let keys = store.keys();
-    let outcome = store
+    store
         .write::<_, RegistryError, _>(move |txn| {
+            certified(txn, &keys, "member", 3)?;
+            let new_rsa = numbered("member", &key(3), NOW, 2, other_rsa());
+            enrol(txn, &keys, &new_rsa, &[3; 32], b"three", NOW)?;
+            let honest = claim("honest", &key(2), NOW);
+            let flood = |number: i64| claim("flood", &key(1), NOW.plus_ms(-number));
             for number in 0..1_000 {
-                let claim = claim("flood", &key(1), NOW.plus_ms(-number));
-                enrol(txn, &keys, &claim, &[1; 32], b"wrapped", NOW)?;
+                enrol(txn, &keys, &flood(number), &[1; 32], b"wrapped", NOW)?;
             }
-            let late = claim("late", &key(2), NOW);
-            let full = enrol(txn, &keys, &late, &[1; 32], b"wrapped", NOW).unwrap_err();
-            let then = NOW.plus_ms(HOUR_MS + 1);
-            Ok((full.code(), enrol(txn, &keys, &late, &[1; 32], b"wrapped", then)?.0))
+            // Somebody new: one of the flood gives way, and the flood goes on while the answer is on its way.
+            enrol(txn, &keys, &honest, &[2; 32], b"two", NOW.plus_ms(1))?;
+            for number in 1_000..1_100 {
+                enrol(txn, &keys, &flood(number), &[1; 32], b"wrapped", NOW.plus_ms(2))?;
+            }
+            assert_eq!(txn.scan(&keys.space("challenge").build(), None, 1_000)?.len(), 1_000);
+            prove(txn, &keys, &proof("honest", &key(2), &honest, &[2; 32]), NOW.plus_ms(3))?;
+            assert!(hospital(txn, &keys, &"honest".parse().unwrap())?.is_some());
+            // A certified hospital's new RSA key was asked for before all of them.
+            prove(txn, &keys, &proof("member", &key(3), &new_rsa, &[3; 32]), NOW)?;
+            let row = known_hospital(txn, &keys, &"member".parse().unwrap())?;
+            assert_eq!((row.profile_number, row.rsa_key), (2, other_rsa().public().thumbprint()));
+            // Its new addresses need no challenge at all.
+            let renewed = numbered("member", &key(3), NOW, 3, other_rsa());
+            assert_eq!(enrol(txn, &keys, &renewed, &[4; 32], b"four", NOW)?.0, b"four");
+            prove(txn, &keys, &proof("member", &key(3), &renewed, &[4; 32]), NOW)?;
+            assert_eq!(known_hospital(txn, &keys, &"member".parse().unwrap())?.profile_number, 3);
+            Ok(())
         })
-        .await;
-    assert_eq!(outcome.unwrap(), (Code::Busy, b"wrapped".to_vec()));
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -192,20 +237,40 @@ async fn a_flood_of_enrolments_is_bounded_and_stops_nobody() {
     let keys = store.keys();
     store
         .write::<_, RegistryError, _>(move |txn| {
-            let first = claim("first", &key(1), NOW);
+            let first = numbered("first", &key(1), NOW, 1, other_rsa());
             enrol(txn, &keys, &first, &[1; 32], b"one", NOW)?;
             prove(txn, &keys, &proof("first", &key(1), &first, &[1; 32]), NOW)?;
             let row = known_hospital(txn, &keys, &"first".parse().unwrap())?;
+            let filled = |number: i64| Hospital {
+                hospital: format!("flood-{number}").parse().unwrap(),
+                since: NOW.plus_ms(number),
+                rsa_key: rsa().public().thumbprint(),
+                ..row.clone()
+            };
             for number in 1..1_000 {
-                let hospital = format!("flood-{number}").parse().unwrap();
-                put_hospital(txn, &keys, &Hospital { hospital, since: NOW.plus_ms(number), ..row.clone() })?;
+                put_hospital(txn, &keys, &filled(number))?;
             }
             let last = claim("last", &key(2), NOW);
             enrol(txn, &keys, &last, &[2; 32], b"two", NOW)?;
             prove(txn, &keys, &proof("last", &key(2), &last, &[2; 32]), NOW.plus_ms(HOUR_MS))?;
             assert_eq!(hospitals(txn, &keys)?.len(), 1_000);
-            assert!(hospital(txn, &keys, &"first".parse().unwrap())?.is_none());
+            // Neither who waited before the flood nor who came after it: one of the flood has gone.
+            assert!(hospital(txn, &keys, &"first".parse().unwrap())?.is_some());
             assert!(hospital(txn, &keys, &"last".parse().unwrap())?.is_some());
+            assert!(hospital(txn, &keys, &"flood-999".parse().unwrap())?.is_none());
+            // Under a key each they are not told apart from honest ones: nobody is pushed out, the next one waits
+            // until those have had their time.
+            for number in 1..999_u64 {
+                let rsa_key = Digest::sha256(&[&number.to_be_bytes()]);
+                put_hospital(txn, &keys, &Hospital { rsa_key, ..filled(i64::try_from(number).unwrap()) })?;
+            }
+            let next = claim("next", &key(4), NOW);
+            enrol(txn, &keys, &next, &[4; 32], b"four", NOW)?;
+            let answer = proof("next", &key(4), &next, &[4; 32]);
+            let busy = prove(txn, &keys, &answer, NOW.plus_ms(HOUR_MS)).unwrap_err();
+            assert_eq!(busy.code(), Code::Busy);
+            enrol(txn, &keys, &next, &[4; 32], b"four", NOW)?;
+            prove(txn, &keys, &answer, NOW.plus_ms(7 * DAY_MS + HOUR_MS))?;
             Ok(())
         })
         .await

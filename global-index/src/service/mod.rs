@@ -158,7 +158,11 @@ impl Index {
             NetConfig {
                 key_seed: (*keys.net.expose()).into(),
                 listen: config.listen.clone(),
-                limits: Limits { inbound_queue: MAX_REQUESTS, ..Limits::default() },
+                limits: Limits {
+                    inbound_queue: MAX_REQUESTS,
+                    requests_of_strangers: MAX_REQUESTS / 4,
+                    ..Limits::default()
+                },
             },
             Arc::new(Gate::new(desk.clone(), &keys)),
         )

@@ -21,6 +21,7 @@ const HEARTBEAT: &str = "heartbeat";
 pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: CancellationToken) {
     let connected = node.metrics.gauge("index_connected", "Whether the index is connected", []);
     let version = node.metrics.gauge("directory_version", "The directory's version", []);
+    let refused = node.metrics.gauge("directories_refused", "Directories refused since the start", []);
     let mut last = None;
     loop {
         look(&node, &health).await;
@@ -36,6 +37,7 @@ pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: C
         }
         connected.set([], i64::from(is_connected));
         version.set([], i64::try_from(node.directories.version()).unwrap_or(i64::MAX));
+        refused.set([], i64::try_from(node.directories.refused()).unwrap_or(i64::MAX));
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -61,7 +63,7 @@ pub(crate) async fn look(node: &Node, health: &Health) {
     health.set("store", written);
     health.set("audit", written.map_err(|_| Code::AuditUnavailable));
     let held = node.directories.held();
-    health.set("directory", held.as_ref().map_err(|code| *code).and_then(|held| held.check_fresh(now)));
+    health.set("directory", node.directories.check(now));
     health.set("hospital", standing(node));
     let issued = held.as_ref().map(|held| held.directory().issued);
     let is_behind = issued.is_ok_and(|issued| issued.since_ms(now) > CLOCK_SKEW_MS);

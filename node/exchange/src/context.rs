@@ -420,6 +420,15 @@ fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
         Kind::KeyRelease | Kind::Receipt => {
             vec![Label::direct(other, row.transfer, now), Label::copy(row.transfer, now)]
         }
+        // A patient's no, and who holds to it, goes both ways: an index that says yes and forgets keeps it from nobody,
+        // and waits for who is away. Whichever comes second changes nothing.
+        Kind::Revocation
+        | Kind::EarlyRevocation
+        | Kind::ConfirmedBySource
+        | Kind::ConfirmedByDestination
+        | Kind::PatientRefusal => {
+            vec![Label::direct(other.clone(), row.transfer, now), Label::via_index(other, row.transfer, now)]
+        }
         _ => vec![Label::via_index(other, row.transfer, now)],
     }
 }

@@ -1,19 +1,25 @@
 //! The directory that this node holds: verified, durable, never rolled back.
+//!
+//! Invariants: what is held only grows ([`Federation::succeeds`]); of two directories with one version neither carries
+//! new work, over restarts too, until a higher one comes; what proves that the index lied is kept.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use handover_core::artefact::Signed;
 use handover_core::artefact::federation::Directory;
 use handover_core::id::SigningPublic;
 use handover_core::time::Clock;
 use handover_core::trust::{self, Federation};
-use handover_core::{Code, Party};
+use handover_core::{Code, Party, Timestamp};
 use handover_net::Admission;
 use handover_seal::Ed25519;
 use handover_store::{Store, rows};
 use tokio::sync::watch;
 
 use crate::ExchangeError;
+
+mod disputes;
 
 /// The held directory, shared by everyone who checks something.
 #[derive(Clone)]
@@ -22,6 +28,9 @@ pub struct Directories {
     store: Store,
     clock: Arc<dyn Clock>,
     held: watch::Sender<Option<Arc<Federation>>>,
+    /// What was offered last that contradicts the one held, and its version.
+    dispute: Arc<Mutex<Option<(Code, u64)>>>,
+    refused: Arc<AtomicU64>,
 }
 
 const DIRECTORY: &str = "directory";
@@ -37,12 +46,27 @@ impl Directories {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ExchangeError> {
         let keys = store.keys();
-        let kept = store.read(move |txn| rows::get_pieces(txn, &keys.space(DIRECTORY))).await?;
-        let held = match kept {
-            None => None,
-            Some(envelope) => Some(Arc::new(as_issued(&envelope, &root)?)),
-        };
-        Ok(Self { root, store, clock, held: watch::channel(held).0 })
+        let (kept, dispute) = store
+            .read(move |txn| -> Result<_, ExchangeError> {
+                Ok((rows::get_pieces(txn, &keys.space(DIRECTORY))?, disputes::kept(txn, &keys)?))
+            })
+            .await?;
+        let mut held = None;
+        if let Some(envelope) = kept {
+            let issued = as_issued(&envelope, &root)?;
+            let version = issued.directory().version;
+            let is_forked = dispute.as_ref().is_some_and(|dispute| dispute.is_fork_of(version));
+            held = Some(Arc::new(if is_forked { issued.forked() } else { issued }));
+        }
+        let dispute = dispute.map(|dispute| (dispute.code, dispute.version));
+        Ok(Self {
+            root,
+            store,
+            clock,
+            held: watch::channel(held).0,
+            dispute: Arc::new(Mutex::new(dispute)),
+            refused: Arc::default(),
+        })
     }
 
     /// The directory held now.
@@ -65,44 +89,119 @@ impl Directories {
         self.held.subscribe()
     }
 
-    /// Takes a newer directory, durably. The one already held again changes nothing.
+    /// Whether new work may stand on what is held, and nothing newer was offered that takes something back.
     ///
     /// # Errors
-    /// [`Code::DirectoryRollback`] for an older one, [`Code::Conflict`] for another of the same version, and why
-    /// one does not verify.
+    /// [`Code::DirectoryExpired`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`].
+    pub fn check(&self, now: Timestamp) -> Result<(), Code> {
+        self.held()?.check_fresh(now)?;
+        let dispute = *self.dispute.lock().unwrap_or_else(PoisonError::into_inner);
+        match dispute {
+            Some((code, version)) if version >= self.version() => Err(code),
+            _ => Ok(()),
+        }
+    }
+
+    /// Directories that were refused since the start.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes a newer directory, durably. The one already held again changes nothing. What contradicts the one held is
+    /// kept as proof; of two with one version neither is worked on until a higher one comes.
+    ///
+    /// # Errors
+    /// [`Code::DirectoryRollback`] for an older one, [`Code::DirectoryForked`] for another of the same version,
+    /// [`Code::DirectoryTakesBack`], and why one does not verify.
     pub async fn take(&self, envelope: Vec<u8>) -> Result<(), ExchangeError> {
-        let fresh = Federation::verify(&envelope, &self.root, self.clock.now(), &Ed25519)
-            .map_err(|fault| fault.code())?;
+        let taken = self.judge(&envelope).await;
+        if let Err(fault) = &taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let claim = Signed::<Directory>::read(&envelope).ok();
+            let offered = claim.as_ref().map(|it| it.claim().version);
+            let signer = claim.as_ref().map(|it| *it.kid());
+            let (code, held) = (fault.code(), self.version());
+            // An older one may only be late.
+            if code == Code::DirectoryRollback {
+                tracing::info!(held, ?offered, "an older directory was refused");
+            } else {
+                tracing::warn!(code = %code, held, ?offered, ?signer, "a directory of the index was refused");
+            }
+        }
+        taken
+    }
+
+    async fn judge(&self, envelope: &[u8]) -> Result<(), ExchangeError> {
+        let now = self.clock.now();
+        let fresh = Federation::verify(envelope, &self.root, now, &Ed25519).map_err(|fault| fault.code())?;
         let fresh = Arc::new(fresh);
         let (keys, root, offered) = (self.store.keys(), self.root, Arc::clone(&fresh));
         // Compared with what is stored, in the transaction that replaces it: two that arrive at once keep their order.
-        let is_newer = self
+        let verdict = self
             .store
-            .write(move |txn| -> Result<bool, ExchangeError> {
+            .write(move |txn| -> Result<Verdict, ExchangeError> {
                 let place = keys.space(DIRECTORY);
                 if let Some(stored) = rows::get_pieces(txn, &place)? {
                     let stored = as_issued(&stored, &root)?;
-                    if !succeeds(&offered, &stored)? {
-                        return Ok(false);
+                    match offered.succeeds(&stored) {
+                        Ok(true) => {}
+                        Ok(false) => return Ok(Verdict::Held),
+                        Err(Code::DirectoryRollback) => return Ok(Verdict::Refused(Code::DirectoryRollback)),
+                        Err(code) => {
+                            let (held, offered) = (stored.directory(), offered.directory());
+                            disputes::keep(txn, &keys, code, held, offered, now)?;
+                            return Ok(Verdict::Refused(code));
+                        }
                     }
                 }
                 rows::put_pieces(txn, &place, offered.directory().envelope())?;
-                Ok(true)
+                Ok(Verdict::Taken)
             })
             .await?;
-        if is_newer {
-            tracing::info!(version = fresh.directory().version, "directory taken");
+        let version = fresh.directory().version;
+        match verdict {
+            Verdict::Held => Ok(()),
+            Verdict::Taken => {
+                tracing::info!(version, "directory taken");
+                self.held.send_if_modified(|held| {
+                    let is_newer = held.as_ref().is_none_or(|held| held.directory().version < version);
+                    if is_newer {
+                        *held = Some(Arc::clone(&fresh));
+                    }
+                    is_newer
+                });
+                Ok(())
+            }
+            Verdict::Refused(code) => {
+                self.disputed(code, version);
+                Err(code.into())
+            }
+        }
+    }
+
+    /// Lets everybody see what was offered beside the held one.
+    fn disputed(&self, code: Code, version: u64) {
+        if code == Code::DirectoryRollback {
+            return;
+        }
+        *self.dispute.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, version));
+        if code == Code::DirectoryForked {
             self.held.send_if_modified(|held| {
-                let is_newer =
-                    held.as_ref().is_none_or(|held| held.directory().version < fresh.directory().version);
-                if is_newer {
-                    *held = Some(Arc::clone(&fresh));
-                }
-                is_newer
+                let same = held.as_ref().filter(|held| held.directory().version == version);
+                let Some(forked) = same.map(|held| Arc::new(held.forked())) else { return false };
+                *held = Some(forked);
+                true
             });
         }
-        Ok(())
     }
+}
+
+/// What becomes of an offered directory.
+enum Verdict {
+    Held,
+    Taken,
+    Refused(Code),
 }
 
 /// A stored directory: it verified when it came, so certificates are judged at its own time. Whether it is still
@@ -110,31 +209,6 @@ impl Directories {
 fn as_issued(envelope: &[u8], root: &SigningPublic) -> Result<Federation, Code> {
     let issued = Signed::<Directory>::read(envelope).map_err(|_| Code::StoreDamaged)?.claim().issued;
     Federation::verify(envelope, root, issued, &Ed25519).map_err(|fault| fault.code())
-}
-
-/// Whether `offered` follows `held`; not if it is the same.
-///
-/// A directory is never older than the one held, never leaves a hospital out, and never lowers the number of a status
-/// order or fee schedule: an index that was broken into cannot un-revoke by forgetting first.
-fn succeeds(offered: &Federation, held: &Federation) -> Result<bool, Code> {
-    let (new, old) = (offered.directory(), held.directory());
-    if new.version == old.version {
-        return if new.hash() == old.hash() { Ok(false) } else { Err(Code::Conflict) };
-    }
-    let keeps_hospitals = held.members().all(|member| {
-        offered.member(&member.certificate.hospital).is_ok_and(|now| now.order.number >= member.order.number)
-    });
-    let keeps_schedules = held.schedules().iter().all(|schedule| {
-        offered
-            .schedules()
-            .iter()
-            .any(|now| now.jurisdiction == schedule.jurisdiction && now.number >= schedule.number)
-    });
-    if new.version > old.version && keeps_hospitals && keeps_schedules {
-        Ok(true)
-    } else {
-        Err(Code::DirectoryRollback)
-    }
 }
 
 /// Admission of peers by the directory that is held at that moment.

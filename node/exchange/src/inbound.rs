@@ -41,13 +41,17 @@ pub(crate) async fn serve(
         };
         match event {
             None => break,
-            Some(Inbound::Request { party, body, reply, .. }) => {
+            // Refused before it costs anything: a stranger has nothing to say to a hospital.
+            Some(Inbound::Request { party: None, reply, .. }) => {
+                reply.send(Answer::encode(Err(Code::NotAdmitted)));
+            }
+            Some(Inbound::Request { party: Some(party), body, reply, .. }) => {
                 let (inner, net, places) = (Arc::clone(&inner), net.clone(), Arc::clone(&places));
                 tasks.spawn(async move {
                     let _place = places.acquire_owned().await;
-                    let outcome = answer(&inner, &net, party, &body).await;
+                    let outcome = answer(&inner, &net, &party, &body).await;
                     if let Err(fault) = &outcome {
-                        tracing::debug!(code = %fault.code(), detail = %fault, "a request was refused");
+                        tracing::debug!(from = %party, code = %fault.code(), detail = %fault, "a request was refused");
                     }
                     reply.send(Answer::encode(outcome.map_err(|fault| fault.code())));
                 });
@@ -76,24 +80,23 @@ pub(crate) async fn serve(
 async fn answer(
     inner: &Arc<Inner>,
     net: &Net,
-    party: Option<Party>,
+    party: &Party,
     body: &[u8],
 ) -> Result<Vec<Vec<u8>>, ExchangeError> {
-    let party = party.ok_or(Code::NotAdmitted)?;
     let request = Request::decode(body)?;
     match request.verb {
-        Verb::Directory if party == Party::Index => {
+        Verb::Directory if *party == Party::Index => {
             take_directory(inner, net, request.only_item()?.to_vec()).await?;
         }
-        Verb::Keys if party == Party::Index => key_records::learn(inner, request.only_item()?).await?,
-        Verb::RemoteLink => return remote::take(inner, &party, request.only_item()?).await,
+        Verb::Keys if *party == Party::Index => key_records::learn(inner, request.only_item()?).await?,
+        Verb::RemoteLink => return remote::take(inner, party, request.only_item()?).await,
         Verb::Deliver => {
             if request.items.len() > PARCELS_MAX {
                 return Err(Code::TooLarge.into());
             }
             for item in &request.items {
                 let parcel: Parcel = codec::decode(item.as_ref(), codec::MAX_MESSAGE_BYTES)?;
-                requests::admit(inner, &party, parcel.content.as_ref()).await?;
+                requests::admit(inner, party, parcel.content.as_ref()).await?;
                 let taken = inner.take(parcel.content.0.clone(), Came::Network).await;
                 if let Err(fault) = &taken {
                     requests::end_replaced(inner, parcel.content.as_ref(), fault.code()).await;

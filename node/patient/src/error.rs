@@ -123,7 +123,7 @@ impl WalletError {
         match self {
             Self::Rule { code, .. } | Self::Problem(code) => *code,
             Self::Directory(fault) => fault.code(),
-            Self::DirectoryFork(_) => Code::DirectoryRollback,
+            Self::DirectoryFork(_) => Code::DirectoryForked,
             Self::Artefact(fault) => fault.code(),
             Self::Seal(fault) => fault.code(),
             Self::Decode(DecodeError::TooLarge { .. }) | Self::AnswerTooLarge => Code::TooLarge,

@@ -72,6 +72,9 @@ codes! {
     CertificateExpired = "certificate-expired", Refused, "A certificate in the chain is not valid at this time.";
     DirectoryExpired = "directory-expired", Refused, "The directory has expired: no new transfers until the index sends a fresh one.";
     DirectoryRollback = "directory-rollback", Integrity, "An older directory than the one held was offered and was refused.";
+    DirectoryForked = "directory-forked", Integrity, "The index signed two directories of one version: no new transfers until a higher version comes. Both are kept as proof; tell the federation's operators.";
+    DirectoryTakesBack = "directory-takes-back", Integrity, "The index offered a newer directory that leaves a hospital out or lowers the number of an order, schedule or profile. It was refused and is kept as proof; tell the federation's operators.";
+    DirectoryAhead = "directory-ahead", Integrity, "A directory's version is ahead of the time at which it was issued: it would shut out every honest one after it.";
     UnknownPatient = "unknown-patient", Refused, "This patient is not known here. Register and link first.";
     UnknownTransfer = "unknown-transfer", Refused, "No transfer with this identifier is known here.";
     UnknownRecord = "unknown-record", Refused, "No such record is here, or it may not be shown.";
@@ -152,6 +155,7 @@ impl Code {
                 | Self::HospitalPending
                 | Self::DirectoryExpired
                 | Self::RevocationsStale
+                | Self::DirectoryForked
                 | Self::StoreUnavailable
                 | Self::StoreDamaged
                 | Self::AuditUnavailable

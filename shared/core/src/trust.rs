@@ -30,6 +30,9 @@ pub enum TrustError {
     /// Signed by a key that the chain does not know.
     #[error("signed by a key that no certificate covers")]
     UnknownSigner,
+    /// A directory's version is above the time at which it was issued.
+    #[error("the directory's version is ahead of the time at which it was issued")]
+    Ahead,
 }
 
 impl TrustError {
@@ -40,6 +43,7 @@ impl TrustError {
             Self::Artefact(fault) => fault.code(),
             Self::Expired => Code::CertificateExpired,
             Self::Mismatch(_) | Self::UnknownSigner => Code::WrongSigner,
+            Self::Ahead => Code::DirectoryAhead,
         }
     }
 }
@@ -62,6 +66,7 @@ pub struct Federation {
     members: BTreeMap<HospitalId, Member>,
     schedules: Vec<FeeSchedule>,
     operators: Vec<AuthorityCertificate>,
+    forked: bool,
 }
 
 /// Verifies an index or operator certificate under the root, valid at `now`.
@@ -129,6 +134,12 @@ fn in_time(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Resul
     Ok(())
 }
 
+/// The highest version that a directory of this time may have: its milliseconds. So a thief of the index's key gets
+/// ahead of it by minutes, not for ever.
+fn highest_version(issued: Timestamp) -> u64 {
+    u64::try_from(issued.plus_ms(CLOCK_SKEW_MS).as_millis()).unwrap_or_default()
+}
+
 impl Federation {
     /// Verifies a directory and every part of it up to the root. Its own expiry is not checked here: an expired
     /// directory still tells who is who, it only allows nothing new (see [`Self::check_fresh`]).
@@ -158,6 +169,9 @@ impl Federation {
             return Err(TrustError::Mismatch(
                 "the directory claims to hold longer than it may, or is from the future",
             ));
+        }
+        if directory.version > highest_version(directory.issued) {
+            return Err(TrustError::Ahead);
         }
         let operators = directory
             .operators
@@ -194,7 +208,42 @@ impl Federation {
                 two_operators::<FeeSchedule>(part.as_ref(), &operators, verifier).map(|it| (*it).clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { directory, members, schedules, operators })
+        Ok(Self { directory, members, schedules, operators, forked: false })
+    }
+
+    /// The same directory, of which another with the same version is known: it still tells who is who.
+    #[must_use]
+    pub fn forked(&self) -> Self {
+        Self { forked: true, ..self.clone() }
+    }
+
+    /// Whether this directory may take the place of `held`; not if it is the same.
+    ///
+    /// A directory is never older than the one held, never leaves a hospital out, and never lowers the number of a
+    /// status order, fee schedule or profile: an index that was broken into cannot un-revoke by forgetting first, nor
+    /// bring back keys that a hospital has replaced.
+    ///
+    /// # Errors
+    /// [`Code::DirectoryRollback`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`].
+    pub fn succeeds(&self, held: &Self) -> Result<bool, Code> {
+        let (new, old) = (self.directory(), held.directory());
+        if new.version < old.version {
+            return Err(Code::DirectoryRollback);
+        }
+        if new.version == old.version {
+            return if new.hash() == old.hash() { Ok(false) } else { Err(Code::DirectoryForked) };
+        }
+        let keeps_hospitals = held.members().all(|member| {
+            self.member(&member.certificate.hospital).is_ok_and(|now| {
+                now.order.number >= member.order.number && now.profile.number >= member.profile.number
+            })
+        });
+        let keeps_schedules = held.schedules.iter().all(|schedule| {
+            self.schedules
+                .iter()
+                .any(|now| now.jurisdiction == schedule.jurisdiction && now.number >= schedule.number)
+        });
+        if keeps_hospitals && keeps_schedules { Ok(true) } else { Err(Code::DirectoryTakesBack) }
     }
 
     /// The directory itself.
@@ -239,11 +288,14 @@ impl Federation {
         Ok(member)
     }
 
-    /// Refuses new work on an expired directory.
+    /// Refuses new work on an expired directory, or on one of two.
     ///
     /// # Errors
-    /// [`Code::DirectoryExpired`].
+    /// [`Code::DirectoryExpired`], [`Code::DirectoryForked`].
     pub fn check_fresh(&self, now: Timestamp) -> Result<(), Code> {
+        if self.forked {
+            return Err(Code::DirectoryForked);
+        }
         if now < self.directory.expires { Ok(()) } else { Err(Code::DirectoryExpired) }
     }
 

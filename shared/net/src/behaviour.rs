@@ -13,6 +13,7 @@ use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, quic, tcp, tls, yamux};
 
 use crate::NetError;
 use crate::config::{Limits, NetConfig};
+use crate::door::Door;
 use crate::frame::{CONTROL, ControlCodec};
 use crate::identity::signing_public;
 
@@ -35,6 +36,7 @@ const IDENTIFY_VERSION: &str = "/handover/1";
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) blocked: allow_block_list::Behaviour<BlockedPeers>,
+    pub(crate) door: Door,
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) control: request_response::Behaviour<ControlCodec>,
     pub(crate) packages: libp2p_stream::Behaviour,
@@ -64,6 +66,8 @@ impl Behaviour {
             .with_cache_size(0);
         Self {
             blocked: allow_block_list::Behaviour::default(),
+            // Three quarters are for those who are admitted.
+            door: Door::new(usize::try_from(limits.connections / 4).unwrap_or(usize::MAX)),
             limits: connection_limits::Behaviour::new(connections),
             control: request_response::Behaviour::new([(CONTROL, ProtocolSupport::Full)], control),
             packages: libp2p_stream::Behaviour::new(),

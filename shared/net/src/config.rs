@@ -44,6 +44,9 @@ pub struct Limits {
     pub requests_per_peer: usize,
     /// Requests under way from one peer that was not admitted.
     pub requests_unadmitted: usize,
+    /// Requests under way from all peers together that were not admitted: a part of the queue, so that nobody who is
+    /// admitted waits behind them.
+    pub requests_of_strangers: usize,
     /// Requests that wait for their turn, for each peer. Beyond, callers get [`crate::NetError::Busy`].
     pub waiting_per_peer: usize,
     /// Routes being resolved at once. Beyond, callers get [`crate::NetError::Busy`].
@@ -66,6 +69,7 @@ impl Default for Limits {
             inbound_queue: 64,
             requests_per_peer: 32,
             requests_unadmitted: 8,
+            requests_of_strangers: 16,
             waiting_per_peer: 256,
             routes_waiting: 256,
             packages_inbound: 64,

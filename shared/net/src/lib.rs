@@ -8,7 +8,8 @@
 //!
 //! Invariants: who a peer is, only [`Admission`] says, by the hello that the peer presented on the connection. A
 //! peer that was not admitted can send a few requests (they arrive without a party) and nothing else. A party that
-//! was expelled has no connection and gets none. Every queue has a bound and every wait a limit.
+//! was expelled has no connection and gets none. Strangers, however many, have a share of connections and requests, one
+//! address a part of that, and nobody who is admitted waits behind them. Every queue has a bound and every wait a limit.
 //!
 //! Must not know: artefacts, certificates, the directory, what a body or a stream holds. libp2p is named in this
 //! package only.
@@ -17,6 +18,7 @@ mod address;
 mod behaviour;
 mod client;
 mod config;
+mod door;
 mod error;
 mod frame;
 mod identity;

@@ -152,6 +152,11 @@ impl Peers {
         self.by_id.iter().filter(move |(_, peer)| peer.party() == Some(party))
     }
 
+    /// Requests of peers that are not admitted, without an answer yet.
+    pub(crate) fn requests_of_strangers(&self) -> usize {
+        self.by_id.values().filter(|peer| peer.party().is_none()).map(|peer| peer.inbound.len()).sum()
+    }
+
     pub(crate) fn set_standing(&mut self, id: &PeerId, standing: Standing) {
         let Some(peer) = self.by_id.get_mut(id) else { return };
         if peer.standing == standing {

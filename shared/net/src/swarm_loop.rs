@@ -259,6 +259,7 @@ impl Loop {
     /// Lets everyone see who is admitted, if that has changed.
     fn publish_admitted(&mut self) {
         let Some(admitted) = self.peers.newly_admitted() else { return };
+        self.swarm.behaviour_mut().door.admit(admitted.keys().copied().collect());
         self.ends.visible.send_modify(|visible| visible.admitted = admitted);
     }
 

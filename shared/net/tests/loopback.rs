@@ -179,6 +179,38 @@ async fn who_is_not_admitted_can_ask_but_open_nothing_until_the_hello_is_renewed
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strangers_together_have_few_requests_and_members_do_not_wait_behind_them() {
+    let limits = Limits { requests_of_strangers: 2, inbound_queue: 3, ..Limits::default() };
+    let mut index = Process::start("index", 1, &[TCP], limits).await;
+    let route = index.route("index");
+    let (mut asking, mut kept) = (tokio::task::JoinSet::new(), Vec::new());
+    for seed in 10..20 {
+        let stranger = Process::start("", seed, &[], Limits::default()).await;
+        let (net, route) = (stranger.net.clone(), route.clone());
+        asking.spawn(async move { net.request(&route, vec![]).await });
+        kept.push(stranger);
+    }
+    // Nobody has taken anything out yet: eight are told to come again, two wait for the application.
+    for _ in 0..8 {
+        let refused = asking.join_next().await.unwrap().unwrap();
+        assert!(matches!(refused, Err(NetError::Refused(Code::Busy))), "{refused:?}");
+    }
+    let lakeside = Process::start("lakeside", 2, &[], Limits::default()).await;
+    let member = tokio::spawn(async move { lakeside.net.request(&route, b"me".to_vec()).await });
+    let mut held = Vec::new();
+    let reply = loop {
+        match index.next().await {
+            Inbound::Request { party: Some(_), reply, .. } => break reply,
+            Inbound::Request { party: None, reply, .. } => held.push(reply),
+            _ => {}
+        }
+    };
+    reply.send(b"you".to_vec());
+    assert_eq!(member.await.unwrap().unwrap(), b"you");
+    assert_eq!(held.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_unadmitted_have_few_requests_under_way_and_a_dropped_reply_refuses() {
     let limits = Limits { requests_unadmitted: 2, ..Limits::default() };
     let mut index = Process::start("index", 1, &[TCP], limits).await;

@@ -8,6 +8,8 @@
     reason = "the helpers of tests"
 )]
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use handover_net::{
 };
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, SwarmBuilder, tcp, tls, yamux};
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 const CONTROL: StreamProtocol = StreamProtocol::new("/handover/control/1");
@@ -70,7 +73,9 @@ async fn raw(address: &str) -> (libp2p_stream::Control, PeerId) {
         .unwrap()
         .with_swarm_config(|config| config.with_idle_connection_timeout(LIMIT))
         .build();
-    let control = swarm.behaviour().new_control();
+    let mut control = swarm.behaviour().new_control();
+    // Takes the other side's hello and never answers it: without that it is soon disconnected.
+    let mut hellos = control.accept(CONTROL).unwrap();
     swarm.dial(address.parse::<Multiaddr>().unwrap()).unwrap();
     let peer = loop {
         match timeout(LIMIT, swarm.select_next_some()).await.expect("a connection in time") {
@@ -80,8 +85,12 @@ async fn raw(address: &str) -> (libp2p_stream::Control, PeerId) {
         }
     };
     tokio::spawn(async move {
+        let mut held = Vec::new();
         loop {
-            swarm.select_next_some().await;
+            tokio::select! {
+                _ = swarm.select_next_some() => {}
+                Some(hello) = hellos.next() => held.push(hello),
+            }
         }
     });
     (control, peer)
@@ -140,4 +149,31 @@ async fn a_peer_that_breaks_the_protocol_is_refused_unread_and_holds_nobody_up()
     let answered = timeout(LIMIT, lakeside.request(&route, b"meanwhile".to_vec())).await;
     assert_eq!(answered.expect("an answer in time").unwrap(), b"meanwhile");
     assert_eq!(answer(address, &honest).await, Some((ANSWER, b"x".to_vec())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_of_one_address_keep_nobody_else_out() {
+    let index = process("index", 1, &["/ip4/127.0.0.1/tcp/0"]).await;
+    let port = index.addresses()[0].split('/').nth(4).unwrap().parse().unwrap();
+    let flood = tokio::spawn(async move {
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut held = VecDeque::new();
+        loop {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+            held.extend(socket.connect(to).await);
+            // More than are let in at all; those that were cut are made again.
+            if held.len() > 200 {
+                held.pop_front();
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let route = Route { party: Party::Index, addresses: index.addresses() };
+    for seed in 2..10 {
+        let lakeside = process("lakeside", seed, &[]).await;
+        let answered = timeout(LIMIT, lakeside.request(&route, vec![seed])).await;
+        assert_eq!(answered.expect("an answer in time").unwrap(), [seed]);
+    }
+    flood.abort();
 }

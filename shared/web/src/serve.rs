@@ -1,18 +1,16 @@
 //! The HTTPS server: warp's filters behind an accept loop of our own, because warp 0.4 has neither TLS nor limits.
 //!
-//! Invariants: at most `max_connections` connections exist; none lives without progress on its handshake, its first
-//! request or its headers; after the token is cancelled nothing new is accepted, running requests are finished, and
-//! everything is over after `drain_ms`.
+//! Invariants: at most `max_connections` connections exist, and a newcomer never waits for one to end ([`slots`]); none
+//! lives without progress on its handshake, its first request or its headers, nor for long after its last answer;
+//! after the token is cancelled nothing new is accepted, running requests are finished, and everything is over after
+//! `drain_ms`.
 
 use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use handover_core::Code;
@@ -28,7 +26,6 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -40,17 +37,20 @@ use warp::{
     reply::Response,
 };
 
+use self::slots::{Slot, Slots};
 use crate::{
     Routes, WebError, problem, recover,
     tls::{ALPN_HTTP_2, TlsIdentity},
 };
+
+mod slots;
 
 /// A connection is asked to end after this long, so that none is held for ever: ten minutes.
 const CONNECTION_AGE_MS: u64 = 600_000;
 /// HTTP/2 connections are pinged this often; one that does not answer within the header timeout is dropped.
 const PING_INTERVAL_MS: u64 = 20_000;
 /// Requests that one HTTP/2 connection may have open.
-const MAX_STREAMS: u32 = 64;
+const MAX_STREAMS: u32 = 16;
 /// Bytes of headers that one request may have.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
 /// Pause after a failed accept (out of file descriptors, mostly), so that the loop does not spin.
@@ -59,12 +59,17 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 /// What bounds a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at one time; more wait in the system's queue.
+    /// Connections at one time; for more, the idlest of those who hold the most give way.
     pub max_connections: usize,
+    /// Of these, how many one address may have (one network, with IPv6). Many patients may come from one address: a
+    /// ward, a proxy.
+    pub max_per_address: usize,
     /// For the TLS handshake.
     pub tls_timeout_ms: u64,
     /// For a request's headers to arrive, and between requests of an HTTP/1.1 connection.
     pub header_timeout_ms: u64,
+    /// For an answer to be read, and between requests of any connection.
+    pub idle_timeout_ms: u64,
     /// For a request to be answered, its body included.
     pub request_timeout_ms: u64,
     /// Bytes of any request body; routes set their own lower limits.
@@ -77,8 +82,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 512,
+            max_per_address: 256,
             tls_timeout_ms: 5_000,
             header_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
             request_timeout_ms: 30_000,
             max_body_bytes: 1024 * 1024,
             drain_ms: 30_000,
@@ -150,13 +157,21 @@ struct Server {
 
 impl Server {
     async fn run(self: Arc<Self>, listener: TcpListener) {
-        let slots = Arc::new(Semaphore::new(self.limits.max_connections));
+        let slots = Slots::new(self.limits.max_connections, self.limits.max_per_address);
         let connections = TaskTracker::new();
-        while let Some((permit, stream, peer)) = self.next(&listener, &slots).await {
+        while let Some((stream, peer)) = self.next(&listener).await {
+            let Some(slot) = slots.take(peer.0.ip(), Instant::now()) else {
+                tracing::debug!("an address has all the connections that it may have");
+                continue;
+            };
             let server = Arc::clone(&self);
             connections.spawn(async move {
-                server.connection(stream, peer).await;
-                drop(permit);
+                let gives_way = slot.gives_way();
+                tokio::select! {
+                    biased;
+                    () = gives_way.cancelled() => tracing::debug!("a connection gave way to another"),
+                    () = server.connection(stream, peer, Arc::new(slot)) => {}
+                }
             });
         }
         drop(listener);
@@ -164,17 +179,12 @@ impl Server {
         connections.wait().await;
     }
 
-    /// The next connection with its slot; `None` after the stop.
-    async fn next(
-        &self,
-        listener: &TcpListener,
-        slots: &Arc<Semaphore>,
-    ) -> Option<(OwnedSemaphorePermit, TcpStream, Peer)> {
+    /// The next connection; `None` after the stop.
+    async fn next(&self, listener: &TcpListener) -> Option<(TcpStream, Peer)> {
         let accept = async {
-            let permit = Arc::clone(slots).acquire_owned().await.ok()?;
             loop {
                 match listener.accept().await {
-                    Ok((stream, address)) => return Some((permit, stream, Peer(address))),
+                    Ok((stream, address)) => return (stream, Peer(address)),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
@@ -185,11 +195,11 @@ impl Server {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => None,
-            accepted = accept => accepted,
+            accepted = accept => Some(accepted),
         }
     }
 
-    async fn connection(&self, stream: TcpStream, peer: Peer) {
+    async fn connection(&self, stream: TcpStream, peer: Peer, slot: Arc<Slot>) {
         // Answers are small; waiting to fill packets only delays them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no-delay was not set");
@@ -203,39 +213,39 @@ impl Server {
                 Err(_) => return tracing::debug!("TLS handshake took too long"),
             },
         };
+        slot.begins(Instant::now());
         // The protocol is decided by ALPN, never by waiting for a first byte: that wait has no limit.
         let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP_2);
-        let asked = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&asked);
+        let asked = Arc::clone(&slot);
         let inner = TowerToHyperService::new(warp::service(self.routes.clone()));
         let limits = self.limits;
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            seen.store(true, Ordering::Relaxed);
+            let busy = asked.busy();
             let response = limited(request, peer, limits).map(|request| inner.call(request));
-            async move { Ok::<_, Infallible>(answer(response, limits).await) }
+            async move {
+                let answer = answer(response, limits).await;
+                drop(busy);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let builder = self.builder(is_http_2);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
 
-        let silent = async {
-            sleep(ms(limits.header_timeout_ms)).await;
-            if asked.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
-        let outcome = tokio::select! {
-            outcome = connection.as_mut() => Some(outcome),
-            () = silent => return,
-            () = self.shutdown.cancelled() => None,
-            () = sleep(ms(CONNECTION_AGE_MS)) => None,
+        let (outcome, drain_ms) = tokio::select! {
+            outcome = connection.as_mut() => (Some(outcome), 0),
+            () = idle(&slot, limits) => (None, limits.header_timeout_ms),
+            () = self.shutdown.cancelled() => (None, limits.drain_ms),
+            () = sleep(ms(CONNECTION_AGE_MS)) => (None, limits.drain_ms),
         };
         let outcome = match outcome {
             Some(outcome) => outcome,
             None => {
                 connection.as_mut().graceful_shutdown();
-                match timeout(ms(limits.drain_ms), connection).await {
+                match timeout(ms(drain_ms), connection).await {
                     Ok(outcome) => outcome,
-                    Err(_) => return tracing::warn!("a connection did not end within the limit and was cut"),
+                    Err(_) => {
+                        return tracing::debug!("a connection did not end within the limit and was cut");
+                    }
                 }
             }
         };
@@ -256,6 +266,19 @@ impl Server {
             .keep_alive_interval(ms(PING_INTERVAL_MS))
             .keep_alive_timeout(header_timeout);
         if is_http_2 { builder.http2_only() } else { builder.http1_only() }
+    }
+}
+
+/// Ends when the connection's first request has not come within the limit for headers, or when none has been under
+/// way for the idle limit.
+async fn idle(slot: &Slot, limits: Limits) {
+    loop {
+        let limit = ms(if slot.was_asked() { limits.idle_timeout_ms } else { limits.header_timeout_ms });
+        let left = slot.idle_since().map_or(limit, |since| limit.saturating_sub(since.elapsed()));
+        if left.is_zero() {
+            return;
+        }
+        sleep(left).await;
     }
 }
 

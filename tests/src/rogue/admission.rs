@@ -25,10 +25,24 @@ impl Rogue {
     /// What it sends to be enrolled.
     #[must_use]
     pub fn enrolment(&self) -> (Vec<Vec<u8>>, Digest) {
+        self.enrolment_under(self.keys.profile.number)
+    }
+
+    /// Sends the index a newer profile of a member: it counts at once.
+    ///
+    /// # Errors
+    /// The index says no.
+    pub fn renew_profile(&self, number: u64) -> Result<()> {
+        let (items, _) = self.enrolment_under(number);
+        self.ask(&self.index, Verb::Enrol, items).map(drop).map_err(|code| anyhow!("renew: {code}"))
+    }
+
+    fn enrolment_under(&self, number: u64) -> (Vec<Vec<u8>>, Digest) {
         let (id, signing) = (self.id().clone(), &self.keys.signing);
         let profile = HospitalProfile {
             addresses: self.net.addresses(),
             issued: now(),
+            number,
             ..(*self.keys.profile).clone()
         };
         let request = EnrolmentRequest {
@@ -70,6 +84,14 @@ impl Rogue {
         let proof = Verified::sign(proof, &self.keys.signing).envelope().to_vec();
         self.ask(&self.index, Verb::Prove, vec![proof]).map_err(|code| anyhow!("prove: {code}"))?;
         self.admitted(world, programs)?;
+        self.meets_everybody()
+    }
+
+    /// Connects to everybody, who all let it in.
+    ///
+    /// # Errors
+    /// Somebody does not.
+    pub fn meets_everybody(&self) -> Result<()> {
         self.refresh()?;
         for route in [self.index(), self.route(&"lakeside".parse()?)?, self.route(&"riverside".parse()?)?] {
             // Their directories are on their way.
@@ -85,7 +107,7 @@ impl Rogue {
     fn admitted(&self, world: &World, programs: &Programs) -> Result<()> {
         let id = self.id().as_str();
         let path = |name: &str| world.folder().join("federation").join(name);
-        let (request, certificate) = (path("rogue.request"), path("rogue.certificate"));
+        let (request, certificate) = (path(&format!("{id}.request")), path(&format!("{id}.certificate")));
         world.index(&["hospital", "request", id, "--out", text(&request)?])?.done()?;
         let mut sign = Command::new(&programs.index);
         sign.args(["--json", "root", "sign", "--root-key"]).arg(path("root.key"));
@@ -93,6 +115,16 @@ impl Rogue {
         sign.arg("--request").arg(&request).arg("--out").arg(&certificate);
         call(sign)?.done()?;
         world.index(&["hospital", "certify", id, "--certificate", text(&certificate)?])?.done()?;
+        self.approved(world)
+    }
+
+    /// Two operators approve it.
+    ///
+    /// # Errors
+    /// The index does not take it.
+    pub fn approved(&self, world: &World) -> Result<()> {
+        let id = self.id().as_str();
+        let path = |name: &str| world.folder().join("federation").join(name);
         for operator in OPERATORS {
             let (key, secret) =
                 (path(&format!("{operator}.key")), world.folder().join("secrets").join(operator));

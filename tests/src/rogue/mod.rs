@@ -7,6 +7,7 @@
 //! Invariants: nothing waits without a limit; whatever the other side answers is handed on as its code.
 
 pub mod admission;
+pub mod index;
 pub mod person;
 pub mod request;
 pub mod sale;
@@ -14,11 +15,13 @@ pub mod stream;
 pub mod wire;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::federation::EndpointCertificate;
+use handover_core::artefact::patient::Revocation;
 use handover_core::artefact::{Payload, Signed, Verified, peek_type};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::id::SigningPublic;
@@ -26,11 +29,12 @@ use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::rules::Context;
 use handover_core::time::{Clock as _, DAY_MS};
 use handover_core::trust::{Federation, Hello, admit};
-use handover_core::{Code, HospitalId, Party, Timestamp};
+use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_net::{Admission, Inbound, Limits, Net, NetConfig, PackageStream, Presented, Route};
 use handover_seal::{Ed25519, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::fixture::Hospital;
@@ -111,7 +115,14 @@ impl Rogue {
         let config = NetConfig {
             key_seed: (*keys.endpoint_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
-            limits: Limits { dial_ms: 3_000, package_open_ms: 2_000, ..Limits::default() },
+            limits: Limits {
+                dial_ms: 3_000,
+                package_open_ms: 2_000,
+                // More at one time than the other side takes.
+                requests_per_peer: 64,
+                waiting_per_peer: 1_000,
+                ..Limits::default()
+            },
         };
         let (net, inbound) = runtime.block_on(handover_net::start(config, gate))?;
         let (letters, mail) = mpsc::unbounded_channel();
@@ -244,6 +255,21 @@ impl Rogue {
         }
     }
 
+    /// Waits until a patient's revocation of a transfer has come. Others are for nobody.
+    ///
+    /// # Errors
+    /// It does not come in time.
+    pub fn revoked(&mut self, transfer: TransferId) -> Result<()> {
+        let is_it = |letter: &Vec<u8>| {
+            codec::decode::<Revocation>(letter, MAX_MESSAGE_BYTES).is_ok_and(|it| it.transfer == transfer)
+        };
+        while !self.unread.iter().any(is_it) {
+            let next = self.next_letter().context("no revocation came")?;
+            self.unread.push_back(next);
+        }
+        Ok(())
+    }
+
     fn next_letter(&mut self) -> Option<Vec<u8>> {
         self.runtime.block_on(async { timeout(LIMIT, self.mail.recv()).await }).ok().flatten()
     }
@@ -255,6 +281,26 @@ impl Rogue {
             self.unread.push_back(next);
         }
         self.unread.iter().any(|it| Signed::<T>::read(it).is_ok_and(|signed| wanted(signed.claim())))
+    }
+
+    /// Sends a request again and again, so many at one time, until it is told to end.
+    #[must_use]
+    pub fn floods(&self, to: Route, body: Vec<u8>, at_once: usize) -> Flood {
+        let answered = Arc::new(AtomicUsize::new(0));
+        let (net, count) = (self.net.clone(), Arc::clone(&answered));
+        let tasks = self.runtime.spawn(async move {
+            let mut asking = JoinSet::new();
+            loop {
+                while asking.len() < at_once {
+                    let (net, to, body) = (net.clone(), to.clone(), body.clone());
+                    asking.spawn(async move { net.request(&to, body).await.is_ok() });
+                }
+                if let Some(Ok(true)) = asking.join_next().await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Flood { answered, tasks }
     }
 
     /// Opens a package stream.
@@ -275,6 +321,21 @@ impl Rogue {
         let next = self.runtime.block_on(async { timeout(LIMIT, self.packages.recv()).await });
         let stream = next.ok().flatten().context("no package stream came")?;
         Ok(Stream::new(stream, self.runtime.handle()))
+    }
+}
+
+/// Requests that do not end by themselves.
+pub struct Flood {
+    answered: Arc<AtomicUsize>,
+    tasks: JoinHandle<()>,
+}
+
+impl Flood {
+    /// Ends it; how many were answered.
+    #[must_use]
+    pub fn end(self) -> usize {
+        self.tasks.abort();
+        self.answered.load(Ordering::Relaxed)
     }
 }
 

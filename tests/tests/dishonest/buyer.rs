@@ -39,8 +39,9 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     strangers(stage)
 }
 
-fn stranger() -> &'static handover_seal::SigningKey {
-    &fixture::World::shared().stranger
+/// The key of a member that has no part in this.
+fn third() -> &'static handover_seal::SigningKey {
+    &fixture::World::shared().seaside.signing
 }
 
 /// Requests that do not stand on what the patient asked.
@@ -64,7 +65,7 @@ fn asks(stage: &Stage) -> Result<()> {
     both(
         "a request by a key that nobody knows",
         Code::WrongSigner,
-        Verified::sign(honest.clone(), stranger()).envelope(),
+        Verified::sign(honest.clone(), third()).envelope(),
     )?;
     both("a request whose signature fails", Code::BadSignature, &unsigned(&sign(honest.clone())))?;
     let with_ask = |ask: Vec<u8>| {
@@ -262,7 +263,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
             it.destination = hospital(RIVERSIDE);
         }),
     )?;
-    told("delivery by another", Code::WrongSigner, &altered(&delivered, stranger(), |_| {}))?;
+    told("delivery by another", Code::WrongSigner, &altered(&delivered, third(), |_| {}))?;
     told("delivery, signature failing", Code::BadSignature, &unsigned(delivered.envelope()))?;
     stage.untouched_since(&before)?;
     ensure!(!has_key(stage, on.transfer), "the key was released before delivery");
@@ -276,7 +277,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     let rogue = &stage.rogue;
     let told =
         |what: &str, code: Code, envelope: &[u8]| refused(what, code, || rogue.bring(&lakeside, envelope));
-    told("a receipt by another", Code::WrongSigner, &altered(&receipt, stranger(), |_| {}))?;
+    told("a receipt by another", Code::WrongSigner, &altered(&receipt, third(), |_| {}))?;
     told("a receipt, signature failing", Code::BadSignature, &unsigned(receipt.envelope()))?;
     let wrong = |change: fn(&mut Receipt)| altered(&receipt, own, change);
     told(
@@ -453,6 +454,21 @@ fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
     stream.put(&Done { problem: None, delivered: Some(lie), extensions: Extensions::default() })?;
     stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (package-mismatch)")?;
     ensure!(!has_key(stage, on.transfer), "the key was released for another header");
+    claims_damage(stage)
+}
+
+/// It has everything and says that it is damaged: the transfer is over, and nobody gets a key.
+fn claims_damage(stage: &mut Stage) -> Result<()> {
+    let on = quoted(stage)?;
+    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;
+    taken("a consent", || stage.rogue.post(&hospital(LAKESIDE), yes.consent.envelope()))?;
+    let (mut stream, _, parts) = offered(stage, on.transfer, &yes.consent)?;
+    let groups = vec![u64::MAX; parts.iter().count()];
+    stream.put(&Have { problem: None, groups, extensions: Extensions::default() })?;
+    let problem = Some(Code::PackageDamaged);
+    stream.put(&Done { problem, delivered: None, extensions: Extensions::default() })?;
+    stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (package-damaged)")?;
+    ensure!(!has_key(stage, on.transfer), "the key was released for what is said to be damaged");
     Ok(())
 }
 

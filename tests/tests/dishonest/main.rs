@@ -12,6 +12,8 @@
 )]
 
 mod buyer;
+mod flood;
+mod index;
 mod inside;
 mod noise;
 mod owing;
@@ -31,15 +33,17 @@ use stage::Stage;
 /// What is tried: a group's name, and the group.
 type Group = (&'static str, fn(&mut Stage) -> Result<()>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 11] = [
     ("an unknown hospital", unknown::all),
     ("patients and strangers over HTTPS", patients::all),
     ("a dishonest destination", buyer::all),
     ("a dishonest source", seller::all),
     ("packages that are not what they say inside", inside::all),
     ("noise", noise::all),
+    ("floods", flood::all),
     ("a destination that keeps its receipt", silent::all),
     ("a destination that owes the fee", owing::all),
+    ("an index that was broken into", index::all),
     ("a revoked hospital", revoked::all),
 ];
 

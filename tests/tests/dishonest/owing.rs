@@ -34,9 +34,9 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let own = &stage.rogue.keys.signing;
     for (what, code, envelope) in [
         (
-            "a stranger's acceptance",
+            "another member's acceptance",
             Code::WrongSigner,
-            altered(&acceptance, &World::shared().stranger, |_| {}),
+            altered(&acceptance, &World::shared().seaside.signing, |_| {}),
         ),
         (
             "an acceptance of another quote",

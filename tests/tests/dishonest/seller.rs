@@ -21,8 +21,9 @@ use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigne
 /// More streams than one hospital gets.
 const SILENT_STREAMS: usize = 20;
 
-fn stranger() -> &'static handover_seal::SigningKey {
-    &fixture::World::shared().stranger
+/// The key of a member that has no part in this.
+fn third() -> &'static handover_seal::SigningKey {
+    &fixture::World::shared().seaside.signing
 }
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
@@ -50,7 +51,7 @@ fn quotes(stage: &Stage, sale: &Sale) -> Result<()> {
         refused(&format!("{what}, by the index"), code, || rogue.post(&riverside, envelope))
     };
     let wrong = |change: fn(&mut Quote)| altered(&sale.quote, own, change);
-    both("a quote by another", Code::WrongSigner, &altered(&sale.quote, stranger(), |_| {}))?;
+    both("a quote by another", Code::WrongSigner, &altered(&sale.quote, third(), |_| {}))?;
     both("a quote, signature failing", Code::BadSignature, &unsigned(sale.quote.envelope()))?;
     both(
         "a quote with a request key of its own",
@@ -97,7 +98,7 @@ fn quotes(stage: &Stage, sale: &Sale) -> Result<()> {
         attempt: 1,
         extensions: Extensions::default(),
     };
-    both("a refusal by a third", Code::WrongSigner, Verified::sign(refusal, stranger()).envelope())?;
+    both("a refusal by a third", Code::WrongSigner, Verified::sign(refusal, third()).envelope())?;
     stage.untouched_since(&before)
 }
 
@@ -144,7 +145,7 @@ fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     };
     let wrong = |change: fn(&mut PackageHeader)| altered(&package.header, own, change);
     headers("a header whose signature fails", Code::BadSignature, unsigned(package.header.envelope()))?;
-    headers("a header by another", Code::WrongSigner, altered(&package.header, stranger(), |_| {}))?;
+    headers("a header by another", Code::WrongSigner, altered(&package.header, third(), |_| {}))?;
     headers(
         "a header for another consent",
         Code::PackageMismatch,
@@ -369,7 +370,7 @@ fn keys(stage: &mut Stage, sale: &Sale, package: &Package) -> Result<Verified<Re
         }),
     )?;
     told("shares for another header", Code::PackageMismatch, &wrong(&|it| it.header = other.header.hash()))?;
-    told("shares by another", Code::WrongSigner, &altered(&honest, stranger(), |_| {}))?;
+    told("shares by another", Code::WrongSigner, &altered(&honest, third(), |_| {}))?;
     told("shares, signature failing", Code::BadSignature, &unsigned(honest.envelope()))?;
     stage.untouched_since(&before)?;
 

@@ -62,10 +62,10 @@ fn further_attempts(stage: &mut Stage, consent: &Verified<Consent>) -> Result<()
     let before = stage.witness()?;
     let honest = stage.rogue.next_attempt(consent, 2);
     let own = &stage.rogue.keys.signing;
-    let stranger = &World::shared().stranger;
+    let third = &World::shared().seaside.signing;
     let wrong = |change: fn(&mut NextAttempt)| altered(&honest, own, change);
     for (what, code, envelope) in [
-        ("an attempt asked for by a third", Code::WrongSigner, altered(&honest, stranger, |_| {})),
+        ("an attempt asked for by a third", Code::WrongSigner, altered(&honest, third, |_| {})),
         ("the first attempt", Code::ConsentMismatch, wrong(|it| it.attempt = 1)),
         ("the sixth attempt", Code::AttemptsExhausted, wrong(|it| it.attempt = 6)),
         (

@@ -4,6 +4,8 @@ use anyhow::{Result, ensure};
 use handover_core::Code;
 use handover_core::message::Verb;
 use handover_net::Presented;
+use handover_tests::fixture::World;
+use handover_tests::rogue::Rogue;
 
 use super::stage::{Stage, refused};
 
@@ -29,5 +31,10 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (items, _) = rogue.enrolment();
     rogue.ask(&rogue.index(), Verb::Enrol, items).map_err(|code| anyhow::anyhow!("enrol: {code}"))?;
     stage.untouched_since(&before)?;
-    stage.rogue.join(&stage.world, &stage.programs)
+    stage.rogue.join(&stage.world, &stage.programs)?;
+    // A third member, in whose name others' artefacts are signed.
+    let third =
+        Rogue::start(&World::shared().seaside, stage.world.root().parse()?, stage.rogue.index().addresses)?;
+    third.refresh()?;
+    third.join(&stage.world, &stage.programs)
 }

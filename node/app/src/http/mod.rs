@@ -17,6 +17,8 @@ use warp::reply::Response;
 
 /// Requests of patients that are answered at one time; more are told to come again.
 const MAX_AT_ONCE: usize = 64;
+/// Beside these, questions that are passed on to the index: while it is slow they wait, and nothing else may wait with them.
+const MAX_LOCATING: usize = 32;
 const CBOR: HeaderValue = HeaderValue::from_static("application/cbor");
 
 /// What the handlers share.
@@ -41,7 +43,8 @@ pub(crate) fn routes(exchange: Exchange, health: &Health, metrics: &Metrics) -> 
     let link = posted(&desk, "link", |exchange, body| async move { exchange.link(body).await });
     let remote =
         posted(&desk, "remote-link", |exchange, body| async move { exchange.remote_link(body).await });
-    let locate = posted(&desk, "locate", |exchange, body| async move { exchange.locate(body).await });
+    let asking = Desk { places: Arc::new(Semaphore::new(MAX_LOCATING)), ..desk.clone() };
+    let locate = posted(&asking, "locate", |exchange, body| async move { exchange.locate(body).await });
     let inbox = posted(&desk, "inbox", |exchange, body| async move { exchange.inbox(body).await });
     let artefact = posted(&desk, "artefact", |exchange, body| async move {
         exchange.patient_artefact(body).await.map(|()| Vec::new())

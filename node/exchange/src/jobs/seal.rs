@@ -14,14 +14,14 @@ use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::rules::{self, Context, Cover};
 use handover_core::transfer::LAST_ATTEMPT;
-use handover_core::{Code, Digest, Random};
+use handover_core::{Code, Digest, Random, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{Action, LocalPatient, Permit, RecordRef, SealedContent as Sealed};
 use handover_seal::part::open_part;
 use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
 use handover_seal::stream::SealWriter;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, tree};
-use handover_store::Spool;
+use handover_store::{KeyMaker, Spool, Txn};
 
 use super::price;
 use super::quote::{self, Drawn, Terms};
@@ -320,11 +320,7 @@ async fn spend(
             let context = Context { federation: &federation, verifier: &Ed25519 };
             // A continuous one is never spent; its deliveries come one after the other.
             if agreed.consent.mode == ConsentMode::OneTime {
-                let spent = keys.space(SPENT).hashed(header.consent.as_bytes()).build();
-                match txn.get(&spent)? {
-                    Some(by) if by != transfer.as_bytes() => return Err(Code::ConsentSpent.into()),
-                    _ => txn.put(&spent, transfer.as_bytes().to_vec())?,
-                }
+                mark_spent(txn, &keys, &header.consent, &transfer)?;
             }
             let mut dossier = Dossier::of(txn, &keys, transfer);
             not_revoked(&mut dossier)?;
@@ -350,4 +346,40 @@ async fn spend(
         .await?;
     inner.wake(&taken);
     Ok(before)
+}
+
+/// A consent is spent for one transfer, however many attempts that needs.
+fn mark_spent(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    consent: &Digest,
+    transfer: &TransferId,
+) -> Result<(), DossierError> {
+    let spent = keys.space(SPENT).hashed(consent.as_bytes()).build();
+    match txn.get(&spent)? {
+        Some(by) if by != transfer.as_bytes() => Err(Code::ConsentSpent.into()),
+        _ => Ok(txn.put(&spent, transfer.as_bytes().to_vec())?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::Timestamp;
+    use handover_store::{CellKey, Store};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_consent_is_spent_for_one_transfer() {
+        let store = Store::memory(&CellKey::from_bytes([1; 32]));
+        let (keys, consent) = (store.keys(), Digest::from_bytes([7; 32]));
+        let [one, other] = [1, 2].map(|number| TransferId::new(Timestamp::from_millis(1), [number; 10]));
+        let spend = |transfer: TransferId| {
+            let keys = keys.clone();
+            store.write(move |txn| mark_spent(txn, &keys, &consent, &transfer))
+        };
+        spend(one).await.unwrap();
+        spend(one).await.unwrap();
+        assert_eq!(spend(other).await.unwrap_err().code(), Code::ConsentSpent);
+    }
 }

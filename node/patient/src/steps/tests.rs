@@ -278,7 +278,7 @@ fn directories_of_others_and_older_ones_are_not_taken() {
     assert_eq!(wallet.take_directory(&first, NOW).unwrap().1, DirectoryNews::Newer);
     assert_eq!(wallet.take_directory(&first, NOW).unwrap().1, DirectoryNews::Same);
     world.status[0] = Status::Revoked;
-    assert_eq!(code(wallet.take_directory(&world.info(1), NOW)), Code::DirectoryRollback);
+    assert_eq!(code(wallet.take_directory(&world.info(1), NOW)), Code::DirectoryForked);
     world.version = 2;
     assert_eq!(wallet.take_directory(&world.info(1), NOW).unwrap().1, DirectoryNews::Newer);
     let (federation, news) = wallet.take_directory(&first, NOW).unwrap();

@@ -161,11 +161,16 @@ impl Loop {
         channel: ResponseChannel<Frame>,
     ) {
         let mut reply = Reply { channel: Some(channel), answers: self.answers.clone() };
+        let strangers = self.peers.requests_of_strangers();
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let party = peer.party().cloned();
-        let limit =
-            if party.is_some() { self.limits.requests_per_peer } else { self.limits.requests_unadmitted };
-        if peer.inbound.len() >= limit {
+        let under_way = peer.inbound.len();
+        let has_place = if party.is_some() {
+            under_way < self.limits.requests_per_peer
+        } else {
+            under_way < self.limits.requests_unadmitted && strangers < self.limits.requests_of_strangers
+        };
+        if !has_place {
             return reply.refuse(Code::Busy);
         }
         peer.inbound.insert(request);

@@ -1,11 +1,9 @@
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use handover_core::Timestamp;
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Frame, client::conn};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::{io::AsyncReadExt, sync::Notify};
+use tokio::{io::AsyncReadExt, net::TcpSocket, sync::Notify};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
@@ -42,6 +40,11 @@ impl Running {
     }
 
     async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        self.tls([127, 0, 0, 1], protocol).await.unwrap()
+    }
+
+    /// A connection from one of the loopback's many addresses.
+    async fn tls(&self, from: [u8; 4], protocol: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.tls.certificate_pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -51,9 +54,18 @@ impl Running {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];
-        let stream = TcpStream::connect(self.serving.address).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        let stream = socket.connect(self.serving.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    async fn http_2(&self, from: [u8; 4]) -> conn::http2::SendRequest<ClientBody> {
+        let stream = TokioIo::new(self.tls(from, b"h2").await.unwrap());
+        let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        sender
     }
 
     async fn http_1(&self) -> conn::http1::SendRequest<ClientBody> {
@@ -228,18 +240,70 @@ async fn the_drain_has_a_limit() {
     assert!(waiting.await.unwrap());
 }
 
+/// A ward's proxy and a stranger who floods, each one address, and everybody else.
+const FLOOD: [u8; 4] = [127, 0, 0, 2];
+const OTHER: [u8; 4] = [127, 0, 0, 3];
+
 #[tokio::test]
 async fn connections_are_bounded() {
-    let running = Running::new(Limits { max_connections: 1, ..Limits::default() }).await;
-    let mut first = running.http_1().await;
-    read(first.send_request(get("/hello")).await.unwrap()).await;
-    let mut second = pin!(running.http_1());
-    // While the first lives, the second's handshake gets no answer: the first is asked again meanwhile.
-    let mut context = Context::from_waker(std::task::Waker::noop());
-    for _ in 0..3 {
-        assert!(matches!(second.as_mut().poll(&mut context), Poll::Pending));
-        read(first.send_request(get("/hello")).await.unwrap()).await;
+    let limits = Limits { max_connections: 6, max_per_address: 4, ..Limits::default() };
+    let running = Running::new(limits).await;
+    // One address asks once on each connection and keeps it: only its newest four live.
+    let mut flood = Vec::new();
+    for _ in 0..10 {
+        let mut sender = running.http_2(FLOOD).await;
+        assert_eq!(read(sender.send_request(get("https://localhost/hello")).await.unwrap()).await.0, 200);
+        flood.push(sender);
     }
-    drop(first);
-    read(second.await.send_request(get("/hello")).await.unwrap()).await;
+    for sender in &mut flood[..6] {
+        assert!(sender.send_request(get("https://localhost/hello")).await.is_err());
+    }
+    // While it floods, others get in, more of them than there are slots left, and stay.
+    let mut others = Vec::new();
+    for last in 10..13 {
+        let mut sender = running.http_2([127, 0, 0, last]).await;
+        assert_eq!(read(sender.send_request(get("https://localhost/hello")).await.unwrap()).await.0, 200);
+        others.push(sender);
+        flood.push(running.http_2(FLOOD).await);
+    }
+    for sender in &mut others {
+        let response = sender.send_request(get("https://localhost/hello")).await.unwrap();
+        assert_eq!(read(response).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn requests_under_way_are_cut_for_those_who_have_fewer_only() {
+    let limits = Limits { max_connections: 3, max_per_address: 2, ..Limits::default() };
+    let running = Running::new(limits).await;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut sender = running.http_2(FLOOD).await;
+        let asked = tokio::spawn(async move { sender.send_request(get("https://localhost/wait")).await });
+        running.entered.notified().await;
+        waiting.push(asked);
+    }
+    // Its own third finds nobody who is idle.
+    assert!(running.tls(FLOOD, b"h2").await.is_err());
+    // Another address's second takes the place of the one that waits longest.
+    let _first = running.http_2(OTHER).await;
+    let mut second = running.http_2([127, 0, 0, 4]).await;
+    assert!(waiting.remove(0).await.unwrap().is_err());
+    assert_eq!(read(second.send_request(get("https://localhost/hello")).await.unwrap()).await.0, 200);
+    running.release.notify_waiters();
+    assert_eq!(waiting.remove(0).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_no_more_ends() {
+    let limits = Limits { idle_timeout_ms: 100, header_timeout_ms: 5_000, ..Limits::default() };
+    let running = Running::new(limits).await;
+    let stream = TokioIo::new(running.connect(b"h2").await);
+    let (mut sender, connection) = conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let response = sender.send_request(get("https://localhost/hello")).await.unwrap();
+    assert_eq!(read(response).await.0, 200);
+    // The sender is kept, so only the server ends it.
+    connection.await.unwrap().unwrap();
+    assert!(sender.is_closed());
 }

@@ -1,0 +1,150 @@
+//! The directory that a node holds: what takes its place, what does not, and what is kept of an index that lies.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests")]
+
+use std::sync::Arc;
+
+use handover_core::artefact::federation::{Directory, Status};
+use handover_core::codec::Bytes;
+use handover_core::time::{Clock, DAY_MS, MINUTE_MS};
+use handover_core::{Code, Timestamp};
+use handover_exchange::Directories;
+use handover_store::{CellKey, Store};
+use handover_tests::fixture::{T0, World, altered};
+
+const NOW: Timestamp = T0.plus_ms(DAY_MS);
+
+struct At;
+
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+fn store() -> Store {
+    Store::memory(&CellKey::from_bytes([1; 32]))
+}
+
+async fn open(store: &Store) -> Directories {
+    Directories::open(World::shared().root.public(), store.clone(), Arc::new(At)).await.unwrap()
+}
+
+fn code<T>(outcome: Result<T, handover_exchange::ExchangeError>) -> Result<T, Code> {
+    outcome.map_err(|fault| fault.code())
+}
+
+async fn take(directories: &Directories, directory: &Directory) -> Result<(), Code> {
+    code(directories.take(World::shared().published(directory)).await)
+}
+
+/// Version 10 is held, of today.
+async fn holding(store: &Store) -> (Directories, Directory) {
+    let directories = open(store).await;
+    let directory = World::shared().directory(10, NOW);
+    take(&directories, &directory).await.unwrap();
+    (directories, directory)
+}
+
+#[tokio::test]
+async fn a_newer_one_is_taken_the_same_changes_nothing_and_an_older_one_stops_nothing() {
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    take(&directories, &held).await.unwrap();
+    assert_eq!(directories.refused(), 0);
+    let older = World::shared().directory(9, NOW);
+    assert_eq!(take(&directories, &older).await, Err(Code::DirectoryRollback));
+    assert_eq!((directories.version(), directories.refused()), (10, 1));
+    assert_eq!(directories.check(NOW), Ok(()));
+    take(&directories, &World::shared().directory(11, NOW)).await.unwrap();
+    assert_eq!(open(&store).await.version(), 11);
+}
+
+#[tokio::test]
+async fn a_fork_stops_new_work_over_restarts_until_a_higher_version_comes() {
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    let other = Directory { log_size: 1, ..held.clone() };
+    assert_eq!(take(&directories, &other).await, Err(Code::DirectoryForked));
+    // The one held before holds again for nobody, nor does the other.
+    take(&directories, &held).await.unwrap();
+    for directories in [directories, open(&store).await] {
+        assert_eq!(directories.check(NOW), Err(Code::DirectoryForked));
+        let federation = directories.held().unwrap();
+        assert_eq!(federation.check_fresh(NOW), Err(Code::DirectoryForked));
+        // Who is who is still known.
+        assert!(federation.active(&World::shared().lakeside.id, NOW).is_ok());
+        assert_eq!(take(&directories, &other).await, Err(Code::DirectoryForked));
+    }
+    let directories = open(&store).await;
+    take(&directories, &World::shared().directory(11, NOW)).await.unwrap();
+    assert_eq!(directories.check(NOW), Ok(()));
+    assert_eq!(directories.held().unwrap().check_fresh(NOW), Ok(()));
+    assert_eq!(open(&store).await.check(NOW), Ok(()));
+}
+
+#[tokio::test]
+async fn nothing_is_taken_back() {
+    let world = World::shared();
+    let suspended = world.with_status(&world.lakeside, Status::Suspended);
+    let entry = |of: &Directory, at: usize| of.hospitals.get(at).cloned().unwrap();
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    let held = Directory { version: 11, hospitals: suspended.hospitals.clone(), ..held };
+    take(&directories, &held).await.unwrap();
+    let newer = |change: &dyn Fn(&mut Directory)| {
+        let mut directory = Directory { version: 20, ..held.clone() };
+        change(&mut directory);
+        directory
+    };
+    let active = world.directory(1, NOW);
+    for (what, lie) in [
+        ("a hospital is left out", newer(&|it| drop(it.hospitals.pop()))),
+        (
+            "an order is lower",
+            newer(&|it| it.hospitals = vec![entry(it, 0), entry(&active, 1), entry(it, 2)]),
+        ),
+        ("a schedule is gone", newer(&|it| it.schedules.clear())),
+    ] {
+        assert_eq!(take(&directories, &lie).await, Err(Code::DirectoryTakesBack), "{what}");
+        assert_eq!((directories.version(), directories.check(NOW)), (11, Err(Code::DirectoryTakesBack)));
+        // New work goes on under what is held.
+        assert_eq!(directories.held().unwrap().check_fresh(NOW), Ok(()), "{what}");
+    }
+    // Until a higher version than the lie's shows an index that keeps its word.
+    take(&directories, &Directory { version: 21, ..held.clone() }).await.unwrap();
+    assert_eq!(directories.check(NOW), Ok(()));
+}
+
+#[tokio::test]
+async fn a_replaced_profile_does_not_come_back() {
+    let world = World::shared();
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    let profile = |number: u64| {
+        let profile = &world.lakeside.profile;
+        Bytes(altered(profile, &world.lakeside.signing, |it| it.number = number))
+    };
+    let with = |version: u64, number: u64| {
+        let mut directory = Directory { version, ..held.clone() };
+        directory.hospitals.get_mut(1).unwrap().profile = profile(number);
+        directory
+    };
+    take(&directories, &with(11, 7)).await.unwrap();
+    assert_eq!(take(&directories, &with(12, 6)).await, Err(Code::DirectoryTakesBack));
+    take(&directories, &with(13, 7)).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_version_is_ahead_of_its_time() {
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    let time = u64::try_from(NOW.as_millis()).unwrap();
+    for version in [u64::MAX, time + u64::try_from(10 * MINUTE_MS).unwrap()] {
+        let ahead = Directory { version, ..held.clone() };
+        assert_eq!(take(&directories, &ahead).await, Err(Code::DirectoryAhead));
+    }
+    // The most that a thief can sign today is below what an honest index signs a little later.
+    take(&directories, &Directory { version: time, ..held.clone() }).await.unwrap();
+    let honest = Directory { version: time + 1, ..held };
+    take(&directories, &honest).await.unwrap();
+}
