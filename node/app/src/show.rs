@@ -194,6 +194,9 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
             line.origin,
             line.id
         )?;
+        if let (Some(name), Some(media_type)) = (&line.file_name, &line.media_type) {
+            writeln!(out, "  file {name} ({media_type})")?;
+        }
     }
     for (department, count) in &listed.departments {
         writeln!(out, "  {department:<24} {count:>9}")?;

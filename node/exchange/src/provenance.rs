@@ -49,6 +49,7 @@ pub(crate) fn record(
         resource_id: row.transfer.to_string(),
         content_hash: Digest::sha256(&[json.as_bytes()]),
         date: None,
+        file: None,
         content: NewContent::Bytes(json.into_bytes()),
         origin: Origin::Received {
             source: row.source.clone(),

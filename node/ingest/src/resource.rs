@@ -12,6 +12,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::attachment::Attachment;
 use crate::fault::Fault;
 use crate::reference::{Reference, is_id};
 use crate::resource_type::ResourceType;
@@ -55,6 +56,8 @@ pub struct Facts {
     /// The clinical date as it stands: `YYYY`, `YYYY-MM`, `YYYY-MM-DD` or an instant. The first that there is of
     /// [`DATE_FIELDS`].
     pub date: Option<String>,
+    /// Files that it refers to.
+    pub attachments: Vec<Attachment>,
 }
 
 /// Where a clinical date is looked for, in this order; of a period its start, else its end.
@@ -192,6 +195,7 @@ impl Facts {
             code,
             title,
             status: fields.text("status"),
+            attachments: attachments(&fields, resource_type),
             date: DATE_FIELDS.iter().find_map(|name| fields.value(name).as_ref().and_then(date)),
             resource_type,
             id,
@@ -298,6 +302,21 @@ fn encounters(fields: &Fields<'_>, resource_type: ResourceType) -> Vec<Reference
     found.retain(|one| one.of_type("Encounter").is_some());
     let mut seen = HashSet::new();
     found.retain(|one| seen.insert(one.clone()));
+    found
+}
+
+fn attachments(fields: &Fields<'_>, resource_type: ResourceType) -> Vec<Attachment> {
+    let name = match resource_type.as_str() {
+        "DocumentReference" | "Media" => "content",
+        "DiagnosticReport" => "presentedForm",
+        _ => return Vec::new(),
+    };
+    let mut found = Vec::new();
+    // One that holds its data is as long as that, and is not read a second time for nothing.
+    let names_one = |(key, raw): &&(String, &RawValue)| key == name && raw.get().contains("\"url\"");
+    if fields.0.iter().any(|field| names_one(&field)) {
+        fields.value(name).iter().for_each(|value| Attachment::collect(value, &mut found));
+    }
     found
 }
 

@@ -199,8 +199,10 @@ impl Planner {
                 resource_id: record.resource_id.clone(),
                 content_hash: record.content_hash,
                 date: record.date,
+                file: record.file.clone(),
                 bytes: match &record.content {
                     NewContent::Bytes(bytes) => bytes.len() as u64,
+                    NewContent::File(file) => file.plain_bytes,
                     NewContent::Sealed { plain_bytes, .. } => *plain_bytes,
                 },
                 origin: record.origin.clone(),

@@ -11,7 +11,7 @@ use handover_store::{KeyMaker, Txn, VALUE_MAX_BYTES};
 
 use crate::RecordsError;
 use crate::access::{Action, Purpose};
-use crate::model::{LocalPatient, Origin, RecordId, RecordRef, RecordSummary, RequestId};
+use crate::model::{FileFacts, LocalPatient, Origin, RecordId, RecordRef, RecordSummary, RequestId};
 
 /// The version byte before every row.
 const ROW_FORMAT: u8 = 1;
@@ -52,6 +52,9 @@ cbor_map! {
         11 => origin: Option<HospitalId>,
         12 => transfer: Option<TransferId>,
         13 => filed: Timestamp,
+        /// Of a file: its media type and name.
+        14 => media_type: Option<String>,
+        15 => file_name: Option<String>,
     }
 }
 
@@ -212,6 +215,8 @@ impl SummaryRow {
             origin,
             transfer,
             filed: summary.filed,
+            media_type: summary.file.as_ref().map(|file| file.media_type.clone()),
+            file_name: summary.file.as_ref().map(|file| file.name.clone()),
             extensions: Extensions::default(),
         }
     }
@@ -223,6 +228,11 @@ impl SummaryRow {
             (Some(source), Some(origin), Some(transfer)) => Origin::Received { source, origin, transfer },
             _ => return Err(damaged()),
         };
+        let file = match (self.media_type, self.file_name) {
+            (None, None) => None,
+            (Some(media_type), Some(name)) => Some(FileFacts { media_type, name }),
+            _ => return Err(damaged()),
+        };
         Ok(RecordSummary {
             reference: RecordRef { record: RecordId(self.record), version: self.version },
             patient: self.patient.parse().map_err(|_| damaged())?,
@@ -231,6 +241,7 @@ impl SummaryRow {
             resource_id: self.resource_id,
             content_hash: self.content_hash,
             date: self.date,
+            file,
             bytes: self.plain_bytes,
             origin,
             filed: self.filed,

@@ -96,6 +96,45 @@ pub fn root(mut data: impl Read) -> Result<(ContentRoot, u64), SealError> {
     Ok((ContentRoot::from_bytes(*hasher.finalize().as_bytes()), hasher.count()))
 }
 
+/// Hashes all that goes through it, so that nothing has to be read a second time for its root.
+pub struct Hashed<T> {
+    inner: T,
+    hasher: blake3::Hasher,
+}
+
+impl<T> Hashed<T> {
+    /// Around a reader or a writer.
+    pub fn new(inner: T) -> Self {
+        Self { inner, hasher: blake3::Hasher::new() }
+    }
+
+    /// The inner one, and the root and length of what went through.
+    pub fn finish(self) -> (T, ContentRoot, u64) {
+        let length = self.hasher.count();
+        (self.inner, ContentRoot::from_bytes(*self.hasher.finalize().as_bytes()), length)
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.hasher.update(out.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
 /// Computes root and tree of content of known length.
 ///
 /// # Errors

@@ -162,6 +162,7 @@ async fn file_records(
 }
 
 fn new_record(row: &Row, patient: &LocalPatient, record: ManifestRecord) -> Result<NewRecord, ExchangeError> {
+    let file = record.file()?;
     let content = match (record.content, record.sealed) {
         (Some(bytes), None) => NewContent::Bytes(bytes.0),
         (None, Some(sealed)) => NewContent::Sealed {
@@ -181,6 +182,7 @@ fn new_record(row: &Row, patient: &LocalPatient, record: ManifestRecord) -> Resu
         resource_id: record.resource_id,
         content_hash: record.content_hash,
         date: record.date,
+        file,
         content,
         origin: Origin::Received {
             source: row.source.clone(),

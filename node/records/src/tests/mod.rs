@@ -120,6 +120,7 @@ fn record(patient: &LocalPatient, id: &str, in_department: &str, content: &[u8])
         resource_id: id.into(),
         content_hash: Digest::sha256(&[content]),
         date: None,
+        file: None,
         content: content.to_vec().into(),
         origin: Origin::Local,
     }
