@@ -34,6 +34,7 @@ mod outbox;
 mod parts;
 mod patients;
 mod pauses;
+mod places;
 mod provenance;
 mod referrals;
 mod requests;
@@ -73,6 +74,7 @@ impl Exchange {
             pauses: Mutex::default(),
             work_pauses: Mutex::default(),
             receiving: Mutex::default(),
+            receiving_places: places::Places::to_receive(),
             jobs: Notify::new(),
             links: Notify::new(),
             changed: watch::channel(0).0,

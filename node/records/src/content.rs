@@ -95,10 +95,11 @@ fn lay(
         row.inline = Some(seal_cell(key, aad, &bytes, random).map_err(RecordsError::Seal)?.into());
         return Ok(None);
     }
-    let mut spool = blobs.spool()?;
-    let mut writer = SealWriter::new(Hashed::new(spool.file()), key);
+    let spool = blobs.spool()?;
+    let mut writer = SealWriter::new(Hashed::new(spool.writer()?), key);
     io::copy(&mut BufReader::with_capacity(COPY_BYTES, content), &mut writer).map_err(&io)?;
-    let (_, root, length) = writer.finish().map_err(&io)?.finish();
+    let (behind, root, length) = writer.finish().map_err(&io)?.finish();
+    behind.finish().map_err(&io)?;
     (row.root, row.length) = (Some(root), Some(length));
     Ok(Some((spool, root)))
 }

@@ -44,7 +44,7 @@ pub use filing::BATCH_MAX_RECORDS;
 pub use forgetting::{BeingForgotten, Swept};
 pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES, RequestedCode};
 pub use model::{
-    BlobRef, Filed, FileFacts, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, LyingFile, NewContent,
+    BlobRef, FileFacts, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, LyingFile, NewContent,
     NewRecord, Origin, RecordId, RecordRef, RecordSummary, RecordVersionRef, RequestId, file_hash,
 };
 pub use permit::{GrantRequest, Permit};

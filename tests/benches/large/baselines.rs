@@ -46,9 +46,13 @@ pub(super) fn scp(from: &Path, folder: &Path) -> Result<Duration> {
     let _ = fs::create_dir_all("/run/sshd");
     let mut daemon = Command::new(SSHD);
     daemon.args(["-D", "-e", "-f", "/dev/null", "-p", &port.to_string(), "-h"]).arg(&host);
-    for setting in
-        ["ListenAddress=127.0.0.1", "StrictModes=no", "UsePAM=no", "PidFile=none", "Subsystem=sftp internal-sftp"]
-    {
+    for setting in [
+        "ListenAddress=127.0.0.1",
+        "StrictModes=no",
+        "UsePAM=no",
+        "PidFile=none",
+        "Subsystem=sftp internal-sftp",
+    ] {
         daemon.args(["-o", setting]);
     }
     daemon.arg("-o").arg(format!("AuthorizedKeysFile={}", user.with_extension("pub").display()));
@@ -63,7 +67,14 @@ pub(super) fn scp(from: &Path, folder: &Path) -> Result<Duration> {
     let started = Instant::now();
     let mut copy = Command::new("scp");
     copy.args(["-q", "-c", "aes256-gcm@openssh.com", "-P", &port.to_string(), "-i"]).arg(&user);
-    copy.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
+    copy.args([
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "LogLevel=ERROR",
+    ]);
     run(copy.arg(from).arg(format!("127.0.0.1:{}", to.display())))?;
     File::open(&to)?.sync_all()?;
     let time = started.elapsed();

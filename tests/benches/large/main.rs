@@ -91,8 +91,7 @@ impl Study {
         let folder = world.records_folder().join(name);
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("study.bin");
-        let written =
-            std::io::copy(&mut File::open("/dev/urandom")?.take(bytes), &mut File::create(&file)?)?;
+        let written = std::io::copy(&mut File::open("/dev/urandom")?.take(bytes), &mut File::create(&file)?)?;
         ensure!(written == bytes, "the study is shorter");
         // What is still to be written of it would slow down whatever comes next.
         File::open(&file)?.sync_all()?;

@@ -7,7 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use handover_core::Code;
 use handover_core::id::Department;
-use handover_records::{Action, Content, Filter, Origin, PAGE_MAX, Purpose, RecordId, RecordRef, RecordSummary};
+use handover_records::{
+    Action, Content, Filter, Origin, PAGE_MAX, Purpose, RecordId, RecordRef, RecordSummary,
+};
 use handover_seal::Zeroizing;
 use serde::{Deserialize, Serialize};
 
