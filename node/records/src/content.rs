@@ -36,6 +36,11 @@ impl Sealed {
     ) -> Result<(ContentRow, Option<ContentRoot>), RecordsError> {
         let Some((spool, root)) = self.spooled else { return Ok((self.row, None)) };
         blobs.put(spool, root).await?;
+        if let Some(length) = self.row.length {
+            // What sends it need not read all of it first. Without one it is made then.
+            let blobs = blobs.clone();
+            blocking(move || Ok(blobs.tree(root, length).map(drop)?)).await?;
+        }
         Ok((self.row, Some(root)))
     }
 }

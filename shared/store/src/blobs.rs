@@ -157,11 +157,12 @@ impl Blobs {
         Ok(self.len(root).await?.is_some())
     }
 
-    /// Removes a blob; nothing happens if it is not here. Remove the transaction's name for it first.
+    /// Removes a blob and its tree; nothing happens if it is not here. Remove the transaction's name for it first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn delete(&self, root: ContentRoot) -> Result<(), StoreError> {
+        self.delete_tree(root)?;
         match self.content.delete(&location(root)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(unavailable("remove a blob", &error)),

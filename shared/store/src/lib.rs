@@ -32,6 +32,7 @@ mod sled_engine;
 mod sled_files;
 mod standing;
 mod store;
+mod trees;
 mod txn;
 
 pub use behind::WriteBehind;

@@ -101,6 +101,10 @@ cbor_map! {
         9 => content: Option<Bytes>,
         /// Else where it travels.
         10 => sealed: Option<Beside>,
+        /// Of a file: its media type.
+        11 => media_type: Option<String>,
+        /// And its name.
+        12 => file_name: Option<String>,
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod buyer;
 mod inside;
+mod large;
 mod noise;
 mod owing;
 mod patients;
@@ -30,7 +31,7 @@ use stage::Stage;
 /// What is tried: a group's name, and the group.
 type Group = (&'static str, fn(&mut Stage) -> Result<()>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("an unknown hospital", unknown::all),
     ("patients and strangers over HTTPS", patients::all),
     ("a dishonest destination", buyer::all),
@@ -39,6 +40,7 @@ const GROUPS: [Group; 9] = [
     ("noise", noise::all),
     ("a destination that keeps its receipt", silent::all),
     ("a destination that owes the fee", owing::all),
+    ("large content, and a destination that never reads", large::all),
     ("a revoked hospital", revoked::all),
 ];
 

@@ -148,7 +148,7 @@ fn is_this_resource(record: &ManifestRecord, content: &[u8]) -> Result<bool, Exc
 
 /// How long the file is, if it is the one that the record names. It may be of any length: nothing looks into it.
 fn is_this_file(record: &ManifestRecord, content: &mut dyn Read) -> Result<Option<u64>, ExchangeError> {
-    let (root, length) = tree::root(content).map_err(|_| Code::CannotOpen)?;
+    let (root, length) = tree::root_alongside(content).map_err(|_| Code::CannotOpen)?;
     let is_this = record.resource_type == FILE_TYPE && file_hash(&root) == record.content_hash;
     Ok(is_this.then_some(length))
 }

@@ -2,7 +2,7 @@
 //! from the spool, or is not what was sealed, cannot be resumed from: then the next attempt is sealed.
 
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,6 @@ use crate::{ExchangeError, parts};
 
 /// How long the destination may take for a word.
 const WORD_LIMIT: Duration = Duration::from_secs(60);
-const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
     let offer = offer(inner, row).await?;
@@ -90,7 +89,7 @@ async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
 enum Sent {
     /// As far as they were wanted.
     All,
-    /// One is gone, or is not what it was: nothing of it was sent.
+    /// One is gone, or is not what it was: nothing that is damaged was sent.
     Damaged { part: usize },
 }
 
@@ -110,7 +109,7 @@ fn send_parts(
     Ok(Sent::All)
 }
 
-/// Sends one part; false if it is damaged here. What lies is verified before it leaves, so damage here is named here.
+/// Sends one part; false if it is damaged here. What lies is verified as it leaves, so damage here is named here.
 fn send_part(
     blobs: &Blobs,
     out: &mut impl Write,
@@ -120,22 +119,12 @@ fn send_part(
     if from_group >= tree::groups(part.length) {
         return Ok(true);
     }
-    let path = blobs.local_path(part.root);
-    let file = match File::open(&path) {
-        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(false),
-        other => other?,
-    };
-    let (root, outboard) = match tree::outboard(BufReader::with_capacity(BUFFER_BYTES, file), part.length) {
-        Err(SealError::Cut) => return Ok(false),
-        other => other?,
-    };
-    if root != part.root {
-        return Ok(false);
+    let Some(hashes) = blobs.tree(part.root, part.length)? else { return Ok(false) };
+    match tree::send(File::open(blobs.local_path(part.root))?, &hashes, from_group, out) {
+        // The next try makes the tree anew, and tells whether it was the content.
+        Err(SealError::Damaged) => blobs.delete_tree(part.root).map(|()| false).map_err(Into::into),
+        // The file was opened a moment ago: what fails now is the stream.
+        Err(SealError::Io(fault)) => Err(ExchangeError::Stream(fault)),
+        sent => Ok(sent.map(|()| true)?),
     }
-    tree::send(File::open(&path)?, &outboard, from_group, out).map_err(|fault| match fault {
-        // The file was read a moment ago: what fails now is the stream.
-        SealError::Io(fault) => ExchangeError::Stream(fault),
-        other => other.into(),
-    })?;
-    Ok(true)
 }

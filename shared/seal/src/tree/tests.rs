@@ -109,6 +109,14 @@ proptest! {
     }
 
     #[test]
+fn another_thread_hashes_the_same() {
+    for length in [0, 1, 300_000, 3_000_000] {
+        let content: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        assert_eq!(root_alongside(content.as_slice()).unwrap(), root(content.as_slice()).unwrap());
+    }
+}
+
+#[test]
     fn a_flipped_byte_is_refused_and_never_written(length in 1..600_000_usize, from: prop::sample::Index, at: prop::sample::Index, bit in 0..8_u8) {
         let data = content(length);
         let from = from.index(groups(length as u64) as usize) as u64;
