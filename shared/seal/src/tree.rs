@@ -75,13 +75,7 @@ impl Outboard {
         Self(PreOrderOutboard { root, tree, data: hashes })
     }
 
-    /// From hashes kept beside the content. A wrong tree is found out when it is sent.
-    #[must_use]
-    pub fn from_bytes(root: &ContentRoot, content_bytes: u64, hashes: Vec<u8>) -> Self {
-        Self::of(root, content_bytes, Hashes::Memory(hashes))
-    }
-
-    /// From a file that [`write_outboard`] wrote; it is read as it is needed.
+    /// From a file that [`write_outboard`] wrote; it is read as it is needed. A wrong tree is found out when it is sent.
     #[must_use]
     pub fn from_file(root: &ContentRoot, content_bytes: u64, hashes: File) -> Self {
         Self::of(root, content_bytes, Hashes::File(hashes))
@@ -197,7 +191,7 @@ pub fn outboard_bytes(content_bytes: u64) -> u64 {
 pub fn outboard(data: impl Read, content_bytes: u64) -> Result<(ContentRoot, Outboard), SealError> {
     let size = usize::try_from(outboard_bytes(content_bytes)).map_err(|_| SealError::TooLong)?;
     let (root, hashes) = compute(data, content_bytes, vec![0; size])?;
-    Ok((root, Outboard::from_bytes(&root, content_bytes, hashes)))
+    Ok((root, Outboard::of(&root, content_bytes, Hashes::Memory(hashes))))
 }
 
 /// Computes root and tree of content of known length, writing the tree to a file: memory stays constant.
