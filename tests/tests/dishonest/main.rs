@@ -44,10 +44,15 @@ const GROUPS: [Group; 10] = [
     ("a revoked hospital", revoked::all),
 ];
 
+/// Plays only groups whose name holds this, after the first, which makes the rogue a member.
+const GROUP_VARIABLE: &str = "HANDOVER_GROUP";
+
 #[test]
 fn dishonest_peers_are_refused_and_harm_nobody() -> Result<()> {
     let mut stage = Stage::set()?;
-    for (name, group) in GROUPS {
+    let only = std::env::var(GROUP_VARIABLE).unwrap_or_default();
+    let played = GROUPS.iter().enumerate().filter(|(number, (name, _))| *number == 0 || name.contains(&only));
+    for (_, (name, group)) in played {
         let begun = Instant::now();
         let played = group(&mut stage).and_then(|()| stage.honest());
         if let Err(error) = played {
