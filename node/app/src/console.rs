@@ -207,7 +207,11 @@ impl Console {
                 self.output.emit("handover/records/1", &listed, |out| show::records(out, &listed))
             }
             RecordsTask::Show { patient, record } => {
-                let _: RecordLine = self.call(Operation::RecordsShow { patient, record }, "").await?;
+                let shown: RecordLine = self.call(Operation::RecordsShow { patient, record }, "").await?;
+                if shown.media_type.is_some() {
+                    // A file has no byte more.
+                    return std::io::stdout().lock().flush().or(Ok(()));
+                }
                 // The content came as events and was written as it came.
                 writeln!(std::io::stdout().lock()).or_else(|error| match error.kind() {
                     std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -202,6 +202,9 @@ pub(crate) fn records(out: Out<'_>, listed: &RecordsListed) -> io::Result<()> {
             if line.restricted { " (restricted)" } else { "" },
             line.recalled.as_ref().map(|mark| format!(" {}", mark.text())).unwrap_or_default()
         )?;
+        if let (Some(name), Some(media_type)) = (&line.file_name, &line.media_type) {
+            writeln!(out, "  file {name} ({media_type})")?;
+        }
     }
     for (department, count) in &listed.departments {
         writeln!(out, "  {department:<24} {count:>9}")?;

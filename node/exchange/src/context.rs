@@ -1,6 +1,6 @@
 //! What every part of the exchange works with, and how an artefact is taken in here.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
+use crate::places::Places;
 use crate::wakes::Wakes;
 use crate::{ExchangeError, continuous, fees, recalled, secrets};
 
@@ -85,7 +86,8 @@ pub(crate) struct Inner {
     pub(crate) pauses: Mutex<Pauses>,
     pub(crate) work_pauses: Mutex<WorkPauses>,
     /// Transfers whose package is arriving at this moment.
-    pub(crate) receiving: Mutex<BTreeMap<TransferId, Party>>,
+    pub(crate) receiving: Mutex<BTreeSet<TransferId>>,
+    pub(crate) receiving_places: Places,
     /// Something may be due.
     pub(crate) jobs: Notify,
     /// What wakes deliveries under continuous consents.

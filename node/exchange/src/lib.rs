@@ -38,6 +38,7 @@ mod outbox;
 mod parts;
 mod patients;
 mod pauses;
+mod places;
 mod provenance;
 mod recalled;
 mod recalls;
@@ -85,6 +86,7 @@ impl Exchange {
             pauses: Mutex::default(),
             work_pauses: Mutex::default(),
             receiving: Mutex::default(),
+            receiving_places: places::Places::to_receive(),
             jobs: Notify::new(),
             wakes: wakes::Wakes::default(),
             recalls: Notify::new(),

@@ -13,6 +13,7 @@ use handover_core::artefact::transfer::QuoteBody;
 use handover_core::codec::{self, Bytes, CborMap};
 use handover_core::id::ContentRoot;
 use handover_core::{Code, Department, Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_records::FileFacts;
 use sha2::Sha256;
 
 use crate::ExchangeError;
@@ -83,22 +84,36 @@ cbor_map! {
         5 => resource_id: String,
         /// Its version at the source.
         6 => version: u32,
-        /// SHA-256 of the minified JSON.
+        /// SHA-256 of the minified JSON; BLAKE3 of a file.
         7 => content_hash: Digest,
         /// Clinical date.
         8 => date: Option<Timestamp>,
-        /// The JSON as it was received, if small.
+        /// The JSON or the file as it was received, if small.
         9 => content: Option<Bytes>,
         /// Else where it travels.
         10 => sealed: Option<SealedContent>,
-        /// Whether a security label in it restricts it.
+        /// Whether a security label in it, or in the resource that it belongs to, restricts it.
         11 => is_restricted: bool,
         /// What is said against it where it comes from.
         12 => mark: Option<CarriedMark>,
+        /// Of a file: its media type (RFC 6838) and its name. Absent: the content is FHIR JSON.
+        13 => media_type: Option<String>,
+        14 => file_name: Option<String>,
     }
 }
 
 impl ManifestRecord {
+    /// If the content is a file; absent: FHIR JSON.
+    pub(crate) fn file(&self) -> Result<Option<FileFacts>, Code> {
+        match (&self.media_type, &self.file_name) {
+            (None, None) => Ok(None),
+            (Some(media_type), Some(name)) => {
+                Ok(Some(FileFacts { media_type: media_type.clone(), name: name.clone() }))
+            }
+            _ => Err(Code::PackageDamaged),
+        }
+    }
+
     /// The record's leaf: SHA-256 over its whole encoding, salt included.
     #[must_use]
     pub(crate) fn leaf(&self) -> Digest {

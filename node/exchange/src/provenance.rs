@@ -58,6 +58,7 @@ pub(crate) fn record(
         content_hash: Digest::sha256(&[json.as_bytes()]),
         date: None,
         is_restricted: false,
+        file: None,
         content: NewContent::Bytes(json.into_bytes()),
         origin: Origin::Received {
             source: row.source.clone(),

@@ -5,6 +5,7 @@
 //! Nothing here knows a store, a socket, a runtime or a clock. No error, log line or `Debug` carries what a record
 //! says about a person.
 
+pub mod attachment;
 pub mod charges;
 pub mod department;
 pub mod exact;

@@ -12,6 +12,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::attachment::Attachment;
 use crate::fault::Fault;
 use crate::reference::{Reference, is_id};
 use crate::resource_type::ResourceType;
@@ -57,6 +58,8 @@ pub struct Facts {
     pub date: Option<String>,
     /// Whether a label in `meta.security` restricts it: confidentiality R or V, or an information sensitivity policy.
     pub is_restricted: bool,
+    /// Files that it refers to.
+    pub attachments: Vec<Attachment>,
 }
 
 /// HL7 v3-Confidentiality: the codes above normal.
@@ -206,6 +209,7 @@ impl Facts {
             code,
             title,
             status: fields.text("status"),
+            attachments: attachments(&fields, resource_type),
             date: DATE_FIELDS.iter().find_map(|name| fields.value(name).as_ref().and_then(date)),
             is_restricted: is_restricted(&fields),
             resource_type,
@@ -326,6 +330,21 @@ fn encounters(fields: &Fields<'_>, resource_type: ResourceType) -> Vec<Reference
     found.retain(|one| one.of_type("Encounter").is_some());
     let mut seen = HashSet::new();
     found.retain(|one| seen.insert(one.clone()));
+    found
+}
+
+fn attachments(fields: &Fields<'_>, resource_type: ResourceType) -> Vec<Attachment> {
+    let name = match resource_type.as_str() {
+        "DocumentReference" | "Media" => "content",
+        "DiagnosticReport" => "presentedForm",
+        _ => return Vec::new(),
+    };
+    let mut found = Vec::new();
+    // One that holds its data is as long as that, and is not read a second time for nothing.
+    let names_one = |(key, raw): &&(String, &RawValue)| key == name && raw.get().contains("\"url\"");
+    if fields.0.iter().any(|field| names_one(&field)) {
+        fields.value(name).iter().for_each(|value| Attachment::collect(value, &mut found));
+    }
     found
 }
 

@@ -226,8 +226,10 @@ impl Planner {
                 content_hash: record.content_hash,
                 date: record.date,
                 is_restricted: record.is_restricted,
+                file: record.file.clone(),
                 bytes: match &record.content {
                     NewContent::Bytes(bytes) => bytes.len() as u64,
+                    NewContent::File(file) => file.plain_bytes,
                     NewContent::Sealed { plain_bytes, .. } => *plain_bytes,
                 },
                 origin: record.origin.clone(),

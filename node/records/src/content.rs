@@ -4,21 +4,23 @@
 //! belongs and bound to its place; so is content in a row.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, BufReader, Read as _};
 
 use handover_core::codec::Extensions;
 use handover_core::{ContentRoot, Random};
 use handover_seal::cell::{open_cell, seal_cell};
 use handover_seal::stream::{OpenReader, SealWriter};
-use handover_seal::{Secret32, Zeroizing, tree};
+use handover_seal::{Secret32, Zeroizing, tree::Hashed};
 use handover_store::{Blobs, Spool};
 
 use crate::RecordsError;
-use crate::model::{BlobRef, NewContent};
+use crate::model::{BlobRef, LyingFile, NewContent, file_hash};
 use crate::rows::ContentRow;
 
 /// The most bytes of plaintext that lie in a row; what is longer is a blob.
 pub const INLINE_MAX_BYTES: usize = 64 * 1024;
+/// What is read in one go of content that is sealed.
+const COPY_BYTES: usize = 256 * 1024;
 
 /// Content that is sealed, and the spooled file that must become a blob before its row is stored.
 pub(crate) struct Sealed {
@@ -34,6 +36,11 @@ impl Sealed {
     ) -> Result<(ContentRow, Option<ContentRoot>), RecordsError> {
         let Some((spool, root)) = self.spooled else { return Ok((self.row, None)) };
         blobs.put(spool, root).await?;
+        if let Some(length) = self.row.length {
+            // What sends it need not read all of it first. Without one it is made then.
+            let blobs = blobs.clone();
+            blocking(move || Ok(blobs.tree(root, length).map(drop)?)).await?;
+        }
         Ok((self.row, Some(root)))
     }
 }
@@ -61,13 +68,13 @@ pub(crate) fn seal(
         }
         NewContent::Bytes(bytes) => {
             let key = Secret32::generate(random);
-            if bytes.len() <= INLINE_MAX_BYTES {
-                row.inline = Some(seal_cell(&key, aad, bytes, random).map_err(RecordsError::Seal)?.into());
-            } else {
-                let (spool, root, length) = spool(blobs, &key, bytes)?;
-                (row.root, row.length) = (Some(root), Some(length));
-                spooled = Some((spool, root));
-            }
+            let length = bytes.len() as u64;
+            spooled = lay(blobs, &key, aad, (&mut bytes.as_slice(), length), &mut row, random)?;
+            key
+        }
+        NewContent::File(file) => {
+            let key = Secret32::generate(random);
+            spooled = seal_file(blobs, &key, aad, file, &mut row, random)?;
             key
         }
     };
@@ -75,15 +82,51 @@ pub(crate) fn seal(
     Ok(Sealed { row, spooled })
 }
 
-fn spool(blobs: &Blobs, key: &Secret32, bytes: &[u8]) -> Result<(Spool, ContentRoot, u64), RecordsError> {
+type Spooled = Option<(Spool, ContentRoot)>;
+
+/// Seals what a reader gives: into the row if it is small, else into a spool.
+fn lay(
+    blobs: &Blobs,
+    key: &Secret32,
+    aad: &[u8],
+    (content, length): (&mut dyn io::Read, u64),
+    row: &mut ContentRow,
+    random: &mut dyn Random,
+) -> Result<Spooled, RecordsError> {
     let io = RecordsError::io("write content");
-    let mut spool = blobs.spool()?;
-    let mut writer = SealWriter::new(&*spool.file(), key);
-    writer.write_all(bytes).map_err(&io)?;
-    writer.finish().map_err(&io)?;
-    spool.file().rewind().map_err(&io)?;
-    let (root, length) = tree::root(spool.file()).map_err(RecordsError::Seal)?;
-    Ok((spool, root, length))
+    if length <= INLINE_MAX_BYTES as u64 {
+        let mut bytes = Zeroizing::new(Vec::new());
+        content.read_to_end(&mut bytes).map_err(&io)?;
+        row.inline = Some(seal_cell(key, aad, &bytes, random).map_err(RecordsError::Seal)?.into());
+        return Ok(None);
+    }
+    let spool = blobs.spool()?;
+    let mut writer = SealWriter::new(Hashed::new(spool.writer()?), key);
+    io::copy(&mut BufReader::with_capacity(COPY_BYTES, content), &mut writer).map_err(&io)?;
+    let (behind, root, length) = writer.finish().map_err(&io)?.finish();
+    behind.finish().map_err(&io)?;
+    (row.root, row.length) = (Some(root), Some(length));
+    Ok(Some((spool, root)))
+}
+
+/// Seals a file as it was looked at: one that changed since is told, or its hash would not be that of its content.
+fn seal_file(
+    blobs: &Blobs,
+    key: &Secret32,
+    aad: &[u8],
+    file: &LyingFile,
+    row: &mut ContentRow,
+    random: &mut dyn Random,
+) -> Result<Spooled, RecordsError> {
+    let opened = File::open(&file.path).map_err(RecordsError::io("read a file"))?;
+    // One byte more than it had shows that it grew.
+    let mut hashed = Hashed::new(opened.take(file.plain_bytes.saturating_add(1)));
+    let spooled = lay(blobs, key, aad, (&mut hashed, file.plain_bytes), row, random)?;
+    let (_, root, length) = hashed.finish();
+    if length != file.plain_bytes || file_hash(&root) != file.hash {
+        return Err(RecordsError::Invalid { what: "file", reason: "changed while it was read" });
+    }
+    Ok(spooled)
 }
 
 /// Content whose key is known.

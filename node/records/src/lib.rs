@@ -49,8 +49,8 @@ pub use links::{LINK_CODE_LASTS_MS, LINK_CODE_TRIES, RequestedCode, draw_link_co
 pub use mark::Mark;
 pub use marking::{Changed, Standing};
 pub use model::{
-    BlobRef, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, NewContent, NewRecord, Origin,
-    RecordId, RecordRef, RecordSummary, RecordVersionRef, RequestId,
+    BlobRef, FileFacts, Filed, Filter, LOCAL_PATIENT_MAX_CHARS, Linked, LocalPatient, LyingFile, NewContent,
+    NewRecord, Origin, RecordId, RecordRef, RecordSummary, RecordVersionRef, RequestId, file_hash,
 };
 pub use permit::{GrantRequest, Permit};
 pub use quarantine::Quarantined;

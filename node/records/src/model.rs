@@ -3,12 +3,13 @@
 //! Pure data. Nothing here knows a store, a key or a permit.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use handover_core::artefact::patient::Scope;
 use handover_core::id::InvalidId;
 use handover_core::{ContentRoot, Department, Digest, HospitalId, PatientRef, Timestamp, TransferId};
-use handover_seal::Secret32;
+use handover_seal::{Secret32, tree};
 
 use crate::RecordsError;
 use crate::mark::Mark;
@@ -20,6 +21,9 @@ const REQUEST_ID_MAX_CHARS: usize = 64;
 /// The most bytes of a resource's type and of its identifier.
 const RESOURCE_TYPE_MAX_BYTES: usize = 64;
 const RESOURCE_ID_MAX_BYTES: usize = 256;
+/// The most bytes of a file's media type and of its name.
+const MEDIA_TYPE_MAX_BYTES: usize = 255;
+const FILE_NAME_MAX_BYTES: usize = 1024;
 
 /// The hospital's own identifier of a patient: 1 to 128 characters, no control characters. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,6 +222,8 @@ pub struct BlobRef {
 pub enum NewContent {
     /// The resource's JSON as it came.
     Bytes(Vec<u8>),
+    /// A file of any length, sealed from where it lies.
+    File(LyingFile),
     /// A blob that lies here already and is adopted.
     Sealed {
         /// Where and under which key.
@@ -233,6 +239,48 @@ impl From<Vec<u8>> for NewContent {
     }
 }
 
+/// A file that is to be filed: where it lies, and what was in it when it was looked at.
+#[derive(Clone)]
+pub struct LyingFile {
+    pub(crate) path: PathBuf,
+    pub(crate) plain_bytes: u64,
+    pub(crate) hash: Digest,
+}
+
+impl LyingFile {
+    /// Reads a file for its length and hash, in constant memory. Blocking.
+    ///
+    /// # Errors
+    /// [`RecordsError::Io`].
+    pub fn look(path: &Path) -> Result<Self, RecordsError> {
+        let io = RecordsError::io("read a file");
+        let (root, plain_bytes) =
+            tree::root(std::fs::File::open(path).map_err(&io)?).map_err(RecordsError::Seal)?;
+        Ok(Self { path: path.to_owned(), plain_bytes, hash: file_hash(&root) })
+    }
+
+    /// What makes two files the same: BLAKE3 of the content.
+    #[must_use]
+    pub const fn hash(&self) -> Digest {
+        self.hash
+    }
+}
+
+/// The content hash of a record that is a file.
+#[must_use]
+pub const fn file_hash(root: &ContentRoot) -> Digest {
+    Digest::from_bytes(*root.as_bytes())
+}
+
+/// What a record that is a file says of it: its content is no FHIR JSON, and nothing looks into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFacts {
+    /// RFC 6838.
+    pub media_type: String,
+    /// As the resource that it belongs to calls it.
+    pub name: String,
+}
+
 /// A record to be filed.
 #[derive(Clone)]
 pub struct NewRecord {
@@ -244,12 +292,14 @@ pub struct NewRecord {
     pub resource_type: String,
     /// The resource's logical id, or what stands for it.
     pub resource_id: String,
-    /// SHA-256 of the minified resource: what makes two contents the same.
+    /// SHA-256 of the minified resource, BLAKE3 of a file: what makes two contents the same.
     pub content_hash: Digest,
     /// When it was, clinically.
     pub date: Option<Timestamp>,
     /// Whether a security label restricts it.
     pub is_restricted: bool,
+    /// If its content is a file; absent: FHIR JSON.
+    pub file: Option<FileFacts>,
     /// Its content.
     pub content: NewContent,
     /// Where it comes from.
@@ -268,6 +318,11 @@ impl NewRecord {
         }
         if !fits(&self.resource_id, RESOURCE_ID_MAX_BYTES) {
             return Err(fault("resource identifier"));
+        }
+        if let Some(file) = &self.file
+            && !(fits(&file.media_type, MEDIA_TYPE_MAX_BYTES) && fits(&file.name, FILE_NAME_MAX_BYTES))
+        {
+            return Err(fault("file's media type or name"));
         }
         Ok(())
     }
@@ -324,12 +379,14 @@ pub struct RecordSummary {
     pub resource_type: String,
     /// The resource's logical id.
     pub resource_id: String,
-    /// SHA-256 of the minified resource.
+    /// SHA-256 of the minified resource, BLAKE3 of a file.
     pub content_hash: Digest,
     /// When it was, clinically.
     pub date: Option<Timestamp>,
     /// Whether a security label restricts it.
     pub is_restricted: bool,
+    /// If its content is a file; absent: FHIR JSON.
+    pub file: Option<FileFacts>,
     /// Bytes of its content in plain.
     pub bytes: u64,
     /// Where it comes from.

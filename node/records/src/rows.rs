@@ -11,7 +11,7 @@ use handover_store::{KeyMaker, Txn, VALUE_MAX_BYTES};
 
 use crate::RecordsError;
 use crate::access::{Action, Purpose};
-use crate::model::{LocalPatient, Origin, RecordId, RecordRef, RecordSummary, RequestId};
+use crate::model::{FileFacts, LocalPatient, Origin, RecordId, RecordRef, RecordSummary, RequestId};
 
 /// The version byte before every row.
 const ROW_FORMAT: u8 = 1;
@@ -53,6 +53,9 @@ cbor_map! {
         12 => transfer: Option<TransferId>,
         13 => filed: Timestamp,
         14 => is_restricted: bool,
+        /// Of a file: its media type and name.
+        15 => media_type: Option<String>,
+        16 => file_name: Option<String>,
     }
 }
 
@@ -214,6 +217,8 @@ impl SummaryRow {
             transfer,
             filed: summary.filed,
             is_restricted: summary.is_restricted,
+            media_type: summary.file.as_ref().map(|file| file.media_type.clone()),
+            file_name: summary.file.as_ref().map(|file| file.name.clone()),
             extensions: Extensions::default(),
         }
     }
@@ -225,6 +230,11 @@ impl SummaryRow {
             (Some(source), Some(origin), Some(transfer)) => Origin::Received { source, origin, transfer },
             _ => return Err(damaged()),
         };
+        let file = match (self.media_type, self.file_name) {
+            (None, None) => None,
+            (Some(media_type), Some(name)) => Some(FileFacts { media_type, name }),
+            _ => return Err(damaged()),
+        };
         Ok(RecordSummary {
             reference: RecordRef { record: RecordId(self.record), version: self.version },
             patient: self.patient.parse().map_err(|_| damaged())?,
@@ -234,6 +244,7 @@ impl SummaryRow {
             content_hash: self.content_hash,
             date: self.date,
             is_restricted: self.is_restricted,
+            file,
             bytes: self.plain_bytes,
             origin,
             filed: self.filed,

@@ -2,17 +2,21 @@
 //! groups of 64 KiB travels interleaved with it (as in bao), so every group is verified on arrival and a transfer
 //! continues at any group.
 //!
-//! Memory: one group, and at the sender the tree's inner hashes, 64 bytes for each group (10 MiB for 10 GiB).
+//! Memory: one group; the tree's inner hashes (64 bytes for each group, 10 MiB for 10 GiB) can lie in a file.
 //! This room keeps no files: the caller brings readers and writers and decides when to sync them.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use bao_tree::io::outboard::PreOrderOutboard;
 pub use bao_tree::io::sync::ReadAt;
-use bao_tree::io::sync::{DecodeResponseIter, encode_ranges_validated};
+use bao_tree::io::sync::{DecodeResponseIter, WriteAt, encode_ranges_validated};
 use bao_tree::io::{BaoContentItem, DecodeError, EncodeError};
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges};
 use handover_core::ContentRoot;
+use zeroize::Zeroizing;
 
 use crate::SealError;
 
@@ -23,6 +27,9 @@ pub const GROUP_BYTES: u64 = 65_536;
 const GROUP_LOG2_CHUNKS: u8 = 6;
 const BLOCK: BlockSize = BlockSize::from_chunk_log(GROUP_LOG2_CHUNKS);
 const BUFFER_BYTES: usize = 65_536;
+/// What is handed from a reading thread to a hashing one, and how many of it may wait there.
+const PIECE_BYTES: usize = 256 * 1024;
+const PIECES_AHEAD: usize = 4;
 
 /// How many groups content of this length has; none if it is empty.
 #[must_use]
@@ -45,24 +52,33 @@ pub const fn group_offset(group: u64, content_bytes: u64) -> u64 {
 }
 
 /// The inner hashes of a content's tree, in pre-order; what a sender needs beside the content.
-#[derive(Clone)]
-pub struct Outboard(PreOrderOutboard<Vec<u8>>);
+pub struct Outboard(PreOrderOutboard<Hashes>);
+
+/// Where they lie.
+enum Hashes {
+    Memory(Vec<u8>),
+    File(File),
+}
+
+impl ReadAt for Hashes {
+    fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Memory(hashes) => hashes.read_at(at, out),
+            Self::File(file) => file.read_at(at, out),
+        }
+    }
+}
 
 impl Outboard {
-    /// From bytes kept beside the content. A wrong tree is found out when it is sent.
-    #[must_use]
-    pub fn from_bytes(root: &ContentRoot, content_bytes: u64, hashes: Vec<u8>) -> Self {
-        Self(PreOrderOutboard {
-            root: (*root.as_bytes()).into(),
-            tree: BaoTree::new(content_bytes, BLOCK),
-            data: hashes,
-        })
+    fn of(root: &ContentRoot, content_bytes: u64, hashes: Hashes) -> Self {
+        let (root, tree) = ((*root.as_bytes()).into(), BaoTree::new(content_bytes, BLOCK));
+        Self(PreOrderOutboard { root, tree, data: hashes })
     }
 
-    /// The hashes, to be kept beside the content.
+    /// From a file that [`write_outboard`] wrote; it is read as it is needed. A wrong tree is found out when it is sent.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0.data
+    pub fn from_file(root: &ContentRoot, content_bytes: u64, hashes: File) -> Self {
+        Self::of(root, content_bytes, Hashes::File(hashes))
     }
 
     /// The content's root.
@@ -96,17 +112,105 @@ pub fn root(mut data: impl Read) -> Result<(ContentRoot, u64), SealError> {
     Ok((ContentRoot::from_bytes(*hasher.finalize().as_bytes()), hasher.count()))
 }
 
-/// Computes root and tree of content of known length.
+/// As [`root`] for a reader that is work itself, as one that opens what it reads: another thread hashes meanwhile.
+///
+/// # Errors
+/// Those of the reader.
+pub fn root_alongside(mut data: impl Read) -> Result<(ContentRoot, u64), SealError> {
+    thread::scope(|scope| {
+        let (give, given) = sync_channel::<Zeroizing<Vec<u8>>>(PIECES_AHEAD);
+        let hashing = scope.spawn(move || {
+            let mut hasher = blake3::Hasher::new();
+            given.iter().for_each(|piece| {
+                hasher.update(&piece);
+            });
+            hasher
+        });
+        loop {
+            let mut piece = Zeroizing::new(Vec::with_capacity(PIECE_BYTES));
+            data.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+            if piece.is_empty() || give.send(piece).is_err() {
+                break;
+            }
+        }
+        drop(give);
+        let hasher = hashing.join().map_err(|_| io::Error::other("hashing panicked"))?;
+        Ok((ContentRoot::from_bytes(*hasher.finalize().as_bytes()), hasher.count()))
+    })
+}
+
+/// Hashes all that goes through it, so that nothing has to be read a second time for its root.
+pub struct Hashed<T> {
+    inner: T,
+    hasher: blake3::Hasher,
+}
+
+impl<T> Hashed<T> {
+    /// Around a reader or a writer.
+    pub fn new(inner: T) -> Self {
+        Self { inner, hasher: blake3::Hasher::new() }
+    }
+
+    /// The inner one, and the root and length of what went through.
+    pub fn finish(self) -> (T, ContentRoot, u64) {
+        let length = self.hasher.count();
+        (self.inner, ContentRoot::from_bytes(*self.hasher.finalize().as_bytes()), length)
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.hasher.update(out.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Bytes of the inner hashes of content of this length.
+#[must_use]
+pub fn outboard_bytes(content_bytes: u64) -> u64 {
+    BaoTree::new(content_bytes, BLOCK).outboard_size()
+}
+
+/// Computes root and tree of content of known length, in memory: for what is small.
 ///
 /// # Errors
 /// Those of the reader; [`SealError::Cut`] if it gives fewer bytes.
 pub fn outboard(data: impl Read, content_bytes: u64) -> Result<(ContentRoot, Outboard), SealError> {
+    let size = usize::try_from(outboard_bytes(content_bytes)).map_err(|_| SealError::TooLong)?;
+    let (root, hashes) = compute(data, content_bytes, vec![0; size])?;
+    Ok((root, Outboard::of(&root, content_bytes, Hashes::Memory(hashes))))
+}
+
+/// Computes root and tree of content of known length, writing the tree to a file: memory stays constant.
+///
+/// # Errors
+/// As [`outboard`], and those of the file.
+pub fn write_outboard(data: impl Read, content_bytes: u64, hashes: File) -> Result<ContentRoot, SealError> {
+    compute(data, content_bytes, hashes).map(|(root, _)| root)
+}
+
+fn compute<H: WriteAt>(
+    data: impl Read,
+    content_bytes: u64,
+    hashes: H,
+) -> Result<(ContentRoot, H), SealError> {
     let tree = BaoTree::new(content_bytes, BLOCK);
-    let size = usize::try_from(tree.outboard_size()).map_err(|_| SealError::TooLong)?;
-    let mut hashes = PreOrderOutboard { root: [0; 32].into(), tree, data: vec![0; size] };
-    hashes.root = bao_tree::io::sync::outboard(data, tree, &mut hashes).map_err(cut_or_io)?;
-    let outboard = Outboard(hashes);
-    Ok((outboard.root(), outboard))
+    let mut hashes = PreOrderOutboard { root: [0; 32].into(), tree, data: hashes };
+    let root = bao_tree::io::sync::outboard(data, tree, &mut hashes).map_err(cut_or_io)?;
+    Ok((ContentRoot::from_bytes(*root.as_bytes()), hashes.data))
 }
 
 fn ranges_from(group: u64) -> ChunkRanges {

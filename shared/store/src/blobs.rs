@@ -19,6 +19,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 
 use crate::StoreError;
+use crate::behind::WriteBehind;
 use crate::sled_files::{make_private_folder, sync_folder};
 
 /// What is read in one go when a blob is verified.
@@ -97,16 +98,13 @@ impl Blobs {
     }
 
     /// As [`Blobs::put`] for a file by its path, which has to be in [`Blobs::spool_dir`] or on its file system.
+    /// Blocking.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn put_file(&self, path: PathBuf, root: ContentRoot) -> Result<(), StoreError> {
-        let blobs = self.clone();
-        blocking(move || {
-            let file = File::open(&path).map_err(StoreError::io("open a spool file"))?;
-            blobs.keep(&file, &path, root)
-        })
-        .await
+    pub fn put_file(&self, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
+        let file = File::open(path).map_err(StoreError::io("open a spool file"))?;
+        self.keep(&file, path, root)
     }
 
     /// Renaming over what is there already is as good as leaving it, and repairs it if it was damaged.
@@ -159,11 +157,12 @@ impl Blobs {
         Ok(self.len(root).await?.is_some())
     }
 
-    /// Removes a blob; nothing happens if it is not here. Remove the transaction's name for it first.
+    /// Removes a blob and its tree; nothing happens if it is not here. Remove the transaction's name for it first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn delete(&self, root: ContentRoot) -> Result<(), StoreError> {
+        self.delete_tree(root)?;
         match self.content.delete(&location(root)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(unavailable("remove a blob", &error)),
@@ -217,6 +216,14 @@ impl Spool {
     /// The file, open for reading and writing.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
+    }
+
+    /// Writes to it from where it stands, as [`WriteBehind`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn writer(&self) -> Result<WriteBehind, StoreError> {
+        Ok(WriteBehind::new(self.file.try_clone().map_err(StoreError::io("write a spool file"))?))
     }
 
     /// Where it lies.
@@ -307,7 +314,7 @@ mod tests {
         for _ in 0..2 {
             blobs.put(spooled(&blobs, &content), root).await.unwrap();
         }
-        blobs.put_file(spooled(&blobs, &content).keep(), root).await.unwrap();
+        blobs.put_file(&spooled(&blobs, &content).keep(), root).unwrap();
         assert_eq!(blobs.len(root).await.unwrap(), Some(200_000));
         let mut read = Vec::new();
         blobs.reader(root).await.unwrap().read_to_end(&mut read).unwrap();

@@ -15,6 +15,7 @@
 //! This package must not know what is stored: no record, transfer, account or protocol type is named here. The
 //! storage engines are named nowhere else.
 
+mod behind;
 mod blobs;
 mod cell;
 mod check;
@@ -31,8 +32,10 @@ mod sled_engine;
 mod sled_files;
 mod standing;
 mod store;
+mod trees;
 mod txn;
 
+pub use behind::WriteBehind;
 pub use blobs::{Blobs, Spool};
 pub use cell::CellKey;
 pub use check::{CheckProgress, CheckReport};

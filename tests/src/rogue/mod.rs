@@ -339,6 +339,13 @@ impl Flood {
     }
 }
 
+impl Rogue {
+    /// A package stream that has come already, if one has.
+    pub fn opened_already(&mut self) -> Option<Stream> {
+        self.packages.try_recv().ok().map(|stream| Stream::new(stream, self.runtime.handle()))
+    }
+}
+
 /// Looks until something holds: for what nothing tells of.
 ///
 /// # Errors

@@ -224,11 +224,19 @@ impl Rogue {
     /// # Errors
     /// There is no yes yet.
     pub fn goods(&self, sale: &Sale) -> Result<Goods> {
+        self.goods_of(sale, LARGE_BYTES)
+    }
+
+    /// The same with a large one of at least so many bytes.
+    ///
+    /// # Errors
+    /// There is no yes yet.
+    pub fn goods_of(&self, sale: &Sale, large_bytes: usize) -> Result<Goods> {
         let yes = sale.yes.as_ref().context("no yes yet")?;
         let small = br#"{"resourceType":"DiagnosticReport","id":"r-1","status":"final"}"#.to_vec();
         let large = format!(
             r#"{{"resourceType":"DocumentReference","id":"d-1","status":"current","description":"{}"}}"#,
-            "x".repeat(LARGE_BYTES)
+            "x".repeat(large_bytes)
         );
         let key = Secret32::generate(&mut OsRandom);
         let content = sealed(large.as_bytes(), &key)?;
@@ -248,6 +256,8 @@ impl Rogue {
                 content: is_inside.then(|| json.to_vec().into()),
                 sealed: (!is_inside).then(|| beside.clone()),
                 is_restricted: false,
+                media_type: None,
+                file_name: None,
                 extensions: none(),
             })
         };

@@ -72,3 +72,12 @@ impl Stream {
         self.runtime.block_on(async { timeout(LIMIT, read).await }).context("the other side says nothing")?
     }
 }
+
+/// What comes as it comes.
+impl std::io::Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let inner = &mut self.inner;
+        let read = self.runtime.block_on(async { timeout(LIMIT, inner.read(buffer)).await });
+        read.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+}

@@ -103,6 +103,10 @@ cbor_map! {
         10 => sealed: Option<Beside>,
         /// Whether a security label in it restricts it.
         11 => is_restricted: bool,
+        /// Of a file: its media type.
+        13 => media_type: Option<String>,
+        /// And its name.
+        14 => file_name: Option<String>,
     }
 }
 

@@ -7,6 +7,7 @@
 mod absence;
 mod attempts;
 mod damage;
+mod files;
 mod forgetting;
 mod kills;
 mod moves;
@@ -17,9 +18,9 @@ use handover_scenarios::world::World;
 
 use moves::{all_is_whole, close, patients, world};
 
-/// Bytes of scans: the repeated move's, the two without the index, the one that is damaged, and the one that is
-/// forgotten.
-const SCANS: [usize; 5] = [200_000, 0, 0, 1_000_000, 150_000];
+/// Bytes of scans: the repeated move's, the two without the index, the one that is damaged, the one that is forgotten,
+/// and the one that has files besides.
+const SCANS: [usize; 6] = [200_000, 0, 0, 1_000_000, 150_000, 0];
 
 #[test]
 fn repetition_absence_and_damage_change_nothing() -> Result<()> {
@@ -30,10 +31,11 @@ fn repetition_absence_and_damage_change_nothing() -> Result<()> {
 
 fn play(world: &mut World) -> Result<()> {
     let mut moves = patients(world, &SCANS)?;
-    if let [repeated, begun, late, damaged, forgotten] = moves.as_mut_slice() {
+    if let [repeated, begun, late, damaged, forgotten, with_files] = moves.as_mut_slice() {
         repeats::change_nothing(world, repeated).context("what is repeated")?;
         absence::is_made_up_for(world, begun, late).context("an index that is away")?;
         damage::does_not_leave(world, damaged).context("damaged content")?;
+        files::come_along(world, with_files).context("files that resources name")?;
         forgetting::leaves_nothing(world, forgotten).context("a patient who is forgotten")?;
         absence::by_order_is_told(world, late).context("a hospital that is suspended")?;
     }

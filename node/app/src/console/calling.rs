@@ -3,6 +3,8 @@
 
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use handover_cli::{CliError, Output, Progress, Unit};
 use handover_core::Code;
 use handover_web::control::{self, ControlError, Problem};
@@ -100,6 +102,11 @@ impl Shown<'_> {
             Ok(Event::Content { text }) => {
                 // A reader that left is told by the line that ends the content.
                 let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            }
+            Ok(Event::Bytes { base64 }) => {
+                if let Ok(bytes) = STANDARD.decode(base64) {
+                    let _ = std::io::stdout().lock().write_all(&bytes);
+                }
             }
             Err(_) => tracing::debug!("an event of another version was passed over"),
         }

@@ -3,11 +3,12 @@
 //! A file is read twice on a thread of its own ([`reading`]): once for what its references lead to, once for its
 //! resources, which come over a bounded channel in batches and are filed here, each batch in one durable
 //! transaction. So an import that was killed is simply given again: what is here already is unchanged. What cannot
-//! be read is named, kept aside, and stops nothing else.
+//! be read is named, kept aside, and stops nothing else. Files that resources refer to come with them ([`files`]).
 
 mod counts;
 mod date;
 pub(crate) mod encounters;
+mod files;
 mod owners;
 mod reading;
 mod retry;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use handover_core::time::MINUTE_MS;
-use handover_records::{Action, Filed, Permit, Purpose};
+use handover_records::{Action, Filed, NewRecord, Permit, Purpose};
 use tokio::sync::mpsc;
 
 pub use counts::{Imported, RecordCounts};
@@ -57,7 +58,9 @@ pub(crate) async fn import(
     }
     let permit = node.permit(staff, Action::Import, Purpose::Import, None).await?;
     let progress = Progress { done: 0, total: total_bytes.saturating_mul(2) };
-    let mut filing = Filing { node, staff, permit, events, imported: Imported::default(), progress };
+    let imported = Imported::default();
+    let mut filing =
+        Filing { node, staff, permit, events, imported, progress, label: String::new(), folder: None };
     if retry {
         retry::run(&mut filing).await?;
     }
@@ -91,11 +94,16 @@ struct Filing<'a> {
     events: &'a Events,
     imported: Imported,
     progress: Progress,
+    /// What is being read, and where it lies; nowhere if it was kept aside before.
+    label: String,
+    folder: Option<PathBuf>,
 }
 
 impl Filing<'_> {
     async fn file(&mut self, file: &Path) -> Result<(), NodeError> {
         let label = reading::label(file);
+        self.label.clone_from(&label);
+        self.folder = Some(file.parent().unwrap_or(Path::new("")).to_owned());
         if let Err(error) = readable(file) {
             self.aside(&label, Aside::lost("the whole file", error.to_string())).await?;
             self.imported.unreadable_files.push(label);
@@ -143,16 +151,22 @@ impl Filing<'_> {
     /// Files a batch in one durable transaction.
     async fn batch(&mut self, mut batch: Vec<Pending>) -> Result<(), NodeError> {
         encounters::place(&self.node.store, &mut batch).await?;
-        self.renew().await?;
+        // Before the resources that name them, so that none stands here without what it names.
+        self.attached(&batch).await?;
         let encounters = encounters::of(&batch);
-        let records: Vec<_> = batch.into_iter().map(|pending| pending.record).collect();
+        self.records(batch.into_iter().map(|pending| pending.record).collect()).await?;
+        encounters::keep(&self.node.store, encounters).await
+    }
+
+    async fn records(&mut self, records: Vec<NewRecord>) -> Result<(), NodeError> {
+        self.renew().await?;
         self.imported.count(&records);
         let patients: Vec<_> = records.iter().map(|record| record.patient.clone()).collect();
         let filed = self.node.records.import(&self.permit, self.node.now(), records).await?;
         self.imported.count_filed(&filed);
         let changed = patients.into_iter().zip(&filed).filter(|(_, filed)| **filed != Filed::Unchanged);
         self.node.exchange.records_changed(changed.map(|(patient, _)| patient));
-        encounters::keep(&self.node.store, encounters).await
+        Ok(())
     }
 
     /// Keeps input aside and tells of it.

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use handover_core::Department;
+use handover_ingest::attachment::Attachment;
 use handover_ingest::department::Mapping;
 use handover_ingest::source::{Item, Kind, MAX_RESOURCE_BYTES, Place, read};
 use handover_ingest::{Facts, Outline, minified_hash};
@@ -39,6 +40,8 @@ pub(super) struct Pending {
     pub(super) record: NewRecord,
     /// Encounters (`Encounter/id`) to ask the store for, when nothing in the file gave a department.
     pub(super) elsewhere: Vec<String>,
+    /// Files that it refers to.
+    pub(super) attachments: Vec<Attachment>,
 }
 
 /// Input that cannot be read.
@@ -248,10 +251,11 @@ pub(super) fn pending(
         content_hash: minified_hash(json),
         date: facts.date.as_deref().and_then(date::timestamp),
         is_restricted: facts.is_restricted,
+        file: None,
         content: json.as_bytes().to_vec().into(),
         origin: Origin::Local,
         mark: None,
         resource_id: facts.id,
     };
-    Ok(Pending { record, elsewhere })
+    Ok(Pending { record, elsewhere, attachments: facts.attachments })
 }

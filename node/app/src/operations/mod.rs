@@ -103,7 +103,7 @@ pub enum Operation {
         /// Only these; empty: all.
         departments: Vec<Department>,
     },
-    /// Shows a record's content, as [`Event::Content`].
+    /// Shows a record's content, as [`Event::Content`], or a file's as [`Event::Bytes`].
     RecordsShow {
         /// The hospital's own identifier.
         patient: String,
@@ -275,6 +275,11 @@ pub enum Event {
     Content {
         /// Text.
         text: String,
+    },
+    /// A piece of a file.
+    Bytes {
+        /// Base64 (RFC 4648, section 4).
+        base64: String,
     },
 }
 

@@ -1,10 +1,15 @@
 //! Listing and showing a patient's records to staff, on permits.
 
 use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use handover_core::Code;
 use handover_core::id::Department;
-use handover_records::{Action, Filter, Mark, Origin, PAGE_MAX, Purpose, RecordId, RecordRef, RecordSummary};
+use handover_records::{
+    Action, Content, Filter, Mark, Origin, PAGE_MAX, Purpose, RecordId, RecordRef, RecordSummary,
+};
 use handover_seal::Zeroizing;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +22,7 @@ use crate::error::NodeError;
 const SHOW_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of one piece of shown content.
 const PIECE_BYTES: usize = 256 * 1024;
+const FILE_PIECE_BYTES: u64 = 192 * 1024;
 
 /// A patient's records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +49,10 @@ pub struct RecordLine {
     pub id: String,
     /// When it was, clinically (RFC 3339, UTC).
     pub date: Option<String>,
+    /// If it is a file and no FHIR JSON: its media type.
+    pub media_type: Option<String>,
+    /// And how the resource that it belongs to calls it.
+    pub file_name: Option<String>,
     /// Bytes of its content.
     pub bytes: u64,
     /// Whether a security label in it restricts it.
@@ -93,6 +103,8 @@ impl RecordLine {
             resource_type: record.resource_type.clone(),
             id: record.resource_id.clone(),
             date: record.date.map(|date| date.to_string()),
+            media_type: record.file.as_ref().map(|file| file.media_type.clone()),
+            file_name: record.file.as_ref().map(|file| file.name.clone()),
             bytes: record.bytes,
             restricted: record.is_restricted,
             origin: match &record.origin {
@@ -153,6 +165,10 @@ pub(super) async fn show(
         }
     };
     let (summary, content) = node.records.read(&permit, node.now(), reference).await?;
+    if summary.file.is_some() {
+        show_file(content, events).await?;
+        return Ok(RecordLine::of(&summary));
+    }
     let bytes = content.bytes(SHOW_MAX_BYTES).await?;
     let line = RecordLine::of(&summary);
     if let Some(mark) = &line.recalled {
@@ -162,6 +178,28 @@ pub(super) async fn show(
         events.tell(Event::Content { text: text.to_owned() }).await;
     }
     Ok(line)
+}
+
+/// A file of any length, piece by piece. What was told is authentic; that it was all, only the end says.
+async fn show_file(content: Content, events: &Events) -> Result<(), NodeError> {
+    let mut reader: Box<dyn Read + Send> = match content {
+        Content::Inline(bytes) => Box::new(Cursor::new(bytes.to_vec())),
+        Content::Blob(blob) => Box::new(blob.reader().await?),
+    };
+    loop {
+        let (back, piece) = tokio::task::spawn_blocking(move || {
+            let mut piece = Vec::new();
+            let read = reader.by_ref().take(FILE_PIECE_BYTES).read_to_end(&mut piece);
+            (reader, read.map(|_| piece))
+        })
+        .await?;
+        let piece = piece.map_err(|_| NodeError::from(Code::StoreDamaged))?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        events.tell(Event::Bytes { base64: STANDARD.encode(piece) }).await;
+        reader = back;
+    }
 }
 
 async fn current(

@@ -15,12 +15,14 @@ use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::rules::{self, Context};
 use handover_core::{Code, Digest};
+use handover_ingest::attachment::FILE_TYPE;
 use handover_ingest::resource::{Facts, minified_hash};
 use handover_ingest::source::MAX_RESOURCE_BYTES;
+use handover_records::file_hash;
 use handover_seal::part::open_part;
 use handover_seal::shares::SUITE;
 use handover_seal::stream::OpenReader;
-use handover_seal::{Ed25519, Secret32};
+use handover_seal::{Ed25519, Secret32, tree};
 
 use super::price::recomputed_fee;
 use crate::ExchangeError;
@@ -141,38 +143,56 @@ fn check_content<'h>(
     record: &ManifestRecord,
     listed: &mut impl Iterator<Item = &'h ContentRef>,
 ) -> Result<(), ExchangeError> {
-    let opened;
-    let content = match (&record.content, &record.sealed) {
-        (Some(bytes), None) => bytes.as_ref(),
+    let is_file = record.file()?.is_some();
+    let is_this = match (&record.content, &record.sealed) {
+        (Some(bytes), None) if is_file => is_this_file(record, &mut bytes.as_ref())?.is_some(),
+        (Some(bytes), None) => is_this_resource(record, bytes.as_ref())?,
         (None, Some(sealed)) => {
             match listed.next() {
                 Some(next) if next.root == sealed.root && next.length == sealed.length => {}
                 _ => return Err(Code::PackageMismatch.into()),
             }
-            opened = open_content(inner, sealed)?;
-            &opened
+            let mut content = open_content(inner, sealed)?;
+            if is_file {
+                is_this_file(record, &mut content)? == Some(sealed.plain_bytes)
+            } else {
+                is_this_resource(record, &whole_resource(content, sealed.plain_bytes)?)?
+            }
         }
         _ => return Err(Code::PackageDamaged.into()),
     };
-    let json = std::str::from_utf8(content).map_err(|_| Code::PackageDamaged)?;
-    let facts = Facts::of(json).map_err(|_| Code::PackageDamaged)?;
-    let is_this = facts.is_restricted == record.is_restricted
-        && facts.resource_type.as_str() == record.resource_type
-        && facts.id == record.resource_id
-        && minified_hash(json) == record.content_hash;
     if is_this { Ok(()) } else { Err(Code::PackageMismatch.into()) }
 }
 
-fn open_content(inner: &Arc<Inner>, sealed: &SealedContent) -> Result<Vec<u8>, ExchangeError> {
-    let limit = u64::try_from(MAX_RESOURCE_BYTES).unwrap_or(u64::MAX);
-    if sealed.plain_bytes > limit {
+fn is_this_resource(record: &ManifestRecord, content: &[u8]) -> Result<bool, ExchangeError> {
+    let json = std::str::from_utf8(content).map_err(|_| Code::PackageDamaged)?;
+    let facts = Facts::of(json).map_err(|_| Code::PackageDamaged)?;
+    Ok(facts.is_restricted == record.is_restricted
+        && facts.resource_type.as_str() == record.resource_type
+        && facts.id == record.resource_id
+        && minified_hash(json) == record.content_hash)
+}
+
+/// How long the file is, if it is the one that the record names. It may be of any length: nothing looks into it.
+fn is_this_file(record: &ManifestRecord, content: &mut dyn Read) -> Result<Option<u64>, ExchangeError> {
+    let (root, length) = tree::root_alongside(content).map_err(|_| Code::CannotOpen)?;
+    let is_this = record.resource_type == FILE_TYPE && file_hash(&root) == record.content_hash;
+    Ok(is_this.then_some(length))
+}
+
+fn open_content(
+    inner: &Arc<Inner>,
+    sealed: &SealedContent,
+) -> Result<OpenReader<BufReader<File>>, ExchangeError> {
+    let file = BufReader::new(File::open(inner.parts.blobs.local_path(sealed.root))?);
+    Ok(OpenReader::new(file, &Secret32::from_bytes(sealed.key)))
+}
+
+fn whole_resource(content: impl Read, plain_bytes: u64) -> Result<Vec<u8>, ExchangeError> {
+    if plain_bytes > u64::try_from(MAX_RESOURCE_BYTES).unwrap_or(u64::MAX) {
         return Err(Code::TooLarge.into());
     }
-    let file = BufReader::new(File::open(inner.parts.blobs.local_path(sealed.root))?);
-    let mut content = Vec::new();
-    OpenReader::new(file, &Secret32::from_bytes(sealed.key))
-        .take(sealed.plain_bytes.saturating_add(1))
-        .read_to_end(&mut content)
-        .map_err(|_| Code::CannotOpen)?;
-    if content.len() as u64 == sealed.plain_bytes { Ok(content) } else { Err(Code::PackageMismatch.into()) }
+    let mut whole = Vec::new();
+    content.take(plain_bytes.saturating_add(1)).read_to_end(&mut whole).map_err(|_| Code::CannotOpen)?;
+    if whole.len() as u64 == plain_bytes { Ok(whole) } else { Err(Code::PackageMismatch.into()) }
 }

@@ -329,6 +329,7 @@ mod tests {
             content_hash: Digest::from_bytes([1; 32]),
             date: None,
             is_restricted: false,
+            file: None,
             mark: None,
             bytes: 1,
             origin,

@@ -187,6 +187,7 @@ fn new_record(
     record: ManifestRecord,
     now: Timestamp,
 ) -> Result<NewRecord, ExchangeError> {
+    let file = record.file()?;
     let content = match (record.content, record.sealed) {
         (Some(bytes), None) => NewContent::Bytes(bytes.0),
         (None, Some(sealed)) => NewContent::Sealed {
@@ -207,6 +208,7 @@ fn new_record(
         content_hash: record.content_hash,
         date: record.date,
         is_restricted: record.is_restricted,
+        file,
         content,
         origin: Origin::Received {
             source: row.source.clone(),

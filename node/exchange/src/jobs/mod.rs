@@ -27,22 +27,18 @@ use handover_dossier::{Dossier, DossierError, Row};
 use handover_net::Net;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::Ed25519;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::ExchangeError;
 use crate::context::Inner;
-use crate::leftovers;
+use crate::places::{self, Places};
+use crate::{ExchangeError, leftovers, parts};
 
 pub(crate) use continuing::run as run_deliveries;
 pub(crate) use receive::receive;
 
-/// Transfers worked on at once here, and packages sent at once: a slow peer holds up neither work nor other peers.
-const WORK_AT_ONCE: usize = 4;
-const SENDS_AT_ONCE: usize = 16;
 /// Transfers looked at in one page.
 const PAGE: usize = 200;
 /// How long the destination's copy waits for the source's word on a consent that ran out, in milliseconds.
@@ -109,8 +105,7 @@ fn due(row: &Row, now: Timestamp) -> Option<Job> {
 
 /// Runs until shut down.
 pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
-    let (working, sending) =
-        (Arc::new(Semaphore::new(WORK_AT_ONCE)), Arc::new(Semaphore::new(SENDS_AT_ONCE)));
+    let (working, sending) = (Arc::new(Places::to_work()), Arc::new(Places::to_send()));
     let mut running: BTreeSet<TransferId> = BTreeSet::new();
     let mut tasks: JoinSet<(Row, Job, Result<(), Code>)> = JoinSet::new();
     loop {
@@ -130,7 +125,8 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
                     let places = if job == Job::Send { &sending } else { &working };
                     let (inner, net, places) = (Arc::clone(&inner), net.clone(), Arc::clone(places));
                     tasks.spawn(async move {
-                        let _place = places.acquire_owned().await;
+                        let other = if row.role == Role::Source { &row.destination } else { &row.source };
+                        let _place = places.wait(other, is_large(&inner, &row, job).await).await;
                         let seen = row.clone();
                         // In a task of its own: one that panics leaves its transfer to be tried again.
                         let task = tokio::spawn(async move { work(&inner, &net, &row, job).await });
@@ -153,6 +149,16 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
         }
     }
     tasks.shutdown().await;
+}
+
+/// Whether the job is about bytes, and those are many. What cannot be read is told by the job itself.
+async fn is_large(inner: &Arc<Inner>, row: &Row, job: Job) -> bool {
+    if !matches!(job, Job::Send | Job::File) {
+        return false;
+    }
+    let (keys, transfer) = (inner.keys(), row.transfer);
+    let read = inner.parts.store.read(move |txn| parts::get(txn, &keys, transfer));
+    read.await.is_ok_and(|parts| parts.is_some_and(|parts| places::is_large(&parts)))
 }
 
 async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {

@@ -2,7 +2,7 @@
 //! and signs `Delivered` once everything lies on disk.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Seek};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -16,17 +16,17 @@ use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind};
 use handover_net::PackageStream;
 use handover_seal::{Ed25519, SealError, tree};
+use handover_store::{Blobs, WriteBehind};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::bridge::Bridge;
 use super::wire::{self, Done, Have, Offer};
 use crate::context::{Came, Inner};
+use crate::places::{Place, is_large};
 use crate::{ExchangeError, leftovers, parts, secrets};
 
 const OFFER_LIMIT: Duration = Duration::from_secs(60);
-/// Packages that one hospital may have on their way in at once.
-const FROM_ONE_MAX: usize = 8;
 
 /// Takes one package stream to its end.
 pub(crate) async fn receive(inner: Arc<Inner>, from: Party, mut stream: PackageStream) {
@@ -53,7 +53,7 @@ async fn receive_stream(
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
         let (header, parts) = take_offer(inner, from, offer).await?;
-        Ok((Alone::with(inner, from, header.transfer)?, header, parts))
+        Ok((Alone::with(inner, from, header.transfer, is_large(&parts))?, header, parts))
     };
     let (_alone, header, parts) = match begun.await {
         Ok(begun) => begun,
@@ -69,13 +69,18 @@ async fn receive_stream(
     std::fs::create_dir_all(&folder)?;
     let mut places = Vec::new();
     for (number, part) in parts.iter().enumerate() {
-        places.push(Place::find(inner, &folder, number, part).await?);
+        places.push(Lying::find(inner, &folder, number, part).await?);
     }
     let groups = places.iter().map(|place| place.groups).collect();
     wire::put(stream, &Have { problem: None, groups, extensions: Extensions::default() }).await?;
-    for (part, place) in parts.iter().zip(places) {
-        receive_part(inner, stream, part, place).await?;
-    }
+    // As it was said in `Have`: what lies here since then is received all the same, or the stream would be misread.
+    let wanted = parts.iter().zip(places).filter(|(_, lying)| !lying.is_whole);
+    tokio::task::block_in_place(|| {
+        let mut from = Bridge::reader(stream, &parts);
+        wanted.into_iter().try_for_each(|(part, lying)| {
+            receive_part(&inner.parts.blobs, header.transfer, &mut from, part, &lying)
+        })
+    })?;
     let delivered = deliver(inner, &header).await?;
     std::fs::remove_dir_all(&folder)?;
     Ok(delivered)
@@ -85,17 +90,17 @@ async fn receive_stream(
 struct Alone {
     inner: Arc<Inner>,
     transfer: TransferId,
+    _place: Place,
 }
 
 impl Alone {
-    fn with(inner: &Arc<Inner>, from: &Party, transfer: TransferId) -> Result<Self, Code> {
-        let mut receiving = inner.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-        let from_one = receiving.values().filter(|other| *other == from).count();
-        if from_one >= FROM_ONE_MAX || receiving.contains_key(&transfer) {
+    fn with(inner: &Arc<Inner>, from: &Party, transfer: TransferId, is_large: bool) -> Result<Self, Code> {
+        let Party::Hospital(from) = from else { return Err(Code::WrongSigner) };
+        let place = inner.receiving_places.take(from, is_large).ok_or(Code::Busy)?;
+        if !inner.receiving.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer) {
             return Err(Code::Busy);
         }
-        receiving.insert(transfer, from.clone());
-        Ok(Self { inner: Arc::clone(inner), transfer })
+        Ok(Self { inner: Arc::clone(inner), transfer, _place: place })
     }
 }
 
@@ -194,14 +199,14 @@ fn part_path(folder: &Path, number: usize) -> PathBuf {
 }
 
 /// Where a part lies while it arrives, and how much of it does.
-struct Place {
+struct Lying {
     path: PathBuf,
     groups: u64,
     /// It is among the blobs already.
     is_whole: bool,
 }
 
-impl Place {
+impl Lying {
     async fn find(
         inner: &Arc<Inner>,
         folder: &Path,
@@ -220,37 +225,34 @@ impl Place {
     }
 }
 
-async fn receive_part(
-    inner: &Arc<Inner>,
-    stream: &mut PackageStream,
+/// Receives a part from where its file ends, and keeps it.
+fn receive_part(
+    blobs: &Blobs,
+    transfer: TransferId,
+    from: &mut impl Read,
     part: &ContentRef,
-    place: Place,
+    lying: &Lying,
 ) -> Result<(), ExchangeError> {
-    // As it was said in `Have`: what lies here since then is received all the same, or the stream would be misread.
-    if place.is_whole {
-        return Ok(());
+    let from_bytes = tree::group_offset(lying.groups, part.length);
+    if lying.groups > 0 {
+        tracing::info!(transfer = %transfer, from_bytes, bytes = part.length, "a part goes on where it was cut");
     }
-    let whole = tokio::task::block_in_place(|| receive_file(stream, part, &place))?;
-    if !whole {
-        std::fs::remove_file(&place.path)?;
+    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&lying.path)?;
+    file.set_len(from_bytes)?;
+    (&file).seek(SeekFrom::End(0))?;
+    let mut file = WriteBehind::new(file);
+    tree::receive(from, &part.root, part.length, lying.groups, &mut file).map_err(|fault| match fault {
+        SealError::Io(fault) => ExchangeError::of_copying(fault),
+        SealError::Damaged => Code::PackageDamaged.into(),
+        other => other.into(),
+    })?;
+    file.finish()?;
+    // What lay there from before a stop is believed only now.
+    if lying.groups > 0 && tree::root(File::open(&lying.path)?)? != (part.root, part.length) {
+        std::fs::remove_file(&lying.path)?;
         return Err(Code::Unreachable.into());
     }
-    Ok(inner.parts.blobs.put_file(place.path, part.root).await?)
-}
-
-/// Receives into the part's file from where it ends; says whether the file is the whole part.
-fn receive_file(stream: &mut PackageStream, part: &ContentRef, place: &Place) -> Result<bool, ExchangeError> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&place.path)?;
-    file.set_len(tree::group_offset(place.groups, part.length))?;
-    file.seek(std::io::SeekFrom::End(0))?;
-    tree::receive(Bridge::new(stream, part.length), &part.root, part.length, place.groups, &mut file)
-        .map_err(|fault| match fault {
-            SealError::Io(fault) => ExchangeError::of_copying(fault),
-            SealError::Damaged => Code::PackageDamaged.into(),
-            other => other.into(),
-        })?;
-    // What lay there from before a stop is believed only now.
-    Ok(place.groups == 0 || tree::root(File::open(&place.path)?)? == (part.root, part.length))
+    Ok(blobs.put_file(&lying.path, part.root)?)
 }
 
 /// Signs for what lies here, durably; again gives the first signature.

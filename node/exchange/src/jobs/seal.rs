@@ -280,6 +280,7 @@ async fn manifest_record(
             (None, Some(sealed))
         }
     };
+    let (media_type, file_name) = summary.file.map(|file| (file.media_type, file.name)).unzip();
     Ok(ManifestRecord {
         salt: OsRandom.array(),
         origin: summary.origin.hospital().unwrap_or_else(|| inner.own()).clone(),
@@ -298,6 +299,8 @@ async fn manifest_record(
             replaced: mark.replaced,
             extensions: Extensions::default(),
         }),
+        media_type,
+        file_name,
         extensions: Extensions::default(),
     })
 }

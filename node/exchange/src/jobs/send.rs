@@ -2,12 +2,12 @@
 //! from the spool, or is not what was sealed, cannot be resumed from: then the next attempt is sealed.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use handover_core::Code;
-use handover_core::artefact::transfer::ContentRef;
+use handover_core::artefact::transfer::{ContentRef, PartList};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::rules::{self, Context};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
@@ -24,7 +24,6 @@ use crate::{ExchangeError, parts};
 
 /// How long the destination may take for a word.
 const WORD_LIMIT: Duration = Duration::from_secs(60);
-const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
     let offer = offer(inner, row).await?;
@@ -37,18 +36,17 @@ pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(),
     if have.groups.len() != offer.parts.iter().count() {
         return Err(Code::Malformed.into());
     }
-    for (number, (part, from_group)) in offer.parts.iter().zip(have.groups).enumerate() {
-        let sent =
-            tokio::task::block_in_place(|| send_part(&inner.parts.blobs, &mut stream, part, from_group))?;
-        match sent {
-            Sent::All => {}
-            // The manifest comes first, and was made for this transfer alone.
-            Sent::Damaged if number == 0 => {
-                tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
-                return seal::seal(inner, row, row.state.attempt.saturating_add(1)).await;
-            }
-            Sent::Damaged => return Err(Code::StoreDamaged.into()),
+    let sent = tokio::task::block_in_place(|| {
+        send_parts(&inner.parts.blobs, &mut stream, &offer.parts, &have.groups)
+    })?;
+    match sent {
+        Sent::All => {}
+        // The manifest comes first, and was made for this transfer alone.
+        Sent::Damaged { part: 0 } => {
+            tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
+            return seal::seal(inner, row, row.state.attempt.saturating_add(1)).await;
         }
+        Sent::Damaged { .. } => return Err(Code::StoreDamaged.into()),
     }
     let done: Done = word(&mut stream).await?;
     if let Some(code) = done.problem {
@@ -87,42 +85,46 @@ async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
         .await?)
 }
 
-/// Whether a part went out.
+/// Whether the parts went out.
 enum Sent {
-    /// As far as it was wanted.
+    /// As far as they were wanted.
     All,
-    /// It is gone, or is not what it was: nothing of it was sent.
-    Damaged,
+    /// One is gone, or is not what it was: nothing that is damaged was sent.
+    Damaged { part: usize },
 }
 
-/// Sends one part. What lies is verified before it leaves, so damage here is named here.
-fn send_part(
+fn send_parts(
     blobs: &Blobs,
     stream: &mut PackageStream,
-    part: &ContentRef,
-    from_group: u64,
+    parts: &PartList,
+    from_groups: &[u64],
 ) -> Result<Sent, ExchangeError> {
-    if from_group >= tree::groups(part.length) {
-        return Ok(Sent::All);
+    let mut out = Bridge::writer(stream, parts);
+    for (number, (part, from_group)) in parts.iter().zip(from_groups).enumerate() {
+        if !send_part(blobs, &mut out, part, *from_group)? {
+            return Ok(Sent::Damaged { part: number });
+        }
     }
-    let path = blobs.local_path(part.root);
-    let file = match File::open(&path) {
-        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(Sent::Damaged),
-        other => other?,
-    };
-    let (root, outboard) = match tree::outboard(BufReader::new(file), part.length) {
-        Err(SealError::Cut) => return Ok(Sent::Damaged),
-        other => other?,
-    };
-    if root != part.root {
-        return Ok(Sent::Damaged);
-    }
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, Bridge::new(stream, part.length));
-    tree::send(File::open(&path)?, &outboard, from_group, &mut out).map_err(|fault| match fault {
-        // The file was read a moment ago: what fails now is the stream.
-        SealError::Io(fault) => ExchangeError::Stream(fault),
-        other => other.into(),
-    })?;
     out.flush().map_err(ExchangeError::Stream)?;
     Ok(Sent::All)
+}
+
+/// Sends one part; false if it is damaged here. What lies is verified as it leaves, so damage here is named here.
+fn send_part(
+    blobs: &Blobs,
+    out: &mut impl Write,
+    part: &ContentRef,
+    from_group: u64,
+) -> Result<bool, ExchangeError> {
+    if from_group >= tree::groups(part.length) {
+        return Ok(true);
+    }
+    let Some(hashes) = blobs.tree(part.root, part.length)? else { return Ok(false) };
+    match tree::send(File::open(blobs.local_path(part.root))?, &hashes, from_group, out) {
+        // The next try makes the tree anew, and tells whether it was the content.
+        Err(SealError::Damaged) => blobs.delete_tree(part.root).map(|()| false).map_err(Into::into),
+        // The file was opened a moment ago: what fails now is the stream.
+        Err(SealError::Io(fault)) => Err(ExchangeError::Stream(fault)),
+        sent => Ok(sent.map(|()| true)?),
+    }
 }

@@ -122,6 +122,7 @@ fn record(patient: &LocalPatient, id: &str, in_department: &str, content: &[u8])
         content_hash: Digest::sha256(&[content]),
         date: None,
         is_restricted: false,
+        file: None,
         content: content.to_vec().into(),
         origin: Origin::Local,
         mark: None,

@@ -22,8 +22,10 @@ fn the_root_is_the_plain_blake3_hash() {
         let (named, tree) = outboard(data.as_slice(), length as u64).unwrap();
         assert_eq!(named.as_bytes(), blake3::hash(&data).as_bytes(), "{length}");
         assert_eq!(root(data.as_slice()).unwrap(), (named, length as u64));
-        assert_eq!(tree.as_bytes().len(), 64 * groups(length as u64).saturating_sub(1) as usize);
-        let again = Outboard::from_bytes(&named, length as u64, tree.as_bytes().to_vec());
+        assert_eq!(hashes(&tree).len(), 64 * groups(length as u64).saturating_sub(1) as usize);
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(write_outboard(data.as_slice(), length as u64, file.try_clone().unwrap()).unwrap(), named);
+        let again = Outboard::from_file(&named, length as u64, file);
         let (mut one, mut two) = (Vec::new(), Vec::new());
         send(data.as_slice(), &tree, 0, &mut one).unwrap();
         send(data.as_slice(), &again, 0, &mut two).unwrap();
@@ -54,9 +56,9 @@ fn a_sender_finds_its_own_damage() {
     rotten[2 * GROUP + 5] ^= 1;
     assert!(matches!(send(rotten.as_slice(), &tree, 0, io::sink()), Err(SealError::Damaged)));
     assert!(matches!(send(&data[..GROUP], &tree, 0, io::sink()), Err(SealError::Damaged)));
-    let mut hashes = tree.as_bytes().to_vec();
+    let mut hashes = hashes(&tree);
     hashes[3] ^= 1;
-    let wrong = Outboard::from_bytes(&tree.root(), data.len() as u64, hashes);
+    let wrong = Outboard::of(&tree.root(), data.len() as u64, Hashes::Memory(hashes));
     assert!(matches!(send(data.as_slice(), &wrong, 0, io::sink()), Err(SealError::Damaged)));
 }
 
@@ -78,6 +80,20 @@ fn another_length_or_root_is_refused() {
 #[test]
 fn outboard_of_too_short_data_is_refused() {
     assert!(matches!(outboard(&content(10)[..], 11), Err(SealError::Cut)));
+}
+
+#[test]
+fn another_thread_hashes_the_same() {
+    for length in [0, 1, 300_000, 3_000_000] {
+        let data = content(length);
+        assert_eq!(root_alongside(data.as_slice()).unwrap(), root(data.as_slice()).unwrap());
+    }
+}
+
+fn hashes(tree: &Outboard) -> Vec<u8> {
+    let mut hashes = vec![0; outboard_bytes(tree.content_bytes()) as usize];
+    tree.0.data.read_exact_at(0, &mut hashes).unwrap();
+    hashes
 }
 
 proptest! {
