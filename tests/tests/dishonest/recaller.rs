@@ -128,11 +128,11 @@ fn told(stage: &mut Stage, sale: &Sale, package: &Package, details: &RecallDetai
     let confirmed = stage.rogue.judge(|context| {
         handover_core::rules::recall_confirmed(confirmed.envelope(), &honest, &package.header, context)
     })?;
-    ensure!(confirmed.fee_back.map(|back| back.minor()) == Some(0), "its line is no test that was priced");
+    ensure!(confirmed.fee_back.map(|back| back.minor()) == Some(500), "its test was charged 5.00");
     let listed = stage.world.node(RIVERSIDE, &["recall", "list"])?.json()?;
     let shown = &listed["recalls"][0];
     ensure!(
-        shown["fee_back"] == "1.00" && shown["fee_differs"] == "0.00",
+        shown["fee_back"] == "1.00" && shown["fee_differs"] == "5.00",
         "the mismatch is not told: {listed}"
     );
     let records = stage.records_of_pat()?;

@@ -113,8 +113,16 @@ fn what_no_consent_allows_is_no_delivery() {
             ),
             (
                 "when the consent has ended",
-                quote(&|it| it.issued = story.consent.expires.plus_ms(DAY_MS)),
+                quote(&|it| {
+                    it.issued = story.consent.expires.plus_ms(DAY_MS);
+                    it.priced = it.issued;
+                }),
                 Code::ConsentExpired,
+            ),
+            (
+                "at the prices of another day",
+                quote(&|it| it.priced = it.issued.plus_ms(-1)),
+                Code::QuoteMismatch,
             ),
         ] {
             assert_eq!(desk.take(&quote).err(), Some(code), "{role}: {what}");

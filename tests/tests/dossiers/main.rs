@@ -182,7 +182,7 @@ fn another_artefact_in_the_same_place_is_a_conflict() {
         let second = T0.plus_ms(999);
         for other in [
             altered(&story.request, riverside, |it| it.issued = second),
-            altered(&story.quote, lakeside, |it| it.issued = second),
+            altered(&story.quote, lakeside, |it| (it.issued, it.priced) = (second, second)),
             altered(&story.consent, &story.patient.signing, |it| it.issued = second),
             altered(&story.header, lakeside, |it| it.issued = second),
             altered(&story.delivered, riverside, |it| it.issued = second),

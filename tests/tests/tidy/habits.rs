@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
+use crate::map;
 use crate::tree::{self, File};
 
 /// The most lines of a source file; most have half of that.
@@ -154,6 +155,25 @@ pub(crate) fn promised() -> Result<Vec<String>> {
         if !is_executable {
             faults.push(format!("{script}: is not executable (chmod +x)"));
         }
+    }
+    Ok(faults)
+}
+
+/// Threats without a test, and tests of threats that are not there.
+pub(crate) fn untested_threats() -> Result<Vec<String>> {
+    let files = tree::files()?;
+    let is_there = |name: &str| {
+        let Some((path, function)) = name.split_once("::") else { return false };
+        let (path, function) = (format!("/{path}"), format!("fn {function}("));
+        files.iter().any(|file| format!("/{}", file.path).ends_with(&path) && file.text.contains(&function))
+    };
+    let mut faults = Vec::new();
+    for (at, tests) in map::threats()?.into_iter().enumerate() {
+        if tests.is_empty() {
+            faults.push(format!("threat {} names no test", at + 1));
+        }
+        let missing = tests.iter().filter(|name| !is_there(name));
+        faults.extend(missing.map(|name| format!("there is no test {name}")));
     }
     Ok(faults)
 }

@@ -79,6 +79,11 @@ fn nothing_names_the_machine_it_was_written_on() -> Result {
 }
 
 #[test]
+fn every_threat_has_its_test() -> Result {
+    settle(habits::untested_threats()?)
+}
+
+#[test]
 fn the_top_level_holds_what_belongs_there() -> Result {
     settle(habits::top_level()?)
 }

@@ -69,6 +69,11 @@ pub(crate) fn fences() -> Result<Vec<Fence>> {
     Ok(table("fences")?.into_iter().map(row).collect())
 }
 
+/// The tests that the table of threats names, `FILE::FUNCTION`, row by row.
+pub(crate) fn threats() -> Result<Vec<Vec<String>>> {
+    Ok(table("threats")?.into_iter().map(|row| names(&cell(&row, 4))).collect())
+}
+
 /// A package's rooms, tier by tier.
 pub(crate) struct Tiers {
     /// The package's folder.
