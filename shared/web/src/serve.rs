@@ -1,6 +1,6 @@
 //! The HTTPS server: warp's filters behind an accept loop of our own, because warp 0.4 has neither TLS nor limits.
 //!
-//! Invariants: at most `max_connections` connections exist, and a newcomer never waits for one to end ([`slots`]); none
+//! Invariants: at most `max_connections` connections exist, and a newcomer never waits for one to end (`slots`); none
 //! lives without progress on its handshake, its first request or its headers, nor for long after its last answer;
 //! after the token is cancelled nothing new is accepted, running requests are finished, and everything is over after
 //! `drain_ms`.

@@ -13,12 +13,9 @@ use crate::args::Arguments;
 use crate::files;
 
 /// The stories, in the order in which they are told. The last one costs a hospital its membership.
-const STORIES: [(&str, &str); 4] = [
-    ("move.toml", include_str!("../../../stories/move.toml")),
-    ("narrow.toml", include_str!("../../../stories/narrow.toml")),
-    ("referral.toml", include_str!("../../../stories/referral.toml")),
-    ("refused.toml", include_str!("../../../stories/refused.toml")),
-];
+const STORIES: [&str; 5] = ["move.toml", "narrow.toml", "continuous.toml", "referral.toml", "refused.toml"];
+/// Where they lie, with what they import: the demo is always built from the clone that it is played in.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/stories");
 
 /// What is played.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ impl Given {
 /// The stories that were named, or the shipped ones.
 fn stories(named: &[PathBuf]) -> Result<Vec<Story>> {
     if named.is_empty() {
-        return STORIES.iter().map(|(name, text)| Ok(story::parse(text, name.as_ref())?)).collect();
+        return STORIES.iter().map(|name| Ok(story::load(&Path::new(FOLDER).join(name))?)).collect();
     }
     let told: Vec<Story> = named.iter().map(|path| Ok(story::load(path)?)).collect::<Result<_>>()?;
     for story in &told {
