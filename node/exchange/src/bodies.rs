@@ -8,9 +8,9 @@ use handover_seal::OsRandom;
 use handover_seal::cell::{open_cell, seal_cell};
 use handover_store::{KeyMaker, Keyring, StoreError, Txn, rows};
 
-use crate::manifest::FRAME_MAX_BYTES;
-
 const BODY: &str = "quote-body";
+/// The most bytes that are kept of one: the tests that are not sent can be many.
+pub(crate) const KEPT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 cbor_map! {
     /// A body, and what its source alone knows of it.
@@ -59,7 +59,7 @@ pub(crate) fn get(
     let damaged = || rows::damaged("a quote");
     let secret = keyring.get(txn, BODY, transfer.as_bytes())?.ok_or_else(damaged)?;
     let body = open_cell(&secret, &bound(transfer), &sealed).map_err(|_| damaged())?;
-    codec::decode(&body, FRAME_MAX_BYTES).map(Some).map_err(|_| damaged())
+    codec::decode(&body, KEPT_MAX_BYTES).map(Some).map_err(|_| damaged())
 }
 
 /// Removes it: the transfer's patient is forgotten here.

@@ -4,7 +4,7 @@
 //! only the first to be sealed charges it; a note gives way once the fee of the transfer that it names cannot stand.
 //! Notes are the patient's, under keyed hashes, and go when the patient is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use handover_core::artefact::transfer::{Payer, QuoteLine};
 use handover_core::codec::Extensions;
@@ -110,6 +110,23 @@ pub(crate) fn note(
         .tests()
         .filter(|line| counts(line))
         .try_for_each(|line| rows::put(txn, &account.key(keys, &line.record), &row))
+}
+
+/// A recall gave back what a transfer charged for these tests: should they be done again, they are charged again.
+pub(crate) fn give_back(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    account: &Account,
+    transfer: TransferId,
+    tests: &BTreeSet<String>,
+) -> Result<(), StoreError> {
+    for test in tests {
+        let key = account.key(keys, test);
+        if rows::get::<ChargedRow>(txn, &key)?.is_some_and(|row| row.by == transfer) {
+            txn.remove(&key)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what is noted of a patient who is being forgotten.

@@ -5,7 +5,7 @@ use handover_core::{Code, PatientRef};
 use handover_dossier::key_records;
 use handover_records::{Action, Departments, GrantRequest, Linked, LocalPatient, Purpose, Subject};
 
-use crate::{Exchange, ExchangeError, desk, referrals, remote};
+use crate::{Exchange, ExchangeError, continuous, desk, referrals, remote};
 
 const ACTIVE_AT_ONCE: usize = 200;
 
@@ -52,6 +52,7 @@ impl Exchange {
             desk::drop_asks(txn, &keys, &[wallet])?;
             referrals::forget(txn, &keyring, &keys, &[wallet])?;
             remote::forget(txn, &keys, &[wallet], None)?;
+            continuous::forget(txn, &keyring, &keys, &[wallet])?;
             key_records::forget(txn, &keys, &wallet)?;
             Ok(true)
         });

@@ -154,7 +154,8 @@ impl Before {
 
     fn add(&mut self, summary: RecordSummary) {
         let version = summary.reference.version;
-        self.known.versions.insert((summary.content_hash, summary.department.clone()), version);
+        let mark = (summary.content_hash, summary.department.clone(), summary.is_restricted);
+        self.known.versions.insert(mark, version);
         self.summaries.insert(version, summary);
     }
 
@@ -167,11 +168,11 @@ impl Before {
         key: &PatientKey,
         id: RecordId,
     ) -> Result<(), RecordsError> {
-        let mark: Mark = (record.content_hash, record.department.clone());
+        let mark: Mark = (record.content_hash, record.department.clone(), record.is_restricted);
         if self.known.last == 0 || self.known.versions.contains_key(&mark) {
             return Ok(());
         }
-        let seen = places.seen(id, &record.content_hash, &record.department);
+        let seen = places.seen(id, &mark);
         let Some(seen) = rows::get::<SeenRow>(txn, &seen, "seen version")? else { return Ok(()) };
         let at = RecordRef { record: id, version: seen.version };
         let row: VersionRow = rows::get(txn, &places.version(&record.patient, at), "version")?
@@ -210,7 +211,7 @@ impl Planner {
         let Some((before, _)) = self.records.get_mut(&id) else {
             return Err(RecordsError::Damaged { what: "record" });
         };
-        let mark = (record.content_hash, record.department.clone());
+        let mark = (record.content_hash, record.department.clone(), record.is_restricted);
         let filed = plan::file(&mut before.known, &mark).ok_or(full)?;
         if let (Some(said), Some(version)) = (&record.mark, before.known.versions.get(&mark)) {
             let at = RecordRef { record: id, version: *version };
@@ -263,10 +264,10 @@ impl Planner {
                     current: summaries::seal(&patient_key.summary_key, current, random)?,
                     extensions: Extensions::default(),
                 });
-                for ((hash, department), version) in &known.versions {
+                for (mark, version) in &known.versions {
                     if *version != known.current {
                         let seen = SeenRow { version: *version, extensions: Extensions::default() };
-                        batch.rows.push((batch.places.seen(id, hash, department), rows::to_bytes(&seen)));
+                        batch.rows.push((batch.places.seen(id, mark), rows::to_bytes(&seen)));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! What filing a batch does, decided without a store: for each record whether it is new, unchanged, a new version,
 //! or an earlier version again.
 //!
-//! A version is a content hash in a department. All versions ever filed are remembered, so repeating any import adds
+//! A version is a content hash in a department, with its label. All versions ever filed are remembered, so repeating any import adds
 //! nothing; which version is current is what the last import said. Knows no keys, contents or rows.
 
 use std::collections::BTreeMap;
@@ -10,8 +10,9 @@ use handover_core::{Department, Digest};
 
 use crate::model::Filed;
 
-/// A content in a department: what makes a version.
-pub(crate) type Mark = (Digest, Department);
+/// A content in a department, and whether it is restricted: what makes a version. Of a file, the label is that of the
+/// resource which names it, so it can change while the bytes do not.
+pub(crate) type Mark = (Digest, Department, bool);
 
 /// What is known of one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +51,17 @@ mod tests {
 
     fn mark(content: u8, department: bool) -> Mark {
         let department = if department { "laboratory" } else { "cardiology" };
-        (Digest::from_bytes([content; 32]), department.parse().unwrap())
+        (Digest::from_bytes([content; 32]), department.parse().unwrap(), false)
+    }
+
+    #[test]
+    fn a_file_whose_label_changes_is_a_new_version() {
+        let (open, restricted) = (mark(1, true), (mark(1, true).0, mark(1, true).1, true));
+        let mut known = Known::default();
+        assert_eq!(file(&mut known, &open), Some(Filed::New));
+        assert_eq!(file(&mut known, &restricted), Some(Filed::NewVersion(2)));
+        assert_eq!(file(&mut known, &restricted), Some(Filed::Unchanged));
+        assert_eq!(file(&mut known, &open), Some(Filed::CurrentAgain(1)));
     }
 
     #[test]

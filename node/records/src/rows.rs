@@ -359,9 +359,14 @@ impl Places {
         self.0.space("records.seen").hashed(record.0).build()
     }
 
-    pub(crate) fn seen(&self, record: RecordId, hash: &Digest, department: &Department) -> Vec<u8> {
+    pub(crate) fn seen(
+        &self,
+        record: RecordId,
+        (hash, department, is_restricted): &(Digest, Department, bool),
+    ) -> Vec<u8> {
         let seen = self.0.space("records.seen").hashed(record.0);
-        seen.hashed([hash.as_bytes().as_slice(), department.as_str().as_bytes()].concat()).build()
+        let label = [u8::from(*is_restricted)];
+        seen.hashed([hash.as_bytes(), label.as_slice(), department.as_str().as_bytes()].concat()).build()
     }
 
     pub(crate) fn link(&self, patient: &PatientRef) -> Vec<u8> {

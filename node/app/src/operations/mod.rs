@@ -390,7 +390,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             let what = (patient.as_str(), records.as_slice());
             answer(&recalls::make(node, &staff, what, (&reason, transfer), preview).await?)
         }
-        Operation::RecallList => answer(&recalls::list(node).await?),
+        Operation::RecallList => answer(&recalls::list(node, &staff).await?),
     }
 }
 

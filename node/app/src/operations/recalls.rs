@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use handover_core::artefact::recall::RecallReason;
 use handover_core::{Code, TransferId};
 use handover_exchange::{Planned, RecallWish, Recalled, RecalledName};
-use handover_records::RecordId;
+use handover_records::{Action, Purpose, RecordId};
 use serde::{Deserialize, Serialize};
 
 use super::patients::local;
@@ -154,7 +154,9 @@ pub(super) async fn make(
     })
 }
 
-pub(super) async fn list(node: &Node) -> Result<RecallsListed, NodeError> {
+pub(super) async fn list(node: &Node, staff: &str) -> Result<RecallsListed, NodeError> {
+    // Names of everybody's records: on a permit, as every list of patients, so with an audit line.
+    node.permit(staff, Action::ListPatients, Purpose::Administration, None).await?;
     let recalls = node.exchange.recalls().await?;
     Ok(RecallsListed { recalls: recalls.into_iter().map(RecallShown::of).collect() })
 }

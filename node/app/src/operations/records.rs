@@ -165,15 +165,15 @@ pub(super) async fn show(
         }
     };
     let (summary, content) = node.records.read(&permit, node.now(), reference).await?;
-    if summary.file.is_some() {
-        show_file(content, events).await?;
-        return Ok(RecordLine::of(&summary));
-    }
-    let bytes = content.bytes(SHOW_MAX_BYTES).await?;
     let line = RecordLine::of(&summary);
     if let Some(mark) = &line.recalled {
         events.tell(Event::Recalled { mark: mark.clone() }).await;
     }
+    if summary.file.is_some() {
+        show_file(content, events).await?;
+        return Ok(line);
+    }
+    let bytes = content.bytes(SHOW_MAX_BYTES).await?;
     for text in pieces(&bytes)? {
         events.tell(Event::Content { text: text.to_owned() }).await;
     }

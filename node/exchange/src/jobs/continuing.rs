@@ -182,7 +182,8 @@ async fn ground(inner: &Arc<Inner>, origin: TransferId) -> Result<Option<Ground>
 /// Whether a newer live consent of the patient for the same hospital covers all of this one's records.
 async fn is_replaced(inner: &Arc<Inner>, ground: &Ground) -> Result<bool, ExchangeError> {
     let (keys, patient, federation) = (inner.keys(), ground.row.patient, inner.federation()?);
-    let (origin, destination) = (ground.row.transfer, ground.row.destination.clone());
+    let (origin, destination, now) = (ground.row.transfer, ground.row.destination.clone(), inner.now());
+    let expires = ground.consent.expires;
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
         let context = Context { federation: &federation, verifier: &Ed25519 };
         let mut newer = Vec::new();
@@ -190,7 +191,10 @@ async fn is_replaced(inner: &Arc<Inner>, ground: &Ground) -> Result<bool, Exchan
             let mut dossier = Dossier::of(txn, &keys, live.origin);
             let is_same = |row: Row| row.role == Role::Source && row.destination == destination;
             if live.origin > origin && dossier.row()?.is_some_and(is_same) {
-                newer.push(dossier.consent(context)?);
+                let consent = dossier.consent(context)?;
+                if consent.expires >= expires && continuous::holds(&mut dossier, &consent, now)? {
+                    newer.push(consent);
+                }
             }
         }
         Ok(newer)

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
 use handover_core::artefact::transfer::{QUOTE_LIFE_MS, Step};
+use handover_core::ledger::RESERVATION_AFTER_CONSENT_MS;
 use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Timestamp, TransferId};
@@ -215,7 +216,11 @@ async fn lapse(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
         let context = Context { federation: &federation, verifier: &Ed25519 };
         Ok(Dossier::of(txn, &keys, transfer).consent(context)?.expires)
     });
-    if read.await?.plus_ms(LAPSE_MS) < inner.now() {
+    // What lies here whole may have been released while this hospital was away: as long as its fee may come to stand, it
+    // is kept.
+    let patience_ms =
+        if row.state.phase == Phase::Delivered { RESERVATION_AFTER_CONSENT_MS } else { LAPSE_MS };
+    if read.await?.plus_ms(patience_ms) < inner.now() {
         inner.expire(row, Code::ConsentExpired).await?;
     }
     Ok(())

@@ -201,6 +201,9 @@ impl Drawn {
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
         let transfer = self.quote.transfer;
+        if codec::encode(&self.priced).len() > bodies::KEPT_MAX_BYTES {
+            return Err(Code::TooLarge.into());
+        }
         selection::put(txn, keys, transfer, &self.records)?;
         bodies::put(txn, &inner.parts.keyring, keys, transfer, &self.priced)?;
         inner.take_in(txn, keys, transfer, self.quote.envelope(), Came::Own, context, now)

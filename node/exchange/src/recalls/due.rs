@@ -240,7 +240,11 @@ async fn is_retracted_now(
     permit: &Permit,
     current: RecordRef,
 ) -> Result<bool, ExchangeError> {
-    let (_, content) = inner.parts.records.read(permit, inner.now(), current).await?;
+    let (summary, content) = inner.parts.records.read(permit, inner.now(), current).await?;
+    if summary.file.is_some() {
+        // A file says nothing of itself; of what it belongs to, the resource says it.
+        return Ok(false);
+    }
     let content = content.bytes(READ_MAX_BYTES).await?;
     Ok(std::str::from_utf8(&content).is_ok_and(is_retracted))
 }

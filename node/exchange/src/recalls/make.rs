@@ -22,6 +22,7 @@ use handover_seal::{Ed25519, OsRandom, RsaPublicKey};
 use handover_store::{KeyMaker, Txn};
 
 use super::due::{self, Due};
+use crate::charged::{self, Account};
 use crate::context::{Came, Inner};
 use crate::recalled::{self, Kept, of_records};
 use crate::{ExchangeError, bodies, selection};
@@ -185,6 +186,12 @@ impl Source<'_> {
         let priced = bodies::get(txn, &parts.keyring, self.keys, transfer)?.ok_or(Code::StoreDamaged)?;
         let fee_back =
             recalled::fee_back(txn, &parts.keyring, self.keys, (row, &priced.body), number, &details)?;
+        let patient = parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?;
+        if let (Some(patient), false) = (patient, reason.keeps_fee()) {
+            let account = Account { patient, payer: priced.body.payer, destination: row.destination.clone() };
+            let tests = recalled::tests(&details, &row.source);
+            charged::give_back(txn, self.keys, &account, transfer, &tests)?;
+        }
         let profile = &self.context.federation.member(&row.destination)?.profile;
         let sealed = RsaPublicKey::from_spki_der(profile.rsa_key.as_ref()).and_then(|rsa| {
             let aad = part_binding(RECALL_LABEL, &transfer);

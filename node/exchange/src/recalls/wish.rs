@@ -83,7 +83,9 @@ impl Exchange {
         };
         let permit = inner.parts.records.audit().permit(request, inner.now()).await?;
         // What changed before the wish is recalled for its own reason.
-        due::look(inner).await?;
+        if let Err(fault) = due::look(inner).await {
+            tracing::warn!(code = %fault.code(), "what changed before cannot be looked at");
+        }
         let (work, keys, now, wished) = (Arc::clone(inner), inner.keys(), inner.now(), wish.clone());
         let leave = permit.clone();
         let read = inner.parts.store.read(move |txn| -> Result<_, ExchangeError> {

@@ -42,7 +42,7 @@ pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: 
         "  {} entries; debits {}, credits {}: {balance}",
         ledger.entries, ledger.debits, ledger.credits
     ))?;
-    let are_files = outcome.transfers.iter().any(|row| row.file.is_some());
+    let are_files = outcome.transfers.iter().all(|row| row.file.is_some());
     let what = if are_files { "files" } else { "transfers asked for" };
     let filed = outcome.transfers.iter().filter(|transfer| transfer.outcome == FILED);
     let (sent, received) = filed.clone().fold((0_u64, 0_u64), |(sent, received), transfer| {
