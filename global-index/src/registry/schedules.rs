@@ -131,7 +131,11 @@ fn check(
     let next = newest.as_ref().map_or(0, |newest| newest.number).checked_add(1);
     ensure(next == Some(schedule.number), Code::OutOfOrder, "the schedule's number is not the next one")?;
     let later = newest.is_none_or(|newest| schedule.valid_from > newest.valid_from);
-    ensure(later, Code::OutOfOrder, "the schedule does not begin later than the one before it")?;
+    ensure(
+        later,
+        Code::OutOfOrder,
+        "the schedule does not begin later than the one before it: propose it with a later --valid-from",
+    )?;
     // Nothing that was already quoted may change its meaning.
     let concerns =
         |other: &FeeSchedule| other.jurisdiction == schedule.jurisdiction || other.jurisdiction == "*";

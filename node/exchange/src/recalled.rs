@@ -91,9 +91,9 @@ pub(crate) fn remove(
     keyring: &Keyring,
     keys: &KeyMaker,
     transfer: TransferId,
-) -> Result<(), StoreError> {
+) -> Result<(), DossierError> {
     keyring.remove(txn, DETAILS, transfer.as_bytes())?;
-    let last = Dossier::of(txn, keys, transfer).last_recall().unwrap_or(0);
+    let last = Dossier::of(txn, keys, transfer).last_recall()?;
     for number in 1..=last {
         let place = keys.space(DETAILS).hashed(transfer.as_bytes()).u64(u64::from(number));
         rows::remove_pieces(txn, &place)?;

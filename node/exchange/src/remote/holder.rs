@@ -15,7 +15,8 @@ use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use super::asked::{By, InRow};
 use super::{
-    CODE_LASTS_MS, IN, REQUEST_MAX_BYTES, ROWS_MAX, RemoteLink, cells, details, kept_until, permit, place,
+    CODE_LASTS_MS, IN, REQUEST_MAX_BYTES, ROWS_MAX, RemoteLink, cells, details, kept_until, left_of, permit,
+    place,
 };
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError, key_records, links};
@@ -313,16 +314,7 @@ pub(super) fn left(
     keys: &KeyMaker,
     now: Timestamp,
 ) -> Result<Vec<RemoteLinkRequest>, StoreError> {
-    let mut left = Vec::new();
-    for (key, value) in cells(txn, keys, IN)? {
-        let request = rows::read::<InRow>(&value)?.claim()?;
-        if now < kept_until(&request) {
-            left.push(request);
-        } else {
-            txn.remove(&key)?;
-        }
-    }
-    Ok(left)
+    left_of(txn, keys, IN, now, |value| rows::read::<InRow>(value)?.claim())
 }
 
 pub(super) fn forget(

@@ -170,6 +170,26 @@ fn cells(txn: &mut dyn Txn, keys: &KeyMaker, space: &'static str) -> Result<Vec<
     txn.scan(&keys.space(space).build(), None, SCAN_MAX_CELLS)
 }
 
+/// Removes the rows of a space that are past their time; the requests of those that are left.
+fn left_of(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    space: &'static str,
+    now: Timestamp,
+    request_of: impl Fn(&[u8]) -> Result<RemoteLinkRequest, StoreError>,
+) -> Result<Vec<RemoteLinkRequest>, StoreError> {
+    let mut left = Vec::new();
+    for (key, value) in cells(txn, keys, space)? {
+        let request = request_of(&value)?;
+        if now < kept_until(&request) {
+            left.push(request);
+        } else {
+            txn.remove(&key)?;
+        }
+    }
+    Ok(left)
+}
+
 /// Until when a request's row is kept: a code that was given out on its last day is good that much longer.
 fn kept_until(request: &RemoteLinkRequest) -> Timestamp {
     request.expires.plus_ms(CODE_LASTS_MS)

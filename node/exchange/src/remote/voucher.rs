@@ -20,7 +20,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::brought::OutRow;
-use super::{OUT, REQUEST_MAX_BYTES, ROWS_MAX, RemoteLink, cells, details, kept_until, permit, place};
+use super::{
+    OUT, REQUEST_MAX_BYTES, ROWS_MAX, RemoteLink, cells, details, kept_until, left_of, permit, place,
+};
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError};
 
@@ -155,16 +157,7 @@ pub(super) fn left(
     keys: &KeyMaker,
     now: Timestamp,
 ) -> Result<Vec<RemoteLinkRequest>, StoreError> {
-    let mut left = Vec::new();
-    for (key, value) in cells(txn, keys, OUT)? {
-        let request = rows::read::<OutRow>(&value)?.claim()?;
-        if now < kept_until(&request) {
-            left.push(request);
-        } else {
-            txn.remove(&key)?;
-        }
-    }
-    Ok(left)
+    left_of(txn, keys, OUT, now, |value| rows::read::<OutRow>(value)?.claim())
 }
 
 pub(super) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, refs: &[PatientRef]) -> Result<(), StoreError> {
