@@ -7,6 +7,7 @@ mod authority;
 mod books;
 mod context;
 mod hospitals;
+mod incidents;
 mod proposal;
 mod root;
 mod run;
@@ -18,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use handover_cli::{CliError, instant, verify_file};
 use handover_core::artefact::federation::Status;
 use handover_core::id::SigningPublic;
-use handover_core::{HospitalId, Timestamp};
+use handover_core::{Digest, HospitalId, Timestamp};
 use handover_seal::Ed25519;
 
 use self::context::Context;
@@ -96,6 +97,30 @@ enum Command {
         /// The root's public key, if there is no configuration.
         #[arg(long, value_name = "HEX")]
         root: Option<SigningPublic>,
+    },
+    /// What hospitals signed and may not have signed, kept as proof.
+    Incident {
+        #[command(subcommand)]
+        command: IncidentCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum IncidentCommand {
+    /// Lists them: who signed what, and why it was refused.
+    List,
+    /// Shows one; with --out, writes its proof: `verify` of the file comes to the same refusal.
+    Show {
+        /// What `incident list` calls it.
+        id: Digest,
+        /// Where the proof goes.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Removes one that was dealt with: of each hospital so many are kept, and no more until there is room.
+    Remove {
+        /// What `incident list` calls it.
+        id: Digest,
     },
 }
 
@@ -334,6 +359,11 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Ledger { command: LedgerCommand::Entries } => books::entries(&context),
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),
         Command::Mail => books::mail(&context),
+        Command::Incident { command: IncidentCommand::List } => incidents::list(&context),
+        Command::Incident { command: IncidentCommand::Show { id, out } } => {
+            incidents::show(&context, id, out.as_deref())
+        }
+        Command::Incident { command: IncidentCommand::Remove { id } } => incidents::remove(&context, id),
         Command::Check => books::check(&context),
         Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),
     }

@@ -5,10 +5,12 @@
 
 mod books;
 mod hospitals;
+mod incidents;
 pub(crate) mod views;
 
 use handover_core::codec::DecodeError;
-use handover_core::{Code, HospitalId};
+use handover_core::{Code, Digest, HospitalId};
+use handover_dossier::DossierError;
 use handover_net::Net;
 use handover_store::StoreError;
 use handover_web::control::{Handler, Problem};
@@ -51,6 +53,12 @@ pub(crate) enum Command {
     MailShow,
     /// Reads everything → `CheckView`.
     Check,
+    /// What hospitals signed and may not have signed → `IncidentsView`.
+    IncidentList,
+    /// One of them, for others → `IncidentView`.
+    IncidentShow { id: Digest },
+    /// Removes one → `IncidentsView`.
+    IncidentRemove { id: Digest },
 }
 
 /// Bytes as hexadecimal digits.
@@ -81,6 +89,8 @@ pub(crate) enum OpsError {
     Books(#[from] BooksError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Dossier(#[from] DossierError),
     #[error("a stored artefact cannot be read: {0}")]
     Artefact(#[from] handover_core::artefact::ArtefactError),
     #[error("a stored row cannot be read: {0}")]
@@ -92,12 +102,13 @@ pub(crate) enum OpsError {
 }
 
 impl OpsError {
-    pub(crate) const fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
             Self::Registry(fault) => fault.code(),
             Self::Directory(fault) => fault.code(),
             Self::Books(fault) => fault.code(),
             Self::Store(fault) => fault.code(),
+            Self::Dossier(fault) => fault.code(),
             Self::Artefact(_) | Self::Row(_) => Code::StoreDamaged,
             Self::Request(_) => Code::UsageInvalid,
             Self::Answer => Code::Internal,
@@ -148,6 +159,9 @@ impl Operations {
             Command::LedgerBalances => value(&self.balances().await?),
             Command::MailShow => value(&self.mail().await?),
             Command::Check => value(&self.check().await?),
+            Command::IncidentList => value(&self.incidents().await?),
+            Command::IncidentShow { id } => value(&self.incident(id).await?),
+            Command::IncidentRemove { id } => value(&self.remove_incident(id).await?),
         }
     }
 

@@ -208,3 +208,29 @@ pub(crate) struct CheckView {
     pub(crate) directory_version: u64,
     pub(crate) faults: Vec<String>,
 }
+
+/// What a hospital signed and may not have signed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct IncidentView {
+    /// What it is called: SHA-256 of what was refused.
+    pub(crate) id: String,
+    /// Whose signature it bears.
+    pub(crate) by: String,
+    /// The artefact's type.
+    pub(crate) artefact: String,
+    /// Why it was refused.
+    pub(crate) code: String,
+    /// The transfer that it claims to belong to, if to one.
+    pub(crate) transfer: Option<String>,
+    /// When it first came.
+    pub(crate) at: String,
+    /// The transfer's file in which it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<Hex>,
+}
+
+/// All that are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct IncidentsView {
+    pub(crate) incidents: Vec<IncidentView>,
+}

@@ -15,6 +15,7 @@ use handover_core::message::Parcel;
 use handover_core::rules::Context;
 use handover_core::transfer::Role;
 use handover_core::{Code, HospitalId, Timestamp};
+use handover_dossier::incidents::{self, Incident};
 use handover_dossier::{Dossier, DossierError, Kind, transfer_of};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn};
@@ -127,5 +128,16 @@ impl Intake {
             to.extend(locator::pass_on(txn, &self.keys, &taken.row.patient, &self.sender)?);
         }
         Ok(Passed { to, is_new: taken.is_new })
+    }
+
+    /// Keeps what was refused, if it proves something against the hospital that signed it.
+    pub(crate) fn note(
+        &self,
+        txn: &mut dyn Txn,
+        parcel: &Parcel,
+        code: Code,
+    ) -> Result<Option<Incident>, StoreError> {
+        let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
+        incidents::note(txn, &self.keys, parcel.content.as_ref(), code, context, self.now)
     }
 }

@@ -1,5 +1,7 @@
 //! Answers control messages: reads the verb, asks the room, gives its answer or its code.
 
+use std::sync::Arc;
+
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::{Code, HospitalId, Party};
@@ -109,18 +111,35 @@ impl Desks {
         for item in &request.items {
             let parcel: Parcel =
                 codec::decode(item.as_ref(), MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
-            let (intake, seed) = (intake.clone(), self.desk.random_32());
+            let (parcel, taking, seed) = (Arc::new(parcel), intake.clone(), self.desk.random_32());
+            let came = Arc::clone(&parcel);
             // Each by itself: what was taken stays taken, and the sender repeats the rest.
-            let passed = self
-                .desk
-                .store
-                .write(move |txn| intake.take(txn, &parcel, seed))
-                .await
-                .map_err(|fault: RoutingError| logged(fault.code(), &fault))?;
+            let taken = self.desk.store.write(move |txn| taking.take(txn, &came, seed)).await;
+            let passed = match taken {
+                Ok(passed) => passed,
+                Err(fault) => {
+                    let fault: RoutingError = fault;
+                    let code = logged(fault.code(), &fault);
+                    self.incident(intake, parcel, code).await?;
+                    return Err(code);
+                }
+            };
             self.instruments.parcels.inc([if passed.is_new { "new" } else { "repeated" }]);
             self.ring(passed.to).await;
         }
         Ok(Vec::new())
+    }
+
+    /// Keeps what was refused, if it proves something against the hospital that signed it.
+    async fn incident(&self, intake: Intake, parcel: Arc<Parcel>, code: Code) -> Result<(), Code> {
+        let noted = self.desk.store.write(move |txn| intake.note(txn, &parcel, code)).await;
+        if let Some(incident) = noted.map_err(|fault| logged(fault.code(), &fault))? {
+            tracing::error!(
+                by = %incident.by, artefact = %incident.artefact, %code, incident = %incident.id,
+                "a hospital signed what it may not sign; it is kept as an incident"
+            );
+        }
+        Ok(())
     }
 
     async fn locate(&self, sender: HospitalId, request: Request) -> Items {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use handover_cli::wait_seconds;
-use handover_core::id::{Department, HospitalId, PatientRef, RemoteLinkId, TransferId};
+use handover_core::id::{Department, Digest, HospitalId, PatientRef, RemoteLinkId, TransferId};
 
 /// One hospital's node: keeps its records by department, and exchanges them with other hospitals under the
 /// patients' consent.
@@ -79,6 +79,29 @@ pub enum Task {
     /// Recalls: records that were sent and are wrong. Newer versions of them are recalled by themselves.
     #[command(subcommand)]
     Recall(RecallTask),
+    /// Incidents: what other hospitals or the index signed and may not have signed, kept as proof.
+    #[command(subcommand)]
+    Incident(IncidentTask),
+}
+
+/// Incidents.
+#[derive(Debug, Subcommand)]
+pub enum IncidentTask {
+    /// Lists them: who signed what, and why it was refused.
+    List,
+    /// Shows one; with --out, writes it for the federation's operators: `verify` of the file comes to the same refusal.
+    Show {
+        /// What `incident list` calls it.
+        id: Digest,
+        /// Where the proof goes. A directory's comes with the one that it contradicts, in FILE.held.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Removes one that was dealt with: of each hospital so many are kept, and no more until there is room.
+    Remove {
+        /// What `incident list` calls it.
+        id: Digest,
+    },
 }
 
 /// Recalls.

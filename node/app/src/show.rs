@@ -1,5 +1,6 @@
 //! Answers as people read them.
 
+mod incidents;
 mod recalls;
 mod remote;
 
@@ -22,6 +23,7 @@ use crate::operations::{
     Resent, TransferShown, TransfersListed,
 };
 
+pub(crate) use incidents::{incident, incidents};
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};
 

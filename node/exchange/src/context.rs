@@ -27,7 +27,7 @@ use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
 use crate::places::Places;
 use crate::wakes::Wakes;
-use crate::{ExchangeError, continuous, fees, recalled, secrets};
+use crate::{ExchangeError, continuous, fees, incidents, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -161,14 +161,19 @@ impl Inner {
         let (inner, federation, now) = (Arc::clone(self), self.federation()?, self.now());
         let keys = self.keys();
         let transfer = handover_dossier::transfer_of(&content)?;
-        let taken = self
-            .parts
-            .store
-            .write(move |txn| -> Result<Taken, DossierError> {
-                let context = Context { federation: &federation, verifier: &Ed25519 };
-                inner.take_in(txn, &keys, transfer, &content, from, context, now)
-            })
-            .await?;
+        let content = Arc::new(content);
+        let came = Arc::clone(&content);
+        let taken = self.parts.store.write(move |txn| -> Result<Taken, DossierError> {
+            let context = Context { federation: &federation, verifier: &Ed25519 };
+            inner.take_in(txn, &keys, transfer, &content, from, context, now)
+        });
+        let taken = match taken.await {
+            Err(DossierError::Refused(code)) if from == Came::Network => {
+                incidents::note(self, came, code).await?;
+                return Err(code.into());
+            }
+            other => other?,
+        };
         self.wake(&taken);
         Ok(taken)
     }
@@ -423,8 +428,10 @@ fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
             vec![Label::direct(other, row.transfer, now), Label::copy(row.transfer, now)]
         }
         // A patient's no, and who holds to it, goes both ways: an index that says yes and forgets keeps it from nobody,
-        // and waits for who is away. Whichever comes second changes nothing.
-        Kind::Revocation
+        // and waits for who is away. Whichever comes second changes nothing. So does the patient's release, which the
+        // source waits for.
+        Kind::ShareRelease
+        | Kind::Revocation
         | Kind::EarlyRevocation
         | Kind::ConfirmedBySource
         | Kind::ConfirmedByDestination

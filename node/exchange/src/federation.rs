@@ -17,6 +17,8 @@ use handover_seal::Ed25519;
 use handover_store::{Store, rows};
 use tokio::sync::watch;
 
+use handover_dossier::incidents::Incident;
+
 use crate::ExchangeError;
 
 mod disputes;
@@ -67,6 +69,16 @@ impl Directories {
             dispute: Arc::new(Mutex::new(dispute)),
             refused: Arc::default(),
         })
+    }
+
+    /// What the index signed that contradicts what was held then, if it did; the directory offered and the one held.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn proof(&self) -> Result<Option<(Incident, Vec<u8>, Vec<u8>)>, ExchangeError> {
+        let keys = self.store.keys();
+        let kept = self.store.read(move |txn| disputes::kept(txn, &keys)).await?;
+        Ok(kept.map(|dispute| (dispute.incident(), dispute.offered.0, dispute.held.0)))
     }
 
     /// The directory held now.

@@ -110,6 +110,7 @@ codes! {
     LedgerUnbalanced = "ledger-unbalanced", Integrity, "Debits and credits are not equal.";
     EvidenceMissing = "evidence-missing", Refused, "The entry's evidence is incomplete or does not verify.";
     ReleaseAwaited = "release-awaited", Refused, "The patient keeps their half of the key back. It goes on once they release it.";
+    KeyAwaited = "key-awaited", Refused, "The old hospital has not released its half of the key yet. It goes on once that comes.";
     AuditUnavailable = "audit-unavailable", Refused, "The audit log cannot be written, so nothing is disclosed.";
     AccessDenied = "access-denied", Refused, "This is not allowed with the role, department or purpose given.";
     StoreUnavailable = "store-unavailable", Configuration, "The data folder cannot be opened or written. Check the disk and that no other process uses it.";
@@ -133,6 +134,7 @@ codes! {
     RecallUnknownRecord = "recall-unknown-record", Refused, "The recall names a record that this hospital was not sent in this transfer. Nothing was marked.";
     RecallFee = "recall-fee", Refused, "The recall gives back more than the fee, less than nothing, or for tests that were done. Nothing was marked.";
     RecallsExhausted = "recalls-exhausted", Refused, "A transfer is recalled a thousand times at most. Ask the other hospital's desk.";
+    UnknownIncident = "unknown-incident", Refused, "No incident with this identifier is kept here. incident list names them.";
     NothingToRecall = "nothing-to-recall", Refused, "No hospital was sent these records. Nothing was marked; check patient, record and transfer.";
 }
 
@@ -151,6 +153,7 @@ impl Code {
                 | Self::FeeNotAccepted
                 | Self::NoFeeSchedule
                 | Self::ReleaseAwaited
+                | Self::KeyAwaited
                 | Self::NotAdmitted
                 | Self::HospitalPending
                 | Self::DirectoryExpired

@@ -12,6 +12,7 @@
 mod deliveries;
 mod error;
 mod evidence;
+pub mod incidents;
 mod intake;
 mod keep;
 pub mod key_records;

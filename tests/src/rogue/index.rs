@@ -21,7 +21,7 @@ use handover_seal::SigningKey;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::{Gate, Held, none, now, parcel, until};
+use super::{Gate, Held, LIMIT, none, now, parcel, within};
 
 /// What it was asked: the verb and the items.
 type Asked = Arc<Mutex<Vec<Request>>>;
@@ -69,7 +69,8 @@ impl FalseIndex {
         let index = Self { signing: keys.signing, runtime, net, federation: Arc::clone(federation), asked };
         for hospital in hospitals {
             let party = Party::Hospital((*hospital).clone());
-            until(&format!("{hospital} comes to the false index"), || {
+            // A dial to who has just gone may have to run out first: over QUIC nobody says no.
+            within(LIMIT, &format!("{hospital} comes to the false index"), || {
                 index.net.connected().contains(&party)
             })?;
         }

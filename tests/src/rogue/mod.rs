@@ -351,9 +351,17 @@ impl Rogue {
 /// # Errors
 /// It does not hold within [`SOON`].
 pub fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
+    within(SOON, what, holds)
+}
+
+/// [`until`] with a limit of its own.
+///
+/// # Errors
+/// It does not hold within `limit`.
+pub fn within(limit: Duration, what: &str, holds: impl Fn() -> bool) -> Result<()> {
     let begun = Instant::now();
     while !holds() {
-        ensure!(begun.elapsed() < SOON, "{what}: not within {} s", SOON.as_secs());
+        ensure!(begun.elapsed() < limit, "{what}: not within {} s", limit.as_secs());
         std::thread::sleep(LOOK_AGAIN);
     }
     Ok(())

@@ -22,9 +22,9 @@ pub(crate) fn play(anna: &Person<'_>) -> Result<()> {
     let (lost, quote) = anna.quoted()?;
     assert_eq!(charged(&quote, None), (tests, 0));
     anna.consent(&lost, &["--no-release"])?;
-    anna.until(SOURCE, &lost, "released")?;
+    anna.until(SOURCE, &lost, "delivered")?;
     anna.wallet(&["revoke", "--transfer", &lost])?;
-    anna.until(SOURCE, &lost, "failed")?;
+    anna.until(SOURCE, &lost, "revoked")?;
     // Two are quoted at once; neither knows of the other, and of the lost one nothing is charged.
     let (first, quote) = anna.quoted()?;
     assert_eq!(charged(&quote, None), (tests, 0));
@@ -33,7 +33,7 @@ pub(crate) fn play(anna: &Person<'_>) -> Result<()> {
     assert_eq!(quote["fee"], fee.as_str());
     // The first that is sealed charges.
     anna.consent(&first, &["--no-release"])?;
-    anna.until(SOURCE, &first, "released")?;
+    anna.until(SOURCE, &first, "delivered")?;
     let (waiting, quote) = anna.quoted()?;
     assert_eq!(charged(&quote, Some(&first)), (0, tests), "what is under way is not charged twice");
     assert_eq!(quote["fee"], "0.00");

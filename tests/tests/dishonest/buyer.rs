@@ -11,7 +11,7 @@ use handover_core::rules;
 use handover_core::time::{DAY_MS, HOUR_MS};
 use handover_core::{Amount, Code, Digest, TransferId};
 use handover_tests::fixture::{self, altered};
-use handover_tests::rogue::person::Person;
+use handover_tests::rogue::person::{Person, Yes};
 use handover_tests::rogue::stream::Stream;
 use handover_tests::rogue::wire::{Done, Have, Offer};
 use handover_tests::rogue::{LIMIT, Rogue, now};
@@ -32,8 +32,8 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     stage.untouched_since(&before)?;
     a_cap_below_the_fee(stage)?;
     let first = quoted(stage)?;
-    let consent = consents(stage, &first)?;
-    let envelopes = to_the_receipt(stage, &first, consent)?;
+    let yes = consents(stage, &first)?;
+    let envelopes = to_the_receipt(stage, &first, &yes)?;
     replays(stage, &first, &envelopes)?;
     consents_that_only_the_source_can_read(stage)?;
     strangers(stage)
@@ -127,7 +127,7 @@ pub(crate) fn quoted(stage: &mut Stage) -> Result<Quoted> {
 }
 
 /// Consents that are not this patient's to this quote; then hers.
-fn consents(stage: &Stage, on: &Quoted) -> Result<Verified<Consent>> {
+fn consents(stage: &Stage, on: &Quoted) -> Result<Yes> {
     let (lakeside, riverside) = Stage::victims();
     let (rogue, ada) = (&stage.rogue, &stage.ada);
     let before = stage.witness()?;
@@ -141,7 +141,8 @@ fn consents(stage: &Stage, on: &Quoted) -> Result<Verified<Consent>> {
     refused("the same, by the index", Code::Conflict, || rogue.post(&lakeside, other.envelope()))?;
 
     let federation = rogue.federation()?;
-    let honest = ada.consent(&on.quote, &on.body, &federation, |_, _| {})?.consent;
+    let yes = ada.consent(&on.quote, &on.body, &federation, |_, _| {})?;
+    let honest = &yes.consent;
     let both = |what: &str, code: Code, envelope: &[u8]| -> Result<()> {
         refused(what, code, || rogue.bring(&lakeside, envelope))?;
         refused(&format!("{what}, by the index"), code, || rogue.post(&lakeside, envelope))
@@ -149,19 +150,19 @@ fn consents(stage: &Stage, on: &Quoted) -> Result<Verified<Consent>> {
     both(
         "a consent that the rogue signed",
         Code::WrongSigner,
-        &altered(&honest, &rogue.keys.signing, |_| {}),
+        &altered(honest, &rogue.keys.signing, |_| {}),
     )?;
     let eve = Person::new(667, "eve-2");
     both(
         "a consent that somebody else signed",
         Code::WrongSigner,
-        &altered(&honest, &eve.keys.signing, |it| {
+        &altered(honest, &eve.keys.signing, |it| {
             it.patient = eve.keys.reference();
             it.key_record = eve.keys.record.hash();
         }),
     )?;
     both("a consent whose signature fails", Code::BadSignature, &unsigned(honest.envelope()))?;
-    let by_ada = |change: fn(&mut Consent)| altered(&honest, &ada.keys.signing, change);
+    let by_ada = |change: fn(&mut Consent)| altered(honest, &ada.keys.signing, change);
     both(
         "a consent for Riverside",
         Code::ConsentMismatch,
@@ -169,7 +170,7 @@ fn consents(stage: &Stage, on: &Quoted) -> Result<Verified<Consent>> {
     )?;
     both("a consent for Riverside's key", Code::ConsentMismatch, &{
         let key = federation.member(&riverside).map_err(|code| anyhow!("{code}"))?.certificate.key;
-        altered(&honest, &ada.keys.signing, |it| it.destination_key = key.thumbprint())
+        altered(honest, &ada.keys.signing, |it| it.destination_key = key.thumbprint())
     })?;
     both(
         "a consent for another source",
@@ -208,14 +209,15 @@ fn consents(stage: &Stage, on: &Quoted) -> Result<Verified<Consent>> {
         Verified::sign(receipt, &rogue.keys.signing).envelope().to_vec()
     })?;
     stage.untouched_since(&before)?;
-    Ok(honest)
+    Ok(yes)
 }
 
 /// The consent is given; the rogue lies about what it has got and filed, and then says the truth.
-fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) -> Result<Vec<Vec<u8>>> {
+fn to_the_receipt(stage: &mut Stage, on: &Quoted, yes: &Yes) -> Result<Vec<Vec<u8>>> {
+    let consent = &yes.consent;
     let (lakeside, _) = Stage::victims();
     taken("Ada's consent", || stage.rogue.post(&lakeside, consent.envelope()))?;
-    let (stream, header, _) = offered(stage, on.transfer, &consent)?;
+    let (stream, header, _) = offered(stage, on.transfer, consent)?;
     ensure!(stage.state(LAKESIDE, on.transfer)? == "sealed", "it is not sealed");
     stage.reserved(on.transfer)?;
     let before = stage.witness()?;
@@ -268,9 +270,14 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     stage.untouched_since(&before)?;
     ensure!(!has_key(stage, on.transfer), "the key was released before delivery");
 
-    // It wants nothing of the package, and says that it has everything. The source believes its signature, and releases.
+    // It wants nothing of the package, and says that it has everything. The source believes its signature, and releases
+    // as soon as it knows that the patient does.
     drop(stream);
     taken("delivery", || stage.rogue.bring(&lakeside, delivered.envelope()))?;
+    stage.waits_for_the_patient(on.transfer)?;
+    ensure!(!has_key(stage, on.transfer), "the key was released before the patient's was");
+    let share = stage.ada.release(yes, &on.quote)?;
+    taken("Ada's release", || stage.rogue.bring(&lakeside, share.envelope()))?;
     let release = stage.rogue.letter::<KeyRelease>(|it| it.transfer == on.transfer)?;
     stage.comes_to(LAKESIDE, on.transfer, "released", "released")?;
     let before = stage.witness()?;
@@ -306,7 +313,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, consent: Verified<Consent>) ->
     taken("its copy for the index", || stage.rogue.post(&lakeside, receipt.envelope()))?;
     stage.comes_to(LAKESIDE, on.transfer, "filed", "filed")?;
     stage.world.posted(&on.transfer.to_string(), LIMIT)?;
-    let late = stage.rogue.next_attempt(&consent, 2);
+    let late = stage.rogue.next_attempt(consent, 2);
     refused("another attempt of what is filed", Code::OutOfOrder, || {
         stage.rogue.bring(&lakeside, late.envelope())
     })?;
@@ -345,7 +352,7 @@ pub(crate) fn offered(
     }
 }
 
-fn has_key(stage: &mut Stage, transfer: TransferId) -> bool {
+pub(crate) fn has_key(stage: &mut Stage, transfer: TransferId) -> bool {
     stage.rogue.has_letter::<KeyRelease>(|it| it.transfer == transfer)
 }
 

@@ -13,6 +13,7 @@
 
 mod buyer;
 mod flood;
+mod incidents;
 mod index;
 mod inside;
 mod large;
@@ -34,7 +35,7 @@ use stage::Stage;
 /// What is tried: a group's name, and the group.
 type Group = (&'static str, fn(&mut Stage) -> Result<()>);
 
-const GROUPS: [Group; 12] = [
+const GROUPS: [Group; 13] = [
     ("an unknown hospital", unknown::all),
     ("patients and strangers over HTTPS", patients::all),
     ("a dishonest destination", buyer::all),
@@ -46,6 +47,7 @@ const GROUPS: [Group; 12] = [
     ("a destination that owes the fee", owing::all),
     ("an index that was broken into", index::all),
     ("large content, and a destination that never reads", large::all),
+    ("what is kept of it", incidents::all),
     ("a revoked hospital", revoked::all),
 ];
 

@@ -68,9 +68,9 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     };
     let delivered = Verified::sign(delivered, &stage.rogue.keys.signing);
     taken("delivery", || stage.rogue.bring(&lakeside, delivered.envelope()))?;
-    stage.rogue.letter::<KeyRelease>(|it| it.transfer == on.transfer)?;
     let release = stage.ada.release(&yes, &on.quote)?;
     endpoint(&stage.world, LAKESIDE)?.artefact(release.envelope())?;
+    stage.rogue.letter::<KeyRelease>(|it| it.transfer == on.transfer)?;
     let fee = stage.world.posted(&on.transfer.to_string(), LIMIT)?;
     ensure!(fee["proof"] == "silence" && fee["payer"] == rogue.as_str(), "posted: {fee}");
     stage.world.node(LAKESIDE, &["referral", "withdraw", &patient, "--to", rogue.as_str()])?.done()

@@ -1,5 +1,6 @@
-//! The rogue as a destination that takes everything, reads it, and keeps its receipt to itself; it asks for attempts
-//! that it may not have, and for one that it may.
+//! The rogue as a destination that takes everything, reads it, and keeps its receipt to itself; whom the patient may
+//! have given their half of the key without telling anybody; and that asks for attempts that it may not have, and for
+//! one that it may.
 
 use anyhow::{Result, ensure};
 use handover_core::artefact::Verified;
@@ -12,7 +13,7 @@ use handover_tests::fixture::{World, altered};
 use handover_tests::rogue::person::endpoint;
 use handover_tests::rogue::{LIMIT, now};
 
-use super::buyer::{offered, quoted};
+use super::buyer::{has_key, offered, quoted};
 use super::stage::{LAKESIDE, Stage, refused, taken};
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
@@ -35,7 +36,9 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let delivered = Verified::sign(delivered, &stage.rogue.keys.signing);
     // To the source alone: it tells the index.
     taken("delivery", || stage.rogue.bring(&Stage::victims().0, delivered.envelope()))?;
-    stage.rogue.letter::<KeyRelease>(|it| it.transfer == on.transfer)?;
+    // Whatever the two have agreed on: the source waits for the patient's release, and the index sees both.
+    stage.waits_for_the_patient(on.transfer)?;
+    ensure!(!has_key(stage, on.transfer), "released to a patient who keeps theirs from everybody");
     let transfer = on.transfer.to_string();
     let kinds = |stage: &Stage| -> Result<Vec<String>> {
         let entries = stage.world.entries(&transfer)?;
@@ -43,15 +46,15 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     };
     stage.reserved(on.transfer)?;
     ensure!(kinds(stage)? == ["reserve"], "it pays for what it cannot open: {:?}", kinds(stage)?);
-    further_attempts(stage, &yes.consent)?;
-    ensure!(kinds(stage)? == ["reserve"], "another attempt costs something: {:?}", kinds(stage)?);
 
-    // Ada releases her share at the hospital that she leaves, to the key that she knows: that of the first attempt.
+    // Ada releases her share at the hospital that she leaves.
     let release = stage.ada.release(&yes, &on.quote)?;
     endpoint(&stage.world, LAKESIDE)?.artefact(release.envelope())?;
     stage.rogue.letter::<ShareRelease>(|it| it.transfer == on.transfer)?;
+    stage.rogue.letter::<KeyRelease>(|it| it.transfer == on.transfer)?;
     let fee = stage.world.posted(&transfer, LIMIT)?;
     ensure!(fee["proof"] == "silence", "posted by {}", fee["proof"]);
+    further_attempts(stage, &yes.consent)?;
     ensure!(kinds(stage)? == ["reserve", "post"], "{:?}", kinds(stage)?);
     Ok(())
 }

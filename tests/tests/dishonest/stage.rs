@@ -193,6 +193,16 @@ impl Stage {
         Ok(())
     }
 
+    /// Lakeside's package was delivered, and it keeps its share back until the patient has released theirs.
+    pub(crate) fn waits_for_the_patient(&self, transfer: TransferId) -> Result<()> {
+        let id = transfer.to_string();
+        self.comes_to(LAKESIDE, transfer, "delivered", "delivered")?;
+        until("it says that the patient's release is awaited", || {
+            let shown = self.world.node(LAKESIDE, &["transfer", "show", &id]).and_then(|it| it.json());
+            shown.is_ok_and(|shown| shown["waits"][0]["code"] == Code::ReleaseAwaited.as_str())
+        })
+    }
+
     /// The rogue's mates, as identifiers.
     pub(crate) fn victims() -> (HospitalId, HospitalId) {
         (hospital(LAKESIDE), hospital(RIVERSIDE))

@@ -46,7 +46,7 @@ fn while_under_way(world: &World) -> Result<String> {
     let transfer = quoted(world, FIRST, SECOND)?;
     import(world, &[pulse("70")])?;
     answered(world, SECOND, &transfer, "consent", &["--no-release"])?;
-    world.node(FIRST, &["transfer", "show", &transfer, "--wait", "60", "--until", "released"])?.done()?;
+    world.node(FIRST, &["transfer", "show", &transfer, "--wait", "60", "--until", "delivered"])?.done()?;
     ensure!(recalls(world, FIRST, &transfer)?.is_empty(), "nobody can have marked it yet");
     answered(world, SECOND, &transfer, "release", &[])?;
     filed(world, FIRST, SECOND, &transfer)?;

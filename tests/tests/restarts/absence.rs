@@ -14,7 +14,7 @@ pub(crate) fn is_made_up_for(world: &mut World, begun: &mut Move, late: &mut Mov
     begun.wallet(world, "consent", &["--no-release"])?.done()?;
     begun.until(world, SOURCE, "consented")?;
     kill(Victim::Index.pid(world)?)?;
-    begun.until(world, DESTINATION, "released")?;
+    begun.until(world, DESTINATION, "delivered")?;
     within("it is told that the patient's release is awaited", || {
         let shown = begun.show(world, DESTINATION)?;
         Ok(text(&shown["waits"][0], "code") == "release-awaited")

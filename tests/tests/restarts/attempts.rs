@@ -101,18 +101,18 @@ fn spooled_manifest(world: &mut World, it: &mut Move, harm: fn(&PathBuf) -> Resu
     Ok(())
 }
 
-/// Up to the source's release; the patient keeps theirs back, so nothing is opened yet.
-fn released(world: &World, it: &mut Move) -> Result<()> {
+/// Up to the delivery; the patient keeps their release back, so nothing is opened yet.
+fn delivered(world: &World, it: &mut Move) -> Result<()> {
     asked(world, it)?;
     it.wallet(world, "consent", &["--no-release"])?.done()?;
-    let shown = it.until(world, DESTINATION, "released")?;
+    let shown = it.until(world, DESTINATION, "delivered")?;
     same("what the patient has to do", &Some(true), &shown["awaits_release"].as_bool())
 }
 
 /// Manifest and scan are altered where they arrived.
 fn received_package(world: &mut World, it: &mut Move) -> Result<()> {
     let before = blobs(world, DESTINATION)?;
-    released(world, it)?;
+    delivered(world, it)?;
     world.stop(DESTINATION)?;
     for blob in blobs(world, DESTINATION)?.difference(&before) {
         flip(blob)?;
@@ -164,7 +164,7 @@ fn release_again(world: &World, it: &Move, attempt: u64) -> Result<()> {
 }
 
 fn request_key(world: &mut World, it: &mut Move) -> Result<()> {
-    released(world, it)?;
+    delivered(world, it)?;
     world.stop(DESTINATION)?;
     lose_request_key(world, &it.transfer)?;
     world.restart(DESTINATION)?;
@@ -190,7 +190,7 @@ fn clerk(world: &mut World, it: &mut Move) -> Result<()> {
     let early = again(it, DESTINATION, &[])?;
     same("asking again for what is not sealed", &Some("out-of-order".to_owned()), &early.problem())?;
     it.wallet(world, "consent", &["--no-release"])?.done()?;
-    it.until(world, DESTINATION, "released")?;
+    it.until(world, DESTINATION, "delivered")?;
     for _ in 0..3 {
         let shown = again(it, DESTINATION, &["--attempt", "2"])?.json()?;
         same("the attempt", &Some(2), &shown["attempt"].as_u64())?;
@@ -200,17 +200,17 @@ fn clerk(world: &mut World, it: &mut Move) -> Result<()> {
     same("an attempt that is skipped", &Some("out-of-order".to_owned()), &skipped.problem())?;
     let elsewhere = again(it, SOURCE, &["--attempt", "3"])?;
     same("asking again at the source", &Some("access-denied".to_owned()), &elsewhere.problem())?;
-    let is_released = |attempt: u64| {
-        within(&format!("attempt {attempt} is released"), || {
+    let is_delivered = |attempt: u64| {
+        within(&format!("attempt {attempt} is delivered"), || {
             let shown = it.show(world, DESTINATION)?;
-            Ok(shown["attempt"].as_u64() == Some(attempt) && shown["state"] == "released")
+            Ok(shown["attempt"].as_u64() == Some(attempt) && shown["state"] == "delivered")
         })
     };
     for attempt in 3..=5 {
-        is_released(attempt - 1)?;
+        is_delivered(attempt - 1)?;
         again(it, DESTINATION, &["--attempt", &attempt.to_string()])?.done()?;
     }
-    is_released(5)?;
+    is_delivered(5)?;
     let sixth = again(it, DESTINATION, &[])?;
     same("a sixth attempt", &Some("attempts-exhausted".to_owned()), &sixth.problem())?;
     release_again(world, it, 5)?;

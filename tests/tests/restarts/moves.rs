@@ -14,7 +14,7 @@ use handover_scenarios::generator::{self, Expected};
 use handover_scenarios::process::Answer;
 use handover_scenarios::programs::Programs;
 use handover_scenarios::world::{Options, World, is_due};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Who holds the records.
 pub(crate) const SOURCE: &str = "lakeside";
@@ -257,7 +257,11 @@ pub(crate) fn all_is_whole(world: &World) -> Result<()> {
     for at in [SOURCE, DESTINATION] {
         let checked = world.node(at, &["check"])?.json()?;
         ensure!(checked["whole"] == true, "check at {at}: {checked}");
+        let incidents = world.node(at, &["incident", "list"])?.json()?;
+        ensure!(incidents["incidents"] == json!([]), "{at} accuses somebody who is honest: {incidents}");
     }
+    let incidents = world.index(&["incident", "list"])?.json()?;
+    ensure!(incidents["incidents"] == json!([]), "the index accuses somebody who is honest: {incidents}");
     let checked = world.index(&["check"])?.json()?;
     ensure!(checked["sound"] == true && checked["open_reservations"] == 0, "check at the index: {checked}");
     let balances = world.index(&["ledger", "balances"])?.json()?;

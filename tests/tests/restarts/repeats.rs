@@ -73,7 +73,7 @@ pub(crate) fn change_nothing(world: &World, it: &mut Move) -> Result<()> {
     twice("consent", || it.wallet(world, "consent", &["--no-release"])?.json())?;
     let other = it.wallet(world, "consent", &["--no-release", "--max-fee", "1000000.00 USD"])?;
     differs(&other, "the highest fee")?;
-    it.until(world, DESTINATION, "released")?;
+    it.until(world, DESTINATION, "delivered")?;
     twice("release", || it.wallet(world, "release", &[])?.json())?;
     it.ends_well(world)?;
 

@@ -3,6 +3,7 @@
 
 mod check;
 mod forgetting;
+mod incidents;
 mod patients;
 mod recalls;
 mod records;
@@ -12,8 +13,8 @@ mod transfers;
 
 use std::path::PathBuf;
 
-use handover_core::Timestamp;
 use handover_core::id::{Department, HospitalId, PatientRef, RemoteLinkId, TransferId};
+use handover_core::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 pub use check::Checked;
 pub(crate) use forgetting::resume;
 pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
+pub(crate) use incidents::{IncidentShown, IncidentsListed};
 pub use patients::{Carried, PatientRegistered};
 pub(crate) use patients::{LinkLine, LinksListed};
 pub use recalls::{RecallMade, RecallShown, RecalledFrom, RecallsListed, RecordNamed};
@@ -237,6 +239,18 @@ pub enum Operation {
     },
     /// Lists what was recalled, here and elsewhere.
     RecallList,
+    /// Lists what others signed and may not have signed.
+    IncidentList,
+    /// Shows one, for others.
+    IncidentShow {
+        /// What it is called.
+        id: Digest,
+    },
+    /// Removes one.
+    IncidentRemove {
+        /// What it is called.
+        id: Digest,
+    },
 }
 
 /// What happens while an operation runs.
@@ -391,6 +405,9 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&recalls::make(node, &staff, what, (&reason, transfer), preview).await?)
         }
         Operation::RecallList => answer(&recalls::list(node, &staff).await?),
+        Operation::IncidentList => answer(&incidents::list(node).await?),
+        Operation::IncidentShow { id } => answer(&incidents::show(node, id).await?),
+        Operation::IncidentRemove { id } => answer(&incidents::remove(node, id).await?),
     }
 }
 

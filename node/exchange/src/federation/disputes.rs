@@ -3,10 +3,11 @@
 //! Invariants: the first proof of a fork is kept until a higher version is held, and after that until there is another;
 //! one at a time, so nobody fills a disk with proofs.
 
-use handover_core::artefact::Verified;
 use handover_core::artefact::federation::Directory;
+use handover_core::artefact::{Payload as _, Verified};
 use handover_core::codec::{Bytes, Extensions, MAX_MESSAGE_BYTES};
-use handover_core::{Code, Timestamp, cbor_map};
+use handover_core::{Code, Digest, Party, Timestamp, cbor_map};
+use handover_dossier::incidents::Incident;
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 const DISPUTE: &str = "directory-dispute";
@@ -31,6 +32,19 @@ impl Dispute {
     /// Whether nothing newer than the offered one is held: then it is not known which of the two holds.
     const fn is_open(&self, held: u64) -> bool {
         self.version >= held
+    }
+
+    /// As it is listed among the incidents: what was refused is the offered one.
+    pub(super) fn incident(&self) -> Incident {
+        Incident {
+            by: Party::Index,
+            code: self.code,
+            artefact: Directory::TYPE.to_owned(),
+            id: Digest::sha256(&[self.offered.as_ref()]),
+            transfer: None,
+            at: self.at,
+            extensions: Extensions::default(),
+        }
     }
 
     /// Whether it proves another directory of the version that is held.

@@ -13,6 +13,7 @@ use handover_core::artefact::transfer::{
 };
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::rules::{self, Context};
+use handover_core::transfer::Phase;
 use handover_core::{Code, ContentRoot, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{
@@ -44,6 +45,12 @@ struct Released {
 type Manifest = OpenReader<BufReader<File>>;
 
 pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+    if row.state.phase == Phase::Delivered {
+        return match awaited(inner, row).await? {
+            Some(code) => Err(code.into()),
+            None => next_attempt(inner, row).await,
+        };
+    }
     let Some(released) = released(inner, row).await? else {
         tracing::warn!(transfer = %row.transfer, "the key that opens the package is gone");
         return next_attempt(inner, row).await;
@@ -56,6 +63,27 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
     }
     tracing::warn!(transfer = %row.transfer, detail = %fault, "parts of the package are damaged on this disk");
     next_attempt(inner, row).await
+}
+
+/// What a package that lies here waits for; nothing if the key that the patient releases to is gone: then they are not
+/// asked to release to it.
+async fn awaited(inner: &Arc<Inner>, row: &Row) -> Result<Option<Code>, ExchangeError> {
+    let (keys, federation, keyring) = (inner.keys(), inner.federation()?, inner.parts.keyring.clone());
+    let place = (row.transfer, row.state.attempt);
+    let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        if Dossier::of(txn, &keys, place.0).origin()?.is_some() {
+            return Ok(Some(Code::KeyAwaited));
+        }
+        if again::held_key(txn, &keyring, &keys, place, context)?.is_none() {
+            return Ok(None);
+        }
+        let mut dossier = Dossier::of(txn, &keys, place.0);
+        let share = dossier.share_place(place.1, context)?;
+        let is_released = dossier.get(share)?.is_some();
+        Ok(Some(if is_released { Code::KeyAwaited } else { Code::ReleaseAwaited }))
+    });
+    Ok(read.await?)
 }
 
 async fn next_attempt(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {

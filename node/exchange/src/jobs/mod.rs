@@ -99,7 +99,7 @@ fn due(row: &Row, now: Timestamp) -> Option<Job> {
         (Role::Source, Phase::Consented) => Some(Job::Seal),
         (Role::Source, Phase::Sealed) => Some(Job::Send),
         (Role::Source, Phase::Delivered) => Some(Job::Release),
-        (Role::Destination, Phase::Released) => Some(Job::File),
+        (Role::Destination, Phase::Delivered | Phase::Released) => Some(Job::File),
         _ => None,
     }
 }
@@ -194,7 +194,12 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), 
     let Err(fault) = outcome else { return Ok(()) };
     let code = fault.code();
     if code.is_transient() {
-        tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step has to wait");
+        // That somebody else's step comes first is no news.
+        if matches!(code, Code::ReleaseAwaited | Code::KeyAwaited) {
+            tracing::debug!(transfer = %row.transfer, ?job, code = %code, "a step has to wait");
+        } else {
+            tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step has to wait");
+        }
         return Err(code);
     }
     tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step cannot be done");

@@ -1,4 +1,5 @@
-//! The source releases the shares, once the destination has everything, after a last look at revocation and status.
+//! The source releases the shares, once the destination has everything and the patient's release is known here, after a
+//! last look at revocation and status.
 
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
             // The destination may have asked for the next attempt since.
             if dossier.row()?.is_none_or(|row| row.state != seen) {
                 return Ok(None);
+            }
+            // Whoever could open without this hospital knowing would owe nothing for it.
+            if dossier.released_with(seen.attempt)?.is_none() {
+                return Err(Code::ReleaseAwaited.into());
             }
             let header = dossier.header(seen.attempt, context)?;
             let (attempt, hash) = (header.attempt, header.hash());

@@ -172,6 +172,22 @@ pub fn peek_type(bytes: &[u8]) -> Result<String, ArtefactError> {
     open_envelope(bytes).map(|envelope| envelope.typ)
 }
 
+/// The type label of an envelope of whatever kind, and which of `keys` signed it.
+///
+/// # Errors
+/// [`ArtefactError::Envelope`] if it is none; [`ArtefactError::WrongKey`] if none of them did;
+/// [`ArtefactError::BadSignature`].
+pub fn signed_by<'a>(
+    bytes: &[u8],
+    keys: impl IntoIterator<Item = &'a SigningPublic>,
+    verifier: &dyn SignatureVerifier,
+) -> Result<(String, SigningPublic), ArtefactError> {
+    let opened = open_envelope(bytes)?;
+    let key = keys.into_iter().find(|key| key.thumbprint() == opened.kid).ok_or(ArtefactError::WrongKey)?;
+    check(&opened.kid, key, &opened.signed_bytes, &opened.signature, verifier)?;
+    Ok((opened.typ, *key))
+}
+
 impl<T: Payload> Signed<T> {
     /// Reads an envelope; the claim is not verified yet.
     ///

@@ -1,0 +1,162 @@
+//! What a hospital signed and was refused: kept, so that it can be shown to others, who come to the same refusal by the
+//! rules alone.
+//!
+//! Only what its own signature proves is kept, and only if no honest hospital signs such: who was merely late, or away,
+//! or brings what somebody else signed, has proven nothing against itself. The first [`PER_HOSPITAL_MAX`] of a hospital
+//! are kept until a person removes them, so that nobody fills a disk, nor pushes out what was kept before.
+
+use handover_core::artefact::{peek_type, signed_by};
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::rules::Context;
+use handover_core::verify::TransferFile;
+use handover_core::{Code, Digest, Party, Timestamp, TransferId, cbor_map};
+use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
+
+use crate::{Dossier, DossierError, Kind};
+
+/// How many are kept of one hospital.
+pub const PER_HOSPITAL_MAX: usize = 64;
+const SPACE: &str = "incident";
+const ENVELOPE: &str = "incident-envelope";
+
+cbor_map! {
+    /// What was refused, and whose signature it bears.
+    pub struct Incident {
+        /// Who signed it.
+        1 => by: Party,
+        /// Why it was refused.
+        2 => code: Code,
+        /// The artefact's type.
+        3 => artefact: String,
+        /// SHA-256 of the whole envelope: what the incident is called.
+        4 => id: Digest,
+        /// The transfer that it claims to belong to, if to one.
+        5 => transfer: Option<TransferId>,
+        /// When it first came.
+        6 => at: Timestamp,
+    }
+}
+
+/// Whether an honest hospital signs nothing that is refused like this, whatever is late, lost or away.
+const fn is_a_lie(code: Code) -> bool {
+    matches!(
+        code,
+        Code::WrongSigner
+            | Code::AskMismatch
+            | Code::ReferralMismatch
+            | Code::QuoteMismatch
+            | Code::ConsentMismatch
+            | Code::CapExceeded
+            | Code::PackageMismatch
+            | Code::Conflict
+            | Code::RecallMismatch
+            | Code::RecallUnknownRecord
+            | Code::RecallFee
+    )
+}
+
+/// Keeps what was refused, if it proves something against the hospital that signed it. Says what was new.
+///
+/// # Errors
+/// The store's.
+pub fn note(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    content: &[u8],
+    code: Code,
+    context: Context<'_>,
+    now: Timestamp,
+) -> Result<Option<Incident>, StoreError> {
+    if !is_a_lie(code) {
+        return Ok(None);
+    }
+    let members = || context.federation.members().map(|member| &member.certificate);
+    let Ok((artefact, key)) = signed_by(content, members().map(|it| &it.key), context.verifier) else {
+        return Ok(None);
+    };
+    let Some(certificate) = members().find(|it| it.key == key) else { return Ok(None) };
+    let by = Party::Hospital(certificate.hospital.clone());
+    let id = Digest::sha256(&[content]);
+    let of_hospital = keys.space(SPACE).hashed(by.to_string());
+    let key = of_hospital.clone().raw(id.as_bytes()).build();
+    let is_full = txn.scan(&of_hospital.build(), None, PER_HOSPITAL_MAX)?.len() == PER_HOSPITAL_MAX;
+    if is_full || txn.get(&key)?.is_some() {
+        return Ok(None);
+    }
+    let transfer = crate::transfer_of(content).ok();
+    let extensions = Extensions::default();
+    let incident = Incident { by, code, artefact, id, transfer, at: now, extensions };
+    rows::put(txn, &key, &incident)?;
+    rows::put_pieces(txn, &keys.space(ENVELOPE).raw(id.as_bytes()), content)?;
+    Ok(Some(incident))
+}
+
+/// All that are kept, by hospital.
+///
+/// # Errors
+/// The store's.
+pub fn list(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<Incident>, StoreError> {
+    let (space, mut all, mut after) = (keys.space(SPACE).build(), Vec::new(), None);
+    loop {
+        let cells = txn.scan(&space, after.as_deref(), SCAN_MAX_CELLS)?;
+        let is_last = cells.len() < SCAN_MAX_CELLS;
+        after = cells.last().map(|(key, _)| key.clone());
+        for (_, value) in cells {
+            all.push(rows::read::<Incident>(&value)?);
+        }
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+fn find(txn: &mut dyn Txn, keys: &KeyMaker, id: &Digest) -> Result<Incident, DossierError> {
+    let found = list(txn, keys)?.into_iter().find(|incident| incident.id == *id);
+    found.ok_or(DossierError::Refused(Code::UnknownIncident))
+}
+
+/// One of them as others are shown it: a transfer's file under a directory, with what was refused in the place of what
+/// holds here. [`handover_core::verify::verify`] comes to the same refusal; of two in one place it says that the file
+/// has too much.
+///
+/// # Errors
+/// [`Code::UnknownIncident`]; the store's.
+pub fn file(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    id: &Digest,
+    directory: &[u8],
+) -> Result<(Incident, Vec<u8>), DossierError> {
+    let incident = find(txn, keys, id)?;
+    let refused = rows::get_pieces(txn, &keys.space(ENVELOPE).raw(id.as_bytes()))?
+        .ok_or_else(|| rows::damaged("an incident's envelope"))?;
+    let around = match incident.transfer {
+        Some(transfer) => Dossier::of(txn, keys, transfer).all()?,
+        None => Vec::new(),
+    };
+    // Of two that contradict each other both are needed.
+    let stands_beside = |content: &[u8]| {
+        incident.code == Code::Conflict || peek_type(content).is_ok_and(|label| label != incident.artefact)
+    };
+    let around = around
+        .into_iter()
+        .filter(|(place, content)| place.kind != Kind::EarlyRevocation && stands_beside(content))
+        .map(|(_, content)| content);
+    let file = TransferFile {
+        directory: Bytes(directory.to_vec()),
+        artefacts: std::iter::once(refused).chain(around).map(Bytes).collect(),
+        extensions: Extensions::default(),
+    };
+    Ok((incident, codec::encode(&file)))
+}
+
+/// Removes one, so that there is room for others of its hospital.
+///
+/// # Errors
+/// [`Code::UnknownIncident`]; the store's.
+pub fn remove(txn: &mut dyn Txn, keys: &KeyMaker, id: &Digest) -> Result<(), DossierError> {
+    let incident = find(txn, keys, id)?;
+    let of_hospital = keys.space(SPACE).hashed(incident.by.to_string());
+    txn.remove(&of_hospital.raw(id.as_bytes()).build())?;
+    Ok(rows::remove_pieces(txn, &keys.space(ENVELOPE).raw(id.as_bytes()))?)
+}
