@@ -365,5 +365,8 @@ pub enum TransferTask {
     Resend {
         /// The transfer.
         id: TransferId,
+        /// Also everything else of it to the index, which has lost what it took: so its fee is settled after all.
+        #[arg(long)]
+        all: bool,
     },
 }

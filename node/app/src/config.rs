@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use handover_cli::{CliError, Reader, Root};
 use handover_core::id::SigningPublic;
@@ -25,6 +26,9 @@ pub(crate) const BLOBS_FOLDER: &str = "blobs";
 /// The most bytes of the hospital's name.
 const NAME_MAX_BYTES: usize = 200;
 
+/// How long something may not come of what the index took, if nothing is said.
+const PATIENCE_SECONDS: u64 = 30;
+
 /// Everything that the file says.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -38,6 +42,8 @@ pub struct Config {
     pub hospital: Hospital,
     /// The index's addresses, until a directory says others.
     pub index_addresses: Vec<String>,
+    /// How long something may not come of what the index took to pass it on.
+    pub index_patience: Duration,
     /// Multiaddresses to listen on.
     pub net_listen: Vec<String>,
     /// Multiaddresses that others are told; empty: the ones that are really listened on.
@@ -98,6 +104,7 @@ impl Config {
         let jurisdiction = jurisdiction(&mut reader);
         let currency: Option<Currency> = reader.required("hospital.currency");
         let index_addresses = addresses(&mut reader, "index.addresses", AddressPurpose::Dial);
+        let patience_seconds = reader.range("index.patience_seconds", PATIENCE_SECONDS, 1..=3_600);
         let net_listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
         let net_advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
         let web_listen = reader.required("web.listen");
@@ -122,6 +129,7 @@ impl Config {
                 root: root?.0,
                 hospital: Hospital { id: id?, name: name?, jurisdiction: jurisdiction?, currency: currency? },
                 index_addresses,
+                index_patience: Duration::from_secs(patience_seconds),
                 net_listen,
                 net_advertise,
                 web_listen: web_listen?,

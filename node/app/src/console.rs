@@ -256,8 +256,8 @@ impl Console {
             }
             TransferTask::Accept { id, max_fee } => Operation::TransferAccept { transfer: id, max_fee },
             TransferTask::Refuse { id } => Operation::TransferRefuse { transfer: id },
-            TransferTask::Resend { id } => {
-                let resent: Resent = self.call(Operation::TransferResend { transfer: id }, "").await?;
+            TransferTask::Resend { id, all } => {
+                let resent: Resent = self.call(Operation::TransferResend { transfer: id, all }, "").await?;
                 return self.output.emit("handover/resent/1", &resent, |out| show::resent(out, &resent));
             }
         };

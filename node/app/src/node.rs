@@ -91,6 +91,7 @@ impl Node {
             prices: config.prices.clone(),
             currency: config.hospital.currency,
             incoming,
+            index_patience: config.index_patience,
             accepts_up_to: config.accepts_up_to,
             index_addresses: config.index_addresses.clone(),
             clock: Arc::clone(&clock),

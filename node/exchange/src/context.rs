@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::ConsentMode;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub incoming: PathBuf,
     /// The index's addresses, until a directory says others.
     pub index_addresses: Vec<String>,
+    /// How long something may not come of what the index took to pass it on.
+    pub index_patience: Duration,
     /// Fees up to this are accepted without asking anybody, when this hospital owes them.
     pub accepts_up_to: Option<Amount>,
     /// The clock.

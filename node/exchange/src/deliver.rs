@@ -1,7 +1,7 @@
 //! Carries the outbox out: one run per target, in order, with back-off, until each parcel was taken.
 //!
 //! While the index is away, what it would pass on goes straight to its hospital; one parcel at a time asks whether
-//! the index is back.
+//! the index is back. So does what it took, if nothing comes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use handover_core::artefact::{Payload as _, peek_type};
 use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Party, TransferId, codec};
-use handover_dossier::Row;
+use handover_dossier::{Dossier, DossierError, Row};
 use handover_net::Net;
-use handover_store::SCAN_MAX_CELLS;
+use handover_store::{SCAN_MAX_CELLS, Txn};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
 use crate::context::Inner;
-use crate::outbox::{self, Label, Target, Waiting};
+use crate::outbox::{self, Label, Passed, Target, Waiting};
 use crate::pauses::{Pauses, Run};
 
 /// Parcels that go out in one round.
@@ -35,6 +35,8 @@ type Running = BTreeMap<Target, BTreeSet<TransferId>>;
 pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
     let mut running = Running::new();
     let mut runs: JoinSet<Run> = JoinSet::new();
+    let mut looks = tokio::time::interval(inner.parts.index_patience / 2);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         match due(&inner, &running).await {
             Ok(round) => {
@@ -62,6 +64,7 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
                 inner.pauses().connected(&target, Instant::now());
             },
             () = tokio::time::sleep_until(wake) => {}
+            _ = looks.tick() => look_at_passed(&inner).await,
             Some(done) = runs.join_next() => if let Ok(run) = done {
                 running.remove(&run.target);
                 let given_up = inner.pauses().learn(run, Instant::now());
@@ -72,6 +75,22 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
         }
     }
     runs.shutdown().await;
+}
+
+/// What the index took, and nothing came of, goes straight to its hospital.
+async fn look_at_passed(inner: &Arc<Inner>) {
+    let patience_ms = i64::try_from(inner.parts.index_patience.as_millis()).unwrap_or(i64::MAX);
+    let (keys, until) = (inner.keys(), inner.now().plus_ms(patience_ms.saturating_neg()));
+    // The next step is the other hospital's, or the patient's who hears of it there.
+    let has_come = move |txn: &mut dyn Txn, passed: &Passed| -> Result<bool, DossierError> {
+        let row = Dossier::of(txn, &keys, passed.label.transfer).row()?;
+        Ok(row.is_none_or(|row| row.state.phase > passed.phase))
+    };
+    match outbox::look_at_passed(&inner.parts.store, until, has_come).await {
+        Ok(0) => {}
+        Ok(parcels) => tracing::info!(parcels, "nothing came of what the index took: it goes straight"),
+        Err(fault) => tracing::error!(code = %fault.code(), "the outbox cannot be read"),
+    }
 }
 
 async fn give_up(inner: &Arc<Inner>, parcel: Waiting, code: Code) {
@@ -179,6 +198,7 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
         Ok(()) if is_detour => {
             outbox::relabel(&inner.parts.store, number, Label::copy(transfer, parcel.label.since)).await
         }
+        Ok(()) if parcel.label.to.is_some() && *target == Target::Index => passed(inner, parcel).await,
         Ok(()) => outbox::done(&inner.parts.store, number).await,
         Err(fault) => {
             let code = standing(inner, fault.code());
@@ -198,6 +218,22 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
         tracing::error!(code = %fault.code(), "the outbox cannot be written");
         Code::Unreachable
     })
+}
+
+/// The index took it: it is kept, until it is seen that it was passed on.
+async fn passed(inner: &Arc<Inner>, parcel: &Waiting) -> Result<(), ExchangeError> {
+    match inner.row(parcel.label.transfer).await {
+        Ok(row) => {
+            let (label, phase) = (parcel.label.clone(), row.state.phase);
+            let passed = Passed { label, phase, at: inner.now(), extensions: codec::Extensions::default() };
+            outbox::passed(&inner.parts.store, parcel.number, passed).await
+        }
+        // A refusal of what was not kept here.
+        Err(fault) if fault.code() == Code::UnknownTransfer => {
+            outbox::done(&inner.parts.store, parcel.number).await
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Who is not admitted any more may not have been told why: the directory, which everybody may ask for, is asked

@@ -12,7 +12,7 @@ use handover_core::message::{REQUEST_SCOPE_LABEL, part_binding};
 use handover_core::rules::{self, Context};
 use handover_core::transfer::{FIRST_ATTEMPT, Phase, State};
 use handover_core::{Code, HospitalId, KeyChain, PatientRef, Timestamp, TransferId, cbor_map};
-use handover_dossier::{Dossier, Kind, Row};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{
     Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject,
 };
@@ -23,6 +23,7 @@ use handover_store::{KeyMaker, StoreError, Txn, rows};
 use crate::again::{RequestKey, again};
 use crate::context::{Came, Inner};
 use crate::links::UnknownLink;
+use crate::outbox::Label;
 use crate::{Exchange, ExchangeError, key_records, links, outbox, remote, secrets};
 
 pub use fee::FeeOwed;
@@ -366,13 +367,25 @@ impl Exchange {
         Ok(rules::ask(row.ask.as_ref(), AskKind::Transfer, &Ed25519)?)
     }
 
-    /// Sends a transfer's dead letters again; says how many.
+    /// Sends a transfer's dead letters again, and with `all` everything of it to the index, which may have lost what it
+    /// took; says how many.
     ///
     /// # Errors
     /// [`Code::UnknownTransfer`].
-    pub async fn resend(&self, transfer: TransferId) -> Result<usize, ExchangeError> {
+    pub async fn resend(&self, transfer: TransferId, all: bool) -> Result<usize, ExchangeError> {
         self.0.row(transfer).await?;
-        let count = outbox::revive(&self.0.parts.store, transfer).await?;
+        let mut count = outbox::revive(&self.0.parts.store, transfer).await?;
+        if all {
+            let (keys, now) = (self.0.keys(), self.0.now());
+            let copied = self.0.parts.store.write(move |txn| -> Result<_, DossierError> {
+                let artefacts = Dossier::of(txn, &keys, transfer).all()?;
+                for (_, content) in &artefacts {
+                    outbox::push(txn, &keys, &Label::copy(transfer, now), content)?;
+                }
+                Ok(artefacts.len())
+            });
+            count = count.saturating_add(copied.await?);
+        }
         self.0.outbox.notify_one();
         self.0.jobs.notify_one();
         Ok(count)

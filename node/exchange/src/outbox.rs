@@ -3,8 +3,12 @@
 //! Each target's parcels go out in order; a target that cannot be reached is tried again, doubling from half a
 //! second to a minute, and at once when it connects. What a target refuses for good becomes a dead letter, which a
 //! person sees and can send again.
+//!
+//! What the index takes to pass it on is kept until something has come of it: an index that says yes and forgets keeps
+//! nothing from anybody.
 
 use handover_core::codec::{Bytes, Extensions};
+use handover_core::transfer::Phase;
 use handover_core::{Code, HospitalId, Timestamp, TransferId, cbor_enum, cbor_map};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, Store, StoreError, Txn, rows};
 
@@ -33,6 +37,18 @@ cbor_map! {
         4 => refused: Option<Code>,
         /// Since when.
         5 => since: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// A parcel that the index took to pass it on.
+    pub(crate) struct Passed {
+        /// Where it goes.
+        1 => label: Label,
+        /// How far its transfer was then.
+        2 => phase: Phase,
+        /// When the index took it.
+        3 => at: Timestamp,
     }
 }
 
@@ -91,6 +107,7 @@ const OUTBOX: &str = "outbox";
 const CONTENT: &str = "outbox-content";
 const NEXT: &str = "outbox-next";
 const DEAD: &str = "dead-letter";
+const PASSED: &str = "outbox-passed";
 
 /// Adds a parcel inside the transaction that makes it due.
 ///
@@ -112,12 +129,13 @@ pub(crate) fn push(
     rows::put_pieces(txn, &keys.space(CONTENT).u64(number), content)
 }
 
+fn number_of(key: &[u8]) -> Result<u64, StoreError> {
+    let number = key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+    number.ok_or_else(|| rows::damaged("a parcel's number"))
+}
+
 fn decode(key: &[u8], value: &[u8]) -> Result<Waiting, StoreError> {
-    let number = key
-        .last_chunk::<8>()
-        .map(|bytes| u64::from_be_bytes(*bytes))
-        .ok_or_else(|| rows::damaged("a parcel's number"))?;
-    Ok(Waiting { number, label: rows::read(value)? })
+    Ok(Waiting { number: number_of(key)?, label: rows::read(value)? })
 }
 
 async fn page(
@@ -209,6 +227,68 @@ pub(crate) async fn done(store: &Store, number: u64) -> Result<(), ExchangeError
             rows::remove_pieces(txn, &keys.space(CONTENT).u64(number))
         })
         .await?)
+}
+
+/// Keeps a parcel that the index took: it is not known yet whether it passes it on.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn passed(store: &Store, number: u64, passed: Passed) -> Result<(), ExchangeError> {
+    let keys = store.keys();
+    Ok(store
+        .write(move |txn| -> Result<(), StoreError> {
+            txn.remove(&keys.space(OUTBOX).u64(number).build())?;
+            rows::put(txn, &keys.space(PASSED).u64(number).build(), &passed)
+        })
+        .await?)
+}
+
+/// Looks at what the index took before `until`: what `has_come` says that something came of goes, the rest goes out
+/// again, straight to its hospital. Says how many those are.
+///
+/// # Errors
+/// The store's, and those of `has_come`.
+pub(crate) async fn look_at_passed<E>(
+    store: &Store,
+    until: Timestamp,
+    has_come: impl Fn(&mut dyn Txn, &Passed) -> Result<bool, E> + Clone + Send + 'static,
+) -> Result<usize, ExchangeError>
+where
+    E: From<StoreError> + Send + 'static,
+    ExchangeError: From<E>,
+{
+    let (mut after, mut straight) = (None, 0_usize);
+    loop {
+        let (keys, has_come) = (store.keys(), has_come.clone());
+        let page = store.write(move |txn| -> Result<_, E> {
+            let from = after.map(|number| keys.space(PASSED).u64(number).build());
+            let cells = txn.scan(&keys.space(PASSED).build(), from.as_deref(), SCAN_MAX_CELLS)?;
+            let (mut last, mut straight) = (None, 0_usize);
+            for (key, value) in &cells {
+                let number = number_of(key)?;
+                last = Some(number).filter(|_| cells.len() == SCAN_MAX_CELLS);
+                let passed: Passed = rows::read(value)?;
+                if passed.at > until {
+                    continue;
+                }
+                txn.remove(key)?;
+                if has_come(txn, &passed)? {
+                    rows::remove_pieces(txn, &keys.space(CONTENT).u64(number))?;
+                } else {
+                    let label = Label { via: Via::Direct, ..passed.label };
+                    rows::put(txn, &keys.space(OUTBOX).u64(number).build(), &label)?;
+                    straight = straight.saturating_add(1);
+                }
+            }
+            Ok((last, straight))
+        });
+        let (last, of_page) = page.await?;
+        straight = straight.saturating_add(of_page);
+        after = last;
+        if after.is_none() {
+            return Ok(straight);
+        }
+    }
 }
 
 /// Changes where a parcel still has to go: after it reached its hospital without the index, the copy remains.

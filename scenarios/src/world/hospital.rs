@@ -37,6 +37,7 @@ pub(super) struct Hospital {
 struct Settings {
     root: String,
     index: Vec<String>,
+    patience: Option<u64>,
     net: Vec<String>,
     web: String,
     catalogue: PathBuf,
@@ -45,11 +46,12 @@ struct Settings {
 
 impl Settings {
     fn text(&self, place: &Place) -> String {
-        let Self { root, index, net, web, catalogue, prices } = self;
+        let Self { root, index, patience, net, web, catalogue, prices } = self;
+        let patience = patience.map(|seconds| format!("patience_seconds = {seconds}\n")).unwrap_or_default();
         format!(
             "data = \"data\"\nroot = \"{root}\"\n\n\
              [hospital]\nid = {:?}\nname = {:?}\njurisdiction = {:?}\ncurrency = {:?}\n\n\
-             [index]\naddresses = {index:?}\n\n[net]\nlisten = {net:?}\n\n\
+             [index]\naddresses = {index:?}\n{patience}\n[net]\nlisten = {net:?}\n\n\
              [web]\nlisten = \"{web}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
              [records]\ncatalogue = {catalogue:?}\nprices = {prices:?}\n",
             place.id, place.name, place.jurisdiction, place.currency,
@@ -66,12 +68,14 @@ impl Hospital {
         root: &Root,
         catalogue: &Path,
         prices: &Path,
+        patience: Option<u64>,
     ) -> Result<Self> {
         let id = &place.id;
         std::fs::create_dir(folder.path().join("hospitals").join(id))?;
         let settings = Settings {
             root: root.public.clone(),
             index: vec![NO_INDEX.to_owned()],
+            patience,
             net: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
             web: "127.0.0.1:0".to_owned(),
             catalogue: catalogue.to_owned(),

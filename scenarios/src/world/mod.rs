@@ -81,6 +81,8 @@ pub struct Options {
     pub prices: Option<PathBuf>,
     /// The first fee schedules, in this order, each by the words of its command; before one for all.
     pub schedules: Vec<Vec<String>>,
+    /// How many seconds something may not come of what the index took; a node's default if absent.
+    pub index_patience: Option<u64>,
     /// What the index logs, as `HANDOVER_LOG` takes it; the default if absent.
     pub index_log: Option<String>,
     /// Whether the processes may outlive this one ([`World::let_go`]).
@@ -121,7 +123,9 @@ impl World {
         let catalogue = own(&options.catalogue, "test-catalogue.csv", TEST_CATALOGUE_CSV)?;
         let prices = own(&options.prices, "price-list.csv", PRICE_LIST_CSV)?;
         let root = federation::make_root(programs, &folder)?;
-        let made = |place: &Place| Hospital::init(programs, &folder, place, &root, &catalogue, &prices);
+        let patience = options.index_patience;
+        let made =
+            |place: &Place| Hospital::init(programs, &folder, place, &root, &catalogue, &prices, patience);
         // Keys take long to make: everybody makes theirs at once.
         let (federation, hospitals) = thread::scope(|scope| {
             let hospitals: Vec<_> =

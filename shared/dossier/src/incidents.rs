@@ -135,18 +135,17 @@ pub fn file(
         None => Vec::new(),
     };
     // Of two that contradict each other both are needed.
-    let stands_beside = |content: &[u8]| {
-        incident.code == Code::Conflict || peek_type(content).is_ok_and(|label| label != incident.artefact)
-    };
+    let is_second = incident.code == Code::Conflict;
+    let stands_beside =
+        |content: &[u8]| is_second || peek_type(content).is_ok_and(|label| label != incident.artefact);
     let around = around
         .into_iter()
         .filter(|(place, content)| place.kind != Kind::EarlyRevocation && stands_beside(content))
         .map(|(_, content)| content);
-    let file = TransferFile {
-        directory: Bytes(directory.to_vec()),
-        artefacts: std::iter::once(refused).chain(around).map(Bytes).collect(),
-        extensions: Extensions::default(),
-    };
+    let mut artefacts: Vec<Bytes> = around.map(Bytes).collect();
+    artefacts.insert(if is_second { artefacts.len() } else { 0 }, Bytes(refused));
+    let file =
+        TransferFile { directory: Bytes(directory.to_vec()), artefacts, extensions: Extensions::default() };
     Ok((incident, codec::encode(&file)))
 }
 

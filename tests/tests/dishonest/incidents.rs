@@ -82,7 +82,7 @@ fn shown(stage: &Stage, at: &str, incident: &Value) -> Result<()> {
         return Ok(());
     }
     let verified = stage.world.verify(&path)?;
-    // Of two in one place each verifies by itself: the file has too much.
+    // Of two in one place the first is right: the file has too much.
     let wanted = if incident["code"] == "conflict" {
         "evidence-missing"
     } else {

@@ -7,21 +7,21 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use handover_core::artefact::federation::{Directory, DirectoryEntry, HospitalCertificate};
-use handover_core::artefact::transfer::Receipt;
-use handover_core::artefact::{Signed, Verified};
+use handover_core::artefact::transfer::{Quote, Receipt, TransferRequest};
+use handover_core::artefact::{Payload as _, Signed, Verified, peek_type};
 use handover_core::codec::{self, Bytes};
 use handover_core::message::Verb;
 use handover_core::time::DAY_MS;
 use handover_core::trust::Federation;
 use handover_core::verify::TransferFile;
-use handover_core::{Code, HospitalId};
+use handover_core::{Code, HospitalId, rules};
 use handover_net::Presented;
 use handover_scenarios::story::Order;
 use handover_tests::fixture::{World, altered};
 use handover_tests::rogue::index::FalseIndex;
 use handover_tests::rogue::person::endpoint;
 use handover_tests::rogue::sale::Sale;
-use handover_tests::rogue::{now, until};
+use handover_tests::rogue::{LIMIT, now, until};
 
 use super::stage::{LAKESIDE, RIVERSIDE, Stage, refused, taken};
 
@@ -29,6 +29,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let before = stage.rogue.federation()?;
     changes(stage)?;
     let held = stage.rogue.federation()?;
+    stage.ada.link(&stage.world, RIVERSIDE)?;
     // Two moves that the patient has said yes to: one will be taken back, the other goes on.
     let back = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
     let on = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
@@ -40,6 +41,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     replays(stage, &index)?;
     stage.untouched_since(&witness)?;
     drops(stage, &index, &back, &on)?;
+    let unknown = swallows(stage)?;
     fork(stage, &index)?;
     index.end();
     stage.world.restart_index(true)?;
@@ -50,6 +52,10 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
         let asked = || asked(stage, hospital);
         until(&format!("{hospital} works again"), || asked().is_ok_and(|code| code != DIRECTORY_FORKED))?;
     }
+    // The index that is itself again has not heard of the move that was made behind its back.
+    ensure!(stage.world.entries(&unknown)?.is_empty(), "the fee of a transfer that it never heard of");
+    stage.world.node(LAKESIDE, &["transfer", "resend", &unknown, "--all"])?.done()?;
+    stage.world.posted(&unknown, LIMIT)?;
     stage.rogue.meets_everybody()
 }
 
@@ -202,6 +208,37 @@ fn drops(stage: &mut Stage, index: &FalseIndex, back: &Sale, on: &Sale) -> Resul
     taken("the key", || stage.rogue.bring(&riverside, key.envelope()))?;
     stage.comes_to(RIVERSIDE, on.transfer(), "filed", "filed")?;
     stage.rogue.letter::<Receipt>(|it| it.transfer == on.transfer()).map(drop)
+}
+
+/// It says yes to all that it should pass on, from the request on: the hospitals see that nothing comes of it, and go
+/// on by themselves.
+fn swallows(stage: &Stage) -> Result<String> {
+    let (lakeside, riverside) = Stage::victims();
+    let (ada, rogue) = (&stage.ada, &stage.rogue);
+    let node = endpoint(&stage.world, RIVERSIDE)?;
+    let ask = ada.signed(ada.asking(&lakeside, &riverside));
+    let transfer = ask.transfer.context("an ask for a transfer")?;
+    let id = transfer.to_string();
+    node.artefact(ask.envelope())?;
+    stage.world.node(RIVERSIDE, &["transfer", "request", &id])?.done()?;
+    stage.comes_to(RIVERSIDE, transfer, "quoted", "quoted")?;
+    let path = stage.world.folder().join("swallowed.transfer");
+    let out = path.to_str().context("UTF-8")?;
+    stage.world.node(RIVERSIDE, &["transfer", "show", &id, "--out", out])?.done()?;
+    let file: TransferFile = codec::decode(&std::fs::read(&path)?, codec::MAX_MESSAGE_BYTES)?;
+    let find = |label: &str| {
+        let artefacts = file.artefacts.iter().map(AsRef::as_ref);
+        artefacts.into_iter().find(|it| peek_type(it).is_ok_and(|found| found == label)).context("not there")
+    };
+    let on =
+        rogue.judge(|context| rules::request(find(TransferRequest::TYPE).unwrap_or_default(), context))?;
+    let quote = rogue.judge(|context| rules::quote(find(Quote::TYPE).unwrap_or_default(), &on, context))?;
+    let yes = ada.consent(&quote, &ada.read(&quote)?, rogue.federation()?.as_ref(), |_, _| {})?;
+    node.artefact(yes.consent.envelope())?;
+    node.artefact(ada.release(&yes, &quote)?.envelope())?;
+    stage.comes_to(RIVERSIDE, transfer, "filed", "filed")?;
+    stage.comes_to(LAKESIDE, transfer, "filed", "filed")?;
+    Ok(id)
 }
 
 fn contains(whole: &[u8], part: &[u8]) -> bool {

@@ -95,7 +95,8 @@ impl Stage {
     /// A real index, two real hospitals, two patients, and a rogue that nobody knows.
     pub(crate) fn set() -> Result<Self> {
         let programs = Programs::shared()?.clone();
-        let world = World::start(&programs, &Options::of(&[LAKESIDE, RIVERSIDE]))?;
+        let options = Options { index_patience: Some(1), ..Options::of(&[LAKESIDE, RIVERSIDE]) };
+        let world = World::start(&programs, &options)?;
         let keys = &fixture::World::shared().hillcrest;
         let index = serde_json::from_value(world.index_ready()["net"].clone())?;
         let rogue = Rogue::start(keys, world.root().parse()?, index)?;

@@ -154,6 +154,8 @@ pub enum Operation {
     TransferResend {
         /// The transfer.
         transfer: TransferId,
+        /// Everything of it to the index, too.
+        all: bool,
     },
     /// Accepts the fee that this hospital owes for a referred patient.
     TransferAccept {
@@ -369,7 +371,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&transfers::again(node, transfer, attempt).await?)
         }
         Operation::TransferDismiss { transfer } => answer(&transfers::dismiss(node, transfer).await?),
-        Operation::TransferResend { transfer } => answer(&transfers::resend(node, transfer).await?),
+        Operation::TransferResend { transfer, all } => answer(&transfers::resend(node, transfer, all).await?),
         Operation::TransferAccept { transfer, max_fee } => {
             answer(&referrals::accept(node, transfer, max_fee.as_deref()).await?)
         }

@@ -393,8 +393,8 @@ pub(super) async fn again(
     Ok(TransferShown::of_view(node.exchange.transfer(transfer).await?, node.now()))
 }
 
-pub(super) async fn resend(node: &Node, transfer: TransferId) -> Result<Resent, NodeError> {
-    let resent = node.exchange.resend(transfer).await?;
+pub(super) async fn resend(node: &Node, transfer: TransferId, all: bool) -> Result<Resent, NodeError> {
+    let resent = node.exchange.resend(transfer, all).await?;
     Ok(Resent { transfer: transfer.to_string(), resent })
 }
 

@@ -193,7 +193,9 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), 
     };
     let Err(fault) = outcome else { return Ok(()) };
     let code = fault.code();
-    if code.is_transient() {
+    // The patient took the consent back at the destination: their word is on its way, and ends the transfer.
+    let is_told = job == Job::Send && code == Code::ConsentRevoked;
+    if code.is_transient() || is_told {
         // That somebody else's step comes first is no news.
         if matches!(code, Code::ReleaseAwaited | Code::KeyAwaited) {
             tracing::debug!(transfer = %row.transfer, ?job, code = %code, "a step has to wait");

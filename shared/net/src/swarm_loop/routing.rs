@@ -33,7 +33,13 @@ impl Loop {
         if addresses.is_empty() || self.peers.get(&peer).is_some() {
             return;
         }
-        let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build();
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(addresses)
+            // From the port that is listened on, a dial to where a connection has just ended would be refused by the
+            // system for a minute: the pair of addresses is not free yet.
+            .allocate_new_port()
+            .build();
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => drop(self.dials.by_peer.insert(peer, Dial { connection, then })),
