@@ -28,7 +28,7 @@ use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
 use crate::places::Places;
 use crate::wakes::Wakes;
-use crate::{ExchangeError, continuous, fees, incidents, recalled, secrets};
+use crate::{ExchangeError, continuous, fees, inboxes, incidents, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -203,7 +203,9 @@ impl Inner {
             return Ok(taken);
         }
         if taken.kind() == Kind::Request || begins_delivery(&taken) {
-            crate::inboxes::note(txn, keys, &taken.row)?;
+            let local =
+                self.parts.records.by_ref_in(txn, &taken.row.patient).map_err(recalled::of_records)?;
+            inboxes::note(txn, keys, &taken.row, local.as_ref())?;
         }
         for label in labels(taken.kind(), from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;

@@ -1,7 +1,7 @@
 //! Forgetting a patient whose transfers are all over: their asks, what is known in the clear of their transfers, and
 //! their records. The artefacts of transfers stay: they are evidence for fees, and sealed to others.
 
-use handover_core::{Code, PatientRef};
+use handover_core::Code;
 use handover_dossier::{Dossier, key_records};
 use handover_records::{
     Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
@@ -70,21 +70,20 @@ impl Exchange {
     /// # Errors
     /// Those of store and blobs.
     pub async fn sweep_forgotten(&self, gone: &BeingForgotten) -> Result<Swept, ExchangeError> {
-        for patient in &gone.refs {
-            self.sweep_transfers(*patient).await?;
-        }
+        self.sweep_transfers(&gone.patient).await?;
         charged::forget(&self.0.parts.store, &gone.patient).await?;
         let wanted = parts::contents_under_way(&self.0.parts.store).await?;
         Ok(self.0.parts.records.sweep(&gone.patient, &wanted).await?)
     }
 
     /// Quotes name tests and a selection names records; whoever pays has the sealed quote.
-    async fn sweep_transfers(&self, patient: PatientRef) -> Result<(), ExchangeError> {
+    async fn sweep_transfers(&self, patient: &LocalPatient) -> Result<(), ExchangeError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let (keyring, keys, from) = (self.0.parts.keyring.clone(), self.0.keys(), after.take());
+            let patient = patient.clone();
             let write = self.0.parts.store.write(move |txn| -> Result<_, ExchangeError> {
-                let page = inboxes::page(txn, &keys, patient, from.as_deref(), PAGE)?;
+                let page = inboxes::page_of_local(txn, &keys, &patient, from.as_deref(), PAGE)?;
                 for (_, transfer) in &page {
                     // The same person may be a patient here again by now.
                     if Dossier::of(txn, &keys, *transfer)
@@ -96,6 +95,7 @@ impl Exchange {
                     bodies::remove(txn, &keyring, &keys, *transfer)?;
                     selection::remove(txn, &keys, *transfer)?;
                     recalled::remove(txn, &keyring, &keys, *transfer)?;
+                    inboxes::forget(txn, &keys, &patient, *transfer)?;
                 }
                 Ok(page.into_iter().nth(PAGE - 1).map(|(key, _)| key))
             });

@@ -21,7 +21,7 @@ use handover_seal::part::open_part;
 use handover_seal::{KeyRing, OsRandom};
 use handover_store::{KeyMaker, Keyring, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
-use crate::{bodies, fees};
+use crate::{bodies, fees, inboxes};
 
 const DETAILS: &str = "recall-details";
 const OF_TRANSFER: &str = "recalled-transfer";
@@ -173,7 +173,7 @@ impl Desk<'_> {
         let plain = open_part(self.ring, &aad, recall.sealed.as_ref()).map_err(|fault| fault.code())?;
         let details: RecallDetails = codec::decode(&plain, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
         rules::recall_details(&details, &recall)?;
-        let patient = self.records.by_ref_in(txn, &row.patient).map_err(of_records)?;
+        let patient = inboxes::whose(txn, self.keys, row.transfer)?;
         let priced = bodies::get(txn, self.keyring, self.keys, row.transfer)?;
         let mut computed = None;
         if let (Some(patient), Some(priced)) = (patient, priced) {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use handover_core::codec::Extensions;
-use handover_core::{ContentRoot, PatientRef, Timestamp};
+use handover_core::{ContentRoot, Timestamp};
 use handover_store::{StoreError, Txn};
 
 use crate::RecordsError;
@@ -27,8 +27,6 @@ const VERSIONS_AT_ONCE: usize = 50;
 pub struct BeingForgotten {
     /// The patient here.
     pub patient: LocalPatient,
-    /// Who they were in the federation.
-    pub refs: Vec<PatientRef>,
 }
 
 /// What was swept.
@@ -65,18 +63,14 @@ impl Records {
         txn.get(&places.patient(patient))?.ok_or(RecordsError::UnknownPatient)?;
         self.keyring.remove(txn, PATIENT_KEY, patient.as_str().as_bytes())?;
         txn.remove(&places.patient(patient))?;
-        let refs = self.refs_in(txn, patient)?;
-        for linked in &refs {
+        txn.remove(&places.was_linked(patient))?;
+        for linked in &self.refs_in(txn, patient)? {
             txn.remove(&places.link(linked))?;
             txn.remove(&places.link_of(patient, linked))?;
         }
-        let row = ForgettingRow {
-            patient: patient.as_str().to_owned(),
-            refs: refs.clone(),
-            extensions: Extensions::default(),
-        };
+        let row = ForgettingRow { patient: patient.as_str().to_owned(), extensions: Extensions::default() };
         rows::put(txn, &mark, &row)?;
-        Ok(BeingForgotten { patient: patient.clone(), refs })
+        Ok(BeingForgotten { patient: patient.clone() })
     }
 
     /// The patients of whom something may be left.
@@ -245,5 +239,5 @@ impl Records {
 fn being_forgotten(row: ForgettingRow) -> Result<BeingForgotten, RecordsError> {
     let patient =
         row.patient.parse().map_err(|_| RecordsError::Damaged { what: "patient being forgotten" })?;
-    Ok(BeingForgotten { patient, refs: row.refs })
+    Ok(BeingForgotten { patient })
 }

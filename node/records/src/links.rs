@@ -274,6 +274,7 @@ impl Records {
         }
         txn.remove(&key)?;
         txn.remove(&self.places.link_of(patient, &patient_ref))?;
+        txn.put(&self.places.was_linked(patient), vec![1])?;
         Ok(true)
     }
 

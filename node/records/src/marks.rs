@@ -128,7 +128,7 @@ pub(crate) fn put(
     Ok(true)
 }
 
-/// Notes that a record changed, if its patient is linked: nothing of others was ever sent.
+/// Notes that a record changed, if its patient is or was linked: nothing of others was ever sent.
 pub(crate) fn note_change(
     txn: &mut dyn Txn,
     places: &Places,
@@ -136,7 +136,8 @@ pub(crate) fn note_change(
     at: RecordRef,
     now: Timestamp,
 ) -> Result<(), RecordsError> {
-    if txn.scan(&places.links_of(patient), None, 1)?.is_empty() {
+    let is_linked = !txn.scan(&places.links_of(patient), None, 1)?.is_empty();
+    if !is_linked && txn.get(&places.was_linked(patient))?.is_none() {
         return Ok(());
     }
     let row = ChangedRow {

@@ -31,8 +31,6 @@ cbor_map! {
     pub struct ForgettingRow {
         /// The hospital's identifier.
         1 => patient: String,
-        /// Who they were in the federation.
-        2 => refs: Vec<PatientRef>,
     }
 }
 
@@ -380,6 +378,11 @@ impl Places {
 
     pub(crate) fn link_of(&self, patient: &LocalPatient, linked: &PatientRef) -> Vec<u8> {
         self.0.space("records.link-of").hashed(patient.as_str()).hashed(linked.as_bytes()).build()
+    }
+
+    /// Whether a patient was linked once whose link was taken away.
+    pub(crate) fn was_linked(&self, patient: &LocalPatient) -> Vec<u8> {
+        self.0.space("records.was-linked").hashed(patient.as_str()).build()
     }
 
     pub(crate) fn link_codes(&self) -> Vec<u8> {

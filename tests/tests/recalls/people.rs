@@ -43,7 +43,7 @@ fn person() -> Value {
     json!({"resourceType": "Patient", "id": PATIENT})
 }
 
-fn report(id: &str, code: &str, status: &str, value: &str) -> Value {
+pub(crate) fn report(id: &str, code: &str, status: &str, value: &str) -> Value {
     json!({
         "resourceType": "DiagnosticReport", "id": id, "status": status, "conclusion": value,
         "subject": {"reference": "Patient/anna"}, "effectiveDateTime": "2024-05-01",

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::people::{
     FIRST, PATIENT, SECOND, THIRD, allergy, answered, confirmed, filed, import, lipid, liver, mark, moved,
-    pulse, quoted, recalls, record, text, within, world,
+    pulse, quoted, recalls, record, report, text, within, world,
 };
 
 #[test]
@@ -38,7 +38,8 @@ fn play(world: &mut World) -> Result<()> {
     while_others_are_away(world, &transfer).context("the index and the other hospital away")?;
     narrowed(world).context("a consent that narrows")?;
     marks_travel(world).context("a marked record that is sent")?;
-    its_file_verifies(world, &transfer).context("the transfer's file")
+    its_file_verifies(world, &transfer).context("the transfer's file")?;
+    after_the_wallet_is_gone(world).context("a wallet that was unlinked")
 }
 
 /// What was consented to is sent, and recalled as soon as it is filed.
@@ -191,6 +192,26 @@ fn marks_travel(world: &World) -> Result<()> {
     let by: Vec<&str> =
         thyroid.filter(|it| it["id"] == "thyroid").map(|it| text(&it["recalled"], "by")).collect();
     ensure!(by.len() == 2 && by.contains(&FIRST) && by.contains(&SECOND), "{listed}");
+    Ok(())
+}
+
+/// Whose a transfer was stays known, whichever wallet is linked to whom later; until the patient is forgotten.
+fn after_the_wallet_is_gone(world: &World) -> Result<()> {
+    let glucose = |value: &str| report("glucose", "2345-7", "final", value);
+    import(world, &[glucose("5.1")])?;
+    let transfer = moved(world, FIRST, SECOND)?;
+    let shown = world.wallet(PATIENT, &["show"])?.json()?;
+    for hospital in [FIRST, SECOND] {
+        let unlink = ["patient", "unlink", PATIENT, "--wallet", text(&shown, "patient")];
+        ensure!(world.node(hospital, &unlink)?.json()?["was_linked"] == true, "there was no link");
+    }
+    import(world, &[glucose("15.1")])?;
+    let sent = confirmed(world, FIRST, &transfer, 1)?;
+    ensure!(text(&sent, "reason") == "amended" && text(&sent, "patient") == PATIENT, "{sent}");
+    ensure!(mark(world, SECOND, FIRST, "glucose")? == ("amended".to_owned(), FIRST.to_owned()));
+    world.node(FIRST, &["patient", "forget", PATIENT])?.done()?;
+    let left = recalls(world, FIRST, &transfer)?;
+    ensure!(left.len() == 1 && left[0]["patient"].is_null() && left[0]["reason"].is_null(), "{left:?}");
     Ok(())
 }
 

@@ -111,29 +111,24 @@ pub(super) async fn transfers(inner: &Inner) -> Result<BTreeSet<TransferId>, Exc
 pub(super) fn sent(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
-    inner: &Inner,
     patient: &LocalPatient,
 ) -> Result<Vec<(Row, Vec<RecordRef>)>, ExchangeError> {
-    let mut sent = Vec::new();
-    for whose in inner.parts.records.refs_in(txn, patient)? {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = inboxes::page(txn, keys, whose, after.as_deref(), SCAN_MAX_CELLS)?;
-            for (_, transfer) in &page {
-                let Some(row) = Dossier::of(txn, keys, *transfer).row()? else { continue };
-                if row.role != Role::Source || is_over(&row) {
-                    continue;
-                }
-                let records = selection::read(txn, keys, *transfer)?.unwrap_or_default();
-                sent.push((row, records));
+    let (mut sent, mut after): (_, Option<Vec<u8>>) = (Vec::new(), None);
+    loop {
+        let page = inboxes::page_of_local(txn, keys, patient, after.as_deref(), SCAN_MAX_CELLS)?;
+        for (_, transfer) in &page {
+            let Some(row) = Dossier::of(txn, keys, *transfer).row()? else { continue };
+            if row.role != Role::Source || is_over(&row) {
+                continue;
             }
-            if page.len() < SCAN_MAX_CELLS {
-                break;
-            }
-            after = page.into_iter().next_back().map(|(key, _)| key);
+            let records = selection::read(txn, keys, *transfer)?.unwrap_or_default();
+            sent.push((row, records));
         }
+        if page.len() < SCAN_MAX_CELLS {
+            return Ok(sent);
+        }
+        after = page.into_iter().next_back().map(|(key, _)| key);
     }
-    Ok(sent)
 }
 
 /// Whether nothing was sent, or came to be.
@@ -169,8 +164,8 @@ async fn look_at(
     changed: Vec<Changed>,
 ) -> Result<(), ExchangeError> {
     let records: BTreeSet<RecordId> = changed.iter().map(|one| one.record).collect();
-    let (work, keys, whose) = (Arc::clone(inner), inner.keys(), patient.clone());
-    let read = inner.parts.store.read(move |txn| sent(txn, &keys, &work, &whose));
+    let (keys, whose) = (inner.keys(), patient.clone());
+    let read = inner.parts.store.read(move |txn| sent(txn, &keys, &whose));
     let mut sent = read.await?;
     for (_, selected) in &mut sent {
         selected.retain(|at| records.contains(&at.record));

@@ -12,8 +12,8 @@ use handover_seal::Ed25519;
 use handover_store::{KeyMaker, Txn};
 
 use crate::context::Inner;
-use crate::recalled::{self, Kept, of_records};
-use crate::{Exchange, ExchangeError};
+use crate::recalled::{self, Kept};
+use crate::{Exchange, ExchangeError, inboxes};
 
 /// A record as a package named it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +123,7 @@ fn one(
         hash: recall.hash(),
         is_sent,
         other: if is_sent { row.destination.clone() } else { row.source.clone() },
-        patient: inner.parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?,
+        patient: inboxes::whose(txn, keys, row.transfer)?,
         reason: kept.as_ref().map(|kept| kept.details.reason),
         records: kept.as_ref().map(names).unwrap_or_default(),
         fee_back: recall.fee_back,

@@ -25,7 +25,7 @@ use super::due::{self, Due};
 use crate::charged::{self, Account};
 use crate::context::{Came, Inner};
 use crate::recalled::{self, Kept, of_records};
-use crate::{ExchangeError, bodies, selection};
+use crate::{ExchangeError, bodies, inboxes, selection};
 
 /// Recalls everything that is due and can be recalled by now.
 pub(super) async fn everything(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
@@ -82,7 +82,7 @@ fn some(
     }
     let mut taken = Vec::new();
     if !due::is_over(&row)
-        && let Some(patient) = inner.parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?
+        && let Some(patient) = inboxes::whose(txn, &keys, transfer)?
     {
         let source = Source { inner, keys: &keys, row: &row, context, now };
         taken = source.recall(txn, patient, &due)?;
@@ -186,7 +186,7 @@ impl Source<'_> {
         let priced = bodies::get(txn, &parts.keyring, self.keys, transfer)?.ok_or(Code::StoreDamaged)?;
         let fee_back =
             recalled::fee_back(txn, &parts.keyring, self.keys, (row, &priced.body), number, &details)?;
-        let patient = parts.records.by_ref_in(txn, &row.patient).map_err(of_records)?;
+        let patient = inboxes::whose(txn, self.keys, transfer)?;
         if let (Some(patient), false) = (patient, reason.keeps_fee()) {
             let account = Account { patient, payer: priced.body.payer, destination: row.destination.clone() };
             let tests = recalled::tests(&details, &row.source);

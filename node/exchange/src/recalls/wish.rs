@@ -89,7 +89,7 @@ impl Exchange {
         let (work, keys, now, wished) = (Arc::clone(inner), inner.keys(), inner.now(), wish.clone());
         let leave = permit.clone();
         let read = inner.parts.store.read(move |txn| -> Result<_, ExchangeError> {
-            let sent = due::sent(txn, &keys, &work, &wished.patient)?;
+            let sent = due::sent(txn, &keys, &wished.patient)?;
             let sent: Vec<_> = sent.into_iter().filter_map(|sent| wished.of(sent)).collect();
             let found: BTreeSet<RecordId> =
                 sent.iter().flat_map(|(_, selected)| selected).map(|at| at.record).collect();
