@@ -82,15 +82,14 @@ pub struct Report {
 }
 
 struct Parts<'a> {
-    file: &'a TransferFile,
+    artefacts: &'a [Bytes],
     context: Context<'a>,
     steps: Vec<StepReport>,
 }
 
 impl Parts<'_> {
     fn all(&self, label: &str) -> impl Iterator<Item = &[u8]> {
-        self.file
-            .artefacts
+        self.artefacts
             .iter()
             .map(AsRef::as_ref)
             .filter(move |content| peek_type(content).is_ok_and(|found| found == label))
@@ -192,8 +191,6 @@ pub fn verify(
     verifier: &dyn SignatureVerifier,
 ) -> Result<Report, VerifyError> {
     use crate::artefact::federation::Directory;
-    use crate::artefact::patient::PatientRefusal;
-    use crate::artefact::transfer::TransferRequest;
 
     let file: TransferFile =
         codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
@@ -203,8 +200,18 @@ pub fn verify(
             Federation::verify(file.directory.as_ref(), root, directory.claim().issued, verifier)
         })
         .map_err(|found| fault(Directory::TYPE, found.code()))?;
-    let context = Context { federation: &federation, verifier };
-    let mut parts = Parts { file: &file, context, steps: Vec::new() };
+    verify_artefacts(&file.artefacts, Context { federation: &federation, verifier })
+}
+
+/// As [`verify`], for artefacts of a transfer and a federation that is verified already.
+///
+/// # Errors
+/// [`VerifyError`] naming the first artefact that does not hold.
+pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Report, VerifyError> {
+    use crate::artefact::patient::PatientRefusal;
+    use crate::artefact::transfer::TransferRequest;
+
+    let mut parts = Parts { artefacts, context, steps: Vec::new() };
     let envelope = parts
         .find(TransferRequest::TYPE)
         .ok_or_else(|| fault(TransferRequest::TYPE, Code::EvidenceMissing))?;
@@ -267,7 +274,7 @@ pub fn verify(
         share_releases(&mut parts, consent, &request_keys)?;
         recalls::verify(&mut parts, &mut report)?;
         confirmations(&mut parts, consent)?;
-        for content in file.artefacts.iter().filter(|content| peek_type(content.as_ref()).is_err()) {
+        for content in artefacts.iter().filter(|content| peek_type(content.as_ref()).is_err()) {
             let revocation: Revocation = codec::decode(content.as_ref(), MAX_MESSAGE_BYTES)
                 .map_err(|_| fault("revocation", Code::Malformed))?;
             rules::revocation(&revocation, consent).map_err(|code| fault("revocation", code))?;
@@ -289,7 +296,7 @@ pub fn verify(
         |envelope, context| rules::refusal(envelope, transfer, &on, context),
     )?;
     // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
-    if parts.steps.len() != file.artefacts.len() {
+    if parts.steps.len() != artefacts.len() {
         return Err(fault("file", Code::EvidenceMissing));
     }
     report.steps = parts.steps;

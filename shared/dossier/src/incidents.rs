@@ -2,13 +2,14 @@
 //! rules alone.
 //!
 //! Only what its own signature proves is kept, and only if no honest hospital signs such: who was merely late, or away,
-//! or brings what somebody else signed, has proven nothing against itself. The first [`PER_HOSPITAL_MAX`] of a hospital
-//! are kept until a person removes them, so that nobody fills a disk, nor pushes out what was kept before.
+//! or brings what somebody else signed, has proven nothing against itself; and what stands in a part that one hospital
+//! alone can open is shown to nobody. The first [`PER_HOSPITAL_MAX`] of a hospital are kept until a person removes
+//! them, so that nobody fills a disk, nor pushes out what was kept before.
 
 use handover_core::artefact::{peek_type, signed_by};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::rules::Context;
-use handover_core::verify::TransferFile;
+use handover_core::verify::{TRANSFER_FILE_MAX_BYTES, TransferFile, verify_artefacts};
 use handover_core::{Code, Digest, Party, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
@@ -17,7 +18,7 @@ use crate::{Dossier, DossierError, Kind};
 /// How many are kept of one hospital.
 pub const PER_HOSPITAL_MAX: usize = 64;
 const SPACE: &str = "incident";
-const ENVELOPE: &str = "incident-envelope";
+const PROOF: &str = "incident-proof";
 
 cbor_map! {
     /// What was refused, and whose signature it bears.
@@ -34,6 +35,14 @@ cbor_map! {
         5 => transfer: Option<TransferId>,
         /// When it first came.
         6 => at: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// What shows it.
+    struct Proof {
+        /// Artefacts of the transfer, the refused one among them.
+        1 => artefacts: Vec<Bytes>,
     }
 }
 
@@ -86,9 +95,40 @@ pub fn note(
     let transfer = crate::transfer_of(content).ok();
     let extensions = Extensions::default();
     let incident = Incident { by, code, artefact, id, transfer, at: now, extensions };
+    let held = match transfer {
+        Some(transfer) => Dossier::of(txn, keys, transfer).all()?,
+        None => Vec::new(),
+    };
+    let held = held.into_iter().filter(|(place, _)| place.kind != Kind::EarlyRevocation);
+    let held: Vec<Bytes> = held.map(|(_, content)| Bytes(content)).collect();
+    let Some(artefacts) = proof(&incident, held, content, context) else { return Ok(None) };
     rows::put(txn, &key, &incident)?;
-    rows::put_pieces(txn, &keys.space(ENVELOPE).raw(id.as_bytes()), content)?;
+    let proof = Proof { artefacts, extensions: Extensions::default() };
+    rows::put_large(txn, &keys.space(PROOF).raw(id.as_bytes()), &proof)?;
     Ok(Some(incident))
+}
+
+/// Artefacts on which everybody comes to the same refusal: what was refused in the place of what holds here, or beside
+/// it; or beside that which it contradicts, and which verifies without it. None if it takes what only this party can
+/// open.
+fn proof(incident: &Incident, held: Vec<Bytes>, refused: &[u8], context: Context<'_>) -> Option<Vec<Bytes>> {
+    let is_shown = |artefacts: &[Bytes]| {
+        verify_artefacts(artefacts, context)
+            .is_err_and(|fault| fault.code == incident.code && fault.artefact == incident.artefact)
+    };
+    let is_of_another_type =
+        |it: &&Bytes| peek_type(it.as_ref()).is_ok_and(|label| label != incident.artefact);
+    let refused = std::iter::once(Bytes(refused.to_vec()));
+    let instead: Vec<Bytes> =
+        refused.clone().chain(held.iter().filter(is_of_another_type).cloned()).collect();
+    if is_shown(&instead) {
+        return Some(instead);
+    }
+    let is_whole = verify_artefacts(&held, context).is_ok();
+    let beside: Vec<Bytes> = held.into_iter().chain(refused).collect();
+    let contradicts =
+        incident.code == Code::Conflict && is_whole && verify_artefacts(&beside, context).is_err();
+    (contradicts || is_shown(&beside)).then_some(beside)
 }
 
 /// All that are kept, by hospital.
@@ -115,9 +155,9 @@ fn find(txn: &mut dyn Txn, keys: &KeyMaker, id: &Digest) -> Result<Incident, Dos
     found.ok_or(DossierError::Refused(Code::UnknownIncident))
 }
 
-/// One of them as others are shown it: a transfer's file under a directory, with what was refused in the place of what
-/// holds here. [`handover_core::verify::verify`] comes to the same refusal; of two in one place it says that the file
-/// has too much.
+/// One of them as others are shown it: a transfer's file under a directory, on which
+/// [`handover_core::verify::verify`] comes to the same refusal; with two in one place, it says that the file has too
+/// much.
 ///
 /// # Errors
 /// [`Code::UnknownIncident`]; the store's.
@@ -128,22 +168,9 @@ pub fn file(
     directory: &[u8],
 ) -> Result<(Incident, Vec<u8>), DossierError> {
     let incident = find(txn, keys, id)?;
-    let refused = rows::get_pieces(txn, &keys.space(ENVELOPE).raw(id.as_bytes()))?
-        .ok_or_else(|| rows::damaged("an incident's envelope"))?;
-    let around = match incident.transfer {
-        Some(transfer) => Dossier::of(txn, keys, transfer).all()?,
-        None => Vec::new(),
-    };
-    // Of two that contradict each other both are needed.
-    let is_second = incident.code == Code::Conflict;
-    let stands_beside =
-        |content: &[u8]| is_second || peek_type(content).is_ok_and(|label| label != incident.artefact);
-    let around = around
-        .into_iter()
-        .filter(|(place, content)| place.kind != Kind::EarlyRevocation && stands_beside(content))
-        .map(|(_, content)| content);
-    let mut artefacts: Vec<Bytes> = around.map(Bytes).collect();
-    artefacts.insert(if is_second { artefacts.len() } else { 0 }, Bytes(refused));
+    let proof: Option<Proof> =
+        rows::get_large(txn, &keys.space(PROOF).raw(id.as_bytes()), TRANSFER_FILE_MAX_BYTES)?;
+    let Proof { artefacts, .. } = proof.ok_or_else(|| rows::damaged("an incident's proof"))?;
     let file =
         TransferFile { directory: Bytes(directory.to_vec()), artefacts, extensions: Extensions::default() };
     Ok((incident, codec::encode(&file)))
@@ -157,5 +184,5 @@ pub fn remove(txn: &mut dyn Txn, keys: &KeyMaker, id: &Digest) -> Result<(), Dos
     let incident = find(txn, keys, id)?;
     let of_hospital = keys.space(SPACE).hashed(incident.by.to_string());
     txn.remove(&of_hospital.raw(id.as_bytes()).build())?;
-    Ok(rows::remove_pieces(txn, &keys.space(ENVELOPE).raw(id.as_bytes()))?)
+    Ok(rows::remove_pieces(txn, &keys.space(PROOF).raw(id.as_bytes()))?)
 }
