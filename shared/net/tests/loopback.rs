@@ -271,26 +271,6 @@ async fn a_suspended_party_is_refused_here_and_readmitted_by_a_recheck() {
     caller.net.request(&route, vec![]).await.unwrap();
 }
 
-/// From its listening port, it could not come back for as long as the system keeps the pair of addresses of a
-/// connection that has just ended: a minute.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dial_comes_from_a_port_of_its_own() {
-    let hospital = Process::start("lakeside", 2, &[TCP], Limits::default()).await;
-    let index = Process::start("index", 1, &[TCP], Limits::default()).await;
-    let (own, there) = (hospital.net.addresses().remove(0), index.net.addresses().remove(0));
-    let (_, key) = there.split_once("/p2p/").unwrap();
-    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = socket.local_addr().unwrap().port();
-    let route = Route {
-        party: "index".parse().unwrap(),
-        addresses: vec![format!("/ip4/127.0.0.1/tcp/{port}/p2p/{key}")],
-    };
-    let dialling = tokio::spawn(async move { hospital.net.connect(&route).await });
-    let (_, from) = timeout(LIMIT, socket.accept()).await.unwrap().unwrap();
-    assert!(!own.contains(&format!("/tcp/{}/", from.port())), "{own} dials from {from}");
-    dialling.abort();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn expelling_cuts_the_connection_and_keeps_it_cut() {
     for transport in [TCP, QUIC] {

@@ -1,5 +1,5 @@
 //! A peer that speaks the control protocol byte by byte, and not as it should: what is announced too large is refused
-//! unread, what is no frame gets no answer, and who does not finish holds nobody else up.
+//! unread, what is no frame gets no answer, and who does not finish holds nobody else up. And from where it is dialled.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -176,4 +176,22 @@ async fn silent_connections_of_one_address_keep_nobody_else_out() {
         assert_eq!(answered.expect("an answer in time").unwrap(), [seed]);
     }
     flood.abort();
+}
+
+/// From its listening port, it could not come back for as long as the system keeps the pair of addresses of a
+/// connection that has just ended: a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_comes_from_a_port_of_its_own() {
+    let hospital = process("lakeside", 2, &["/ip4/127.0.0.1/tcp/0"]).await;
+    let own = hospital.addresses().remove(0);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", PeerId::random());
+    let route = Route { party: Party::Index, addresses: vec![address] };
+    let dialling = tokio::spawn(async move { hospital.connect(&route).await });
+    let (_, from) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    assert!(!own.contains(&format!("/tcp/{}/", from.port())), "{own} dials from {from}");
+    dialling.abort();
 }
