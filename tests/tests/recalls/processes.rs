@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use handover_scenarios::world::World;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::people::{
     FIRST, PATIENT, SECOND, THIRD, allergy, answered, confirmed, filed, import, lipid, liver, mark, moved,
@@ -39,6 +39,7 @@ fn play(world: &mut World) -> Result<()> {
     narrowed(world).context("a consent that narrows")?;
     marks_travel(world).context("a marked record that is sent")?;
     its_file_verifies(world, &transfer).context("the transfer's file")?;
+    with_its_files(world).context("a document with a file")?;
     after_the_wallet_is_gone(world).context("a wallet that was unlinked")
 }
 
@@ -192,6 +193,27 @@ fn marks_travel(world: &World) -> Result<()> {
     let by: Vec<&str> =
         thyroid.filter(|it| it["id"] == "thyroid").map(|it| text(&it["recalled"], "by")).collect();
     ensure!(by.len() == 2 && by.contains(&FIRST) && by.contains(&SECOND), "{listed}");
+    Ok(())
+}
+
+/// What a document named as its files goes with it.
+fn with_its_files(world: &World) -> Result<()> {
+    let document = |status: &str| {
+        json!({
+            "resourceType": "DocumentReference", "id": "letter", "status": status,
+            "subject": {"reference": "Patient/anna"},
+            "content": [{"attachment": {"contentType": "application/pdf", "url": "letter.pdf"}}],
+        })
+    };
+    std::fs::write(world.records_folder().join("letter.pdf"), "%PDF-1.7 of somebody else")?;
+    import(world, &[document("current")])?;
+    let transfer = moved(world, FIRST, SECOND)?;
+    import(world, &[document("entered-in-error")])?;
+    let sent = confirmed(world, FIRST, &transfer, 1)?;
+    let records = sent["records"].as_array().context("no records")?;
+    ensure!(text(&sent, "reason") == "retracted" && records.len() == 2, "{sent}");
+    let file = records.iter().find(|it| text(it, "type") == "Binary").context("without its file")?;
+    ensure!(mark(world, SECOND, FIRST, text(file, "id"))? == ("retracted".to_owned(), FIRST.to_owned()));
     Ok(())
 }
 

@@ -9,10 +9,10 @@ use handover_core::codec::Extensions;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Timestamp, TransferId, cbor_map};
 use handover_dossier::{Dossier, Row};
-use handover_ingest::is_retracted;
+use handover_ingest::{Facts, is_retracted};
 use handover_records::{
-    Action, Changed, Departments, GrantRequest, LocalPatient, Permit, Purpose, RecordId, RecordRef, Standing,
-    Subject,
+    Action, Changed, Departments, GrantRequest, LocalPatient, Permit, Purpose, RecordId, RecordRef,
+    RecordSummary, Standing, Subject,
 };
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
@@ -167,11 +167,8 @@ async fn look_at(
     let (keys, whose) = (inner.keys(), patient.clone());
     let read = inner.parts.store.read(move |txn| sent(txn, &keys, &whose));
     let mut sent = read.await?;
-    for (_, selected) in &mut sent {
-        selected.retain(|at| records.contains(&at.record));
-    }
-    sent.retain(|(_, selected)| !selected.is_empty());
-    let due = if sent.is_empty() { Vec::new() } else { compare(inner, patient, sent).await? };
+    sent.retain(|(_, selected)| selected.iter().any(|at| records.contains(&at.record)));
+    let due = if sent.is_empty() { Vec::new() } else { compare(inner, patient, &records, sent).await? };
     let (work, keys) = (Arc::clone(inner), inner.keys());
     let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
         for one in &due {
@@ -182,10 +179,11 @@ async fn look_at(
     write.await
 }
 
-/// Compares what was sent with what stands now.
+/// Compares what was sent of these records with what stands now.
 async fn compare(
     inner: &Arc<Inner>,
     patient: &LocalPatient,
+    records: &BTreeSet<RecordId>,
     sent: Vec<(Row, Vec<RecordRef>)>,
 ) -> Result<Vec<Due>, ExchangeError> {
     let request = GrantRequest {
@@ -199,11 +197,9 @@ async fn compare(
     let permit = inner.parts.records.audit().permit(request, inner.now()).await?;
     let (mut due, mut retracted) = (Vec::new(), BTreeMap::new());
     for (row, selected) in sent {
-        for at in selected {
-            let (work, leave, now) = (Arc::clone(inner), permit.clone(), inner.now());
-            let read =
-                inner.parts.store.read(move |txn| work.parts.records.standing_in(txn, &leave, now, at));
-            let Some(standing) = read.await? else { continue };
+        let mut files = BTreeMap::new();
+        for at in selected.iter().copied().filter(|at| records.contains(&at.record)) {
+            let Some(standing) = standing(inner, &permit, at).await? else { continue };
             let mut found = marked(&row, at, &standing);
             let Standing { asked, current } = standing;
             if asked.content_hash != current.content_hash {
@@ -218,10 +214,49 @@ async fn compare(
                     found = Some(Due { replaced, ..Due::new(row.transfer, at, reason) });
                 }
             }
+            if let Some(reason) = found.as_ref().map(|it| it.reason).filter(|it| *it > RecallReason::Amended)
+            {
+                let named = files_of(inner, &permit, &asked).await?;
+                files.extend(named.into_iter().map(|file| (file, reason)));
+            }
             due.extend(found);
+        }
+        // A file says nothing of itself: it goes with the resource that named it.
+        for at in selected.into_iter().filter(|_| !files.is_empty()) {
+            let Some(Standing { asked, .. }) = standing(inner, &permit, at).await? else { continue };
+            if let Some(reason) = files.get(&asked.resource_id).filter(|_| asked.file.is_some()) {
+                due.push(Due::new(row.transfer, at, *reason));
+            }
         }
     }
     Ok(due)
+}
+
+async fn standing(
+    inner: &Arc<Inner>,
+    permit: &Permit,
+    at: RecordRef,
+) -> Result<Option<Standing>, ExchangeError> {
+    let (work, leave, now) = (Arc::clone(inner), permit.clone(), inner.now());
+    let read = inner.parts.store.read(move |txn| work.parts.records.standing_in(txn, &leave, now, at));
+    Ok(read.await?)
+}
+
+/// The ids of the files that a version names.
+async fn files_of(
+    inner: &Arc<Inner>,
+    permit: &Permit,
+    version: &RecordSummary,
+) -> Result<Vec<String>, ExchangeError> {
+    if version.file.is_some() {
+        return Ok(Vec::new());
+    }
+    let (_, content) = inner.parts.records.read(permit, inner.now(), version.reference).await?;
+    let content = content.bytes(READ_MAX_BYTES).await?;
+    let facts = std::str::from_utf8(&content).ok().and_then(|text| Facts::of(text).ok());
+    let reference = format!("{}/{}", version.resource_type, version.resource_id);
+    let attachments = facts.map(|facts| facts.attachments).unwrap_or_default();
+    Ok(attachments.iter().map(|attachment| attachment.id(&reference)).collect())
 }
 
 /// What was marked since the transfer began. Earlier marks travelled in its package.
