@@ -1,8 +1,9 @@
 //! Which record versions a transfer is about: frozen when it is quoted, so that what is consented to is what is sent.
 
+use handover_core::artefact::transfer::{PACKAGE_MAX_CONTENTS, PACKAGE_MAX_RECORDS};
 use handover_core::codec::Extensions;
 use handover_core::{Digest, TransferId, cbor_map};
-use handover_records::{RecordId, RecordRef, RecordVersionRef};
+use handover_records::{INLINE_MAX_BYTES, RecordId, RecordRef, RecordVersionRef};
 use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
 use crate::ExchangeError;
@@ -124,6 +125,17 @@ pub(crate) fn remove_sent(txn: &mut dyn Txn, keys: &KeyMaker, origin: TransferId
     rows::remove_pieces(txn, &keys.space(SENT).hashed(origin.as_bytes()))
 }
 
+/// As many of these records, in order, as one package holds.
+pub(crate) fn as_fit<'a>(records: impl Iterator<Item = &'a RecordVersionRef>) -> Vec<RecordVersionRef> {
+    let limit = usize::try_from(PACKAGE_MAX_RECORDS).unwrap_or(usize::MAX);
+    let mut contents = 0_usize;
+    let fits = |record: &&RecordVersionRef| {
+        contents = contents.saturating_add(usize::from(record.bytes > INLINE_MAX_BYTES as u64));
+        contents <= PACKAGE_MAX_CONTENTS
+    };
+    records.take(limit).take_while(fits).cloned().collect()
+}
+
 /// One hash over versions and their contents: what a quote is about.
 pub(crate) fn versions_hash(records: &[RecordVersionRef]) -> Digest {
     let mut bytes = Vec::with_capacity(records.len().saturating_mul(52));
@@ -133,4 +145,43 @@ pub(crate) fn versions_hash(records: &[RecordVersionRef]) -> Digest {
         bytes.extend_from_slice(record.content_hash.as_bytes());
     }
     Digest::sha256(&[b"handover/1/versions", &bytes])
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::Timestamp;
+    use handover_records::{Origin, RecordSummary};
+
+    use super::*;
+
+    fn record(bytes: u64) -> RecordSummary {
+        RecordSummary {
+            reference: RecordRef { record: RecordId::from_bytes([1; 16]), version: 1 },
+            patient: "anna".parse().unwrap(),
+            department: "radiology".parse().unwrap(),
+            resource_type: "Binary".to_owned(),
+            resource_id: "scan".to_owned(),
+            content_hash: Digest::from_bytes([1; 32]),
+            date: None,
+            is_restricted: false,
+            file: None,
+            bytes,
+            origin: Origin::Local,
+            filed: Timestamp::from_millis(0),
+            mark: None,
+        }
+    }
+
+    #[test]
+    fn a_package_holds_so_many_records_and_so_many_large_ones() {
+        let (small, large) = (record(1), record(INLINE_MAX_BYTES as u64 + 1));
+        let fit = |small_ones: usize, large_ones: usize| {
+            let all = std::iter::repeat_n(&small, small_ones).chain(std::iter::repeat_n(&large, large_ones));
+            as_fit(all).len()
+        };
+        assert_eq!(fit(10, PACKAGE_MAX_CONTENTS), 10 + PACKAGE_MAX_CONTENTS);
+        assert_eq!(fit(10, PACKAGE_MAX_CONTENTS + 1), 10 + PACKAGE_MAX_CONTENTS);
+        let most = usize::try_from(PACKAGE_MAX_RECORDS).unwrap();
+        assert_eq!(fit(most + 1, 0), most);
+    }
 }

@@ -61,7 +61,7 @@ pub enum Outcome {
 
 codes! {
     Malformed = "malformed", Integrity, "What was received cannot be read: it is damaged or of another kind. Send it again from its source.";
-    TooLarge = "too-large", Refused, "More bytes than are accepted. Nothing was read.";
+    TooLarge = "too-large", Refused, "More than is accepted at once. Nothing was taken. Split it: a transfer by departments or periods, a file into several.";
     BadSignature = "bad-signature", Integrity, "The signature does not match. What was received was altered or signed with another key.";
     WrongSigner = "wrong-signer", Refused, "Signed, but not by the one who may sign this.";
     UnknownHospital = "unknown-hospital", Refused, "This hospital is not in the directory. It enrols first.";

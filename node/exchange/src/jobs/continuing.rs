@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
-use handover_core::artefact::transfer::{PACKAGE_MAX_RECORDS, Refusal, Step};
+use handover_core::artefact::transfer::{Refusal, Step};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::{FIRST_ATTEMPT, Role};
@@ -237,13 +237,12 @@ async fn begin(inner: &Arc<Inner>, ground: Ground, is_new_try: bool) -> Result<(
     let scope = seal::consent_details(inner, consent)?.scope;
     let (permit, patient) = permit(inner, row, Action::Export).await?;
     let everything = quote::snapshot(inner, &permit, &patient).await?;
-    let limit = usize::try_from(PACKAGE_MAX_RECORDS).unwrap_or(usize::MAX);
     let is_new = |record: &&RecordVersionRef| {
         scope.contains(&record.department, record.date, record.is_restricted)
             && goes_on(record, &row.destination)
             && sent.get(&record.reference.record) != Some(&record.reference.version)
     };
-    let records: Vec<_> = everything.iter().filter(is_new).take(limit).cloned().collect();
+    let records = selection::as_fit(everything.iter().filter(is_new));
     if records.is_empty() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, Scope};
 use handover_core::artefact::transfer::{
-    CARRIED_MAX_BYTES, Continues, PACKAGE_MAX_RECORDS, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
+    CARRIED_MAX_BYTES, Continues, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
 };
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{QUOTE_INFO, REQUEST_SCOPE_LABEL, part_binding};
@@ -32,11 +32,11 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     let (permit, patient) = super::permit(inner, row, Action::Export).await?;
     let everything = snapshot(inner, &permit, &patient).await?;
     let in_scope = |it: &&RecordVersionRef| scope.contains(&it.department, it.date, it.is_restricted);
-    let records: Vec<_> = everything.iter().filter(in_scope).cloned().collect();
+    let records = selection::as_fit(everything.iter().filter(in_scope));
     if records.is_empty() {
         return Err(Code::NothingInScope.into());
     }
-    if records.len() as u64 > PACKAGE_MAX_RECORDS {
+    if records.len() < everything.iter().filter(in_scope).count() {
         return Err(Code::TooLarge.into());
     }
     let referral = referral(inner, &on).await?;
