@@ -17,6 +17,7 @@ use handover_core::{Amount, Code, Currency, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
+use handover_parcel::Places;
 use handover_records::Records;
 use handover_seal::{Ed25519, KeyRing, SigningKey};
 use handover_store::{Blobs, KeyMaker, Keyring, Store, Txn};
@@ -25,7 +26,6 @@ use tokio::sync::Notify;
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
-use crate::places::Places;
 use crate::wakes::Wakes;
 use crate::{ExchangeError, continuous, fees, recalled, secrets};
 

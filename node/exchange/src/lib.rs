@@ -38,7 +38,6 @@ mod outbox;
 mod parts;
 mod patients;
 mod pauses;
-mod places;
 mod provenance;
 mod recalled;
 mod recalls;
@@ -86,7 +85,7 @@ impl Exchange {
             pauses: Mutex::default(),
             work_pauses: Mutex::default(),
             receiving: Mutex::default(),
-            receiving_places: places::Places::to_receive(),
+            receiving_places: handover_parcel::Places::to_receive(),
             jobs: Notify::new(),
             wakes: wakes::Wakes::default(),
             recalls: Notify::new(),

@@ -2,7 +2,6 @@
 //! from what is stored, it goes on after any stop.
 
 mod agenda;
-mod bridge;
 mod check;
 mod continuing;
 mod file;
@@ -12,7 +11,6 @@ mod receive;
 mod release;
 mod seal;
 mod send;
-mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,6 +24,7 @@ use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Row};
 use handover_net::Net;
+use handover_parcel::Places;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::Ed25519;
 use tokio::task::JoinSet;
@@ -34,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Inner;
-use crate::places::{self, Places};
 use crate::{ExchangeError, leftovers, parts};
 
 pub(crate) use continuing::run as run_deliveries;
@@ -159,7 +157,7 @@ async fn is_large(inner: &Arc<Inner>, row: &Row, job: Job) -> bool {
     }
     let (keys, transfer) = (inner.keys(), row.transfer);
     let read = inner.parts.store.read(move |txn| parts::get(txn, &keys, transfer));
-    read.await.is_ok_and(|parts| parts.is_some_and(|parts| places::is_large(&parts)))
+    read.await.is_ok_and(|parts| parts.is_some_and(|parts| handover_parcel::is_large(&parts)))
 }
 
 async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
