@@ -4,6 +4,7 @@
 //! Invariant: no private key ever comes here. Operators sign in their own process and send envelopes.
 
 mod books;
+mod folders;
 mod hospitals;
 pub(crate) mod views;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::config::FolderRules;
 use crate::desk::Desk;
 use crate::directory::DirectoryError;
 use crate::ledger::BooksError;
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     MailShow,
     /// Reads everything → `CheckView`.
     Check,
+    /// What waits in hospitals' folders → `FoldersView`.
+    FolderList,
 }
 
 /// Bytes as hexadecimal digits.
@@ -115,6 +119,7 @@ impl From<OpsError> for Problem {
 pub(crate) struct Operations {
     desk: Desk,
     net: Option<Net>,
+    folders: FolderRules,
 }
 
 fn value(view: &impl Serialize) -> Result<Value, OpsError> {
@@ -123,13 +128,13 @@ fn value(view: &impl Serialize) -> Result<Value, OpsError> {
 
 impl Operations {
     /// In a running process.
-    pub(crate) const fn beside(desk: Desk, net: Net) -> Self {
-        Self { desk, net: Some(net) }
+    pub(crate) const fn beside(desk: Desk, net: Net, folders: FolderRules) -> Self {
+        Self { desk, net: Some(net), folders }
     }
 
     /// On a store that no process serves.
-    pub(crate) const fn alone(desk: Desk) -> Self {
-        Self { desk, net: None }
+    pub(crate) const fn alone(desk: Desk, folders: FolderRules) -> Self {
+        Self { desk, net: None, folders }
     }
 
     /// Performs one operation.
@@ -148,6 +153,7 @@ impl Operations {
             Command::LedgerBalances => value(&self.balances().await?),
             Command::MailShow => value(&self.mail().await?),
             Command::Check => value(&self.check().await?),
+            Command::FolderList => value(&self.folders().await?),
         }
     }
 

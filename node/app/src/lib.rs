@@ -33,7 +33,7 @@ pub use error::NodeError;
 pub use import::{HOSPITAL_WIDE, Imported, RecordCounts};
 pub use node::Node;
 pub use operations::{
-    Carried, Checked, Command, DeliveryShown, Dismissed, EpochLine, EpochRotated, EpochsListed, Event,
+    Carried, Checked, Command, DeliveryShown, Dismissed, EpochLine, EpochRotated, EpochsListed, Event, FolderShown,
     Events, MarkShown, Operation, OwedShown, PatientForgotten, PatientRegistered, RecallMade, RecallShown,
     RecalledFrom, RecallsListed, RecordLine, RecordNamed, RecordsListed, ReferralShown, ReferralWithdrawn,
     ReferralsListed, Resent, TransferShown, TransfersListed, perform,

@@ -92,6 +92,7 @@ impl Node {
             currency: config.hospital.currency,
             incoming,
             accepts_up_to: config.accepts_up_to,
+            leaves_packages: config.leaves_packages,
             index_addresses: config.index_addresses.clone(),
             clock: Arc::clone(&clock),
         });

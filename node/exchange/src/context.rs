@@ -27,7 +27,7 @@ use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
 use crate::wakes::Wakes;
-use crate::{ExchangeError, continuous, fees, recalled, secrets};
+use crate::{ExchangeError, continuous, fees, left, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -65,6 +65,8 @@ pub struct Parts {
     pub index_addresses: Vec<String>,
     /// Fees up to this are accepted without asking anybody, when this hospital owes them.
     pub accepts_up_to: Option<Amount>,
+    /// Whether packages for hospitals that are away are left in their folders at the index.
+    pub leaves_packages: bool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -188,9 +190,16 @@ impl Inner {
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
+        let role = self.role(&mut Dossier::of(txn, keys, transfer), content)?;
+        // What lies at the index may be released there: a patient's no is kept, and ends the transfer once that is known.
+        let is_out = role == Role::Source && left::last_out(txn, keys, transfer)?.is_some();
         let mut dossier = Dossier::of(txn, keys, transfer);
-        let role = self.role(&mut dossier, content)?;
-        let taken = dossier.take_in(role, content, context, now)?;
+        dossier.hold_patients_no(is_out);
+        let taken = dossier.take_in(role, content, context, now).map_err(|fault| match fault {
+            // The destination may be further than what has got here from the index: it comes.
+            DossierError::Refused(Code::OutOfOrder) if is_out => Code::EvidenceMissing.into(),
+            other => other,
+        })?;
         if !taken.is_new {
             return Ok(taken);
         }
@@ -204,7 +213,11 @@ impl Inner {
             self.accept_fee(txn, keys, transfer, context, now)?;
         }
         let is_revoked_at_once = taken.kind() == Kind::Consent && taken.row.state.phase == Phase::Revoked;
-        if taken.kind() == Kind::Revocation || is_revoked_at_once {
+        if (taken.kind() == Kind::Revocation && !is_out) || is_revoked_at_once {
+            self.confirm_revocation(txn, keys, &taken.row, context, now)?;
+        }
+        if taken.kind() == Kind::KeyRelease && is_out && is_unconfirmed(txn, keys, transfer)? {
+            // It was handed out before the revocation got there.
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
         if taken.kind() == Kind::Recall && taken.row.role == Role::Destination {
@@ -213,6 +226,7 @@ impl Inner {
         for row in std::iter::once(&taken.row).chain(&taken.ended) {
             if row.state.phase.is_final() {
                 secrets::forget(txn, &self.parts.keyring, keys, row.transfer)?;
+                left::forget(txn, keys, row.transfer)?;
                 continuous::follow(txn, &self.parts.keyring, keys, row, context, now)?;
             }
         }
@@ -266,7 +280,8 @@ impl Inner {
         Ok(())
     }
 
-    fn confirm_revocation(
+    /// Says what a revocation that is kept here has come to.
+    pub(crate) fn confirm_revocation(
         &self,
         txn: &mut dyn Txn,
         keys: &KeyMaker,
@@ -392,6 +407,12 @@ fn revocation_effect(
         // Nothing more comes under it.
         (true, ConsentMode::Continuous) => RevocationEffect::Ended,
     })
+}
+
+/// Whether a revocation is kept of which this hospital has not said what it came to.
+fn is_unconfirmed(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<bool, DossierError> {
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    Ok(dossier.get(Kind::Revocation)?.is_some() && dossier.get(Kind::ConfirmedBySource)?.is_none())
 }
 
 /// Whether a delivery under a continuous consent begins with this.

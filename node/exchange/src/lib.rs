@@ -31,6 +31,7 @@ mod inbound;
 mod inboxes;
 mod jobs;
 mod key_records;
+mod left;
 mod leftovers;
 mod links;
 mod manifest;
@@ -60,7 +61,7 @@ use tokio_util::sync::CancellationToken;
 use context::Inner;
 
 pub use context::{Identity, Parts};
-pub use desk::{Asked, FeeOwed, Refused, TransferDetails, TransferView};
+pub use desk::{Asked, FeeOwed, InFolder, Refused, TransferDetails, TransferView};
 pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
 pub use links::UnknownLink;

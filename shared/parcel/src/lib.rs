@@ -13,6 +13,6 @@ mod send;
 pub mod wire;
 
 pub use error::ParcelError;
-pub use places::{Place, Places, is_large};
+pub use places::{Place, Places, is_large, is_many};
 pub use receive::{Arriving, part_path};
 pub use send::{Sent, send, word};

@@ -25,7 +25,13 @@ const RECEIVED_FROM_ONE: Bounds = Bounds { all: 8, large: 4 };
 /// Whether a package is large.
 #[must_use]
 pub fn is_large(parts: &PartList) -> bool {
-    parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.length)) > LARGE_BYTES
+    is_many(parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.length)))
+}
+
+/// Whether so many bytes make a large package.
+#[must_use]
+pub const fn is_many(bytes: u64) -> bool {
+    bytes > LARGE_BYTES
 }
 
 /// How many, and how many of those large.

@@ -5,7 +5,7 @@
 
 use handover_core::artefact::transfer::PartList;
 use handover_core::codec::{self, Bytes, CborMap, Extensions};
-use handover_core::{Code, cbor_map};
+use handover_core::{Code, Timestamp, cbor_map};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::ParcelError;
@@ -26,6 +26,8 @@ cbor_map! {
         4 => header: Bytes,
         /// What the header commits to.
         5 => parts: PartList,
+        /// `KeyRelease`, if this is left in the destination's folder: it waits there beside the package.
+        6 => release: Option<Bytes>,
     }
 }
 
@@ -46,6 +48,8 @@ cbor_map! {
         1 => problem: Option<Code>,
         /// `Delivered`: everything lies there.
         2 => delivered: Option<Bytes>,
+        /// Until when a folder keeps it.
+        3 => kept_until: Option<Timestamp>,
     }
 }
 
@@ -67,13 +71,23 @@ impl Done {
     /// Everything lies there, and was signed for.
     #[must_use]
     pub fn delivered(delivered: Vec<u8>) -> Self {
-        Self { problem: None, delivered: Some(delivered.into()), extensions: Extensions::default() }
+        Self { delivered: Some(delivered.into()), ..Self::empty() }
+    }
+
+    /// Everything lies in a folder.
+    #[must_use]
+    pub fn kept(until: Timestamp) -> Self {
+        Self { kept_until: Some(until), ..Self::empty() }
     }
 
     /// It came to nothing.
     #[must_use]
     pub fn not(problem: Code) -> Self {
-        Self { problem: Some(problem), delivered: None, extensions: Extensions::default() }
+        Self { problem: Some(problem), ..Self::empty() }
+    }
+
+    fn empty() -> Self {
+        Self { problem: None, delivered: None, kept_until: None, extensions: Extensions::default() }
     }
 }
 

@@ -5,12 +5,14 @@ mod agenda;
 mod check;
 mod continuing;
 mod file;
+mod leave;
 mod price;
 mod quote;
 mod receive;
 mod release;
 mod seal;
 mod send;
+mod withdraw;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -180,22 +182,21 @@ async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
 
 /// Does a job, so that the state moves on; or why it has to wait.
 async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), Code> {
-    let outcome = match job {
-        Job::Quote => quote::quote(inner, row).await,
-        Job::Seal => seal::seal(inner, row, row.state.attempt).await,
-        Job::Send => send::send(inner, net, row).await,
-        Job::Release => release::release(inner, row).await,
-        Job::File => file::file(inner, row).await,
-        Job::Expire => inner.expire(row, Code::QuoteExpired).await,
-        Job::Lapse => lapse(inner, row).await,
-    };
-    let Err(fault) = outcome else { return Ok(()) };
+    let Err(fault) = perform(inner, net, row, job).await else { return Ok(()) };
     let code = fault.code();
     if code.is_transient() {
         tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step has to wait");
         return Err(code);
     }
     tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step cannot be done");
+    // What waits in a folder may have been released there meanwhile: then there is nothing to refuse any more.
+    if row.role == Role::Source {
+        match withdraw::withdraw(inner, net, row.transfer).await {
+            Ok(withdraw::Outcome::Nothing) => {}
+            Ok(withdraw::Outcome::HandedOut) => return Ok(()),
+            Err(fault) => return Err(fault.code()),
+        }
+    }
     if let Err(fault) = inner.refuse(row.transfer, job.step(), code).await {
         // It may have ended while this was under way.
         if inner.row(row.transfer).await.is_ok_and(|row| row.state.phase.is_final()) {
@@ -205,6 +206,22 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), 
         return Err(fault.code());
     }
     Ok(())
+}
+
+async fn perform(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), ExchangeError> {
+    let goes_on = matches!(job, Job::Seal | Job::Send | Job::Release);
+    if goes_on && withdraw::is_held(inner, row).await? {
+        return withdraw::end(inner, net, row).await;
+    }
+    match job {
+        Job::Quote => quote::quote(inner, row).await,
+        Job::Seal => seal::seal(inner, row, row.state.attempt).await,
+        Job::Send => send::send(inner, net, row).await,
+        Job::Release => release::release(inner, row).await,
+        Job::File => file::file(inner, row).await,
+        Job::Expire => inner.expire(row, Code::QuoteExpired).await,
+        Job::Lapse => lapse(inner, row).await,
+    }
 }
 
 /// Ends a transfer at the destination whose consent ran out without a word from the source.

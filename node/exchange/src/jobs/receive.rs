@@ -47,7 +47,7 @@ async fn receive_stream(
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
         let (header, parts) = take_offer(inner, from, offer).await?;
-        Ok((Alone::with(inner, from, header.transfer, is_large(&parts))?, header, parts))
+        Ok((Alone::with(inner, &header, is_large(&parts))?, header, parts))
     };
     let (_alone, header, parts) = match begun.await {
         Ok(begun) => begun,
@@ -74,9 +74,10 @@ struct Alone {
 }
 
 impl Alone {
-    fn with(inner: &Arc<Inner>, from: &Party, transfer: TransferId, is_large: bool) -> Result<Self, Code> {
-        let Party::Hospital(from) = from else { return Err(Code::WrongSigner) };
-        let place = inner.receiving_places.take(from, is_large).ok_or(Code::Busy)?;
+    fn with(inner: &Arc<Inner>, header: &PackageHeader, is_large: bool) -> Result<Self, Code> {
+        let transfer = header.transfer;
+        // Whoever carries it, it is its source's.
+        let place = inner.receiving_places.take(&header.source, is_large).ok_or(Code::Busy)?;
         if !inner.receiving.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer) {
             return Err(Code::Busy);
         }
@@ -114,7 +115,9 @@ async fn take_offer(
         }
         other => other?,
     };
-    if *from != Party::Hospital(row.source.clone()) || row.destination != *inner.own() {
+    // The index carries what the source left for this hospital; everything in it is the source's word all the same.
+    let is_carrier = *from == Party::Hospital(row.source.clone()) || *from == Party::Index;
+    if !is_carrier || row.destination != *inner.own() {
         return Err(Code::WrongSigner.into());
     }
     // What is over takes nothing in any more, though all that the offer brings may be kept here.

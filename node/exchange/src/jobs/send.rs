@@ -1,4 +1,5 @@
-//! The source streams a sealed package to the destination, from where the destination has it. A manifest that is gone
+//! The source streams a sealed package to the destination, from where the destination has it; to the destination's
+//! folder at the index, if it is away. A manifest that is gone
 //! from the spool, or is not what was sealed, cannot be resumed from: then the next attempt is sealed.
 
 use std::sync::Arc;
@@ -12,25 +13,52 @@ use handover_parcel::Sent;
 use handover_parcel::wire::Offer;
 use handover_seal::Ed25519;
 
-use super::seal;
+use super::withdraw::{self, Outcome};
+use super::{leave, seal};
 use crate::context::{Came, Inner};
 use crate::{ExchangeError, parts};
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
     let offer = offer(inner, row).await?;
-    let mut stream = net.open_package(&inner.route_to(&row.destination)?).await?;
+    let mut stream = match net.open_package(&inner.route_to(&row.destination)?).await {
+        Ok(stream) => stream,
+        // Away, and not for the first time: the index keeps it meanwhile. The destination is still tried.
+        Err(fault) if is_away(fault.code()) && inner.work_pauses().is_again(row) => {
+            match leave::leave(inner, net, row, offer).await {
+                Ok(Some(part)) => return reseal(inner, net, row, part).await,
+                Ok(None) => {}
+                Err(fault) => {
+                    tracing::info!(transfer = %row.transfer, code = %fault.code(), detail = %fault, "the package was not left in the destination's folder");
+                }
+            }
+            return Err(fault.into());
+        }
+        Err(fault) => return Err(fault.into()),
+    };
     match handover_parcel::send(&mut stream, &inner.parts.blobs, &offer).await? {
         Sent::Done(done) => {
             let delivered = done.delivered.ok_or(Code::Malformed)?;
             inner.take(delivered.0, Came::Network).await?;
             Ok(())
         }
-        // The manifest comes first, and was made for this transfer alone.
-        Sent::Damaged { part: 0 } => {
-            tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
-            seal::seal(inner, row, row.state.attempt.saturating_add(1)).await
-        }
-        Sent::Damaged { .. } => Err(Code::StoreDamaged.into()),
+        Sent::Damaged { part } => reseal(inner, net, row, part).await,
+    }
+}
+
+const fn is_away(code: Code) -> bool {
+    matches!(code, Code::Unreachable | Code::TimedOut)
+}
+
+/// Seals the next attempt, if it is the manifest that is damaged and nothing of this attempt can be open.
+async fn reseal(inner: &Arc<Inner>, net: &Net, row: &Row, part: usize) -> Result<(), ExchangeError> {
+    // The manifest comes first, and was made for this transfer alone.
+    if part > 0 {
+        return Err(Code::StoreDamaged.into());
+    }
+    tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
+    match withdraw::withdraw(inner, net, row.transfer).await? {
+        Outcome::HandedOut => Ok(()),
+        Outcome::Nothing => seal::seal(inner, row, row.state.attempt.saturating_add(1)).await,
     }
 }
 
@@ -52,6 +80,7 @@ async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
                 final_quote: envelope(Kind::FinalQuote)?,
                 header: header.envelope().to_vec().into(),
                 parts: parts::of(txn, &keys, &header)?,
+                release: None,
                 extensions: Extensions::default(),
             })
         })

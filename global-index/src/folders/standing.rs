@@ -1,0 +1,91 @@
+//! Where a package in a folder stands, from its transfer's dossier: the one answer for keeping, offering and handing
+//! out.
+
+use handover_core::rules::{self, Context};
+use handover_core::transfer::Phase;
+use handover_core::{Code, Timestamp};
+use handover_dossier::{Dossier, Kind};
+use handover_store::{KeyMaker, Txn};
+
+use super::rows::{self, Left};
+use crate::routing::RoutingError;
+
+/// What is to be done with a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Offer it to the destination.
+    Offer,
+    /// The destination has signed for it: hand the release out.
+    HandOut,
+    /// The release is out: it is kept until the receipt.
+    Keep,
+    /// Nobody needs it any more, and why.
+    Remove(Code),
+}
+
+/// What a package calls for, by its transfer's evidence here; no signature is looked at.
+pub(super) fn next(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    left: &Left,
+    now: Timestamp,
+) -> Result<Next, RoutingError> {
+    let mut dossier = Dossier::of(txn, keys, left.transfer);
+    let Some(row) = dossier.row()? else { return Ok(Next::Remove(Code::UnknownTransfer)) };
+    if dossier.get(Kind::Receipt.of(left.attempt))?.is_some() || row.state.phase == Phase::Filed {
+        return Ok(Next::Remove(Code::OutOfOrder));
+    }
+    if dossier.get(Kind::KeyRelease.of(left.attempt))?.is_some() {
+        return Ok(if left.expires > now { Next::Keep } else { Next::Remove(Code::ConsentExpired) });
+    }
+    if let Err(code) = ended(&mut dossier, left.attempt)? {
+        return Ok(Next::Remove(code));
+    }
+    let has_signed = dossier.get(Kind::Delivered.of(left.attempt))?.is_some();
+    if rows::withdrawn(txn, keys, &left.source, left.transfer)? >= left.attempt {
+        return Ok(Next::Remove(Code::ConsentRevoked));
+    }
+    Ok(match left.expires > now {
+        false => Next::Remove(Code::ConsentExpired),
+        true if has_signed => Next::HandOut,
+        true => Next::Offer,
+    })
+}
+
+/// Whether a transfer, or this attempt of it, is over.
+fn ended(dossier: &mut Dossier<'_>, attempt: u32) -> Result<Result<(), Code>, RoutingError> {
+    if dossier.get(Kind::Revocation)?.is_some() {
+        return Ok(Err(Code::ConsentRevoked));
+    }
+    let Some(row) = dossier.row()? else { return Ok(Err(Code::UnknownTransfer)) };
+    if row.state.phase.is_final() {
+        return Ok(Err(row.state.reason.unwrap_or(Code::OutOfOrder)));
+    }
+    for kind in [Kind::Header, Kind::NextAttempt] {
+        if dossier.attempts_with(kind)?.last().is_some_and(|last| *last > attempt) {
+            return Ok(Err(Code::OutOfOrder));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Whether a package may be kept, offered or handed out at this moment: both hospitals take part by a fresh directory,
+/// the consent is in time and not taken back, and its source has not withdrawn it.
+pub(super) fn check(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    left: &Left,
+    context: Context<'_>,
+    now: Timestamp,
+) -> Result<(), RoutingError> {
+    context.federation.check_fresh(now)?;
+    context.federation.active(&left.source, now)?;
+    context.federation.active(&left.destination, now)?;
+    let mut dossier = Dossier::of(txn, keys, left.transfer);
+    rules::consent_in_time(&*dossier.consent(context)?, now)?;
+    ended(&mut dossier, left.attempt)??;
+    if rows::withdrawn(txn, keys, &left.source, left.transfer)? >= left.attempt {
+        return Err(Code::ConsentRevoked.into());
+    }
+    Ok(())
+}
