@@ -1,6 +1,8 @@
 //! How a package comes into a folder, and what the index tells of it.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
 use handover_scenarios::world::World;
 use serde_json::Value;
 
@@ -9,14 +11,29 @@ use crate::moves::{DESTINATION, Move, SOURCE, text, within};
 /// The patient has said yes to the quote while the source was away, and then the destination goes: the source comes
 /// back to a consent, and to nobody who takes the package.
 pub(crate) fn agreed_while_apart(world: &mut World, it: &mut Move, more: &[&str]) -> Result<()> {
-    it.ask(world)?;
-    it.request(world)?;
-    it.quoted(world)?;
+    all_agreed_while_apart(world, &mut [it], more)
+}
+
+/// The same for several.
+pub(crate) fn all_agreed_while_apart(
+    world: &mut World,
+    moves: &mut [&mut Move],
+    more: &[&str],
+) -> Result<()> {
+    for it in moves.iter_mut() {
+        it.ask(world)?;
+        it.request(world)?;
+        it.quoted(world)?;
+    }
     world.stop(SOURCE)?;
-    it.wallet(world, "consent", more)?.done()?;
-    within("the index has what the destination owes it", || {
-        Ok(it.show(world, DESTINATION)?["waiting"].as_u64() == Some(0))
-    })?;
+    for it in moves.iter() {
+        it.wallet(world, "consent", more)?.done()?;
+    }
+    for it in moves.iter() {
+        within("the index has what the destination owes it", || {
+            Ok(it.show(world, DESTINATION)?["waiting"].as_u64() == Some(0))
+        })?;
+    }
     world.stop(DESTINATION)?;
     world.restart(SOURCE)
 }
@@ -40,12 +57,22 @@ pub(crate) fn folder(world: &World) -> Result<Value> {
 
 /// Waits until nothing is in the folder any more, and nothing on the index's disk.
 pub(crate) fn emptied(world: &World) -> Result<()> {
-    within("the folder is empty", || Ok(folder(world)?.is_null() && blobs(world) == 0))
+    within("the folder is empty", || Ok(folder(world)?.is_null() && blobs(world).is_empty()))
+}
+
+/// The index's data folder.
+pub(crate) fn folder_data(world: &World) -> PathBuf {
+    world.folder().join("federation/index")
 }
 
 /// The blobs on the index's disk.
-pub(crate) fn blobs(world: &World) -> usize {
-    let content = world.folder().join("federation/index/blobs/content");
-    let fans = std::fs::read_dir(content).into_iter().flatten().flatten();
-    fans.filter_map(|fan| std::fs::read_dir(fan.path()).ok()).map(Iterator::count).sum()
+pub(crate) fn blobs(world: &World) -> Vec<PathBuf> {
+    let fans = std::fs::read_dir(folder_data(world).join("blobs/content")).into_iter().flatten().flatten();
+    let blobs = fans.filter_map(|fan| std::fs::read_dir(fan.path()).ok()).flatten().flatten();
+    blobs.map(|blob| blob.path()).collect()
+}
+
+/// What the index has logged.
+pub(crate) fn index_log(world: &World) -> Result<String> {
+    std::fs::read_to_string(world.logs().join("index.log")).context("the index's log")
 }
