@@ -6,6 +6,7 @@
 #[path = "../restarts/moves.rs"]
 #[expect(dead_code, reason = "shared with the restarts, which need more of it")]
 mod moves;
+mod opens;
 mod room;
 mod stage;
 mod waits;
@@ -66,4 +67,9 @@ fn a_folder_is_bounded_and_what_does_not_fit_comes_by_itself() -> Result<()> {
         moves::all_is_whole(&world)
     });
     close(world, outcome)
+}
+
+#[test]
+fn the_index_with_all_it_has_opens_nothing() -> Result<()> {
+    opens::nothing()
 }
