@@ -92,8 +92,9 @@ impl Folders {
             return Err(Code::FolderTooLarge.into());
         }
         let free = self.0.blobs.free_bytes()?;
-        for content in
-            [Some(offer.quote), Some(offer.consent), offer.final_quote, Some(offer.header)].into_iter().flatten()
+        for content in [Some(offer.quote), Some(offer.consent), offer.final_quote, Some(offer.header)]
+            .into_iter()
+            .flatten()
         {
             self.take(from, None, content.0).await?;
         }

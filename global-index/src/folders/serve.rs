@@ -215,7 +215,15 @@ impl Folders {
                 return Err(Code::OutOfOrder.into());
             }
             standing::check(txn, &keys, &left, context, now)?;
-            Ok(routing::hand_out(txn, &keys, &book, left.attempt, left.release.as_ref(), context, (now, seed))?)
+            Ok(routing::hand_out(
+                txn,
+                &keys,
+                &book,
+                left.attempt,
+                left.release.as_ref(),
+                context,
+                (now, seed),
+            )?)
         });
         match handed.await {
             Ok(told) => {

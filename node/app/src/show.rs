@@ -17,9 +17,9 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, DeliveryShown, Dismissed, EpochRotated, EpochsListed, FolderShown, LinkLine, LinksListed, OwedShown,
-    PatientForgotten, PatientRegistered, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed,
-    Resent, TransferShown, TransfersListed,
+    Carried, Checked, DeliveryShown, Dismissed, EpochRotated, EpochsListed, FolderShown, LinkLine,
+    LinksListed, OwedShown, PatientForgotten, PatientRegistered, RecordsListed, ReferralShown,
+    ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed,
 };
 
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
@@ -280,7 +280,11 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     }
     if let Some(FolderShown { until, problem, text }) = &shown.folder {
         if let Some(until) = until {
-            writeln!(out, "  the package waits in {}'s folder at the index until {until}", shown.destination)?;
+            writeln!(
+                out,
+                "  the package waits in {}'s folder at the index until {until}",
+                shown.destination
+            )?;
         }
         if let (Some(problem), Some(text)) = (problem, text) {
             writeln!(out, "  the index does not keep the package ({problem}): {text}")?;

@@ -72,7 +72,14 @@ pub struct Dossier<'t> {
 impl<'t> Dossier<'t> {
     /// The dossier of `transfer`, whether or not there is anything in it yet.
     pub fn of(txn: &'t mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Self {
-        Self { txn, keys: keys.clone(), verified: AlreadyVerified::default(), transfer, holds_no: false, origin: None }
+        Self {
+            txn,
+            keys: keys.clone(),
+            verified: AlreadyVerified::default(),
+            transfer,
+            holds_no: false,
+            origin: None,
+        }
     }
 
     /// A patient's no (revocation, refusal) is verified and kept, but does not end the transfer: somebody has to be asked

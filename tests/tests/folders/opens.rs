@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use anyhow::{Context as _, Result, ensure};
-use handover_core::artefact::transfer::{KeyRelease, PackageHeader, PartList, Quote, TransferRequest};
 use handover_core::artefact::patient::ShareRelease;
+use handover_core::artefact::transfer::{KeyRelease, PackageHeader, PartList, Quote, TransferRequest};
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use handover_core::id::SealingPublic;
@@ -17,7 +17,7 @@ use handover_scenarios::programs::Programs;
 use handover_scenarios::world::{Options, World};
 use handover_seal::shares::{Binding, SealedShares, Shares, open_grant_key};
 use handover_seal::stream::OpenReader;
-use handover_seal::{KeyRing, OsRandom, Secret32, SealingKey};
+use handover_seal::{KeyRing, OsRandom, SealingKey, Secret32};
 use handover_store::{Store, StoreError, rows};
 use handover_tests::fixture;
 use handover_tests::index_data::{everything, files_below, folder, keys_of, store_of};
@@ -152,7 +152,10 @@ pub(crate) fn nothing() -> Result<()> {
     let (nothing, own) = (Words::of(BTreeSet::new()), Words::of([*request_key.secret().expose()].into()));
     let bag = |added, ring| Bag { words: &words, added, ring };
     ensure!(bag(&nothing, None).opens(&package).is_none(), "the index opens it");
-    ensure!(bag(&nothing, Some(&keys.ring)).opens(&package).is_none(), "the index and the hospital's key open it");
+    ensure!(
+        bag(&nothing, Some(&keys.ring)).opens(&package).is_none(),
+        "the index and the hospital's key open it"
+    );
     ensure!(bag(&own, None).opens(&package).is_none(), "the index and the patient's share open it");
     let opened = bag(&own, Some(&keys.ring)).opens(&package).context("both shares do not open it")?;
     ensure!(contains(&opened, VALUE.as_bytes()), "another thing was opened");
@@ -228,7 +231,13 @@ async fn package(world: &World, store: &Store, transfer: TransferId) -> Result<P
         let parts: Option<PartList> = rows::get_large(txn, &parts, MAX_MESSAGE_BYTES)?;
         let mut dossier = Dossier::of(txn, &keys, transfer);
         let mut get = |place| dossier.get(place);
-        Ok((rows, parts, get(Kind::Consent.into())?, get(Kind::Header.of(1))?, get(Kind::ShareRelease.of(1))?))
+        Ok((
+            rows,
+            parts,
+            get(Kind::Consent.into())?,
+            get(Kind::Header.of(1))?,
+            get(Kind::ShareRelease.of(1))?,
+        ))
     });
     let (rows, parts, consent, header, share) = read.await?;
     let (_, row) = rows.first().context("no package in the folder")?;
@@ -268,7 +277,8 @@ fn haystack(world: &World, mut all: Vec<u8>) -> Result<Vec<u8>> {
     all.extend(keys.net.expose());
     all.extend(std::fs::read(world.folder().join("secrets/index"))?);
     files_below(&folder(world), &mut |path| {
-        let is_read_above = path.components().any(|it| ["store", "blobs"].map(AsRef::as_ref).contains(&it.as_os_str()));
+        let is_read_above =
+            path.components().any(|it| ["store", "blobs"].map(AsRef::as_ref).contains(&it.as_os_str()));
         // Sockets and the like are no files.
         if !is_read_above && path.is_file() {
             all.extend(std::fs::read(path)?);

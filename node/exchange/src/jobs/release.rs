@@ -54,8 +54,7 @@ pub(super) fn made(
 ) -> Result<Option<Vec<u8>>, DossierError> {
     let (transfer, attempt) = (seen.transfer, seen.state.attempt);
     let mut dossier = Dossier::of(txn, keys, transfer);
-    for (no, code) in
-        [(Kind::Revocation, Code::ConsentRevoked), (Kind::PatientRefusal, Code::PatientRefused)]
+    for (no, code) in [(Kind::Revocation, Code::ConsentRevoked), (Kind::PatientRefusal, Code::PatientRefused)]
     {
         if dossier.get(no)?.is_some() {
             return Err(code.into());

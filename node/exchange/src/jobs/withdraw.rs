@@ -43,8 +43,10 @@ pub(super) async fn withdraw(
         inner.take(envelope, Came::Network).await?;
     }
     let (keys, now) = (inner.keys(), inner.now());
-    let noted =
-        inner.parts.store.write(move |txn| -> Result<(), StoreError> { left::withdraw(txn, &keys, transfer, now) });
+    let noted = inner
+        .parts
+        .store
+        .write(move |txn| -> Result<(), StoreError> { left::withdraw(txn, &keys, transfer, now) });
     noted.await?;
     Ok(outcome)
 }
