@@ -1,12 +1,13 @@
 //! What every part of the exchange works with, and how an artefact is taken in here.
 
+mod revocations;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::ConsentMode;
-use handover_core::artefact::transfer::{Payer, Quote, Refusal, RevocationConfirmed, RevocationEffect, Step};
+use handover_core::artefact::transfer::{Payer, Quote, Refusal, Step};
 use handover_core::codec::Extensions;
 use handover_core::id::HospitalId;
 use handover_core::rules::{self, Context};
@@ -216,7 +217,7 @@ impl Inner {
         if (taken.kind() == Kind::Revocation && !is_out) || is_revoked_at_once {
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
-        if taken.kind() == Kind::KeyRelease && is_out && is_unconfirmed(txn, keys, transfer)? {
+        if taken.kind() == Kind::KeyRelease && is_out && revocations::is_unconfirmed(txn, keys, transfer)? {
             // It was handed out before the revocation got there.
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
@@ -277,29 +278,6 @@ impl Inner {
             Ok(_) => {}
             Err(fault) => tracing::warn!(%transfer, code = %fault.code(), "the fee offered cannot be read"),
         }
-        Ok(())
-    }
-
-    /// Says what a revocation that is kept here has come to.
-    pub(crate) fn confirm_revocation(
-        &self,
-        txn: &mut dyn Txn,
-        keys: &KeyMaker,
-        row: &Row,
-        context: Context<'_>,
-        now: Timestamp,
-    ) -> Result<(), DossierError> {
-        let mut dossier = Dossier::of(txn, keys, row.transfer);
-        let confirmed = RevocationConfirmed {
-            transfer: row.transfer,
-            consent: dossier.consent(context)?.hash(),
-            by: self.own().clone(),
-            since: now,
-            effect: revocation_effect(&mut dossier, row.role, context)?,
-            extensions: Extensions::default(),
-        };
-        let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
-        self.take_in(txn, keys, row.transfer, confirmed.envelope(), Came::Own, context, now)?;
         Ok(())
     }
 
@@ -389,30 +367,6 @@ impl Inner {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }
-}
-
-/// What a revocation does at this holder: a share that was released cannot be taken back, and with both of them the
-/// destination can open what it has. In whichever attempt: that it lost one is the destination's word.
-fn revocation_effect(
-    dossier: &mut Dossier<'_>,
-    role: Role,
-    context: Context<'_>,
-) -> Result<RevocationEffect, DossierError> {
-    let is_released = !dossier.attempts_with(Kind::KeyRelease)?.is_empty();
-    let is_shared = !dossier.attempts_with(Kind::ShareRelease)?.is_empty();
-    let is_open = is_released && (role == Role::Source || is_shared);
-    Ok(match (is_open, dossier.consent(context)?.mode) {
-        (false, _) => RevocationEffect::InTime,
-        (true, ConsentMode::OneTime) => RevocationEffect::TooLate,
-        // Nothing more comes under it.
-        (true, ConsentMode::Continuous) => RevocationEffect::Ended,
-    })
-}
-
-/// Whether a revocation is kept of which this hospital has not said what it came to.
-fn is_unconfirmed(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<bool, DossierError> {
-    let mut dossier = Dossier::of(txn, keys, transfer);
-    Ok(dossier.get(Kind::Revocation)?.is_some() && dossier.get(Kind::ConfirmedBySource)?.is_none())
 }
 
 /// Whether a delivery under a continuous consent begins with this.
