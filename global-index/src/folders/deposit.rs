@@ -33,11 +33,13 @@ impl Folders {
         let done = match self.receive_stream(&from, &mut stream).await {
             Ok(left) => {
                 tracing::info!(transfer = %left.transfer, source = %from, destination = %left.destination, "a package waits in its folder");
+                self.0.instruments.packages.inc(["left"]);
                 self.changed(left.destination.clone());
                 Done::kept(left.expires)
             }
             Err(fault) => {
                 tracing::info!(source = %from, code = %fault.code(), %fault, "a package was not left");
+                self.0.instruments.packages.inc(["refused"]);
                 Done::not(fault.code())
             }
         };

@@ -12,6 +12,7 @@
 //! Nothing here can open what it keeps: one share is sealed to the destination's RSA key, the other to the patient's.
 
 mod deposit;
+mod instruments;
 mod rows;
 mod serve;
 mod standing;
@@ -29,6 +30,7 @@ use handover_parcel::{ParcelError, Places};
 use handover_store::{Blobs, StoreError};
 use tokio::sync::mpsc;
 
+pub(crate) use self::instruments::Instruments;
 pub(crate) use self::rows::{Left, all};
 pub(crate) use self::serve::run;
 use crate::config::FolderRules;
@@ -99,6 +101,7 @@ struct Inner {
     desk: Desk,
     courier: Courier,
     rules: FolderRules,
+    instruments: Instruments,
     blobs: Blobs,
     incoming: PathBuf,
     receiving: Places,
@@ -125,6 +128,7 @@ impl Folders {
         courier: Courier,
         rules: FolderRules,
         data: &Path,
+        instruments: Instruments,
     ) -> Result<(Self, mpsc::Receiver<Call>), StoreError> {
         let blobs = Blobs::open(&data.join(BLOBS_FOLDER))?;
         let (calls, queue) = mpsc::channel(CALLS);
@@ -132,6 +136,7 @@ impl Folders {
             desk,
             courier,
             rules,
+            instruments,
             blobs,
             incoming: data.join(INCOMING_FOLDER),
             receiving: Places::to_receive(),
@@ -179,6 +184,12 @@ impl Folders {
             self.clear(&left)?;
         }
         Ok(())
+    }
+
+    /// Whether the disk has the room that is kept free, if packages are taken at all.
+    fn has_disk(&self) -> Result<(), Code> {
+        let free = self.0.blobs.free_bytes().map_err(|fault| fault.code())?;
+        if self.0.rules.is_on && free < self.0.rules.free_bytes { Err(Code::FolderDiskFull) } else { Ok(()) }
     }
 
     async fn delete(&self, unnamed: BTreeSet<ContentRoot>) -> Result<(), FolderError> {

@@ -133,6 +133,8 @@ impl Rounds {
             })
             .await?;
         if whom.is_none() {
+            let all: Vec<Left> = packages.iter().map(|(left, _)| left.clone()).collect();
+            self.folders.0.instruments.show(&all, self.folders.has_disk());
             self.pauses.retain(|transfer, _| packages.iter().any(|(left, _)| left.transfer == *transfer));
         }
         let connected: BTreeSet<Party> = self.net.connected().into_iter().collect();
@@ -146,6 +148,7 @@ impl Rounds {
                 Next::Keep => {}
                 Next::Remove(code) => {
                     tracing::info!(transfer = %left.transfer, destination = %left.destination, %code, "a package leaves its folder");
+                    self.folders.0.instruments.packages.inc(["removed"]);
                     over.push(left);
                 }
                 Next::HandOut => self.folders.hand_out(&left).await?,
@@ -228,6 +231,7 @@ impl Folders {
         match handed.await {
             Ok(told) => {
                 tracing::info!(%transfer, "a release was handed out from a folder");
+                self.0.instruments.packages.inc(["handed-out"]);
                 for hospital in told {
                     self.0.courier.mail(hospital).await;
                 }

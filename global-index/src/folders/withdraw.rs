@@ -43,6 +43,7 @@ impl Folders {
             .await?;
         tracing::info!(%transfer, attempt, was_handed_out = !handed_out.is_empty(), "withdrawn by its source");
         if handed_out.is_empty() {
+            self.0.instruments.packages.inc(["withdrawn"]);
             self.remove(kept).await?;
         }
         Ok(handed_out)

@@ -188,7 +188,9 @@ impl Index {
         let socket = control::serve(control.clone(), operations, stop.child_token()).await?;
 
         let (courier, carrying) = Courier::start(desk.clone(), net.clone(), stop.child_token());
-        let (folders, calls) = Folders::open(desk.clone(), courier.clone(), config.folders, &config.data)?;
+        let telling = folders::Instruments::new(&metrics, &health);
+        let (folders, calls) =
+            Folders::open(desk.clone(), courier.clone(), config.folders, &config.data, telling)?;
         let mut chores = JoinSet::new();
         chores.spawn(folders::run(folders.clone(), net.clone(), calls, stop.child_token()));
         chores.spawn(rounds::push(desk.clone(), net.clone(), stop.child_token()));
