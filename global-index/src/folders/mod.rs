@@ -207,6 +207,10 @@ impl Folders {
         }
     }
 
+    fn is_arriving(&self, transfer: TransferId) -> bool {
+        self.0.arriving.lock().unwrap_or_else(PoisonError::into_inner).contains(&transfer)
+    }
+
     fn incoming(&self, left: &Left) -> PathBuf {
         self.0.incoming.join(format!("{}.{}", left.transfer, left.attempt))
     }

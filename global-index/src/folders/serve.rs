@@ -140,20 +140,20 @@ impl Rounds {
         let connected: BTreeSet<Party> = self.net.connected().into_iter().collect();
         let mut over = Vec::new();
         for (left, next) in packages {
-            // Its parts are being read.
-            if self.serving.contains(&left.transfer) {
+            // Its parts are being read, or written.
+            if self.serving.contains(&left.transfer) || self.folders.is_arriving(left.transfer) {
                 continue;
             }
             match next {
                 Next::Keep => {}
-                Next::Remove(code) => {
-                    tracing::info!(transfer = %left.transfer, destination = %left.destination, %code, "a package leaves its folder");
+                Next::Remove(why) => {
+                    tracing::info!(transfer = %left.transfer, destination = %left.destination, why, "a package leaves its folder");
                     self.folders.0.instruments.packages.inc(["removed"]);
                     over.push(left);
                 }
                 Next::HandOut => self.folders.hand_out(&left).await?,
                 Next::Offer => {
-                    if left.left.is_some() && connected.contains(&Party::Hospital(left.destination.clone())) {
+                    if connected.contains(&Party::Hospital(left.destination.clone())) {
                         self.serve(left);
                     }
                 }

@@ -2,6 +2,7 @@
 //! out.
 
 use handover_core::rules::{self, Context};
+use handover_core::time::DAY_MS;
 use handover_core::transfer::Phase;
 use handover_core::{Code, Timestamp};
 use handover_dossier::{Dossier, Kind};
@@ -10,6 +11,9 @@ use handover_store::{KeyMaker, Txn};
 use super::rows::{self, Left};
 use crate::routing::RoutingError;
 
+/// How long a package may take to arrive before its room is given away, in milliseconds.
+const STALLED_MS: i64 = DAY_MS;
+
 /// What is to be done with a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -17,10 +21,10 @@ pub(super) enum Next {
     Offer,
     /// The destination has signed for it: hand the release out.
     HandOut,
-    /// The release is out: it is kept until the receipt.
+    /// It is still arriving, or the release is out: then it is kept until the receipt.
     Keep,
     /// Nobody needs it any more, and why.
-    Remove(Code),
+    Remove(&'static str),
 }
 
 /// What a package calls for, by its transfer's evidence here; no signature is looked at.
@@ -31,24 +35,28 @@ pub(super) fn next(
     now: Timestamp,
 ) -> Result<Next, RoutingError> {
     let mut dossier = Dossier::of(txn, keys, left.transfer);
-    let Some(row) = dossier.row()? else { return Ok(Next::Remove(Code::UnknownTransfer)) };
-    if dossier.get(Kind::Receipt.of(left.attempt))?.is_some() || row.state.phase == Phase::Filed {
-        return Ok(Next::Remove(Code::OutOfOrder));
-    }
-    if dossier.get(Kind::KeyRelease.of(left.attempt))?.is_some() {
-        return Ok(if left.expires > now { Next::Keep } else { Next::Remove(Code::ConsentExpired) });
-    }
     if let Err(code) = ended(&mut dossier, left.attempt)? {
-        return Ok(Next::Remove(code));
+        return Ok(Next::Remove(code.as_str()));
     }
+    if dossier.get(Kind::Receipt.of(left.attempt))?.is_some() {
+        return Ok(Next::Remove("filed"));
+    }
+    let is_released = dossier.get(Kind::KeyRelease.of(left.attempt))?.is_some();
     let has_signed = dossier.get(Kind::Delivered.of(left.attempt))?.is_some();
-    if rows::withdrawn(txn, keys, &left.source, left.transfer)? >= left.attempt {
-        return Ok(Next::Remove(Code::ConsentRevoked));
+    if left.expires <= now {
+        return Ok(Next::Remove("expired"));
     }
-    Ok(match left.expires > now {
-        false => Next::Remove(Code::ConsentExpired),
-        true if has_signed => Next::HandOut,
-        true => Next::Offer,
+    if is_released {
+        return Ok(Next::Keep);
+    }
+    if rows::withdrawn(txn, keys, &left.source, left.transfer)? >= left.attempt {
+        return Ok(Next::Remove("withdrawn"));
+    }
+    Ok(match left.left {
+        None if left.begun.plus_ms(STALLED_MS) <= now => Next::Remove("stalled"),
+        None => Next::Keep,
+        Some(_) if has_signed => Next::HandOut,
+        Some(_) => Next::Offer,
     })
 }
 
@@ -58,7 +66,7 @@ fn ended(dossier: &mut Dossier<'_>, attempt: u32) -> Result<Result<(), Code>, Ro
         return Ok(Err(Code::ConsentRevoked));
     }
     let Some(row) = dossier.row()? else { return Ok(Err(Code::UnknownTransfer)) };
-    if row.state.phase.is_final() {
+    if row.state.phase.is_final() && row.state.phase != Phase::Filed {
         return Ok(Err(row.state.reason.unwrap_or(Code::OutOfOrder)));
     }
     for kind in [Kind::Header, Kind::NextAttempt] {
@@ -84,6 +92,9 @@ pub(super) fn check(
     let mut dossier = Dossier::of(txn, keys, left.transfer);
     rules::consent_in_time(&*dossier.consent(context)?, now)?;
     ended(&mut dossier, left.attempt)??;
+    if dossier.get(Kind::Receipt.of(left.attempt))?.is_some() {
+        return Err(Code::OutOfOrder.into());
+    }
     if rows::withdrawn(txn, keys, &left.source, left.transfer)? >= left.attempt {
         return Err(Code::ConsentRevoked.into());
     }
