@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use handover_cli::{ConfigFaults, Reader, Root};
 use handover_core::id::SigningPublic;
+use handover_core::time::DAY_MS;
 use handover_net::{AddressPurpose, check_address};
 use handover_web::tls::is_name;
 
@@ -26,6 +27,68 @@ pub struct Config {
     pub web_listen: SocketAddr,
     /// Names and addresses in the self-signed HTTPS certificate.
     pub web_names: Vec<String>,
+    /// Folders for packages.
+    pub folders: FolderRules,
+}
+
+/// What folders hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderRules {
+    /// Whether packages are taken.
+    pub is_on: bool,
+    /// The most bytes in one hospital's folder.
+    pub quota_bytes: u64,
+    /// Which part of it one source may fill, in hundredths.
+    pub share_percent: u8,
+    /// What stays free on the disk, in bytes.
+    pub free_bytes: u64,
+    /// How long a package is kept at most, in milliseconds; never longer than its consent.
+    pub keep_ms: i64,
+}
+
+const MIB: u64 = 1024 * 1024;
+
+impl Default for FolderRules {
+    fn default() -> Self {
+        Self {
+            is_on: true,
+            quota_bytes: 32 * 1024 * MIB,
+            share_percent: 25,
+            free_bytes: 2 * 1024 * MIB,
+            keep_ms: 14 * DAY_MS,
+        }
+    }
+}
+
+impl FolderRules {
+    /// The most bytes of one source in one folder.
+    #[must_use]
+    pub const fn share_bytes(&self) -> u64 {
+        self.quota_bytes.saturating_mul(self.share_percent as u64) / 100
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        let usual = Self::default();
+        let mib = |bytes: u64| bytes / MIB;
+        let mut number = |key: &str, usual: u64, most: u64| {
+            let value: u64 = reader.optional(key).unwrap_or(usual);
+            if !(1..=most).contains(&value) {
+                reader.fault(key, format!("needs a whole number from 1 to {most}"));
+            }
+            value
+        };
+        let quota = number("folders.quota_mib", mib(usual.quota_bytes), 1 << 30);
+        let share = number("folders.share_percent", usual.share_percent.into(), 100);
+        let free = number("folders.free_mib", mib(usual.free_bytes), 1 << 30);
+        let days = number("folders.keep_days", 14, 90);
+        Self {
+            is_on: reader.optional("folders.enabled").unwrap_or(usual.is_on),
+            quota_bytes: quota.saturating_mul(MIB),
+            share_percent: u8::try_from(share).unwrap_or(usual.share_percent),
+            free_bytes: free.saturating_mul(MIB),
+            keep_ms: i64::try_from(days).map_or(usual.keep_ms, |days| days.saturating_mul(DAY_MS)),
+        }
+    }
 }
 
 /// A name that can stand in a signed note.
@@ -62,6 +125,7 @@ impl Config {
         let advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
         let web_listen = reader.required("web.listen");
         let mut web_names: Vec<String> = reader.list("web.names");
+        let folders = FolderRules::read(&mut reader);
         if listen.is_empty() {
             reader.fault("net.listen", "needs at least one address");
         }
@@ -80,6 +144,7 @@ impl Config {
                 advertise,
                 web_listen: web_listen?,
                 web_names,
+                folders,
             })
         })
     }
@@ -109,6 +174,10 @@ mod tests {
         let given = sample.replace(handover_cli::SAMPLE_ROOT, root);
         let config = Config::read(Reader::from_text(&given).unwrap()).unwrap();
         assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.folders, FolderRules::default());
+        let small = given.replace("# quota_mib = 32768", "quota_mib = 2");
+        let config = Config::read(Reader::from_text(&small).unwrap()).unwrap();
+        assert_eq!((config.folders.quota_bytes, config.folders.share_bytes()), (2 * MIB, MIB / 2));
     }
 
     #[test]

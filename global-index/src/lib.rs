@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   ops · http · service          commands, HTTPS, the running process
+//!   folders                       sealed packages that wait for a hospital that is away
 //!   registry · locator · routing  the rooms that decide
 //!   directory · log               what the index signs
 //!   ledger                        the books
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod config;
 mod desk;
 mod directory;
+mod folders;
 mod http;
 pub mod keys;
 pub mod ledger;
@@ -25,7 +27,7 @@ mod registry;
 mod routing;
 mod service;
 
-pub use config::Config;
+pub use config::{Config, FolderRules};
 pub use desk::Edge;
 pub use directory::DirectoryError;
 pub use service::{Index, IndexError, Ready};

@@ -3,22 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use handover_core::TransferId;
-use handover_index::keys::IndexKeys;
 use handover_scenarios::json::{list, text};
 use handover_scenarios::programs::Programs;
 use handover_scenarios::story::{self, Silent};
 use handover_scenarios::world::{Options, World};
-use handover_store::{SCAN_MAX_CELLS, Store, StoreError};
+use handover_tests::index_data::{everything, files_below, store_of};
 use serde_json::Value;
 
 /// Moves, less than everything, a doctor's referral, a no, and a yes that is taken back.
 const STORIES: [&str; 5] = ["move", "narrow", "patient-says-no", "referral", "revoked-consent"];
-const LIMIT: Duration = Duration::from_secs(60);
 /// Shorter texts stand anywhere by chance.
 const MIN_CHARS: usize = 8;
 /// Bytes of a needle by which it is looked up.
@@ -80,14 +76,6 @@ fn texts(value: &Value, of: &mut BTreeSet<String>) {
     }
 }
 
-fn files_below(folder: &Path, each: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() { files_below(&path, each)? } else { each(&path)? }
-    }
-    Ok(())
-}
-
 /// What hospitals and patients alone know of what was played in this world.
 fn needles(world: &World) -> Result<Needles> {
     let mut needles = Needles::default();
@@ -137,43 +125,6 @@ fn needles(world: &World) -> Result<Needles> {
         })?;
     }
     Ok(needles)
-}
-
-/// The index comes to its end; then its store opens.
-fn store_of(world: &World) -> Result<Store> {
-    let pid = world.index_pid().context("the index does not run")?;
-    ensure!(Command::new("kill").arg("-TERM").arg(pid.to_string()).status()?.success(), "no kill");
-    let secret = std::fs::read_to_string(world.folder().join("secrets/index"))?;
-    let passphrase = secret.lines().next().context("an empty passphrase file")?;
-    let data = world.folder().join("federation/index");
-    let keys = IndexKeys::open(&data, passphrase)?;
-    let begun = Instant::now();
-    loop {
-        match Store::sled(&data.join("store"), &keys.cell_key()) {
-            Ok(store) => return Ok(store),
-            Err(_) if begun.elapsed() < LIMIT => std::thread::yield_now(),
-            Err(fault) => bail!("the index's store does not open: {fault}"),
-        }
-    }
-}
-
-/// Every key and value in the clear, in order: what lies in pieces lies together.
-async fn everything(store: &Store) -> Result<(usize, Vec<u8>)> {
-    let (mut cells, mut all, mut after) = (0, Vec::new(), None::<Vec<u8>>);
-    loop {
-        let from = after.take();
-        let page = store
-            .read(move |txn| -> Result<_, StoreError> { txn.scan(&[], from.as_deref(), SCAN_MAX_CELLS) });
-        let page = page.await?;
-        cells += page.len();
-        let (keys, values): (Vec<_>, Vec<_>) = page.into_iter().unzip();
-        all.extend(values.concat());
-        all.extend(keys.concat());
-        after = keys.into_iter().nth(SCAN_MAX_CELLS - 1);
-        if after.is_none() {
-            return Ok((cells, all));
-        }
-    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use handover_core::Code;
 
 use super::context::{Context, Performer, runtime};
 use crate::ops::Command;
-use crate::ops::views::{BalancesView, CheckView, DirectoryView, EntriesView, MailView};
+use crate::ops::views::{BalancesView, CheckView, DirectoryView, EntriesView, FoldersView, MailView};
 
 /// Shows the directory.
 pub(super) fn directory(context: &Context) -> Result<(), CliError> {
@@ -109,6 +109,32 @@ pub(super) fn mail(context: &Context) -> Result<(), CliError> {
                 to,
                 "{:<20} refused {} of {} at {}: {}",
                 it.hospital, it.kind, it.transfer, it.at, it.code
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Shows what waits in hospitals' folders.
+pub(super) fn folders(context: &Context) -> Result<(), CliError> {
+    let view: FoldersView = context.perform(&Command::FolderList)?;
+    context.output.emit("handover/folders/1", &view, |to| {
+        let word = if view.enabled { "on" } else { "off" };
+        writeln!(
+            to,
+            "folders are {word}; {} bytes each, {} of one source",
+            view.quota_bytes, view.share_bytes
+        )?;
+        for it in &view.folders {
+            writeln!(
+                to,
+                "{:<20} {} packages ({} arriving), {} bytes, oldest {}, first expires {}",
+                it.hospital,
+                it.packages,
+                it.arriving,
+                it.bytes,
+                it.oldest.as_deref().unwrap_or("-"),
+                it.next_expiry.as_deref().unwrap_or("-")
             )?;
         }
         Ok(())

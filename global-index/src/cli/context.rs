@@ -194,7 +194,7 @@ impl Performer {
         let seat = service::seat(&data, config.root, &keys, &context.edge)?;
         let store = Store::sled(&data.join(STORE_FOLDER), &keys.cell_key()).map_err(OpsError::from)?;
         let desk = Desk::open(store.clone(), seat, context.edge.clone()).await.map_err(OpsError::from)?;
-        Ok(Self::Alone(Box::new((Operations::alone(desk), store))))
+        Ok(Self::Alone(Box::new((Operations::alone(desk, config.folders), store))))
     }
 
     pub(super) async fn perform(&self, command: &Command) -> Result<Value, CliError> {

@@ -90,6 +90,11 @@ enum Command {
     Mail,
     /// Reads everything that is stored and sees whether it is sound.
     Check,
+    /// Sealed packages that wait for hospitals that are away.
+    Folders {
+        #[command(subcommand)]
+        command: FoldersCommand,
+    },
     /// Checks a transfer's file offline.
     Verify {
         /// The transfer's file.
@@ -305,6 +310,12 @@ enum DirectoryCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum FoldersCommand {
+    /// Every hospital's folder that holds something.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
 enum LedgerCommand {
     /// Every entry.
     Entries,
@@ -365,6 +376,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         }
         Command::Incident { command: IncidentCommand::Remove { id } } => incidents::remove(&context, id),
         Command::Check => books::check(&context),
+        Command::Folders { command: FoldersCommand::List } => books::folders(&context),
         Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),
     }
 }

@@ -4,6 +4,7 @@
 //! Invariant: no private key ever comes here. Operators sign in their own process and send envelopes.
 
 mod books;
+mod folders;
 mod hospitals;
 mod incidents;
 pub(crate) mod views;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::config::FolderRules;
 use crate::desk::Desk;
 use crate::directory::DirectoryError;
 use crate::ledger::BooksError;
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     IncidentShow { id: Digest },
     /// Removes one → `IncidentsView`.
     IncidentRemove { id: Digest },
+    /// What waits in hospitals' folders → `FoldersView`.
+    FolderList,
 }
 
 /// Bytes as hexadecimal digits.
@@ -126,6 +130,7 @@ impl From<OpsError> for Problem {
 pub(crate) struct Operations {
     desk: Desk,
     net: Option<Net>,
+    folders: FolderRules,
 }
 
 fn value(view: &impl Serialize) -> Result<Value, OpsError> {
@@ -134,13 +139,13 @@ fn value(view: &impl Serialize) -> Result<Value, OpsError> {
 
 impl Operations {
     /// In a running process.
-    pub(crate) const fn beside(desk: Desk, net: Net) -> Self {
-        Self { desk, net: Some(net) }
+    pub(crate) const fn beside(desk: Desk, net: Net, folders: FolderRules) -> Self {
+        Self { desk, net: Some(net), folders }
     }
 
     /// On a store that no process serves.
-    pub(crate) const fn alone(desk: Desk) -> Self {
-        Self { desk, net: None }
+    pub(crate) const fn alone(desk: Desk, folders: FolderRules) -> Self {
+        Self { desk, net: None, folders }
     }
 
     /// Performs one operation.
@@ -162,6 +167,7 @@ impl Operations {
             Command::IncidentList => value(&self.incidents().await?),
             Command::IncidentShow { id } => value(&self.incident(id).await?),
             Command::IncidentRemove { id } => value(&self.remove_incident(id).await?),
+            Command::FolderList => value(&self.folders().await?),
         }
     }
 

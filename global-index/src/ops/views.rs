@@ -234,3 +234,29 @@ pub(crate) struct IncidentView {
 pub(crate) struct IncidentsView {
     pub(crate) incidents: Vec<IncidentView>,
 }
+
+/// A hospital's folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FolderView {
+    pub(crate) hospital: HospitalId,
+    pub(crate) packages: usize,
+    /// Those of them that are still arriving.
+    pub(crate) arriving: usize,
+    pub(crate) bytes: u64,
+    /// Since when the oldest is there.
+    pub(crate) oldest: Option<String>,
+    /// When the first of them goes.
+    pub(crate) next_expiry: Option<String>,
+}
+
+/// Every folder that holds something.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FoldersView {
+    /// Whether packages are taken.
+    pub(crate) enabled: bool,
+    /// Of each folder.
+    pub(crate) quota_bytes: u64,
+    /// Of each source in each folder.
+    pub(crate) share_bytes: u64,
+    pub(crate) folders: Vec<FolderView>,
+}

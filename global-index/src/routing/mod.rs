@@ -81,6 +81,8 @@ pub(crate) struct Passed {
     pub(crate) to: Vec<HospitalId>,
     /// Whether the artefact was new.
     pub(crate) is_new: bool,
+    /// Whose package its transfer brings.
+    pub(crate) destination: Option<HospitalId>,
 }
 
 impl Intake {
@@ -127,7 +129,7 @@ impl Intake {
         if taken.is_new && matches!(taken.kind(), Kind::Request | Kind::Consent) {
             to.extend(locator::pass_on(txn, &self.keys, &taken.row.patient, &self.sender)?);
         }
-        Ok(Passed { to, is_new: taken.is_new })
+        Ok(Passed { to, is_new: taken.is_new, destination: Some(taken.row.destination) })
     }
 
     /// Keeps what was refused, if it proves something against the hospital that signed it.
@@ -140,4 +142,36 @@ impl Intake {
         let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
         incidents::note(txn, &self.keys, parcel.content.as_ref(), code, context, self.now)
     }
+}
+
+/// Takes in a `KeyRelease` that a source has left here, once `Delivered` of its attempt is here, and puts both where
+/// they are owed: the release to the destination, both to the source. The hospitals for which something is new.
+pub(crate) fn hand_out(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    attempt: u32,
+    release: &[u8],
+    context: Context<'_>,
+    (now, salt_seed): (Timestamp, [u8; 32]),
+) -> Result<Vec<HospitalId>, RoutingError> {
+    let transfer = transfer_of(release)?;
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    if dossier.get(Kind::Delivered.of(attempt))?.is_none() {
+        return Err(Code::EvidenceMissing.into());
+    }
+    let taken = dossier.take_copy(release, context, now)?;
+    if taken.is_new {
+        booking::consequence(txn, keys, book, &Booking { now, salt_seed }, &taken, context)?;
+    }
+    let (source, destination) = (&taken.row.source, &taken.row.destination);
+    let mut told = Vec::new();
+    for (hospital, kind) in
+        [(destination, Kind::KeyRelease), (source, Kind::Delivered), (source, Kind::KeyRelease)]
+    {
+        if mailbox::post(txn, keys, hospital, transfer, kind.of(attempt))? {
+            told.push(hospital.clone());
+        }
+    }
+    Ok(told)
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{Answer, Parcel, Request, Verb};
-use handover_core::{Code, HospitalId, Party};
+use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_net::Net;
 
 use super::instruments::Instruments;
 use crate::desk::Desk;
+use crate::folders::Folders;
 use crate::locator::{self, LocatorError};
 use crate::registry::{self, Claim, RegistryError};
 use crate::routing::{Courier, Intake, RoutingError};
@@ -21,6 +22,7 @@ const MAX_PARCELS: usize = 64;
 pub(super) struct Desks {
     pub(super) desk: Desk,
     pub(super) courier: Courier,
+    pub(super) folders: Folders,
     pub(super) net: Net,
     pub(super) instruments: Instruments,
 }
@@ -58,6 +60,7 @@ impl Desks {
             Verb::Locate => self.locate(hospital(party)?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,
             Verb::Keys => self.keys(hospital(party)?, request).await,
+            Verb::Withdraw => self.withdraw(hospital(party)?, &request).await,
             // Between hospitals only: the index need not know who looks for old records.
             Verb::RemoteLink => Err(Code::AccessDenied),
         }
@@ -126,6 +129,9 @@ impl Desks {
             };
             self.instruments.parcels.inc([if passed.is_new { "new" } else { "repeated" }]);
             self.ring(passed.to).await;
+            if let Some(destination) = passed.destination.filter(|_| passed.is_new) {
+                self.folders.changed(destination);
+            }
         }
         Ok(Vec::new())
     }
@@ -140,6 +146,14 @@ impl Desks {
             );
         }
         Ok(())
+    }
+
+    async fn withdraw(&self, sender: HospitalId, request: &Request) -> Items {
+        let [transfer, attempt] = request.items.as_slice() else { return Err(Code::Malformed) };
+        let transfer = TransferId::try_from(transfer.as_ref()).map_err(|_| Code::Malformed)?;
+        let attempt = <[u8; 4]>::try_from(attempt.as_ref()).map_err(|_| Code::Malformed)?;
+        let outcome = self.folders.withdraw(&sender, transfer, u32::from_be_bytes(attempt)).await;
+        outcome.map_err(|fault| logged(fault.code(), &fault))
     }
 
     async fn locate(&self, sender: HospitalId, request: Request) -> Items {

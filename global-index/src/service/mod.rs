@@ -30,6 +30,7 @@ use self::instruments::Instruments;
 use crate::config::Config;
 use crate::desk::{Changed, Desk, Edge, Seat};
 use crate::directory::{self, DirectoryError};
+use crate::folders::{self, Folders};
 use crate::keys::{CERTIFICATE_FILE, IndexKeys};
 use crate::log::Log;
 use crate::ops::Operations;
@@ -183,14 +184,18 @@ impl Index {
         let control = config.data.join(CONTROL_SOCKET);
         // Told to others, who may have another working folder.
         let control = std::path::absolute(&control).unwrap_or(control);
-        let operations = Arc::new(Operations::beside(desk.clone(), net.clone()));
+        let operations = Arc::new(Operations::beside(desk.clone(), net.clone(), config.folders));
         let socket = control::serve(control.clone(), operations, stop.child_token()).await?;
 
         let (courier, carrying) = Courier::start(desk.clone(), net.clone(), stop.child_token());
+        let telling = folders::Instruments::new(&metrics, &health);
+        let (folders, calls) =
+            Folders::open(desk.clone(), courier.clone(), config.folders, &config.data, telling)?;
         let mut chores = JoinSet::new();
+        chores.spawn(folders::run(folders.clone(), net.clone(), calls, stop.child_token()));
         chores.spawn(rounds::push(desk.clone(), net.clone(), stop.child_token()));
         chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), stop.child_token()));
-        let desks = Desks { desk: desk.clone(), courier, net: net.clone(), instruments };
+        let desks = Desks { desk: desk.clone(), courier, folders, net: net.clone(), instruments };
         chores.spawn(serve_net(desks, inbound, stop.child_token()));
 
         let ready = Ready { net: net.addresses(), web: format!("https://{}", web.address), control };
@@ -266,11 +271,20 @@ async fn serve_net(desks: Desks, mut inbound: mpsc::Receiver<Inbound>, stop: Can
             Some(Inbound::Connected(Party::Hospital(hospital))) => {
                 tracing::debug!(%hospital, "connected");
                 desks.courier.connected(hospital.clone()).await;
+                desks.folders.connected(hospital.clone());
                 let (desk, net) = (desks.desk.clone(), desks.net.clone());
                 tasks.spawn(async move { rounds::push_to(&desk, &net, hospital).await });
             }
-            // Packages go from hospital to hospital: the index takes none.
-            Some(Inbound::Package { .. } | Inbound::Connected(Party::Index) | Inbound::Disconnected(_)) => {}
+            // For a hospital that is away; else packages go from hospital to hospital.
+            Some(Inbound::Package { party: Party::Hospital(hospital), stream }) => {
+                let folders = desks.folders.clone();
+                tasks.spawn(async move { folders.receive(hospital, stream).await });
+            }
+            Some(
+                Inbound::Package { party: Party::Index, .. }
+                | Inbound::Connected(Party::Index)
+                | Inbound::Disconnected(_),
+            ) => {}
         }
     }
     let drained = async { while tasks.join_next().await.is_some() {} };

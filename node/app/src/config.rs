@@ -62,6 +62,8 @@ pub struct Config {
     pub prices: PriceList,
     /// Fees of referred patients up to this are accepted without a clerk.
     pub accepts_up_to: Option<Amount>,
+    /// Whether packages for hospitals that are away are left in their folders at the index.
+    pub leaves_packages: bool,
 }
 
 /// Who the node speaks for.
@@ -122,6 +124,7 @@ impl Config {
             }
         });
         let accepts_up_to = reader.optional("fees.accept_up_to");
+        let leaves_packages = reader.optional("index.folders").unwrap_or(true);
         let built = || {
             Some(Self {
                 data: data?,
@@ -139,6 +142,7 @@ impl Config {
                 catalogue: catalogue.or_default()?,
                 prices: prices?,
                 accepts_up_to,
+                leaves_packages,
             })
         };
         Ok(reader.finish_with(built)?)

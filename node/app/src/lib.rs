@@ -34,8 +34,8 @@ pub use import::{HOSPITAL_WIDE, Imported, RecordCounts};
 pub use node::Node;
 pub use operations::{
     Carried, Checked, Command, DeliveryShown, Dismissed, EpochLine, EpochRotated, EpochsListed, Event,
-    Events, MarkShown, Operation, OwedShown, PatientForgotten, PatientRegistered, RecallMade, RecallShown,
-    RecalledFrom, RecallsListed, RecordLine, RecordNamed, RecordsListed, ReferralShown, ReferralWithdrawn,
-    ReferralsListed, Resent, TransferShown, TransfersListed, perform,
+    Events, FolderShown, MarkShown, Operation, OwedShown, PatientForgotten, PatientRegistered, RecallMade,
+    RecallShown, RecalledFrom, RecallsListed, RecordLine, RecordNamed, RecordsListed, ReferralShown,
+    ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed, perform,
 };
 pub use running::{Ready, Running};

@@ -93,6 +93,7 @@ impl Node {
             incoming,
             index_patience: config.index_patience,
             accepts_up_to: config.accepts_up_to,
+            leaves_packages: config.leaves_packages,
             index_addresses: config.index_addresses.clone(),
             clock: Arc::clone(&clock),
         });

@@ -18,9 +18,9 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, DeliveryShown, Dismissed, EpochRotated, EpochsListed, LinkLine, LinksListed, OwedShown,
-    PatientForgotten, PatientRegistered, RecordsListed, ReferralShown, ReferralWithdrawn, ReferralsListed,
-    Resent, TransferShown, TransfersListed,
+    Carried, Checked, DeliveryShown, Dismissed, EpochRotated, EpochsListed, FolderShown, LinkLine,
+    LinksListed, OwedShown, PatientForgotten, PatientRegistered, RecordsListed, ReferralShown,
+    ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed,
 };
 
 pub(crate) use incidents::{incident, incidents};
@@ -279,6 +279,18 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     if shown.awaits_release {
         let word = if is_again { "has to release again" } else { "has not released yet" };
         writeln!(out, "  the patient {word} (handover-patient release)")?;
+    }
+    if let Some(FolderShown { until, problem, text }) = &shown.folder {
+        if let Some(until) = until {
+            writeln!(
+                out,
+                "  the package waits in {}'s folder at the index until {until}",
+                shown.destination
+            )?;
+        }
+        if let (Some(problem), Some(text)) = (problem, text) {
+            writeln!(out, "  the index does not keep the package ({problem}): {text}")?;
+        }
     }
     if shown.waiting > 0 || shown.dead_letters > 0 {
         writeln!(out, "  {} parcels wait, {} were refused for good", shown.waiting, shown.dead_letters)?;

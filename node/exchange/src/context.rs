@@ -1,13 +1,14 @@
 //! What every part of the exchange works with, and how an artefact is taken in here.
 
+mod revocations;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::ConsentMode;
-use handover_core::artefact::transfer::{Payer, Quote, Refusal, RevocationConfirmed, RevocationEffect, Step};
+use handover_core::artefact::transfer::{Payer, Quote, Refusal, Step};
 use handover_core::codec::Extensions;
 use handover_core::id::HospitalId;
 use handover_core::rules::{self, Context};
@@ -18,6 +19,7 @@ use handover_core::{Amount, Code, Currency, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
+use handover_parcel::Places;
 use handover_records::Records;
 use handover_seal::{Ed25519, KeyRing, SigningKey};
 use handover_store::{Blobs, KeyMaker, Keyring, Store, Txn};
@@ -26,9 +28,8 @@ use tokio::sync::Notify;
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
-use crate::places::Places;
 use crate::wakes::Wakes;
-use crate::{ExchangeError, continuous, fees, inboxes, incidents, recalled, secrets};
+use crate::{ExchangeError, continuous, fees, inboxes, incidents, left, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -68,6 +69,8 @@ pub struct Parts {
     pub index_patience: Duration,
     /// Fees up to this are accepted without asking anybody, when this hospital owes them.
     pub accepts_up_to: Option<Amount>,
+    /// Whether packages for hospitals that are away are left in their folders at the index.
+    pub leaves_packages: bool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -196,9 +199,16 @@ impl Inner {
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
+        let role = self.role(&mut Dossier::of(txn, keys, transfer), content)?;
+        // What lies at the index may be released there: a patient's no is kept, and ends the transfer once that is known.
+        let is_out = role == Role::Source && left::last_out(txn, keys, transfer)?.is_some();
         let mut dossier = Dossier::of(txn, keys, transfer);
-        let role = self.role(&mut dossier, content)?;
-        let taken = dossier.take_in(role, content, context, now)?;
+        dossier.hold_patients_no(is_out);
+        let taken = dossier.take_in(role, content, context, now).map_err(|fault| match fault {
+            // The destination may be further than what has got here from the index: it comes.
+            DossierError::Refused(Code::OutOfOrder) if is_out => Code::EvidenceMissing.into(),
+            other => other,
+        })?;
         if !taken.is_new {
             return Ok(taken);
         }
@@ -214,7 +224,11 @@ impl Inner {
             self.accept_fee(txn, keys, transfer, context, now)?;
         }
         let is_revoked_at_once = taken.kind() == Kind::Consent && taken.row.state.phase == Phase::Revoked;
-        if taken.kind() == Kind::Revocation || is_revoked_at_once {
+        if (taken.kind() == Kind::Revocation && !is_out) || is_revoked_at_once {
+            self.confirm_revocation(txn, keys, &taken.row, context, now)?;
+        }
+        if taken.kind() == Kind::KeyRelease && is_out && revocations::is_unconfirmed(txn, keys, transfer)? {
+            // It was handed out before the revocation got there.
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
         if taken.kind() == Kind::Recall && taken.row.role == Role::Destination {
@@ -223,6 +237,7 @@ impl Inner {
         for row in std::iter::once(&taken.row).chain(&taken.ended) {
             if row.state.phase.is_final() {
                 secrets::forget(txn, &self.parts.keyring, keys, row.transfer)?;
+                left::forget(txn, keys, row.transfer)?;
                 continuous::follow(txn, &self.parts.keyring, keys, row, context, now)?;
             }
         }
@@ -273,28 +288,6 @@ impl Inner {
             Ok(_) => {}
             Err(fault) => tracing::warn!(%transfer, code = %fault.code(), "the fee offered cannot be read"),
         }
-        Ok(())
-    }
-
-    fn confirm_revocation(
-        &self,
-        txn: &mut dyn Txn,
-        keys: &KeyMaker,
-        row: &Row,
-        context: Context<'_>,
-        now: Timestamp,
-    ) -> Result<(), DossierError> {
-        let mut dossier = Dossier::of(txn, keys, row.transfer);
-        let confirmed = RevocationConfirmed {
-            transfer: row.transfer,
-            consent: dossier.consent(context)?.hash(),
-            by: self.own().clone(),
-            since: now,
-            effect: revocation_effect(&mut dossier, row.role, context)?,
-            extensions: Extensions::default(),
-        };
-        let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
-        self.take_in(txn, keys, row.transfer, confirmed.envelope(), Came::Own, context, now)?;
         Ok(())
     }
 
@@ -384,24 +377,6 @@ impl Inner {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }
-}
-
-/// What a revocation does at this holder: a share that was released cannot be taken back, and with both of them the
-/// destination can open what it has. In whichever attempt: that it lost one is the destination's word.
-fn revocation_effect(
-    dossier: &mut Dossier<'_>,
-    role: Role,
-    context: Context<'_>,
-) -> Result<RevocationEffect, DossierError> {
-    let is_released = !dossier.attempts_with(Kind::KeyRelease)?.is_empty();
-    let is_shared = !dossier.attempts_with(Kind::ShareRelease)?.is_empty();
-    let is_open = is_released && (role == Role::Source || is_shared);
-    Ok(match (is_open, dossier.consent(context)?.mode) {
-        (false, _) => RevocationEffect::InTime,
-        (true, ConsentMode::OneTime) => RevocationEffect::TooLate,
-        // Nothing more comes under it.
-        (true, ConsentMode::Continuous) => RevocationEffect::Ended,
-    })
 }
 
 /// Whether a delivery under a continuous consent begins with this.

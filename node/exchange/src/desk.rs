@@ -27,7 +27,7 @@ use crate::outbox::Label;
 use crate::{Exchange, ExchangeError, key_records, links, outbox, remote, secrets};
 
 pub use fee::FeeOwed;
-pub use view::{Refused, TransferDetails, TransferView};
+pub use view::{InFolder, Refused, TransferDetails, TransferView};
 
 const ASKED: &str = "asked";
 /// Asks that may wait for the desk.

@@ -1,12 +1,13 @@
 //! What can go wrong in the exchange. Each fault has a stable code; what the code says goes out, the rest to the log.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use handover_core::artefact::patient::Scope;
 use handover_core::codec::DecodeError;
 use handover_core::{Code, Department};
 use handover_dossier::DossierError;
 use handover_net::NetError;
+use handover_parcel::ParcelError;
 use handover_records::RecordsError;
 use handover_seal::SealError;
 use handover_store::StoreError;
@@ -64,6 +65,19 @@ impl From<DossierError> for ExchangeError {
     }
 }
 
+impl From<ParcelError> for ExchangeError {
+    fn from(fault: ParcelError) -> Self {
+        match fault {
+            ParcelError::Refused(code) => Self::Refused(code),
+            ParcelError::Store(fault) => Self::Store(fault),
+            ParcelError::Seal(fault) => Self::Seal(fault),
+            ParcelError::Disk(fault) => Self::Disk(fault),
+            ParcelError::Stream(fault) => Self::Stream(fault),
+            ParcelError::Decode(fault) => Self::Decode(fault),
+        }
+    }
+}
+
 impl From<tokio::task::JoinError> for ExchangeError {
     fn from(_: tokio::task::JoinError) -> Self {
         Self::TaskEnded
@@ -71,18 +85,6 @@ impl From<tokio::task::JoinError> for ExchangeError {
 }
 
 impl ExchangeError {
-    /// A fault of copying from a connection into a file, where either may have failed.
-    pub(crate) fn of_copying(fault: io::Error) -> Self {
-        match fault.kind() {
-            ErrorKind::StorageFull
-            | ErrorKind::QuotaExceeded
-            | ErrorKind::FileTooLarge
-            | ErrorKind::PermissionDenied
-            | ErrorKind::ReadOnlyFilesystem => Self::Disk(fault),
-            _ => Self::Stream(fault),
-        }
-    }
-
     /// What of a wished scope differs from the one that holds.
     pub(crate) fn asked_otherwise(held: &Scope, wished: &Scope) -> Self {
         let mut differs = Vec::new();

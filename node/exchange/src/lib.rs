@@ -32,6 +32,7 @@ mod inboxes;
 mod incidents;
 mod jobs;
 mod key_records;
+mod left;
 mod leftovers;
 mod links;
 mod manifest;
@@ -39,7 +40,6 @@ mod outbox;
 mod parts;
 mod patients;
 mod pauses;
-mod places;
 mod provenance;
 mod recalled;
 mod recalls;
@@ -62,7 +62,7 @@ use tokio_util::sync::CancellationToken;
 use context::Inner;
 
 pub use context::{Identity, Parts};
-pub use desk::{Asked, FeeOwed, Refused, TransferDetails, TransferView};
+pub use desk::{Asked, FeeOwed, InFolder, Refused, TransferDetails, TransferView};
 pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
 pub use handover_dossier::incidents::Incident;
@@ -89,7 +89,7 @@ impl Exchange {
             pauses: Mutex::default(),
             work_pauses: Mutex::default(),
             receiving: Mutex::default(),
-            receiving_places: places::Places::to_receive(),
+            receiving_places: handover_parcel::Places::to_receive(),
             jobs: Notify::new(),
             wakes: wakes::Wakes::default(),
             recalls: Notify::new(),

@@ -61,6 +61,11 @@ impl WorkPauses {
         self.of(row).is_some_and(|pause| pause.until > now)
     }
 
+    /// Whether a transfer's work was put off before, as the transfer stands.
+    pub(crate) fn is_again(&self, row: &Row) -> bool {
+        self.of(row).is_some()
+    }
+
     /// When the next pause ends.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         self.0.values().map(|pause| pause.until).filter(|until| *until > now).min()

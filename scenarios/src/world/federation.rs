@@ -44,6 +44,7 @@ pub(super) struct Federation {
     ready: Value,
     apart: bool,
     log: Option<String>,
+    more: String,
     daemon: Option<Daemon>,
 }
 
@@ -79,10 +80,10 @@ impl Root {
     }
 }
 
-fn config(root: &str, net: &[String], web: &str) -> String {
+fn config(root: &str, net: &[String], web: &str, more: &str) -> String {
     format!(
         "[index]\nname = \"index.handover.example\"\ndata = \"index\"\nroot = \"{root}\"\n\n\
-         [net]\nlisten = {net:?}\n\n[web]\nlisten = \"{web}\"\n"
+         [net]\nlisten = {net:?}\n\n[web]\nlisten = \"{web}\"\n\n{more}"
     )
 }
 
@@ -95,7 +96,7 @@ impl Federation {
         options: &Options,
     ) -> Result<Self> {
         let any = ["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()];
-        let text = config(&root.public, &any, "127.0.0.1:0");
+        let text = config(&root.public, &any, "127.0.0.1:0", &options.index_more);
         let root = Root { key: root.key.clone(), secret: root.secret.clone(), public: root.public.clone() };
         let mut federation = Self {
             root,
@@ -107,6 +108,7 @@ impl Federation {
             ready: Value::Null,
             apart: options.apart,
             log: options.index_log.clone(),
+            more: options.index_more.clone(),
             daemon: None,
         };
         let made = federation.run(programs, &["init"])?.json()?;
@@ -172,7 +174,7 @@ impl Federation {
         self.daemon = Some(daemon);
         // From now on where it listens is fixed: hospitals know it.
         let (net, web) = listening(&self.ready)?;
-        std::fs::write(&self.config, config(&self.root.public, &net, &web))?;
+        std::fs::write(&self.config, config(&self.root.public, &net, &web, &self.more))?;
         Ok(())
     }
 

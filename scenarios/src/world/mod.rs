@@ -85,6 +85,8 @@ pub struct Options {
     pub index_patience: Option<u64>,
     /// What the index logs, as `HANDOVER_LOG` takes it; the default if absent.
     pub index_log: Option<String>,
+    /// What stands in the index's configuration besides, as TOML.
+    pub index_more: String,
     /// Whether the processes may outlive this one ([`World::let_go`]).
     pub apart: bool,
 }

@@ -27,6 +27,9 @@ cbor_enum! {
         /// Hospital to hospital: `[RemoteLinkRequest, countersigned]` → `[RemoteLinkAnswer]`, or `[]` while it waits
         /// for the desk; and `[PatientLink]`, to whose patient it was confirmed → `[PatientLink, countersigned]`.
         RemoteLink = 50, "remote-link";
+        /// Source to index: `[transfer, 16 bytes; attempt, 4 bytes big-endian]` → `[]`: no `KeyRelease` of this attempt or
+        /// an earlier one has left the folder or ever will; or `[Delivered, KeyRelease …]` of what was handed out.
+        Withdraw = 60, "withdraw";
     }
 }
 

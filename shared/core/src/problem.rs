@@ -136,6 +136,10 @@ codes! {
     RecallsExhausted = "recalls-exhausted", Refused, "A transfer is recalled a thousand times at most. Ask the other hospital's desk.";
     UnknownIncident = "unknown-incident", Refused, "No incident with this identifier is kept here. incident list names them.";
     NothingToRecall = "nothing-to-recall", Refused, "No hospital was sent these records. Nothing was marked; check patient, record and transfer.";
+    FoldersOff = "folders-off", Refused, "The index keeps no packages. The source goes on trying the destination itself.";
+    FolderFull = "folder-full", Refused, "The destination's folder at the index is full, or this hospital's share of it. The source goes on trying the destination itself, and the folder once there is room.";
+    FolderTooLarge = "folder-too-large", Refused, "The package is larger than one hospital's share of a folder at the index. It travels only while both hospitals are there.";
+    FolderDiskFull = "folder-disk-full", Refused, "The index has too little room on its disk to keep the package. The source goes on trying the destination itself; tell the federation's operators.";
 }
 
 impl Code {

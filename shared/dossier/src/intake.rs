@@ -127,7 +127,10 @@ impl Dossier<'_> {
             return self.begin_delivery(role, content, continues.origin, context, now);
         }
         let mut row = self.row()?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
-        let checked = self.check(&claimed, content, &row, context)?;
+        let mut checked = self.check(&claimed, content, &row, context)?;
+        if self.holds_no && matches!(checked.place.kind, Kind::Revocation | Kind::PatientRefusal) {
+            checked.step = None;
+        }
         if let Some(kept) = self.get(checked.place)? {
             return if kept == content {
                 Ok(Taken::of(checked.place, row, false))

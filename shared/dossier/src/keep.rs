@@ -63,6 +63,8 @@ pub struct Dossier<'t> {
     pub(crate) keys: KeyMaker,
     pub(crate) verified: AlreadyVerified,
     transfer: TransferId,
+    /// Whether a patient's no is only kept.
+    pub(crate) holds_no: bool,
     /// What the row says of it, once there is one; it never changes.
     origin: Option<Option<TransferId>>,
 }
@@ -70,7 +72,20 @@ pub struct Dossier<'t> {
 impl<'t> Dossier<'t> {
     /// The dossier of `transfer`, whether or not there is anything in it yet.
     pub fn of(txn: &'t mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Self {
-        Self { txn, keys: keys.clone(), verified: AlreadyVerified::default(), transfer, origin: None }
+        Self {
+            txn,
+            keys: keys.clone(),
+            verified: AlreadyVerified::default(),
+            transfer,
+            holds_no: false,
+            origin: None,
+        }
+    }
+
+    /// A patient's no (revocation, refusal) is verified and kept, but does not end the transfer: somebody has to be asked
+    /// first whether it came in time. [`Self::end`] ends it then.
+    pub const fn hold_patients_no(&mut self, holds: bool) {
+        self.holds_no = holds;
     }
 
     /// The transfer.

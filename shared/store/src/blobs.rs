@@ -169,6 +169,16 @@ impl Blobs {
         }
     }
 
+    /// What is free where the blobs lie, in bytes, for who may not take what is kept for the system.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let found = rustix::fs::statvfs(&*self.content_folder)
+            .map_err(|fault| StoreError::io("look at the disk")(fault.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     /// Every blob, in no order. Files whose name is no root are passed over.
     pub fn list(&self) -> BoxStream<'static, Result<ContentRoot, StoreError>> {
         self.content

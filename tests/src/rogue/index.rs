@@ -21,6 +21,7 @@ use handover_seal::SigningKey;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+use super::stream::Stream;
 use super::{Gate, Held, LIMIT, none, now, parcel, within};
 
 /// What it was asked: the verb and the items.
@@ -106,6 +107,16 @@ impl FalseIndex {
         let route = Route { party: Party::Hospital(to.clone()), addresses: Vec::new() };
         let answer = self.runtime.block_on(self.net.request(&route, Request::encode(verb, vec![item])));
         Answer::decode(&answer.map_err(|fault| fault.code())?).map(drop)
+    }
+
+    /// Opens a package stream to a hospital.
+    ///
+    /// # Errors
+    /// Why it was not accepted.
+    pub fn open(&self, to: &HospitalId) -> Result<Stream, Code> {
+        let route = Route { party: Party::Hospital(to.clone()), addresses: Vec::new() };
+        let opened = self.runtime.block_on(self.net.open_package(&route));
+        Ok(Stream::new(opened.map_err(|fault| fault.code())?, self.runtime.handle()))
     }
 
     /// Whether it was sent something of this kind, and said yes to it.

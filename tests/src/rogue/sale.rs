@@ -369,21 +369,8 @@ impl Rogue {
         package: &Package,
         change: impl FnOnce(&mut Vec<Vec<u8>>),
     ) -> Result<Done> {
-        let (mut stream, have) = self.offer(to, &package.offer)?;
-        ensure!(have.problem.is_none(), "the offer is refused: {have:?}");
-        let wanted = package.parts.iter().zip(have.groups);
-        let mut parts = wanted
-            .map(|(part, from_group)| travelling(part, from_group))
-            .collect::<Result<Vec<Vec<u8>>>>()?;
-        change(&mut parts);
-        for part in &parts {
-            // The other side may have seen enough already; its last word says so.
-            if stream.write(part).is_err() {
-                break;
-            }
-        }
-        let _ = stream.end();
-        stream.get()
+        let stream = self.open(to).map_err(|code| anyhow!("a package stream to {to}: {code}"))?;
+        carry(stream, package, change)
     }
 
     /// The shares of a package, released.
@@ -418,4 +405,26 @@ impl Sale {
             attempt: 1,
         }
     }
+}
+
+/// Carries a package over a stream, whoever opened it, as [`Rogue::deliver`] does.
+///
+/// # Errors
+/// As there.
+pub fn carry(mut stream: Stream, package: &Package, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Result<Done> {
+    stream.put(&package.offer)?;
+    let have: Have = stream.get()?;
+    ensure!(have.problem.is_none(), "the offer is refused: {have:?}");
+    let wanted = package.parts.iter().zip(have.groups);
+    let mut parts =
+        wanted.map(|(part, from_group)| travelling(part, from_group)).collect::<Result<Vec<Vec<u8>>>>()?;
+    change(&mut parts);
+    for part in &parts {
+        // The other side may have seen enough already; its last word says so.
+        if stream.write(part).is_err() {
+            break;
+        }
+    }
+    let _ = stream.end();
+    stream.get()
 }

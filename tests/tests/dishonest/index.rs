@@ -5,7 +5,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use handover_core::artefact::federation::{Directory, DirectoryEntry, HospitalCertificate};
 use handover_core::artefact::transfer::{Quote, Receipt, TransferRequest};
 use handover_core::artefact::{Payload as _, Signed, Verified, peek_type};
@@ -20,7 +20,8 @@ use handover_scenarios::story::Order;
 use handover_tests::fixture::{World, altered};
 use handover_tests::rogue::index::FalseIndex;
 use handover_tests::rogue::person::endpoint;
-use handover_tests::rogue::sale::Sale;
+use handover_tests::rogue::sale::{Package, Sale, carry};
+use handover_tests::rogue::wire::Have;
 use handover_tests::rogue::{LIMIT, now, until};
 
 use super::stage::{LAKESIDE, RIVERSIDE, Stage, refused, taken};
@@ -33,6 +34,8 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     // Two moves that the patient has said yes to: one will be taken back, the other goes on.
     let back = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
     let on = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
+    // And one whose package lies in Riverside's folder, say.
+    let kept = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
     kill(stage)?;
     let (lakeside, riverside) = Stage::victims();
     let index = FalseIndex::start(&stage.world, &held, &[&lakeside, &riverside])?;
@@ -42,6 +45,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     stage.untouched_since(&witness)?;
     drops(stage, &index, &back, &on)?;
     let unknown = swallows(stage)?;
+    carries(stage, &index, &kept)?;
     fork(stage, &index)?;
     index.end();
     stage.world.restart_index(true)?;
@@ -239,6 +243,43 @@ fn swallows(stage: &Stage) -> Result<String> {
     stage.comes_to(RIVERSIDE, transfer, "filed", "filed")?;
     stage.comes_to(LAKESIDE, transfer, "filed", "filed")?;
     Ok(id)
+}
+
+/// It stands in for a source that left it a package: what it carries is the source's word, or refused; and the key that
+/// it hands out before the package was signed for is not taken.
+fn carries(stage: &mut Stage, index: &FalseIndex, sale: &Sale) -> Result<()> {
+    let (lakeside, riverside) = Stage::victims();
+    let honest = stage.rogue.sealed(sale, &stage.rogue.goods(sale)?, |_| {})?;
+    let key = Verified::sign(stage.rogue.key_release(&honest), &stage.rogue.keys.signing);
+    let key = key.envelope();
+    refused("a key before its package", Code::EvidenceMissing, || index.delivers(&riverside, key))?;
+    refused("a package under its own header", Code::WrongSigner, || {
+        let mut other =
+            stage.rogue.sealed(sale, &stage.rogue.goods(sale).expect("goods"), |_| {}).expect("sealed");
+        let header = Verified::sign((*other.header).clone(), &index.signing);
+        other.offer.header = header.envelope().to_vec().into();
+        problem(index, &riverside, &other)
+    })?;
+    refused("a package for another", Code::UnknownTransfer, || problem(index, &lakeside, &honest))?;
+    let damaged = carry(index.open(&riverside).map_err(|code| anyhow!("{code}"))?, &honest, |parts| {
+        let part = parts.first_mut().expect("a manifest");
+        let middle = part.len() / 2;
+        part[middle] ^= 1;
+    })?;
+    ensure!(damaged.problem == Some(Code::PackageDamaged), "{damaged:?}");
+    refused("a key before delivery", Code::OutOfOrder, || index.delivers(&riverside, key))?;
+    ensure!(stage.state(RIVERSIDE, sale.transfer())? == "sealed", "it went on");
+    let done = carry(index.open(&riverside).map_err(|code| anyhow!("{code}"))?, &honest, |_| {})?;
+    ensure!(done.delivered.is_some(), "not delivered: {:?}", done.problem);
+    taken("the key against it", || index.delivers(&riverside, key))?;
+    stage.comes_to(RIVERSIDE, sale.transfer(), "filed", "filed")
+}
+
+/// What a hospital says to a package that the index brings.
+fn problem(index: &FalseIndex, to: &HospitalId, package: &Package) -> Result<(), Code> {
+    let mut stream = index.open(to)?;
+    let said = stream.put(&package.offer).and_then(|()| stream.get::<Have>());
+    said.map_err(|_| Code::Unreachable)?.problem.map_or(Ok(()), Err)
 }
 
 fn contains(whole: &[u8], part: &[u8]) -> bool {

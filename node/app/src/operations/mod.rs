@@ -29,7 +29,9 @@ pub use recalls::{RecallMade, RecallShown, RecalledFrom, RecallsListed, RecordNa
 pub use records::{MarkShown, RecordLine, RecordsListed};
 pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
 pub(crate) use remote::{RemoteLinkShown, RemoteLinksListed, Unlinked, WalletsListed};
-pub use transfers::{DeliveryShown, Dismissed, OwedShown, Resent, TransferShown, TransfersListed};
+pub use transfers::{
+    DeliveryShown, Dismissed, FolderShown, OwedShown, Resent, TransferShown, TransfersListed,
+};
 
 use crate::Node;
 use crate::error::NodeError;

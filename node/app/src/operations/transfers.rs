@@ -10,7 +10,7 @@ use handover_core::id::{Department, TransferId};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Amount, Code, Timestamp};
 use handover_dossier::{Kind, Row};
-use handover_exchange::{Asked, ExchangeError, FeeOwed, Refused, TransferView, Wait};
+use handover_exchange::{Asked, ExchangeError, FeeOwed, InFolder, Refused, TransferView, Wait};
 use serde::{Deserialize, Serialize};
 
 use crate::Node;
@@ -88,6 +88,8 @@ pub struct TransferShown {
     pub recalls: usize,
     /// What the recalls give back of the fee, if there are any.
     pub fee_back: Option<String>,
+    /// Whether the package was left for the destination at the index, while that has not taken it.
+    pub folder: Option<FolderShown>,
     /// What anybody can verify offline, as hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -106,6 +108,17 @@ pub struct OwedShown {
     pub currency: String,
     /// Up to what it was accepted; null while it waits for a clerk.
     pub accepted: Option<String>,
+}
+
+/// A package in the destination's folder at the index.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FolderShown {
+    /// Until when it waits there (RFC 3339); null if the index has not taken it.
+    pub until: Option<String>,
+    /// Why the index did not take it.
+    pub problem: Option<String>,
+    /// What that means and what to do.
+    pub text: Option<String>,
 }
 
 /// A delivery that continues a transfer under its consent.
@@ -194,6 +207,7 @@ impl TransferShown {
             refused: view.refused.iter().map(refused).collect(),
             waits: view.waits.iter().map(|wait| WaitShown::of(wait, now)).collect(),
             referral: view.owed.map(OwedShown::of),
+            folder: view.folder.map(FolderShown::of),
             deliveries_count: view.deliveries_count,
             deliveries: view.deliveries.iter().map(DeliveryShown::of).collect(),
             ..Self::of_row(&view.row)
@@ -254,6 +268,16 @@ impl OwedShown {
             fee: owed.fee.to_decimal_string(),
             currency: owed.fee.currency().to_string(),
             accepted: owed.accepted.map(|cap| cap.to_decimal_string()),
+        }
+    }
+}
+
+impl FolderShown {
+    fn of(folder: InFolder) -> Self {
+        Self {
+            until: folder.until.map(|until| until.to_string()),
+            problem: folder.problem.map(|code| code.to_string()),
+            text: folder.problem.map(|code| code.text().to_owned()),
         }
     }
 }

@@ -7,7 +7,7 @@ use handover_core::artefact::transfer::{Payer, QuoteBody};
 use handover_core::rules::Context;
 use handover_core::transfer::Phase;
 use handover_core::trust::Federation;
-use handover_core::{Amount, Code, Department, Party, TransferId};
+use handover_core::{Amount, Code, Department, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Place, Row};
 use handover_seal::Ed25519;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::FeeOwed;
 use crate::outbox::{self, Target};
 use crate::pauses::Wait;
-use crate::{Exchange, ExchangeError, bodies, parts};
+use crate::{Exchange, ExchangeError, bodies, left, parts};
 
 /// Deliveries that are shown with the transfer that they continue.
 const DELIVERIES_SHOWN: usize = 20;
@@ -54,6 +54,15 @@ pub struct Refused {
     pub code: Code,
 }
 
+/// A package in the destination's folder at the index, as far as is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFolder {
+    /// Until when it waits there; none: the index has not taken it.
+    pub until: Option<Timestamp>,
+    /// Why the index did not take it.
+    pub problem: Option<Code>,
+}
+
 /// A transfer as the desk sees it.
 #[derive(Clone, Debug)]
 pub struct TransferView {
@@ -77,6 +86,8 @@ pub struct TransferView {
     pub deliveries: Vec<Row>,
     /// How many there are in all.
     pub deliveries_count: u64,
+    /// Whether the package was left for the destination, while that has not taken it.
+    pub folder: Option<InFolder>,
 }
 
 impl Exchange {
@@ -105,7 +116,7 @@ impl Exchange {
     pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
         let (keys, keyring) = (self.0.keys(), self.0.parts.keyring.clone());
         let federation = self.0.federation();
-        let (row, artefacts, awaits_release, priced, package_bytes, deliveries) = self
+        let (row, artefacts, awaits_release, priced, package_bytes, deliveries, folder) = self
             .0
             .parts
             .store
@@ -119,6 +130,9 @@ impl Exchange {
                 };
                 let deliveries = Dossier::of(txn, &keys, transfer).deliveries(DELIVERIES_SHOWN)?;
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
+                let left = left::get(txn, &keys, transfer, row.state.attempt)?;
+                let left = left.filter(|left| row.state.phase == Phase::Sealed && left.withdrawn.is_none());
+                let folder = left.map(|left| InFolder { until: left.until, problem: left.problem });
                 Ok((
                     row,
                     artefacts,
@@ -126,6 +140,7 @@ impl Exchange {
                     bodies::get(txn, &keyring, &keys, transfer)?,
                     package_bytes,
                     deliveries,
+                    folder,
                 ))
             })
             .await?;
@@ -145,6 +160,7 @@ impl Exchange {
             awaits_release,
             deliveries: deliveries.0,
             deliveries_count: deliveries.1,
+            folder,
             details: priced.map(|it| details(it.body, package_bytes)),
         })
     }

@@ -2,17 +2,17 @@
 //! from what is stored, it goes on after any stop.
 
 mod agenda;
-mod bridge;
 mod check;
 mod continuing;
 mod file;
+mod leave;
 mod price;
 mod quote;
 mod receive;
 mod release;
 mod seal;
 mod send;
-mod wire;
+mod withdraw;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Row};
 use handover_net::Net;
+use handover_parcel::Places;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::Ed25519;
 use tokio::task::JoinSet;
@@ -34,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Inner;
-use crate::places::{self, Places};
 use crate::{ExchangeError, leftovers, parts};
 
 pub(crate) use continuing::run as run_deliveries;
@@ -159,7 +159,7 @@ async fn is_large(inner: &Arc<Inner>, row: &Row, job: Job) -> bool {
     }
     let (keys, transfer) = (inner.keys(), row.transfer);
     let read = inner.parts.store.read(move |txn| parts::get(txn, &keys, transfer));
-    read.await.is_ok_and(|parts| parts.is_some_and(|parts| places::is_large(&parts)))
+    read.await.is_ok_and(|parts| parts.is_some_and(|parts| handover_parcel::is_large(&parts)))
 }
 
 async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
@@ -182,16 +182,7 @@ async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
 
 /// Does a job, so that the state moves on; or why it has to wait.
 async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), Code> {
-    let outcome = match job {
-        Job::Quote => quote::quote(inner, row).await,
-        Job::Seal => seal::seal(inner, row, row.state.attempt).await,
-        Job::Send => send::send(inner, net, row).await,
-        Job::Release => release::release(inner, row).await,
-        Job::File => file::file(inner, row).await,
-        Job::Expire => inner.expire(row, Code::QuoteExpired).await,
-        Job::Lapse => lapse(inner, row).await,
-    };
-    let Err(fault) = outcome else { return Ok(()) };
+    let Err(fault) = perform(inner, net, row, job).await else { return Ok(()) };
     let code = fault.code();
     // The patient took the consent back at the destination: their word is on its way, and ends the transfer.
     let is_told = job == Job::Send && code == Code::ConsentRevoked;
@@ -205,6 +196,14 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), 
         return Err(code);
     }
     tracing::warn!(transfer = %row.transfer, ?job, code = %code, detail = %fault, "a step cannot be done");
+    // What waits in a folder may have been released there meanwhile: then there is nothing to refuse any more.
+    if row.role == Role::Source {
+        match withdraw::withdraw(inner, net, row.transfer).await {
+            Ok(withdraw::Outcome::Nothing) => {}
+            Ok(withdraw::Outcome::HandedOut) => return Ok(()),
+            Err(fault) => return Err(fault.code()),
+        }
+    }
     if let Err(fault) = inner.refuse(row.transfer, job.step(), code).await {
         // It may have ended while this was under way.
         if inner.row(row.transfer).await.is_ok_and(|row| row.state.phase.is_final()) {
@@ -214,6 +213,22 @@ async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), 
         return Err(fault.code());
     }
     Ok(())
+}
+
+async fn perform(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), ExchangeError> {
+    let goes_on = matches!(job, Job::Seal | Job::Send | Job::Release);
+    if goes_on && withdraw::is_held(inner, row).await? {
+        return withdraw::end(inner, net, row).await;
+    }
+    match job {
+        Job::Quote => quote::quote(inner, row).await,
+        Job::Seal => seal::seal(inner, row, row.state.attempt).await,
+        Job::Send => send::send(inner, net, row).await,
+        Job::Release => release::release(inner, row).await,
+        Job::File => file::file(inner, row).await,
+        Job::Expire => inner.expire(row, Code::QuoteExpired).await,
+        Job::Lapse => lapse(inner, row).await,
+    }
 }
 
 /// Ends a transfer at the destination whose consent ran out without a word from the source.

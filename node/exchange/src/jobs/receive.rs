@@ -1,13 +1,11 @@
 //! The destination receives a package: checks what it stands on, says what it has, verifies every group on arrival,
 //! and signs `Delivered` once everything lies on disk.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use handover_core::artefact::transfer::{ContentRef, Delivered, PackageHeader, PartList, Quote};
+use handover_core::artefact::transfer::{Delivered, PackageHeader, PartList, Quote};
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context};
@@ -15,15 +13,13 @@ use handover_core::transfer::{Phase, State, advance};
 use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind};
 use handover_net::PackageStream;
-use handover_seal::{Ed25519, SealError, tree};
-use handover_store::{Blobs, WriteBehind};
+use handover_parcel::wire::{self, Done, Have, Offer};
+use handover_parcel::{Arriving, Place, is_large, part_path};
+use handover_seal::Ed25519;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::bridge::Bridge;
-use super::wire::{self, Done, Have, Offer};
 use crate::context::{Came, Inner};
-use crate::places::{Place, is_large};
 use crate::{ExchangeError, leftovers, parts, secrets};
 
 const OFFER_LIMIT: Duration = Duration::from_secs(60);
@@ -32,12 +28,10 @@ const OFFER_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) async fn receive(inner: Arc<Inner>, from: Party, mut stream: PackageStream) {
     let outcome = receive_stream(&inner, &from, &mut stream).await;
     let done = match outcome {
-        Ok(delivered) => {
-            Done { problem: None, delivered: Some(delivered.into()), extensions: Extensions::default() }
-        }
+        Ok(delivered) => Done::delivered(delivered),
         Err(fault) => {
             tracing::warn!(from = %from, code = %fault.code(), detail = %fault, "a package was not received");
-            Done { problem: Some(fault.code()), delivered: None, extensions: Extensions::default() }
+            Done::not(fault.code())
         }
     };
     // If the word does not get through, the source asks again.
@@ -53,34 +47,20 @@ async fn receive_stream(
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
         let (header, parts) = take_offer(inner, from, offer).await?;
-        Ok((Alone::with(inner, from, header.transfer, is_large(&parts))?, header, parts))
+        Ok((Alone::with(inner, &header, is_large(&parts))?, header, parts))
     };
     let (_alone, header, parts) = match begun.await {
         Ok(begun) => begun,
         Err(fault) => {
             let fault: ExchangeError = fault;
-            let have =
-                Have { problem: Some(fault.code()), groups: Vec::new(), extensions: Extensions::default() };
-            wire::put(stream, &have).await?;
+            wire::put(stream, &Have::none(fault.code())).await?;
             return Err(fault);
         }
     };
     let folder = inner.parts.incoming.join(header.transfer.to_string());
-    std::fs::create_dir_all(&folder)?;
-    let mut places = Vec::new();
-    for (number, part) in parts.iter().enumerate() {
-        places.push(Lying::find(inner, &folder, number, part).await?);
-    }
-    let groups = places.iter().map(|place| place.groups).collect();
-    wire::put(stream, &Have { problem: None, groups, extensions: Extensions::default() }).await?;
-    // As it was said in `Have`: what lies here since then is received all the same, or the stream would be misread.
-    let wanted = parts.iter().zip(places).filter(|(_, lying)| !lying.is_whole);
-    tokio::task::block_in_place(|| {
-        let mut from = Bridge::reader(stream, &parts);
-        wanted.into_iter().try_for_each(|(part, lying)| {
-            receive_part(&inner.parts.blobs, header.transfer, &mut from, part, &lying)
-        })
-    })?;
+    let arriving = Arriving::find(&inner.parts.blobs, &folder, header.transfer, parts).await?;
+    wire::put(stream, &Have::of(arriving.groups())).await?;
+    arriving.receive(stream)?;
     let delivered = deliver(inner, &header).await?;
     std::fs::remove_dir_all(&folder)?;
     Ok(delivered)
@@ -94,9 +74,10 @@ struct Alone {
 }
 
 impl Alone {
-    fn with(inner: &Arc<Inner>, from: &Party, transfer: TransferId, is_large: bool) -> Result<Self, Code> {
-        let Party::Hospital(from) = from else { return Err(Code::WrongSigner) };
-        let place = inner.receiving_places.take(from, is_large).ok_or(Code::Busy)?;
+    fn with(inner: &Arc<Inner>, header: &PackageHeader, is_large: bool) -> Result<Self, Code> {
+        let transfer = header.transfer;
+        // Whoever carries it, it is its source's.
+        let place = inner.receiving_places.take(&header.source, is_large).ok_or(Code::Busy)?;
         if !inner.receiving.lock().unwrap_or_else(PoisonError::into_inner).insert(transfer) {
             return Err(Code::Busy);
         }
@@ -134,7 +115,9 @@ async fn take_offer(
         }
         other => other?,
     };
-    if *from != Party::Hospital(row.source.clone()) || row.destination != *inner.own() {
+    // The index carries what the source left for this hospital; everything in it is the source's word all the same.
+    let is_carrier = *from == Party::Hospital(row.source.clone()) || *from == Party::Index;
+    if !is_carrier || row.destination != *inner.own() {
         return Err(Code::WrongSigner.into());
     }
     // What is over takes nothing in any more, though all that the offer brings may be kept here.
@@ -192,67 +175,6 @@ async fn drop_manifest(
         Err(fault) if fault.kind() != ErrorKind::NotFound => Err(fault.into()),
         _ => Ok(()),
     }
-}
-
-fn part_path(folder: &Path, number: usize) -> PathBuf {
-    folder.join(format!("{number}.part"))
-}
-
-/// Where a part lies while it arrives, and how much of it does.
-struct Lying {
-    path: PathBuf,
-    groups: u64,
-    /// It is among the blobs already.
-    is_whole: bool,
-}
-
-impl Lying {
-    async fn find(
-        inner: &Arc<Inner>,
-        folder: &Path,
-        number: usize,
-        part: &ContentRef,
-    ) -> Result<Self, ExchangeError> {
-        let path = part_path(folder, number);
-        if inner.parts.blobs.len(part.root).await? == Some(part.length) {
-            return Ok(Self { path, groups: tree::groups(part.length), is_whole: true });
-        }
-        let held_bytes = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        // The last group counts only when all are there, so a whole file is received from its last group on again.
-        let groups =
-            tree::groups_held(held_bytes, part.length).min(tree::groups(part.length).saturating_sub(1));
-        Ok(Self { path, groups, is_whole: false })
-    }
-}
-
-/// Receives a part from where its file ends, and keeps it.
-fn receive_part(
-    blobs: &Blobs,
-    transfer: TransferId,
-    from: &mut impl Read,
-    part: &ContentRef,
-    lying: &Lying,
-) -> Result<(), ExchangeError> {
-    let from_bytes = tree::group_offset(lying.groups, part.length);
-    if lying.groups > 0 {
-        tracing::info!(transfer = %transfer, from_bytes, bytes = part.length, "a part goes on where it was cut");
-    }
-    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&lying.path)?;
-    file.set_len(from_bytes)?;
-    (&file).seek(SeekFrom::End(0))?;
-    let mut file = WriteBehind::new(file);
-    tree::receive(from, &part.root, part.length, lying.groups, &mut file).map_err(|fault| match fault {
-        SealError::Io(fault) => ExchangeError::of_copying(fault),
-        SealError::Damaged => Code::PackageDamaged.into(),
-        other => other.into(),
-    })?;
-    file.finish()?;
-    // What lay there from before a stop is believed only now.
-    if lying.groups > 0 && tree::root(File::open(&lying.path)?)? != (part.root, part.length) {
-        std::fs::remove_file(&lying.path)?;
-        return Err(Code::Unreachable.into());
-    }
-    Ok(blobs.put_file(&lying.path, part.root)?)
 }
 
 /// Signs for what lies here, durably; again gives the first signature.

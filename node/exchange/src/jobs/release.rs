@@ -3,58 +3,85 @@
 
 use std::sync::Arc;
 
-use handover_core::Code;
 use handover_core::artefact::Verified;
 use handover_core::artefact::transfer::KeyRelease;
 use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context};
+use handover_core::trust::Federation;
+use handover_core::{Code, Timestamp};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_seal::Ed25519;
+use handover_store::{KeyMaker, Txn};
 
 use crate::context::{Came, Inner};
-use crate::{ExchangeError, secrets};
+use crate::{ExchangeError, left, secrets};
 
 pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
-    let (work, keys, transfer, seen) = (Arc::clone(inner), inner.keys(), row.transfer, row.state.clone());
+    let (work, keys, seen) = (Arc::clone(inner), inner.keys(), row.clone());
     let (federation, now) = (inner.federation()?, inner.now());
-    federation.check_fresh(now)?;
-    federation.active(&row.destination, now)?;
-    federation.active(&row.source, now)?;
+    both_take_part(&federation, row, now)?;
     let taken = inner
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            let mut dossier = Dossier::of(txn, &keys, transfer);
-            if dossier.get(Kind::Revocation)?.is_some() {
-                return Err(Code::ConsentRevoked.into());
-            }
-            rules::consent_in_time(&*dossier.consent(context)?, now)?;
-            // The destination may have asked for the next attempt since.
-            if dossier.row()?.is_none_or(|row| row.state != seen) {
-                return Ok(None);
-            }
             // Whoever could open without this hospital knowing would owe nothing for it.
-            if dossier.released_with(seen.attempt)?.is_none() {
+            if Dossier::of(txn, &keys, seen.transfer).released_with(seen.state.attempt)?.is_none() {
                 return Err(Code::ReleaseAwaited.into());
             }
-            let header = dossier.header(seen.attempt, context)?;
-            let (attempt, hash) = (header.attempt, header.hash());
-            let shares = secrets::sealed_shares(txn, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
-            let release = KeyRelease {
-                transfer,
-                attempt,
-                header: hash,
-                shares: shares.into(),
-                issued: now,
-                extensions: Extensions::default(),
-            };
-            let release = Verified::sign(release, &work.parts.identity.signing);
-            work.take_in(txn, &keys, transfer, release.envelope(), Came::Own, context, now).map(Some)
+            let Some(release) = made(txn, &keys, &work, &seen, context, now)? else { return Ok(None) };
+            work.take_in(txn, &keys, seen.transfer, &release, Came::Own, context, now).map(Some)
         })
         .await?;
     if let Some(taken) = taken {
         inner.wake(&taken);
     }
     Ok(())
+}
+
+/// Before anything is released, both hospitals have to take part by a fresh directory.
+pub(super) fn both_take_part(federation: &Federation, row: &Row, now: Timestamp) -> Result<(), Code> {
+    federation.check_fresh(now)?;
+    federation.active(&row.destination, now)?;
+    federation.active(&row.source, now)?;
+    Ok(())
+}
+
+/// The release of the attempt under way, if patient and consent allow it: the one that was left at the index, if one
+/// was, for there is one of each attempt, ever. Nothing if the transfer has moved on.
+pub(super) fn made(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    inner: &Inner,
+    seen: &Row,
+    context: Context<'_>,
+    now: Timestamp,
+) -> Result<Option<Vec<u8>>, DossierError> {
+    let (transfer, attempt) = (seen.transfer, seen.state.attempt);
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    for (no, code) in [(Kind::Revocation, Code::ConsentRevoked), (Kind::PatientRefusal, Code::PatientRefused)]
+    {
+        if dossier.get(no)?.is_some() {
+            return Err(code.into());
+        }
+    }
+    rules::consent_in_time(&*dossier.consent(context)?, now)?;
+    // The destination may have asked for the next attempt since.
+    if dossier.row()?.is_none_or(|row| row.state != seen.state) {
+        return Ok(None);
+    }
+    let header = dossier.header(attempt, context)?.hash();
+    if let Some(left) = left::get(txn, keys, transfer, attempt)? {
+        return Ok(Some(left.release.0));
+    }
+    let shares = secrets::sealed_shares(txn, keys, transfer)?.ok_or(Code::StoreDamaged)?;
+    let release = KeyRelease {
+        transfer,
+        attempt,
+        header,
+        shares: shares.into(),
+        issued: now,
+        extensions: Extensions::default(),
+    };
+    Ok(Some(Verified::sign(release, &inner.parts.identity.signing).envelope().to_vec()))
 }

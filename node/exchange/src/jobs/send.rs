@@ -1,64 +1,65 @@
-//! The source streams a sealed package to the destination, from where the destination has it. A manifest that is gone
+//! The source streams a sealed package to the destination, from where the destination has it; to the destination's
+//! folder at the index, if it is away. A manifest that is gone
 //! from the spool, or is not what was sealed, cannot be resumed from: then the next attempt is sealed.
 
-use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use handover_core::Code;
-use handover_core::artefact::transfer::{ContentRef, PartList};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::rules::{self, Context};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_net::{Net, PackageStream};
-use handover_seal::{Ed25519, SealError, tree};
-use handover_store::Blobs;
-use tokio::time::timeout;
+use handover_net::Net;
+use handover_parcel::Sent;
+use handover_parcel::wire::Offer;
+use handover_seal::Ed25519;
 
-use super::bridge::Bridge;
-use super::seal;
-use super::wire::{self, Done, Have, Offer};
+use super::withdraw::{self, Outcome};
+use super::{leave, seal};
 use crate::context::{Came, Inner};
 use crate::{ExchangeError, parts};
 
-/// How long the destination may take for a word.
-const WORD_LIMIT: Duration = Duration::from_secs(60);
-
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
     let offer = offer(inner, row).await?;
-    let mut stream = net.open_package(&inner.route_to(&row.destination)?).await?;
-    timeout(WORD_LIMIT, wire::put(&mut stream, &offer)).await.map_err(|_| Code::TimedOut)??;
-    let have: Have = word(&mut stream).await?;
-    if let Some(code) = have.problem {
-        return Err(code.into());
-    }
-    if have.groups.len() != offer.parts.iter().count() {
-        return Err(Code::Malformed.into());
-    }
-    let sent = tokio::task::block_in_place(|| {
-        send_parts(&inner.parts.blobs, &mut stream, &offer.parts, &have.groups)
-    })?;
-    match sent {
-        Sent::All => {}
-        // The manifest comes first, and was made for this transfer alone.
-        Sent::Damaged { part: 0 } => {
-            tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
-            return seal::seal(inner, row, row.state.attempt.saturating_add(1)).await;
+    let mut stream = match net.open_package(&inner.route_to(&row.destination)?).await {
+        Ok(stream) => stream,
+        // Away, and not for the first time: the index keeps it meanwhile. The destination is still tried.
+        Err(fault) if is_away(fault.code()) && inner.work_pauses().is_again(row) => {
+            match leave::leave(inner, net, row, offer).await {
+                Ok(Some(part)) => return reseal(inner, net, row, part).await,
+                Ok(None) => {}
+                Err(fault) => {
+                    tracing::info!(transfer = %row.transfer, code = %fault.code(), detail = %fault, "the package was not left in the destination's folder");
+                }
+            }
+            return Err(fault.into());
         }
-        Sent::Damaged { .. } => return Err(Code::StoreDamaged.into()),
+        Err(fault) => return Err(fault.into()),
+    };
+    match handover_parcel::send(&mut stream, &inner.parts.blobs, &offer).await? {
+        Sent::Done(done) => {
+            let delivered = done.delivered.ok_or(Code::Malformed)?;
+            inner.take(delivered.0, Came::Network).await?;
+            Ok(())
+        }
+        Sent::Damaged { part } => reseal(inner, net, row, part).await,
     }
-    let done: Done = word(&mut stream).await?;
-    if let Some(code) = done.problem {
-        return Err(code.into());
-    }
-    let delivered = done.delivered.ok_or(Code::Malformed)?;
-    inner.take(delivered.0, Came::Network).await?;
-    Ok(())
 }
 
-async fn word<T: handover_core::codec::CborMap>(stream: &mut PackageStream) -> Result<T, ExchangeError> {
-    timeout(WORD_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)?
+const fn is_away(code: Code) -> bool {
+    matches!(code, Code::Unreachable | Code::TimedOut)
+}
+
+/// Seals the next attempt, if it is the manifest that is damaged and nothing of this attempt can be open.
+async fn reseal(inner: &Arc<Inner>, net: &Net, row: &Row, part: usize) -> Result<(), ExchangeError> {
+    // The manifest comes first, and was made for this transfer alone.
+    if part > 0 {
+        return Err(Code::StoreDamaged.into());
+    }
+    tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
+    match withdraw::withdraw(inner, net, row.transfer).await? {
+        Outcome::HandedOut => Ok(()),
+        Outcome::Nothing => seal::seal(inner, row, row.state.attempt.saturating_add(1)).await,
+    }
 }
 
 async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
@@ -79,52 +80,9 @@ async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
                 final_quote: envelope(Kind::FinalQuote)?,
                 header: header.envelope().to_vec().into(),
                 parts: parts::of(txn, &keys, &header)?,
+                release: None,
                 extensions: Extensions::default(),
             })
         })
         .await?)
-}
-
-/// Whether the parts went out.
-enum Sent {
-    /// As far as they were wanted.
-    All,
-    /// One is gone, or is not what it was: nothing that is damaged was sent.
-    Damaged { part: usize },
-}
-
-fn send_parts(
-    blobs: &Blobs,
-    stream: &mut PackageStream,
-    parts: &PartList,
-    from_groups: &[u64],
-) -> Result<Sent, ExchangeError> {
-    let mut out = Bridge::writer(stream, parts);
-    for (number, (part, from_group)) in parts.iter().zip(from_groups).enumerate() {
-        if !send_part(blobs, &mut out, part, *from_group)? {
-            return Ok(Sent::Damaged { part: number });
-        }
-    }
-    out.flush().map_err(ExchangeError::Stream)?;
-    Ok(Sent::All)
-}
-
-/// Sends one part; false if it is damaged here. What lies is verified as it leaves, so damage here is named here.
-fn send_part(
-    blobs: &Blobs,
-    out: &mut impl Write,
-    part: &ContentRef,
-    from_group: u64,
-) -> Result<bool, ExchangeError> {
-    if from_group >= tree::groups(part.length) {
-        return Ok(true);
-    }
-    let Some(hashes) = blobs.tree(part.root, part.length)? else { return Ok(false) };
-    match tree::send(File::open(blobs.local_path(part.root))?, &hashes, from_group, out) {
-        // The next try makes the tree anew, and tells whether it was the content.
-        Err(SealError::Damaged) => blobs.delete_tree(part.root).map(|()| false).map_err(Into::into),
-        // The file was opened a moment ago: what fails now is the stream.
-        Err(SealError::Io(fault)) => Err(ExchangeError::Stream(fault)),
-        sent => Ok(sent.map(|()| true)?),
-    }
 }

@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// What passes between this thread and the network's in one go: to wait for each other costs more than to copy.
 const BUFFER_BYTES: usize = 512 * 1024;
 
-pub(super) struct Bridge<'s> {
+pub(crate) struct Bridge<'s> {
     stream: &'s mut PackageStream,
     runtime: Handle,
     end: Instant,
@@ -38,12 +38,12 @@ impl<'s> Bridge<'s> {
     }
 
     /// To read a package's parts from.
-    pub(super) fn reader(stream: &'s mut PackageStream, parts: &PartList) -> BufReader<Self> {
+    pub(crate) fn reader(stream: &'s mut PackageStream, parts: &PartList) -> BufReader<Self> {
         BufReader::with_capacity(BUFFER_BYTES, Self::new(stream, parts))
     }
 
     /// To write a package's parts to.
-    pub(super) fn writer(stream: &'s mut PackageStream, parts: &PartList) -> BufWriter<Self> {
+    pub(crate) fn writer(stream: &'s mut PackageStream, parts: &PartList) -> BufWriter<Self> {
         BufWriter::with_capacity(BUFFER_BYTES, Self::new(stream, parts))
     }
 

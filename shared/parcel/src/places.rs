@@ -23,8 +23,15 @@ const RECEIVED: Bounds = Bounds { all: 64, large: 16 };
 const RECEIVED_FROM_ONE: Bounds = Bounds { all: 8, large: 4 };
 
 /// Whether a package is large.
-pub(crate) fn is_large(parts: &PartList) -> bool {
-    parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.length)) > LARGE_BYTES
+#[must_use]
+pub fn is_large(parts: &PartList) -> bool {
+    is_many(parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.length)))
+}
+
+/// Whether so many bytes make a large package.
+#[must_use]
+pub const fn is_many(bytes: u64) -> bool {
+    bytes > LARGE_BYTES
 }
 
 /// How many, and how many of those large.
@@ -58,7 +65,7 @@ impl Free {
 }
 
 /// The places.
-pub(crate) struct Places {
+pub struct Places {
     all: Free,
     of_one: Bounds,
     /// Those of hospitals that have work now. Guards no state but the counts.
@@ -66,19 +73,24 @@ pub(crate) struct Places {
 }
 
 /// A place that is held; it is free again when this is dropped.
-pub(crate) struct Place(#[expect(dead_code, reason = "held, not read")] Vec<OwnedSemaphorePermit>);
+pub struct Place(#[expect(dead_code, reason = "held, not read")] Vec<OwnedSemaphorePermit>);
 
 impl Places {
     /// For jobs other than sending.
-    pub(crate) fn to_work() -> Self {
+    #[must_use]
+    pub fn to_work() -> Self {
         Self::new(WORK, WORK)
     }
 
-    pub(crate) fn to_send() -> Self {
+    /// To send packages.
+    #[must_use]
+    pub fn to_send() -> Self {
         Self::new(SENT, SENT_TO_ONE)
     }
 
-    pub(crate) fn to_receive() -> Self {
+    /// To receive packages.
+    #[must_use]
+    pub fn to_receive() -> Self {
         Self::new(RECEIVED, RECEIVED_FROM_ONE)
     }
 
@@ -94,7 +106,7 @@ impl Places {
     }
 
     /// Waits for a place.
-    pub(crate) async fn wait(&self, hospital: &HospitalId, is_large: bool) -> Option<Place> {
+    pub async fn wait(&self, hospital: &HospitalId, is_large: bool) -> Option<Place> {
         let of_one = self.of(hospital);
         let mut held = Vec::new();
         for gate in of_one.gates(is_large).chain(self.all.gates(is_large)) {
@@ -104,7 +116,8 @@ impl Places {
     }
 
     /// A place, if one is free.
-    pub(crate) fn take(&self, hospital: &HospitalId, is_large: bool) -> Option<Place> {
+    #[must_use]
+    pub fn take(&self, hospital: &HospitalId, is_large: bool) -> Option<Place> {
         let of_one = self.of(hospital);
         let gates = of_one.gates(is_large).chain(self.all.gates(is_large));
         gates.map(|gate| Arc::clone(gate).try_acquire_owned().ok()).collect::<Option<Vec<_>>>().map(Place)

@@ -1,0 +1,67 @@
+//! What a patient's revocation has come to here, as it is confirmed to them.
+
+use handover_core::Timestamp;
+use handover_core::TransferId;
+use handover_core::artefact::Verified;
+use handover_core::artefact::patient::ConsentMode;
+use handover_core::artefact::transfer::{RevocationConfirmed, RevocationEffect};
+use handover_core::codec::Extensions;
+use handover_core::rules::Context;
+use handover_core::transfer::Role;
+use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_store::{KeyMaker, Txn};
+
+use super::{Came, Inner};
+
+impl Inner {
+    /// Says what a revocation that is kept here has come to.
+    pub(crate) fn confirm_revocation(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        row: &Row,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        let mut dossier = Dossier::of(txn, keys, row.transfer);
+        let confirmed = RevocationConfirmed {
+            transfer: row.transfer,
+            consent: dossier.consent(context)?.hash(),
+            by: self.own().clone(),
+            since: now,
+            effect: revocation_effect(&mut dossier, row.role, context)?,
+            extensions: Extensions::default(),
+        };
+        let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
+        self.take_in(txn, keys, row.transfer, confirmed.envelope(), Came::Own, context, now)?;
+        Ok(())
+    }
+}
+
+/// What a revocation does at this holder: a share that was released cannot be taken back, and with both of them the
+/// destination can open what it has. In whichever attempt: that it lost one is the destination's word.
+fn revocation_effect(
+    dossier: &mut Dossier<'_>,
+    role: Role,
+    context: Context<'_>,
+) -> Result<RevocationEffect, DossierError> {
+    let is_released = !dossier.attempts_with(Kind::KeyRelease)?.is_empty();
+    let is_shared = !dossier.attempts_with(Kind::ShareRelease)?.is_empty();
+    let is_open = is_released && (role == Role::Source || is_shared);
+    Ok(match (is_open, dossier.consent(context)?.mode) {
+        (false, _) => RevocationEffect::InTime,
+        (true, ConsentMode::OneTime) => RevocationEffect::TooLate,
+        // Nothing more comes under it.
+        (true, ConsentMode::Continuous) => RevocationEffect::Ended,
+    })
+}
+
+/// Whether a revocation is kept of which this hospital has not said what it came to.
+pub(super) fn is_unconfirmed(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<bool, DossierError> {
+    let mut dossier = Dossier::of(txn, keys, transfer);
+    Ok(dossier.get(Kind::Revocation)?.is_some() && dossier.get(Kind::ConfirmedBySource)?.is_none())
+}

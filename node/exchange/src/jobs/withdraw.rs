@@ -1,0 +1,105 @@
+//! The source takes back what it left at the index, before it ends a transfer or seals it anew. Only the index knows
+//! whether the release was handed out meanwhile, so nothing is said before it has answered: either nothing was and ever
+//! will be, or the transfer goes on as one that was released.
+
+use std::sync::Arc;
+
+use handover_core::message::{Answer, Request, Verb};
+use handover_core::rules::Context;
+use handover_core::transfer::{Phase, Role};
+use handover_core::{Code, TransferId};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_net::Net;
+use handover_seal::Ed25519;
+use handover_store::StoreError;
+
+use crate::context::{Came, Inner};
+use crate::{ExchangeError, continuous, left, secrets};
+
+/// What the index said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing was handed out, and nothing will be.
+    Nothing,
+    /// A release was handed out before; what belongs to it has been taken in.
+    HandedOut,
+}
+
+/// Takes back whatever of a transfer lies at the index.
+pub(super) async fn withdraw(
+    inner: &Arc<Inner>,
+    net: &Net,
+    transfer: TransferId,
+) -> Result<Outcome, ExchangeError> {
+    let keys = inner.keys();
+    let out = inner.parts.store.read(move |txn| left::last_out(txn, &keys, transfer)).await?;
+    let Some(attempt) = out else { return Ok(Outcome::Nothing) };
+    let items = vec![transfer.as_bytes().to_vec(), attempt.to_be_bytes().to_vec()];
+    let answer = net.request(&inner.route_to_index(), Request::encode(Verb::Withdraw, items)).await?;
+    let handed_out = Answer::decode(&answer)?;
+    let outcome = if handed_out.is_empty() { Outcome::Nothing } else { Outcome::HandedOut };
+    tracing::info!(%transfer, ?outcome, "the package was taken back from the folder");
+    for envelope in handed_out {
+        inner.take(envelope, Came::Network).await?;
+    }
+    let (keys, now) = (inner.keys(), inner.now());
+    let noted = inner
+        .parts
+        .store
+        .write(move |txn| -> Result<(), StoreError> { left::withdraw(txn, &keys, transfer, now) });
+    noted.await?;
+    Ok(outcome)
+}
+
+/// Whether a patient's no is kept here that could not end the transfer yet.
+pub(super) async fn is_held(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
+    if row.role != Role::Source || row.origin.is_some() {
+        return Ok(false);
+    }
+    let (keys, transfer) = (inner.keys(), row.transfer);
+    let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
+        let mut dossier = Dossier::of(txn, &keys, transfer);
+        Ok(dossier.get(Kind::Revocation)?.is_some() || dossier.get(Kind::PatientRefusal)?.is_some())
+    });
+    Ok(read.await?)
+}
+
+/// Ends a transfer that the patient has said no to, once it is known whether that was in time; and says so.
+pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
+    withdraw(inner, net, row.transfer).await?;
+    let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
+    let (federation, now) = (inner.federation()?, inner.now());
+    let ended = inner.parts.store.write(move |txn| -> Result<(), DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        // Left again in this very moment: it is asked for once more.
+        if left::last_out(txn, &keys, transfer)?.is_some() {
+            return Err(Code::Busy.into());
+        }
+        let mut dossier = Dossier::of(txn, &keys, transfer);
+        let mut row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
+        let is_revoked = dossier.get(Kind::Revocation)?.is_some();
+        if row.state.phase < Phase::Released {
+            let (phase, reason) = if is_revoked {
+                (Phase::Revoked, Code::ConsentRevoked)
+            } else {
+                (Phase::Refused, Code::PatientRefused)
+            };
+            row = dossier.end(Role::Source, phase, reason, now)?;
+        }
+        if is_revoked && dossier.get(Kind::ConfirmedBySource)?.is_none() {
+            work.confirm_revocation(txn, &keys, &row, context, now)?;
+        }
+        if row.state.phase.is_final() {
+            secrets::forget(txn, &work.parts.keyring, &keys, transfer)?;
+            left::forget(txn, &keys, transfer)?;
+            continuous::follow(txn, &work.parts.keyring, &keys, &row, context, now)?;
+        }
+        Ok(())
+    });
+    ended.await?;
+    inner.outbox.notify_one();
+    inner.jobs.notify_one();
+    inner.wakes.consent(transfer);
+    inner.changed.send_modify(|count| *count = count.wrapping_add(1));
+    Ok(())
+}
