@@ -408,10 +408,8 @@ fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
             vec![Label::direct(other, row.transfer, now), Label::copy(row.transfer, now)]
         }
         // A patient's no, and who holds to it, goes both ways: an index that says yes and forgets keeps it from nobody,
-        // and waits for who is away. Whichever comes second changes nothing. So does the patient's release, which the
-        // source waits for.
-        Kind::ShareRelease
-        | Kind::Revocation
+        // and waits for who is away. Whichever comes second changes nothing.
+        Kind::Revocation
         | Kind::EarlyRevocation
         | Kind::ConfirmedBySource
         | Kind::ConfirmedByDestination
