@@ -158,29 +158,16 @@ impl Folders {
         let _ = self.0.calls.try_send(Call::Changed(hospital));
     }
 
-    /// Removes packages, and the blobs that nobody names then.
+    /// Removes packages, one after another, and the blobs that nobody names then.
     async fn remove(&self, packages: Vec<Left>) -> Result<(), FolderError> {
-        if packages.is_empty() {
-            return Ok(());
-        }
-        let _names = self.0.names.lock().await;
-        let (keys, removed) = (self.0.desk.keys.clone(), packages.clone());
-        let unnamed = self
-            .0
-            .desk
-            .store
-            .write(move |txn| -> Result<_, StoreError> {
-                let mut unnamed = BTreeSet::new();
-                for left in &removed {
-                    if rows::again(txn, &keys, left)?.is_some() {
-                        unnamed.append(&mut rows::remove(txn, &keys, left)?);
-                    }
-                }
-                Ok(unnamed)
-            })
-            .await?;
-        self.delete(unnamed).await?;
         for left in packages {
+            let _names = self.0.names.lock().await;
+            let (keys, removed) = (self.0.desk.keys.clone(), left.clone());
+            let unnamed = self.0.desk.store.write(move |txn| match rows::again(txn, &keys, &removed)? {
+                Some(_) => rows::remove(txn, &keys, &removed),
+                None => Ok(BTreeSet::new()),
+            });
+            self.delete(unnamed.await?).await?;
             self.clear(&left)?;
         }
         Ok(())
@@ -199,7 +186,7 @@ impl Folders {
         Ok(())
     }
 
-    /// Removes what is left of a package's way in, unless another of its transfer is arriving.
+    /// Removes what is left of a package's way in.
     fn clear(&self, left: &Left) -> Result<(), FolderError> {
         match std::fs::remove_dir_all(self.incoming(left)) {
             Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => Err(fault.into()),

@@ -335,6 +335,9 @@ mod tests {
         assert_eq!(config.data, Path::new("/etc/handover/data"));
         assert_eq!(config.epoch_keys, Path::new("/etc/handover/data/epoch-keys"));
         assert_eq!(config.net_listen.len(), 2);
+        assert!(config.leaves_packages);
+        let off = sample().replace("# folders = true", "folders = false");
+        assert!(!Config::from_text(&off, Path::new("/etc/handover")).unwrap().leaves_packages);
     }
 
     #[test]
