@@ -134,6 +134,15 @@ codes! {
     RecallFee = "recall-fee", Refused, "The recall gives back more than the fee, less than nothing, or for tests that were done. Nothing was marked.";
     RecallsExhausted = "recalls-exhausted", Refused, "A transfer is recalled a thousand times at most. Ask the other hospital's desk.";
     NothingToRecall = "nothing-to-recall", Refused, "No hospital was sent these records. Nothing was marked; check patient, record and transfer.";
+    UnknownBreakGlass = "unknown-break-glass", Refused, "No break-glass with this identifier is known here.";
+    ClinicianUnknown = "clinician-unknown", Refused, "No certificate of this hospital for this clinician's key is in force. Its officer gives clinician certify.";
+    SamePerson = "same-person", Refused, "A second person has to sign for more: another clinician than the one who broke the glass.";
+    BreakGlassUnmatched = "break-glass-unmatched", Refused, "Not one patient there is who was asked for: nobody fits, or more than one. Check what was given, or give more of it.";
+    BreakGlassMismatch = "break-glass-mismatch", Refused, "It names another break-glass, hospital or window than the one that it belongs to, or what is sealed is not what was signed.";
+    BreakGlassOver = "break-glass-over", Refused, "The window of this break-glass is over and what came with it is gone. If the emergency goes on, break the glass again.";
+    BreakGlassThrottled = "break-glass-throttled", Refused, "The other hospital has answered as many break-glasses as it does in an hour. Reviews that are overdue make it fewer: review those first, then ask again within the hour.";
+    ReviewDue = "review-due", Refused, "Break-glasses wait for their review. break-glass list --to-review names them.";
+    ReviewOverdue = "review-overdue", Refused, "A break-glass was not reviewed within seven days. Other hospitals answer this one once in an hour until it is: break-glass list --to-review.";
 }
 
 impl Code {
@@ -163,6 +172,7 @@ impl Code {
                 | Self::EpochKeyUnavailable
                 | Self::ClockOff
                 | Self::Internal
+                | Self::BreakGlassThrottled
         )
     }
 }
