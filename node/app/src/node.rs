@@ -159,6 +159,7 @@ impl Node {
             patient: patient.cloned(),
             departments: Departments::All,
             transfer: None,
+            break_glass: None,
         };
         Ok(self.records.audit().permit(request, self.now()).await?)
     }

@@ -78,6 +78,8 @@ pub(crate) struct Inner {
     pub(crate) links: Notify,
     /// A remote link was vouched for, or somebody may have come back.
     pub(crate) remote: Notify,
+    /// Something is left to be done about a break-glass.
+    pub(crate) glass: Notify,
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.

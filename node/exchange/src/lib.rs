@@ -27,6 +27,7 @@ mod export;
 mod federation;
 mod fees;
 mod forgetting;
+mod glass;
 mod inbound;
 mod inboxes;
 mod jobs;
@@ -64,6 +65,7 @@ pub use context::{Identity, Parts};
 pub use desk::{Asked, FeeOwed, Refused, TransferDetails, TransferView};
 pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
+pub use glass::{Clinician, GlassView, Opened, Recipient, ReviewsOwed, Told};
 pub use links::UnknownLink;
 pub use pauses::Wait;
 pub use recalls::{Planned, RecallWish, Recalled, RecalledName};
@@ -92,6 +94,7 @@ impl Exchange {
             recalls: Notify::new(),
             links: Notify::new(),
             remote: Notify::new(),
+            glass: Notify::new(),
             changed: watch::channel(0).0,
         }))
     }
@@ -118,6 +121,7 @@ impl Exchange {
             parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(jobs::run_deliveries(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(remote::carry(Arc::clone(&inner), shutdown.clone()));
+            parts.spawn(glass::carry(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(recalls::run(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}

@@ -32,8 +32,8 @@ cbor_enum! {
         /// `[BreakGlassReview]` → `[]`. Hospital to index: `[BreakGlassNote]` → `[]`, or → `[Holders]` if it asks who
         /// holds the patient's records.
         BreakGlass = 65, "break-glass";
-        /// Hospital to hospital, a piece of what an answer lists: `[hash of what was asked with, number, 4 bytes
-        /// big-endian]` → `[the piece]`.
+        /// Hospital to hospital, a piece of what an answer lists: `[identifier, hash of what was asked with, number,
+        /// 4 bytes big-endian]` → `[the piece]`.
         BreakGlassPart = 66, "break-glass-part";
     }
 }

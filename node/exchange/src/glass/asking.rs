@@ -1,0 +1,387 @@
+//! The hospital that asks: what a certified clinician signed is countersigned, kept with its audit line, and asked; what
+//! comes is kept, sealed, until the window ends.
+
+use std::sync::Arc;
+
+use handover_core::artefact::break_glass::{
+    BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassNote, PIECE_MAX_BYTES,
+};
+use handover_core::artefact::patient::Holders;
+use handover_core::artefact::{Countersigned, Signed, Verified};
+use handover_core::codec::{self, Bytes, MAX_MESSAGE_BYTES};
+use handover_core::message::{Answer, Request, Verb};
+use handover_core::rules::{self, Broken, Context};
+use handover_core::{BreakGlassId, Code, Digest, HospitalId};
+use handover_net::Route;
+use handover_records::{Action, LocalPatient, Purpose, Subject};
+use handover_seal::cell::seal_cell;
+use handover_seal::{Ed25519, OsRandom};
+use handover_store::{StoreError, rows};
+
+use super::clinicians::check_in_force;
+use super::rows::{OutRow, kept, second};
+use super::{
+    GlassView, OF_PATIENT, OUT, OUT_PIECE, PIECES_KEY, broken, details, due_place, grant, none, owe, pieces_of,
+    place, route,
+};
+use crate::context::Inner;
+use crate::{Exchange, ExchangeError};
+
+/// What a clinician's program needs to know before it signs.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// The hospital.
+    pub hospital: HospitalId,
+    /// Its RSA public key, DER SubjectPublicKeyInfo.
+    pub rsa_key: Vec<u8>,
+}
+
+impl Exchange {
+    /// The RSA keys that a break-glass is sealed to: this hospital's first, then those of `sources` in order.
+    ///
+    /// # Errors
+    /// Why one of them takes no part in emergencies now; [`Code::UsageInvalid`] for this hospital itself.
+    pub fn emergency_recipients(&self, sources: &[HospitalId]) -> Result<Vec<Recipient>, ExchangeError> {
+        let federation = self.0.federation()?;
+        if sources.contains(self.0.own()) {
+            return Err(Code::UsageInvalid.into());
+        }
+        let all = std::iter::once(self.0.own()).chain(sources);
+        let recipient = |hospital: &HospitalId| {
+            let member = rules::emergency_member(&federation, hospital, self.0.now())?;
+            let rsa_key = member.profile.rsa_key.0.clone();
+            Ok(Recipient { hospital: hospital.clone(), rsa_key })
+        };
+        all.map(recipient).collect()
+    }
+
+    /// Asks the index who holds a patient's records, under what a clinician signed for that. Those that take part now.
+    ///
+    /// # Errors
+    /// [`Code::Unreachable`] while the index is away; as [`Exchange::break_glass`].
+    pub async fn locate_in_emergency(&self, signed: Vec<u8>) -> Result<Vec<HospitalId>, ExchangeError> {
+        let inner = &self.0;
+        let asked = self.keep(signed).await?;
+        if asked.request.source.is_some() {
+            return Err(Code::BreakGlassMismatch.into());
+        }
+        let note = note(inner, &asked.request);
+        let items = ask(inner, &inner.route_to_index(), Verb::BreakGlass, vec![note]).await?;
+        let holders = items.into_iter().next().ok_or(Code::Malformed)?;
+        let holders: Holders = codec::decode(&holders, MAX_MESSAGE_BYTES)?;
+        let (federation, now) = (inner.federation()?, inner.now());
+        let is_there = |it: &HospitalId| {
+            it != inner.own() && rules::emergency_member(&federation, it, now).is_ok()
+        };
+        Ok(holders.hospitals.into_iter().map(|it| it.hospital).filter(is_there).collect())
+    }
+
+    /// Breaks the glass: what a clinician signed is countersigned and kept, and its source is asked. The same again gives
+    /// how it stands. One that could not be asked yet is asked again until its window ends.
+    ///
+    /// # Errors
+    /// [`Code::ClinicianUnknown`], [`Code::BreakGlassMismatch`], [`Code::BreakGlassOver`], [`Code::Conflict`].
+    pub async fn break_glass(&self, signed: Vec<u8>) -> Result<GlassView, ExchangeError> {
+        let asked = self.keep(signed).await?;
+        if asked.request.source.is_none() {
+            return Err(Code::BreakGlassMismatch.into());
+        }
+        self.ask_now(asked.request.id).await
+    }
+
+    /// A second clinician asks for everything.
+    ///
+    /// # Errors
+    /// [`Code::UnknownBreakGlass`]; [`Code::OutOfOrder`] before the first one's answer is here; [`Code::SamePerson`]; as
+    /// [`Exchange::break_glass`].
+    pub async fn break_glass_more(&self, signed: Vec<u8>) -> Result<GlassView, ExchangeError> {
+        let (inner, now) = (&self.0, self.0.now());
+        let claim = Signed::<BreakGlassMore>::read(&signed).map_err(|fault| fault.code())?;
+        let id = claim.claim().id;
+        let held = row(inner, id).await?;
+        let asked = broken(inner, held.request.as_ref(), inner.own())?;
+        let signing = &inner.parts.identity.signing;
+        let (more, who) = rules::break_glass_more(&signed, &asked, &signing.public(), false, &Ed25519)?;
+        rules::break_glass_in_time(&asked.request, now)?;
+        let envelope = Countersigned::sign(&more, signing);
+        let line = (Action::BreakGlass, Purpose::Emergency);
+        let subject = Subject::Staff { name: who.name.clone() };
+        let line = grant(subject, line, local(held.patient.as_deref())?, Some(id));
+        let (work, keys) = (Arc::clone(inner), inner.keys());
+        let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
+            check_in_force(txn, &keys, &who, now)?;
+            let key = place(&keys, OUT, &id);
+            let mut held: OutRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
+            if !held.is_here {
+                return Err(Code::OutOfOrder.into());
+            }
+            match &held.more {
+                Some(before) if before.as_ref() == envelope => return Ok(()),
+                // One that was refused can be asked anew.
+                Some(_) if held.more_refused()?.is_none() => return Err(Code::Conflict.into()),
+                _ => {}
+            }
+            work.parts.records.audit().permit_in(txn, &line, now)?;
+            (held.more, held.more_answer) = (Some(envelope.clone().into()), None);
+            owe(txn, &keys, OUT, &id)?;
+            rows::put(txn, &key, &held)?;
+            Ok(())
+        });
+        write.await?;
+        self.ask_now(id).await
+    }
+
+    async fn ask_now(&self, id: BreakGlassId) -> Result<GlassView, ExchangeError> {
+        // What it came to stands in the row, also why it has to wait.
+        drop(go_on(&self.0, id).await);
+        self.0.glass.notify_one();
+        self.glass_out(id).await
+    }
+
+    /// Countersigns and keeps what a clinician signed, with its audit line, before anything leaves.
+    async fn keep(&self, signed: Vec<u8>) -> Result<Broken, ExchangeError> {
+        let (inner, now) = (&self.0, self.0.now());
+        let signing = &inner.parts.identity.signing;
+        let asked = rules::break_glass(&signed, &signing.public(), false, &Ed25519)?;
+        let request = asked.request.clone();
+        if request.requesting != *inner.own() {
+            return Err(Code::BreakGlassMismatch.into());
+        }
+        let federation = inner.federation()?;
+        rules::emergency_member(&federation, inner.own(), now)?;
+        rules::break_glass_in_time(&request, now)?;
+        // One that no officer here can read is not signed.
+        if request.source.is_some() {
+            details(inner, &request)?;
+        }
+        let envelope = Countersigned::sign(&request, signing);
+        let local = match request.patient {
+            Some(patient) => inner.parts.records.by_ref(patient).await?.map(|linked| linked.patient),
+            None => None,
+        };
+        let held = OutRow::new(envelope, local.as_ref().map(|it| it.as_str().to_owned()));
+        let subject = Subject::Staff { name: asked.clinician.name.clone() };
+        let line = grant(subject, (Action::BreakGlass, Purpose::Emergency), local, Some(request.id));
+        let (work, keys, clinician) = (Arc::clone(inner), inner.keys(), asked.clinician.clone());
+        let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
+            check_in_force(txn, &keys, &clinician, now)?;
+            let key = place(&keys, OUT, &request.id);
+            if let Some(before) = rows::get::<OutRow>(txn, &key)? {
+                return if before.request == held.request { Ok(()) } else { Err(Code::Conflict.into()) };
+            }
+            work.parts.records.audit().permit_in(txn, &line, now)?;
+            rows::put(txn, &key, &held)?;
+            if request.source.is_some() {
+                owe(txn, &keys, OUT, &request.id)?;
+            }
+            if let Some(patient) = &held.patient {
+                let of = keys.space(OF_PATIENT).hashed(patient).raw(OUT).raw(request.id.as_bytes());
+                txn.put(&of.build(), request.id.as_bytes().to_vec())?;
+            }
+            Ok(())
+        });
+        write.await?;
+        Ok(asked)
+    }
+}
+
+/// What the index is told of it: that there is one.
+pub(super) fn note(inner: &Inner, request: &Verified<BreakGlass>) -> Vec<u8> {
+    let note = BreakGlassNote {
+        id: request.id,
+        break_glass: request.hash(),
+        requesting: request.requesting.clone(),
+        source: request.source.clone(),
+        patient: request.patient,
+        issued: request.issued,
+        extensions: none(),
+    };
+    Verified::sign(note, &inner.parts.identity.signing).envelope().to_vec()
+}
+
+pub(super) async fn ask(
+    inner: &Inner,
+    route: &Route,
+    verb: Verb,
+    items: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, ExchangeError> {
+    let net = inner.net.get().ok_or(Code::Unreachable)?;
+    let answer = net.request(route, Request::encode(verb, items)).await?;
+    Ok(Answer::decode(&answer)?)
+}
+
+/// Asks the source for what is still wanted and fetches it. What it came to is kept.
+pub(super) async fn go_on(inner: &Arc<Inner>, id: BreakGlassId) -> Result<(), ExchangeError> {
+    let outcome = try_going_on(inner, id).await;
+    let waits = outcome.as_ref().err().map(ExchangeError::code);
+    if let Some(code) = waits {
+        tracing::info!(break_glass = %id, code = %code, "a break-glass has to wait");
+    }
+    change(inner, id, move |held| held.waits = waits).await?;
+    outcome
+}
+
+async fn try_going_on(inner: &Arc<Inner>, id: BreakGlassId) -> Result<(), ExchangeError> {
+    let held = row(inner, id).await?;
+    let asked = broken(inner, held.request.as_ref(), inner.own())?;
+    rules::break_glass_in_time(&asked.request, inner.now())?;
+    if !held.is_here && held.refused()?.is_none() {
+        let hash = asked.request.hash();
+        fetch(inner, &asked, held.request.as_ref(), hash, false).await?;
+    }
+    if let Some(more) = &held.more
+        && held.more_refused()?.is_none()
+        && !held.is_more_here
+    {
+        let (hash, _) = second(more, &asked, &inner.parts.identity.signing.public())?;
+        fetch(inner, &asked, more.as_ref(), hash, true).await?;
+    }
+    Ok(())
+}
+
+/// Asks with `envelope`, whose hash is `hash`, and takes the pieces of the answer.
+async fn fetch(
+    inner: &Arc<Inner>,
+    asked: &Broken,
+    envelope: &[u8],
+    hash: Digest,
+    is_more: bool,
+) -> Result<(), ExchangeError> {
+    let request = &asked.request;
+    let source = request.source.as_ref().ok_or(Code::BreakGlassMismatch)?;
+    let route = route(inner, source)?;
+    let items = ask(inner, &route, Verb::BreakGlass, vec![envelope.to_vec()]).await?;
+    let answer = items.into_iter().next().ok_or(Code::Malformed)?;
+    let federation = inner.federation()?;
+    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let said = rules::break_glass_answer(&answer, request, &hash, context)?;
+    let overdue: Vec<Bytes> = said.overdue.iter().map(|id| id.as_bytes().to_vec().into()).collect();
+    change(inner, request.id, move |held| held.overdue_there.clone_from(&overdue)).await?;
+    if let Some(code) = said.reason.filter(|code| code.is_transient()) {
+        return Err(code.into());
+    }
+    keep_answer(inner, request, &said, is_more).await?;
+    let Some(given) = &said.given else {
+        return Err(said.reason.unwrap_or(Code::Malformed).into());
+    };
+    for (number, wanted) in (0_u32..).zip(&given.pieces) {
+        take_piece(inner, &route, request, (&hash, number, wanted)).await?;
+    }
+    change(inner, request.id, move |held| {
+        let is_here = if is_more { &mut held.is_more_here } else { &mut held.is_here };
+        *is_here = true;
+    })
+    .await?;
+    tracing::warn!(break_glass = %request.id, hospital = %source, "what was given out in an emergency is here");
+    Ok(())
+}
+
+/// Keeps an answer that is not the last word of nobody: what it gives is to be reviewed.
+async fn keep_answer(
+    inner: &Inner,
+    request: &BreakGlass,
+    said: &Verified<BreakGlassAnswer>,
+    is_more: bool,
+) -> Result<(), ExchangeError> {
+    let (keys, id, own, envelope) = (inner.keys(), request.id, inner.own().clone(), said.envelope().to_vec());
+    let due = request.issued.plus_ms(handover_core::artefact::break_glass::REVIEW_WITHIN_MS);
+    let is_given = said.given.is_some();
+    let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
+        let key = place(&keys, OUT, &id);
+        let mut held: OutRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
+        let place = if is_more { &mut held.more_answer } else { &mut held.answer };
+        *place = Some(envelope.clone().into());
+        if is_given && held.review.is_none() {
+            txn.put(&due_place(&keys, OUT, &own, due, &id), id.as_bytes().to_vec())?;
+        }
+        rows::put(txn, &key, &held)?;
+        Ok(())
+    });
+    write.await
+}
+
+/// Takes one piece, unless it is here: it has to be the one that the answer lists.
+async fn take_piece(
+    inner: &Inner,
+    route: &Route,
+    request: &BreakGlass,
+    (asked, number, wanted): (&Digest, u32, &Digest),
+) -> Result<(), ExchangeError> {
+    let space = pieces_of(&inner.keys(), OUT_PIECE, asked).u64(number.into());
+    let first = space.clone().u64(0).build();
+    let is_here: Result<bool, StoreError> =
+        inner.parts.store.read(move |txn| Ok(txn.get(&first)?.is_some())).await;
+    if is_here? {
+        return Ok(());
+    }
+    let items = vec![
+        request.id.as_bytes().to_vec(),
+        asked.as_bytes().to_vec(),
+        number.to_be_bytes().to_vec(),
+    ];
+    let piece = ask(inner, route, Verb::BreakGlassPart, items).await?.into_iter().next();
+    let piece = piece.ok_or(Code::Malformed)?;
+    if piece.len() > PIECE_MAX_BYTES || Digest::sha256(&[&piece]) != *wanted {
+        return Err(Code::PackageDamaged.into());
+    }
+    let (keyring, asked) = (inner.parts.keyring.clone(), *asked);
+    let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
+        // Under a key that is forgotten with the window, so that copies of the store do not keep it.
+        let key = keyring.get_or_make(txn, PIECES_KEY, asked.as_bytes(), &mut OsRandom)?;
+        let sealed = seal_cell(&key, &number.to_be_bytes(), &piece, &mut OsRandom)?;
+        Ok(rows::put_pieces(txn, &space, &sealed)?)
+    });
+    write.await
+}
+
+/// All pieces of what was asked with `asked`, in order, as the source sealed them.
+pub(super) async fn take_pieces_of(
+    inner: &Inner,
+    asked: Digest,
+    count: usize,
+) -> Result<Vec<u8>, ExchangeError> {
+    let (keys, keyring) = (inner.keys(), inner.parts.keyring.clone());
+    let read = inner.parts.store.read(move |txn| -> Result<Vec<u8>, ExchangeError> {
+        let key = keyring.get(txn, PIECES_KEY, asked.as_bytes())?.ok_or(Code::BreakGlassOver)?;
+        let mut whole = Vec::new();
+        for number in (0_u32..).take(count) {
+            let space = pieces_of(&keys, OUT_PIECE, &asked).u64(number.into());
+            let sealed = rows::get_pieces(txn, &space)?.ok_or(Code::BreakGlassOver)?;
+            whole.extend_from_slice(&handover_seal::cell::open_cell(&key, &number.to_be_bytes(), &sealed)?);
+        }
+        Ok(whole)
+    });
+    read.await
+}
+
+pub(super) async fn row(inner: &Inner, id: BreakGlassId) -> Result<OutRow, ExchangeError> {
+    let key = place(&inner.keys(), OUT, &id);
+    let read = inner.parts.store.read(move |txn| rows::get(txn, &key));
+    Ok(read.await?.ok_or(Code::UnknownBreakGlass)?)
+}
+
+pub(super) async fn change(
+    inner: &Inner,
+    id: BreakGlassId,
+    step: impl Fn(&mut OutRow) + Send + 'static,
+) -> Result<(), ExchangeError> {
+    let key = place(&inner.keys(), OUT, &id);
+    let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
+        let mut held: OutRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
+        step(&mut held);
+        Ok(rows::put(txn, &key, &held)?)
+    });
+    write.await
+}
+
+pub(super) fn local(patient: Option<&str>) -> Result<Option<LocalPatient>, ExchangeError> {
+    let read = |patient: &str| patient.parse().map_err(|_| rows::damaged("a break-glass"));
+    Ok(patient.map(read).transpose()?)
+}
+
+/// What the source gave out, if it is here: everything, or else the subset.
+pub(super) fn given(held: &OutRow) -> Result<BreakGlassAnswer, ExchangeError> {
+    let more = held.more_answer.as_ref().filter(|_| held.is_more_here);
+    let answer = more.or(held.answer.as_ref().filter(|_| held.is_here)).ok_or(Code::OutOfOrder)?;
+    Ok(kept::<BreakGlassAnswer>(answer)?)
+}
