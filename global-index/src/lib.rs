@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 mod desk;
 mod directory;
+mod emergency;
 mod http;
 pub mod keys;
 pub mod ledger;

@@ -89,6 +89,8 @@ enum Command {
     Mail,
     /// Reads everything that is stored and sees whether it is sound.
     Check,
+    /// Lists break-glasses that hospitals told of.
+    BreakGlass,
     /// Checks a transfer's file offline.
     Verify {
         /// The transfer's file.
@@ -334,6 +336,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Ledger { command: LedgerCommand::Entries } => books::entries(&context),
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),
         Command::Mail => books::mail(&context),
+        Command::BreakGlass => books::emergencies(&context),
         Command::Check => books::check(&context),
         Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),
     }

@@ -4,6 +4,7 @@
 //! Invariant: no private key ever comes here. Operators sign in their own process and send envelopes.
 
 mod books;
+pub(crate) mod emergencies;
 mod hospitals;
 pub(crate) mod views;
 
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     MailShow,
     /// Reads everything → `CheckView`.
     Check,
+    /// Break-glasses that hospitals told of → `EmergenciesView`.
+    EmergencyList,
 }
 
 /// Bytes as hexadecimal digits.
@@ -148,6 +151,7 @@ impl Operations {
             Command::LedgerBalances => value(&self.balances().await?),
             Command::MailShow => value(&self.mail().await?),
             Command::Check => value(&self.check().await?),
+            Command::EmergencyList => value(&self.emergencies().await?),
         }
     }
 

@@ -2,6 +2,7 @@
 //! data folder is opened here and the same operation is carried out.
 
 mod calling;
+mod emergency;
 mod remote;
 
 use std::fs;
@@ -88,6 +89,8 @@ impl Console {
             Task::LinkRemote(task) => self.link_remote(task).await,
             Task::Epoch(task) => self.epoch(task).await,
             Task::Recall(task) => self.recall(task).await,
+            Task::Clinician(task) => self.clinician(task).await,
+            Task::BreakGlass(task) => self.break_glass(task).await,
             Task::Check => self.check().await,
         }
     }

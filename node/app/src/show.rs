@@ -1,5 +1,6 @@
 //! Answers as people read them.
 
+mod emergency;
 mod recalls;
 mod remote;
 
@@ -22,6 +23,7 @@ use crate::operations::{
     Resent, TransferShown, TransfersListed,
 };
 
+pub(crate) use emergency::{ClinicianMade, clinician, clinician_made, clinicians, glass, glasses, opened};
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};
 

@@ -8,8 +8,8 @@ use handover_records::{
 };
 
 use crate::{
-    Exchange, ExchangeError, bodies, charged, continuous, desk, glass, inboxes, parts, recalled, referrals, remote,
-    selection,
+    Exchange, ExchangeError, bodies, charged, continuous, desk, glass, inboxes, parts, recalled, referrals,
+    remote, selection,
 };
 
 /// Transfers that are looked at in one page; a body may be large.

@@ -4,7 +4,9 @@
 use handover_core::artefact::patient::{Ask, AskKind, Consent, PatientRefusal, ShareRelease};
 use handover_core::artefact::{Payload, Verified, peek_type};
 use handover_core::codec::{self, Bytes, Extensions};
-use handover_core::message::{Answer, BreakGlassNotice, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb};
+use handover_core::message::{
+    Answer, BreakGlassNotice, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb,
+};
 use handover_core::rules;
 use handover_core::{Code, KeyChain, PatientRef};
 use handover_dossier::{Dossier, DossierError, Kind, Row};

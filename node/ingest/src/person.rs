@@ -100,7 +100,13 @@ mod tests {
         "identifier":[{"value":"MRN-7"}],"name":[{"family":"Quill-Reed","given":["Ada","May"]}]}"#;
 
     fn wanted() -> Wanted<'static> {
-        Wanted { family: "quill reed", given: "ADA", birth_date: "1980-02-29", sex: None, record_number: None }
+        Wanted {
+            family: "quill reed",
+            given: "ADA",
+            birth_date: "1980-02-29",
+            sex: None,
+            record_number: None,
+        }
     }
 
     #[test]

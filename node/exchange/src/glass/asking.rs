@@ -21,8 +21,8 @@ use handover_store::{StoreError, rows};
 use super::clinicians::check_in_force;
 use super::rows::{OutRow, kept, second};
 use super::{
-    GlassView, OF_PATIENT, OUT, OUT_PIECE, PIECES_KEY, broken, details, due_place, grant, none, owe, pieces_of,
-    place, route,
+    GlassView, OF_PATIENT, OUT, OUT_PIECE, PIECES_KEY, broken, details, due_place, grant, none, owe,
+    pieces_of, place, route,
 };
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError};
@@ -70,9 +70,8 @@ impl Exchange {
         let holders = items.into_iter().next().ok_or(Code::Malformed)?;
         let holders: Holders = codec::decode(&holders, MAX_MESSAGE_BYTES)?;
         let (federation, now) = (inner.federation()?, inner.now());
-        let is_there = |it: &HospitalId| {
-            it != inner.own() && rules::emergency_member(&federation, it, now).is_ok()
-        };
+        let is_there =
+            |it: &HospitalId| it != inner.own() && rules::emergency_member(&federation, it, now).is_ok();
         Ok(holders.hospitals.into_iter().map(|it| it.hospital).filter(is_there).collect())
     }
 
@@ -100,9 +99,9 @@ impl Exchange {
         let id = claim.claim().id;
         let held = row(inner, id).await?;
         let asked = broken(inner, held.request.as_ref(), inner.own())?;
+        rules::break_glass_in_time(&asked.request, now)?;
         let signing = &inner.parts.identity.signing;
         let (more, who) = rules::break_glass_more(&signed, &asked, &signing.public(), false, &Ed25519)?;
-        rules::break_glass_in_time(&asked.request, now)?;
         let envelope = Countersigned::sign(&more, signing);
         let line = (Action::BreakGlass, Purpose::Emergency);
         let subject = Subject::Staff { name: who.name.clone() };
@@ -131,6 +130,15 @@ impl Exchange {
         self.ask_now(id).await
     }
 
+    /// The hash of a break-glass of this hospital, which a second person signs.
+    ///
+    /// # Errors
+    /// [`Code::UnknownBreakGlass`].
+    pub async fn break_glass_hash(&self, id: BreakGlassId) -> Result<Digest, ExchangeError> {
+        let held = row(&self.0, id).await?;
+        Ok(broken(&self.0, held.request.as_ref(), self.0.own())?.request.hash())
+    }
+
     async fn ask_now(&self, id: BreakGlassId) -> Result<GlassView, ExchangeError> {
         // What it came to stands in the row, also why it has to wait.
         drop(go_on(&self.0, id).await);
@@ -151,9 +159,7 @@ impl Exchange {
         rules::emergency_member(&federation, inner.own(), now)?;
         rules::break_glass_in_time(&request, now)?;
         // One that no officer here can read is not signed.
-        if request.source.is_some() {
-            details(inner, &request)?;
-        }
+        details(inner, &request)?;
         let envelope = Countersigned::sign(&request, signing);
         let local = match request.patient {
             Some(patient) => inner.parts.records.by_ref(patient).await?.map(|linked| linked.patient),
@@ -314,11 +320,8 @@ async fn take_piece(
     if is_here? {
         return Ok(());
     }
-    let items = vec![
-        request.id.as_bytes().to_vec(),
-        asked.as_bytes().to_vec(),
-        number.to_be_bytes().to_vec(),
-    ];
+    let items =
+        vec![request.id.as_bytes().to_vec(), asked.as_bytes().to_vec(), number.to_be_bytes().to_vec()];
     let piece = ask(inner, route, Verb::BreakGlassPart, items).await?.into_iter().next();
     let piece = piece.ok_or(Code::Malformed)?;
     if piece.len() > PIECE_MAX_BYTES || Digest::sha256(&[&piece]) != *wanted {

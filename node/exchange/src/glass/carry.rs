@@ -13,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::asking::{ask, change, go_on, note, row};
 use super::rows::{InRow, OutRow, kept};
-use super::{
-    IN, IN_PIECE, OUT, OUT_PIECE, PIECES_KEY, WORK, broken, place, read_id, remove_pieces, route,
-};
+use super::{IN, IN_PIECE, OUT, OUT_PIECE, PIECES_KEY, WORK, broken, place, read_id, remove_pieces, route};
 use crate::ExchangeError;
 use crate::context::Inner;
 
@@ -100,9 +98,8 @@ async fn work_out(inner: &Arc<Inner>, id: BreakGlassId) -> Result<bool, Exchange
     }
     if let (Some(review), false) = (&held.review, held.is_review_told) {
         let source = asked.request.source.as_ref().ok_or(Code::BreakGlassMismatch)?;
-        let told = async {
-            ask(inner, &route(inner, source)?, Verb::BreakGlass, vec![review.0.clone()]).await
-        };
+        let told =
+            async { ask(inner, &route(inner, source)?, Verb::BreakGlass, vec![review.0.clone()]).await };
         match told.await {
             Ok(_) => change(inner, id, |held| held.is_review_told = true).await?,
             Err(fault) => {
@@ -149,11 +146,7 @@ pub(super) fn asked_in(held: &InRow) -> Result<Vec<Digest>, StoreError> {
 }
 
 /// What came is gone for good: first what it is kept under.
-async fn sweep_out(
-    inner: &Inner,
-    id: BreakGlassId,
-    asked: &rules::Broken,
-) -> Result<(), ExchangeError> {
+async fn sweep_out(inner: &Inner, id: BreakGlassId, asked: &rules::Broken) -> Result<(), ExchangeError> {
     let (keys, keyring, first) = (inner.keys(), inner.parts.keyring.clone(), asked.request.hash());
     let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
         let key = place(&keys, OUT, &id);

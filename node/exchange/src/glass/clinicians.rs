@@ -69,7 +69,8 @@ impl Exchange {
             let held = all(txn, &keys)?.into_iter();
             let mut held = held.filter(|it| it.certificate.key == key && it.is_in_force(now));
             if let Some(held) = held.next_back() {
-                let same = held.certificate.name == certificate.name && held.certificate.role == certificate.role;
+                let same =
+                    held.certificate.name == certificate.name && held.certificate.role == certificate.role;
                 return if same { Ok(held) } else { Err(Code::Conflict.into()) };
             }
             permit(&work, txn, &staff, now)?;

@@ -57,8 +57,10 @@ pub(super) async fn bundle(
     let mut out = Zeroizing::new(Vec::with_capacity(room.min(ALL_MAX_BYTES + 256 * 1024)));
     let head = json!({ "security": [{ "system": PURPOSE_SYSTEM, "code": purpose.as_str() }] });
     out.extend_from_slice(
-        format!(r#"{{"resourceType":"Bundle","type":"collection","timestamp":"{now}","meta":{head},"entry":["#)
-            .as_bytes(),
+        format!(
+            r#"{{"resourceType":"Bundle","type":"collection","timestamp":"{now}","meta":{head},"entry":["#
+        )
+        .as_bytes(),
     );
     let (mut left_out, mut is_first) = (Vec::new(), true);
     for record in wanted {

@@ -154,7 +154,10 @@ async fn note(
         if let Some(patient) = &patient {
             let of = keys.space(OF_PATIENT).hashed(patient.as_str()).raw(IN).raw(request.id.as_bytes());
             txn.put(&of.build(), request.id.as_bytes().to_vec())?;
-            txn.put(&due_place(&keys, IN, &by, held.review_due(), &request.id), request.id.as_bytes().to_vec())?;
+            txn.put(
+                &due_place(&keys, IN, &by, held.review_due(), &request.id),
+                request.id.as_bytes().to_vec(),
+            )?;
         }
         owe(txn, &keys, IN, &request.id)?;
         Ok(patient.is_some().then_some(permit))
@@ -308,9 +311,10 @@ pub(crate) async fn piece(
     }
     rules::break_glass_in_time(&request, inner.now())?;
     let (keys, number) = (inner.keys(), u64::from(u32::from_be_bytes(number)));
-    let read = inner.parts.store.read(move |txn| {
-        rows::get_pieces(txn, &pieces_of(&keys, IN_PIECE, &asked).u64(number))
-    });
+    let read = inner
+        .parts
+        .store
+        .read(move |txn| rows::get_pieces(txn, &pieces_of(&keys, IN_PIECE, &asked).u64(number)));
     Ok(vec![read.await?.ok_or(Code::UnknownBreakGlass)?])
 }
 

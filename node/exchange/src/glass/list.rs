@@ -170,11 +170,13 @@ impl Exchange {
         let patient = local(held.patient.as_deref())?;
         let told = match &patient {
             None => None,
-            Some(patient) => Some(match (inner.parts.records.refs_of(patient).await?.is_empty(), held.letter) {
-                (_, Some(at)) => Told::Letter(at),
-                (false, None) => Told::Wallet,
-                (true, None) => Told::LetterDue,
-            }),
+            Some(patient) => {
+                Some(match (inner.parts.records.refs_of(patient).await?.is_empty(), held.letter) {
+                    (_, Some(at)) => Told::Letter(at),
+                    (false, None) => Told::Wallet,
+                    (true, None) => Told::LetterDue,
+                })
+            }
         };
         let (given, reviewed) = (held.given()?, review(held.review.as_ref())?);
         let reviewed_by = match &reviewed {

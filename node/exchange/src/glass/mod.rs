@@ -26,17 +26,15 @@ mod reviews;
 mod rows;
 mod throttle;
 
-use handover_core::artefact::break_glass::{BreakGlass, BreakGlassDetails, EmergencyScope, ReviewVerdict};
+use handover_core::Party;
 use handover_core::artefact::Verified;
+use handover_core::artefact::break_glass::{BreakGlass, BreakGlassDetails, EmergencyScope, ReviewVerdict};
 use handover_core::codec::Extensions;
 use handover_core::message::break_glass_binding;
 use handover_core::rules::{self, Broken};
 use handover_core::{BreakGlassId, Code, Digest, HospitalId, PatientRef, Timestamp};
 use handover_net::Route;
-use handover_core::Party;
-use handover_records::{
-    Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject,
-};
+use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::Ed25519;
 use handover_seal::part::open_part;
 use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn};
@@ -44,8 +42,8 @@ use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn};
 use crate::ExchangeError;
 use crate::context::Inner;
 
-pub(crate) use carry::carry;
 pub use asking::Recipient;
+pub(crate) use carry::carry;
 pub use clinicians::Clinician;
 pub(crate) use giving::{piece, take};
 pub(crate) use notices::{forget, notices};
@@ -152,7 +150,13 @@ fn owe(txn: &mut dyn Txn, keys: &KeyMaker, side: &'static str, id: &BreakGlassId
     txn.put(&keys.space(WORK).raw(side).raw(id.as_bytes()).build(), id.as_bytes().to_vec())
 }
 
-fn due_place(keys: &KeyMaker, side: &'static str, by: &HospitalId, due: Timestamp, id: &BreakGlassId) -> Vec<u8> {
+fn due_place(
+    keys: &KeyMaker,
+    side: &'static str,
+    by: &HospitalId,
+    due: Timestamp,
+    id: &BreakGlassId,
+) -> Vec<u8> {
     let due = u64::try_from(due.as_millis()).unwrap_or_default();
     keys.space(DUE).raw(side).raw(by.as_str()).u64(due).raw(id.as_bytes()).build()
 }

@@ -29,7 +29,10 @@ pub(crate) async fn notices(
             }
             // Identifiers ascend with time.
             let newest = ids.split_off(ids.len().saturating_sub(NOTICES_MAX));
-            newest.iter().map(|id| Ok(txn.get(&place(&keys, side, id))?)).collect::<Result<Vec<_>, StoreError>>()
+            newest
+                .iter()
+                .map(|id| Ok(txn.get(&place(&keys, side, id))?))
+                .collect::<Result<Vec<_>, StoreError>>()
         });
         for value in read.await?.into_iter().flatten() {
             let notice = if side == IN {

@@ -4,8 +4,8 @@ use std::io::Read as _;
 
 use handover_core::artefact::Signed;
 use handover_core::artefact::break_glass::{BreakGlassReading, EmergencyScope};
-use handover_core::{Code, HospitalId};
 use handover_core::rules;
+use handover_core::{BreakGlassId, Code, HospitalId};
 use handover_records::{Action, Purpose, Subject};
 use handover_seal::break_glass::GlassBinding;
 use handover_seal::stream::OpenReader;
@@ -33,7 +33,7 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Code::ClinicianUnknown`]; [`Code::BreakGlassOver`] after the window; [`Code::OutOfOrder`] before anything came.
-    pub async fn read_emergency(&self, signed: &[u8]) -> Result<Opened, ExchangeError> {
+    pub async fn read_emergency(&self, signed: &[u8]) -> Result<(BreakGlassId, Opened), ExchangeError> {
         let (inner, now) = (&self.0, self.0.now());
         let claim = Signed::<BreakGlassReading>::read(signed).map_err(|fault| fault.code())?;
         let held = row(inner, claim.claim().id).await?;
@@ -70,6 +70,6 @@ impl Exchange {
         let mut bundle = Zeroizing::new(Vec::with_capacity(sealed.len()));
         let read = OpenReader::new(sealed.as_slice(), &secrets.cek).read_to_end(&mut bundle);
         read.map_err(|_| Code::CannotOpen)?;
-        Ok(Opened { scope: answer.scope, source: answer.source, bundle })
+        Ok((id, Opened { scope: answer.scope, source: answer.source, bundle }))
     }
 }

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use handover_core::artefact::Verified;
-use handover_core::artefact::break_glass::{BreakGlassReview, REVIEW_WITHIN_MS, ReviewDetails, ReviewVerdict};
 use handover_core::artefact::Signed;
+use handover_core::artefact::Verified;
+use handover_core::artefact::break_glass::{
+    BreakGlassReview, REVIEW_WITHIN_MS, ReviewDetails, ReviewVerdict,
+};
 use handover_core::codec;
 use handover_core::message::break_glass_binding;
 use handover_core::rules::{self, Context};
@@ -52,11 +54,8 @@ impl Exchange {
             return Err(Code::SamePerson.into());
         }
         let source = asked.request.source.clone().ok_or(Code::OutOfOrder)?;
-        let details = ReviewDetails {
-            by: staff.to_owned(),
-            note: note.map(str::to_owned),
-            extensions: none(),
-        };
+        let details =
+            ReviewDetails { by: staff.to_owned(), note: note.map(str::to_owned), extensions: none() };
         if !details.is_readable() {
             return Err(Code::UsageInvalid.into());
         }
@@ -120,7 +119,11 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Code::UnknownBreakGlass`]; [`Code::OutOfOrder`] where no patient here is concerned.
-    pub async fn told_of_break_glass(&self, staff: &str, id: BreakGlassId) -> Result<GlassView, ExchangeError> {
+    pub async fn told_of_break_glass(
+        &self,
+        staff: &str,
+        id: BreakGlassId,
+    ) -> Result<GlassView, ExchangeError> {
         let (inner, now) = (&self.0, self.0.now());
         let subject = Subject::Staff { name: staff.to_owned() };
         let line = grant(subject, (Action::ReviewEmergency, Purpose::Administration), None, Some(id));
@@ -144,11 +147,7 @@ impl Exchange {
 }
 
 /// Takes the review of the hospital that asked; again, it changes nothing.
-pub(super) async fn take(
-    inner: &Inner,
-    by: &HospitalId,
-    envelope: &[u8],
-) -> Result<(), ExchangeError> {
+pub(super) async fn take(inner: &Inner, by: &HospitalId, envelope: &[u8]) -> Result<(), ExchangeError> {
     let claim = Signed::<BreakGlassReview>::read(envelope).map_err(|fault| fault.code())?;
     let id = claim.claim().id;
     let key = place(&inner.keys(), IN, &id);

@@ -5,8 +5,8 @@ use handover_core::artefact::break_glass::{
 };
 use handover_core::artefact::{Countersigned, Payload, Signed};
 use handover_core::codec::Bytes;
-use handover_core::rules::{self, Broken};
 use handover_core::id::SigningPublic;
+use handover_core::rules::{self, Broken};
 use handover_core::{Code, Digest, Timestamp, cbor_map};
 use handover_seal::Ed25519;
 use handover_store::{StoreError, rows};

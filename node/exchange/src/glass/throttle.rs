@@ -38,7 +38,12 @@ cbor_map! {
 ///
 /// # Errors
 /// [`Code::BreakGlassThrottled`].
-pub(super) fn decide(asked: &[Asked], clinician: &Digest, has_overdue: bool, now: Timestamp) -> Result<(), Code> {
+pub(super) fn decide(
+    asked: &[Asked],
+    clinician: &Digest,
+    has_overdue: bool,
+    now: Timestamp,
+) -> Result<(), Code> {
     let recent = || asked.iter().filter(|it| is_recent(it, now));
     let is_full = recent().count() >= if has_overdue { OVERDUE_PER_HOUR } else { HOSPITAL_PER_HOUR }
         || recent().filter(|it| it.clinician == *clinician).count() >= CLINICIAN_PER_HOUR

@@ -122,8 +122,7 @@ pub fn break_glass_in_time(request: &BreakGlass, now: Timestamp) -> Result<(), C
 /// can show them.
 pub fn break_glass_details(plain: &[u8], request: &BreakGlass) -> Result<BreakGlassDetails, Code> {
     ensure(Digest::sha256(&[plain]) == request.details, Code::BreakGlassMismatch)?;
-    let details: BreakGlassDetails =
-        codec::decode(plain, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+    let details: BreakGlassDetails = codec::decode(plain, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
     ensure(details.is_readable(), Code::Malformed)?;
     ensure(details.demographics.is_some() != request.patient.is_some(), Code::BreakGlassMismatch)?;
     Ok(details)
@@ -178,7 +177,8 @@ pub fn break_glass_answer(
     context: Context<'_>,
 ) -> Result<Verified<BreakGlassAnswer>, Code> {
     let source = request.source.as_ref().ok_or(Code::BreakGlassMismatch)?;
-    let answer = context.federation.verify_from(source, read::<BreakGlassAnswer>(envelope)?, context.verifier)?;
+    let answer =
+        context.federation.verify_from(source, read::<BreakGlassAnswer>(envelope)?, context.verifier)?;
     let belongs = answer.id == request.id && answer.asked == *asked && answer.source == *source;
     let is_whole = match (&answer.given, answer.reason) {
         (Some(given), None) => (1..=PIECES_MAX).contains(&given.pieces.len()),
