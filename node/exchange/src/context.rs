@@ -13,7 +13,7 @@ use handover_core::rules::{self, Context};
 use handover_core::time::Clock;
 use handover_core::transfer::{Phase, Role};
 use handover_core::trust::{Federation, Member};
-use handover_core::{Amount, Code, Currency, Party, Timestamp, TransferId};
+use handover_core::{Amount, BreakGlassId, Code, Currency, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
@@ -87,6 +87,8 @@ pub(crate) struct Inner {
     /// Parcels that have to wait, and work that has to.
     pub(crate) pauses: Mutex<Pauses>,
     pub(crate) work_pauses: Mutex<WorkPauses>,
+    /// Break-glasses that a clinician waits for at this moment: they are not asked for a second time beside that.
+    pub(crate) asking: Mutex<BTreeSet<BreakGlassId>>,
     /// Transfers whose package is arriving at this moment.
     pub(crate) receiving: Mutex<BTreeSet<TransferId>>,
     pub(crate) receiving_places: Places,

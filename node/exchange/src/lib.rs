@@ -87,6 +87,7 @@ impl Exchange {
             connected: pauses::Connected::default(),
             pauses: Mutex::default(),
             work_pauses: Mutex::default(),
+            asking: Mutex::default(),
             receiving: Mutex::default(),
             receiving_places: places::Places::to_receive(),
             jobs: Notify::new(),

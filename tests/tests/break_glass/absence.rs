@@ -66,10 +66,8 @@ fn over(world: &mut World) -> Result<()> {
     // Long enough for a slow machine to read it once.
     let id = opened(world, "mira", &ADA_BY_NAME, &["--at", OTHER, "--window", "12s"])?;
     ensure!(types(&read(world, "mira", &id)?).contains(&"Condition"), "no problems");
-    within("the window ends", || {
-        let answer = signed(world, NEW, "mira", &["read", &id])?;
-        Ok(answer.problem().as_deref() == Some("break-glass-over"))
-    })?;
+    within("the window ends", || Ok(shown(world, NEW, &id)?["state"] == "over"))?;
+    refused(&signed(world, NEW, "mira", &["read", &id])?, "break-glass-over")?;
     refused(&signed(world, NEW, "noor", &["more", &id])?, "break-glass-over")?;
     let here = shown(world, NEW, &id)?;
     ensure!(here["state"] == "over" && here["reads"] == 1 && here["review_due"].is_string(), "{here}");

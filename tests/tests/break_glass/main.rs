@@ -5,9 +5,11 @@
 #![expect(clippy::indexing_slicing, clippy::print_stdout, reason = "JSON values: an absent key is null")]
 
 mod absence;
+mod clock;
 mod hostile;
 mod people;
 mod refused;
+mod rules;
 mod story;
 
 use std::time::Instant;

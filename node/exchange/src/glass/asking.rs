@@ -1,7 +1,7 @@
 //! The hospital that asks: what a certified clinician signed is countersigned, kept with its audit line, and asked; what
 //! comes is kept, sealed, until the window ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use handover_core::artefact::break_glass::{
     BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassNote, PIECE_MAX_BYTES,
@@ -81,10 +81,12 @@ impl Exchange {
     /// # Errors
     /// [`Code::ClinicianUnknown`], [`Code::BreakGlassMismatch`], [`Code::BreakGlassOver`], [`Code::Conflict`].
     pub async fn break_glass(&self, signed: Vec<u8>) -> Result<GlassView, ExchangeError> {
-        let asked = self.keep(signed).await?;
-        if asked.request.source.is_none() {
+        let claim = Signed::<BreakGlass>::read(&signed).map_err(|fault| fault.code())?;
+        let _awaited = Awaited::new(&self.0, claim.claim().id);
+        if claim.claim().source.is_none() {
             return Err(Code::BreakGlassMismatch.into());
         }
+        let asked = self.keep(signed).await?;
         self.ask_now(asked.request.id).await
     }
 
@@ -97,6 +99,7 @@ impl Exchange {
         let (inner, now) = (&self.0, self.0.now());
         let claim = Signed::<BreakGlassMore>::read(&signed).map_err(|fault| fault.code())?;
         let id = claim.claim().id;
+        let _awaited = Awaited::new(inner, id);
         let held = row(inner, id).await?;
         let asked = broken(inner, held.request.as_ref(), inner.own())?;
         rules::break_glass_in_time(&asked.request, now)?;
@@ -188,6 +191,22 @@ impl Exchange {
         });
         write.await?;
         Ok(asked)
+    }
+}
+
+/// Somebody waits for this one: it is asked for them, and not by itself.
+struct Awaited<'a>(&'a Inner, BreakGlassId);
+
+impl<'a> Awaited<'a> {
+    fn new(inner: &'a Inner, id: BreakGlassId) -> Self {
+        inner.asking.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Self(inner, id)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }
 

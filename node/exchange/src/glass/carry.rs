@@ -1,7 +1,7 @@
 //! What follows from break-glasses by itself: sources that could not be asked are asked again, reviews go to them, the
 //! index hears that there was one, and what came goes when its window ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use handover_core::artefact::break_glass::BreakGlassAnswer;
@@ -83,7 +83,8 @@ async fn work_out(inner: &Arc<Inner>, id: BreakGlassId) -> Result<bool, Exchange
     let is_over = rules::break_glass_in_time(&asked.request, inner.now()) == Err(Code::BreakGlassOver);
     if !is_over {
         is_done = false;
-        if held.is_asking()? {
+        let is_awaited = inner.asking.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
+        if held.is_asking()? && !is_awaited {
             // Why it has to wait stands in the row.
             drop(go_on(inner, id).await);
         }

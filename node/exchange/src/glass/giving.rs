@@ -101,7 +101,6 @@ async fn first(
             give(inner, &asked, &permit, &patient, (request.hash(), EmergencyScope::Subset)).await
         }
         (Ok(_), _) => {
-            tracing::warn!(break_glass = %request.id, hospital = %by, "a break-glass fits not one patient");
             let held = row(inner, request.id).await?.and_then(|held| held.answer);
             Ok(held.ok_or(Code::Internal)?.0)
         }
@@ -140,13 +139,19 @@ async fn note(
     let clinician = asked.clinician.key.thumbprint();
     let (work, by) = (Arc::clone(inner), by.clone());
     let write = inner.parts.store.write(move |txn| -> Result<Option<Permit>, ExchangeError> {
+        let key = place(&keys, IN, &request.id);
+        if let Some(before) = rows::get::<InRow>(txn, &key)? {
+            // The same came twice at once: both get the one answer that is kept.
+            if before.request != held.request {
+                return Err(Code::Conflict.into());
+            }
+            return match before.answer {
+                Some(_) => Ok(None),
+                None => Ok(Some(work.parts.records.audit().permit_in(txn, &line, now)?)),
+            };
+        }
         let overdue = due_before(txn, &keys, (IN, &by), now, 1)?;
         throttle::check::<ExchangeError>(txn, &keys, (&by, &clinician), !overdue.is_empty(), now)?;
-        let key = place(&keys, IN, &request.id);
-        if rows::get::<InRow>(txn, &key)?.is_some() {
-            // The same came twice at once: the other one is at it.
-            return Err(Code::Busy.into());
-        }
         let permit = work.parts.records.audit().permit_in(txn, &line, now)?;
         let asked = Asked { at: now, clinician, is_matched: patient.is_some(), extensions: none() };
         throttle::count(txn, &keys, &by, asked)?;
