@@ -3,6 +3,7 @@
 //! after the window. One world serves all, in sequence, because starting one takes seconds.
 
 #![expect(clippy::indexing_slicing, clippy::print_stdout, reason = "JSON values: an absent key is null")]
+#![expect(clippy::unwrap_used, reason = "the helpers of tests")]
 
 mod absence;
 mod clock;

@@ -9,13 +9,15 @@ use handover_core::artefact::break_glass::{BreakGlassDetails, Demographics};
 use handover_core::codec::Extensions;
 use handover_core::{BreakGlassId, Code, HospitalId, Timestamp};
 use handover_seal::{RsaPublicKey, SealError, SigningKey};
+use serde::de::DeserializeOwned;
 
 use super::{Console, write_file};
 use crate::args::{BreakGlassTask, ClinicianKey, ClinicianTask, Opening};
 use crate::clinician::{Signing, new_key, open_key};
 use crate::config::usage;
 use crate::operations::{
-    ClinicianShown, CliniciansListed, GlassRead, GlassShown, GlassesListed, Located, Operation, Prepared,
+    ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, Located,
+    Operation, Prepared,
 };
 use crate::show;
 
@@ -33,7 +35,7 @@ struct Ready {
 
 impl Console {
     pub(super) async fn clinician(&self, task: ClinicianTask) -> Result<(), CliError> {
-        let operation = match task {
+        let wish = match task {
             ClinicianTask::New(wanted) => {
                 let secret = new_passphrase(wanted.clinician_passphrase_file.as_deref(), PROMPT)?;
                 let made = show::ClinicianMade::of(&wanted.key, &new_key(&wanted.key, &secret)?.public());
@@ -42,46 +44,50 @@ impl Console {
                     .emit("handover/clinician-key/1", &made, |out| show::clinician_made(out, &made));
             }
             ClinicianTask::List => {
-                let listed: CliniciansListed = self.call(Operation::ClinicianList, "").await?;
+                let listed: CliniciansListed = self.wish(EmergencyWish::Clinicians).await?;
                 return self
                     .output
                     .emit("handover/clinicians/1", &listed, |out| show::clinicians(out, &listed));
             }
             ClinicianTask::Certify { public_key, name, role, days } => {
-                Operation::ClinicianCertify { key: public_key, name, role, days }
+                EmergencyWish::Certify { key: public_key, name, role, days }
             }
-            ClinicianTask::Withdraw { number } => Operation::ClinicianWithdraw { number },
+            ClinicianTask::Withdraw { number } => EmergencyWish::Withdraw { number },
         };
-        let shown: ClinicianShown = self.call(operation, "").await?;
+        let shown: ClinicianShown = self.wish(wish).await?;
         self.output.emit("handover/clinician/1", &shown, |out| show::clinician(out, &shown))
     }
 
     pub(super) async fn break_glass(&self, task: BreakGlassTask) -> Result<(), CliError> {
-        let operation = match task {
+        let wish = match task {
             BreakGlassTask::Open(opening) => return self.open_glass(opening).await,
             BreakGlassTask::More { id, by } => return self.more(id, &by).await,
             BreakGlassTask::Read { id, by, out } => return self.read_glass(id, &by, out).await,
             BreakGlassTask::List { to_review } => {
-                let listed: GlassesListed = self.call(Operation::EmergencyList { to_review }, "").await?;
+                let listed: GlassesListed = self.wish(EmergencyWish::List { to_review }).await?;
                 return self
                     .output
                     .emit("handover/break-glasses/1", &listed, |out| show::glasses(out, &listed));
             }
             BreakGlassTask::Show { id, out } => {
-                let operation = Operation::EmergencyShow { id, file: out.is_some() };
-                let mut shown: GlassShown = self.call(operation, "").await?;
+                let wish = EmergencyWish::Show { id, file: out.is_some() };
+                let mut shown: GlassShown = self.wish(wish).await?;
                 if let (Some(content), Some(out)) = (shown.file.take(), out) {
                     write_file(&out, &content)?;
                 }
                 return self.glass(&shown);
             }
             BreakGlassTask::Review { id, verdict, note } => {
-                Operation::EmergencyReview { id, verdict: verdict.to_string(), note }
+                EmergencyWish::Review { id, verdict: verdict.to_string(), note }
             }
-            BreakGlassTask::Told { id } => Operation::EmergencyTold { id },
+            BreakGlassTask::Told { id } => EmergencyWish::Told { id },
         };
-        let shown: GlassShown = self.call(operation, "").await?;
+        let shown: GlassShown = self.wish(wish).await?;
         self.glass(&shown)
+    }
+
+    async fn wish<T: DeserializeOwned>(&self, wish: EmergencyWish) -> Result<T, CliError> {
+        self.call(Operation::Emergency(wish), "").await
     }
 
     fn glass(&self, shown: &GlassShown) -> Result<(), CliError> {
@@ -102,8 +108,8 @@ impl Console {
             let signed =
                 signing(&ready, &key)?.break_glass(Some((source, rsa)), opening.patient, &details, times);
             let (_, content) = signed.map_err(sealing)?;
-            let operation = Operation::EmergencyOpen { content: hex::encode(content) };
-            let shown: GlassShown = self.call(operation, "").await?;
+            let wish = EmergencyWish::Open { content: hex::encode(content) };
+            let shown: GlassShown = self.wish(wish).await?;
             opened.push(shown);
         }
         let listed = GlassesListed { break_glasses: opened };
@@ -121,8 +127,8 @@ impl Console {
         let (details, times) = (details(opening), times(opening, ready.now));
         let signed = signing(&ready, key)?.break_glass(None, opening.patient, &details, times);
         let (_, content) = signed.map_err(sealing)?;
-        let operation = Operation::EmergencyLocate { content: hex::encode(content) };
-        let located: Located = self.call(operation, "").await?;
+        let wish = EmergencyWish::Locate { content: hex::encode(content) };
+        let located: Located = self.wish(wish).await?;
         if located.hospitals.is_empty() {
             let detail = "the index knows of no other hospital that holds records of this patient";
             return Err(CliError::new(Code::NotLinked, detail)
@@ -137,7 +143,7 @@ impl Console {
         let hash = ready.hash.as_deref().and_then(|hash| hash.parse().ok());
         let hash = hash.ok_or_else(|| CliError::from(Code::UnknownBreakGlass))?;
         let content = hex::encode(signing(&ready, &key)?.more(id, hash, ready.now));
-        let shown: GlassShown = self.call(Operation::EmergencyMore { content }, "").await?;
+        let shown: GlassShown = self.wish(EmergencyWish::More { content }).await?;
         self.glass(&shown)?;
         if shown.scope.as_deref().is_some_and(crate::operations::is_everything) {
             return Ok(());
@@ -155,9 +161,9 @@ impl Console {
         let key = clinician_key(by)?;
         let ready = self.prepare(&key, Vec::new(), Some(id)).await?;
         let content = hex::encode(signing(&ready, &key)?.reading(id, ready.now));
-        let operation = Operation::EmergencyRead { content };
+        let wish = EmergencyWish::Read { content };
         let Some(out) = out else {
-            let _: GlassRead = self.call(operation, "").await?;
+            let _: GlassRead = self.wish(wish).await?;
             let ended = writeln!(std::io::stdout().lock());
             return ended.or_else(|error| match error.kind() {
                 std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -165,7 +171,7 @@ impl Console {
             });
         };
         let file = new_file(&out)?;
-        let read: Result<GlassRead, CliError> = self.call_into(operation, file).await;
+        let read: Result<GlassRead, CliError> = self.call_into(Operation::Emergency(wish), file).await;
         if read.is_err() {
             // Nothing whole came: no half of it stays.
             let _ = std::fs::remove_file(&out);
@@ -182,8 +188,8 @@ impl Console {
         sources: Vec<HospitalId>,
         id: Option<BreakGlassId>,
     ) -> Result<Ready, CliError> {
-        let operation = Operation::EmergencyPrepare { key: key.public(), sources, id };
-        let prepared: Prepared = self.call(operation, "").await?;
+        let wish = EmergencyWish::Prepare { key: key.public(), sources, id };
+        let prepared: Prepared = self.wish(wish).await?;
         let cut = |_| CliError::new(Code::Internal, "the answer was cut");
         let rsa = |digits: &String| {
             RsaPublicKey::from_spki_der(&hex::decode(digits).map_err(cut)?).map_err(sealing)

@@ -14,16 +14,15 @@ mod transfers;
 use std::path::PathBuf;
 
 use handover_core::Timestamp;
-use handover_core::id::{
-    BreakGlassId, Department, HospitalId, PatientRef, RemoteLinkId, SigningPublic, TransferId,
-};
+use handover_core::id::{Department, HospitalId, PatientRef, RemoteLinkId, TransferId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use check::Checked;
 pub(crate) use emergency::{
-    ClinicianShown, CliniciansListed, GlassRead, GlassShown, GlassesListed, Located, Prepared, is_everything,
+    ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, Located, Prepared,
+    is_everything,
 };
 pub(crate) use forgetting::resume;
 pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
@@ -243,79 +242,8 @@ pub enum Operation {
     },
     /// Lists what was recalled, here and elsewhere.
     RecallList,
-    /// Certifies a clinician's key.
-    ClinicianCertify {
-        /// The key.
-        key: SigningPublic,
-        /// Who they are.
-        name: String,
-        /// What they are.
-        role: String,
-        /// How long it counts.
-        days: u32,
-    },
-    /// Lists certificates.
-    ClinicianList,
-    /// Withdraws one.
-    ClinicianWithdraw {
-        /// Its number.
-        number: u64,
-    },
-    /// What a clinician's program needs before it signs.
-    EmergencyPrepare {
-        /// The clinician's key.
-        key: SigningPublic,
-        /// Whom it is to be sealed to.
-        sources: Vec<HospitalId>,
-        /// The break-glass that is gone on with.
-        id: Option<BreakGlassId>,
-    },
-    /// Asks the index who holds a patient's records.
-    EmergencyLocate {
-        /// A signed break-glass without a source.
-        content: String,
-    },
-    /// Breaks the glass.
-    EmergencyOpen {
-        /// A signed break-glass.
-        content: String,
-    },
-    /// Asks for everything.
-    EmergencyMore {
-        /// What the second clinician signed.
-        content: String,
-    },
-    /// Reads what came, as [`Event::Content`].
-    EmergencyRead {
-        /// A signed wish to read.
-        content: String,
-    },
-    /// Lists break-glasses.
-    EmergencyList {
-        /// Only those that wait for a review of this hospital.
-        to_review: bool,
-    },
-    /// Shows one with its audit lines.
-    EmergencyShow {
-        /// Which.
-        id: BreakGlassId,
-        /// With the file that anybody can verify offline.
-        file: bool,
-    },
-    /// Says whether there was an emergency.
-    EmergencyReview {
-        /// Which.
-        id: BreakGlassId,
-        /// `justified` or `not-justified`.
-        verdict: String,
-        /// What is said with it.
-        note: Option<String>,
-    },
-    /// Notes that a letter told the patient.
-    EmergencyTold {
-        /// Which.
-        id: BreakGlassId,
-    },
+    /// Clinicians and break-glasses.
+    Emergency(EmergencyWish),
 }
 
 /// What happens while an operation runs.
@@ -470,24 +398,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
             answer(&recalls::make(node, &staff, what, (&reason, transfer), preview).await?)
         }
         Operation::RecallList => answer(&recalls::list(node, &staff).await?),
-        Operation::ClinicianCertify { key, name, role, days } => {
-            answer(&emergency::certify(node, &staff, key, (&name, &role), days).await?)
-        }
-        Operation::ClinicianList => answer(&emergency::clinicians(node).await?),
-        Operation::ClinicianWithdraw { number } => answer(&emergency::withdraw(node, &staff, number).await?),
-        Operation::EmergencyPrepare { key, sources, id } => {
-            answer(&emergency::prepare(node, key, &sources, id).await?)
-        }
-        Operation::EmergencyLocate { content } => answer(&emergency::locate(node, &content).await?),
-        Operation::EmergencyOpen { content } => answer(&emergency::open(node, &content).await?),
-        Operation::EmergencyMore { content } => answer(&emergency::more(node, &content).await?),
-        Operation::EmergencyRead { content } => answer(&emergency::read(node, &content, events).await?),
-        Operation::EmergencyList { to_review } => answer(&emergency::list(node, &staff, to_review).await?),
-        Operation::EmergencyShow { id, file } => answer(&emergency::show(node, &staff, id, file).await?),
-        Operation::EmergencyReview { id, verdict, note } => {
-            answer(&emergency::review(node, &staff, id, &verdict, note.as_deref()).await?)
-        }
-        Operation::EmergencyTold { id } => answer(&emergency::told(node, &staff, id).await?),
+        Operation::Emergency(wish) => emergency::perform(node, &staff, wish, events).await,
     }
 }
 

@@ -11,7 +11,8 @@ use handover_core::{BreakGlassId, Code, Digest};
 use handover_store::{SCAN_MAX_CELLS, StoreError, rows};
 use tokio_util::sync::CancellationToken;
 
-use super::asking::{ask, change, go_on, note, row};
+use super::asking::{ask, change, note, row};
+use super::fetching::go_on;
 use super::rows::{InRow, OutRow, kept};
 use super::{IN, IN_PIECE, OUT, OUT_PIECE, PIECES_KEY, WORK, broken, place, read_id, remove_pieces, route};
 use crate::ExchangeError;

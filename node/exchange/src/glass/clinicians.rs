@@ -115,7 +115,7 @@ impl Exchange {
                 row.withdrawn = Some(now);
                 rows::put(txn, &place, &row)?;
             }
-            Ok(read(row)?)
+            read(row)
         });
         write.await
     }

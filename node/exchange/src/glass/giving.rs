@@ -18,6 +18,7 @@ use handover_seal::stream::SealWriter;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, Secret32};
 use handover_store::rows;
 
+use super::answers::{answer, answer_of, overdue, refuse, throttled};
 use super::rows::{InRow, kept};
 use super::throttle::{self, Asked};
 use super::{
@@ -29,8 +30,6 @@ use crate::context::Inner;
 
 /// The most bytes of what is asked with.
 const REQUEST_MAX_BYTES: usize = 64 * 1024;
-/// Overdue reviews that an answer names.
-const OVERDUE_NAMED: usize = 20;
 
 /// Takes what a hospital brings: a break-glass, a second person's signature, or a review. Its answer.
 ///
@@ -321,70 +320,6 @@ pub(crate) async fn piece(
         .store
         .read(move |txn| rows::get_pieces(txn, &pieces_of(&keys, IN_PIECE, &asked).u64(number)));
     Ok(vec![read.await?.ok_or(Code::UnknownBreakGlass)?])
-}
-
-fn answer_of(
-    inner: &Inner,
-    request: &BreakGlass,
-    asked: Digest,
-    overdue: Vec<BreakGlassId>,
-) -> BreakGlassAnswer {
-    BreakGlassAnswer {
-        id: request.id,
-        asked,
-        source: inner.own().clone(),
-        scope: EmergencyScope::Subset,
-        given: None,
-        reason: None,
-        overdue,
-        issued: inner.now(),
-        extensions: none(),
-    }
-}
-
-fn answer(
-    inner: &Inner,
-    request: &Verified<BreakGlass>,
-    given: Option<GivenOut>,
-    reason: Option<Code>,
-    overdue: Vec<BreakGlassId>,
-) -> Vec<u8> {
-    let answer = answer_of(inner, request, request.hash(), overdue);
-    let answer = BreakGlassAnswer { given, reason, ..answer };
-    Verified::sign(answer, &inner.parts.identity.signing).envelope().to_vec()
-}
-
-/// Says that it is too much for now, and which reviews are overdue; anything else is this side's fault.
-async fn refuse(
-    inner: &Inner,
-    request: &Verified<BreakGlass>,
-    fault: ExchangeError,
-) -> Result<Vec<u8>, ExchangeError> {
-    if fault.code() != Code::BreakGlassThrottled {
-        return Err(fault);
-    }
-    let overdue = overdue(inner, &request.requesting).await?;
-    tracing::warn!(
-        break_glass = %request.id, hospital = %request.requesting, overdue = overdue.len(),
-        "a break-glass was throttled"
-    );
-    Ok(answer(inner, request, None, Some(fault.code()), overdue))
-}
-
-async fn throttled(inner: &Inner, asked: &Broken) -> Result<(), ExchangeError> {
-    let (keys, now, by) = (inner.keys(), inner.now(), asked.request.requesting.clone());
-    let clinician = asked.clinician.key.thumbprint();
-    let read = inner.parts.store.read(move |txn| -> Result<(), ExchangeError> {
-        let overdue = due_before(txn, &keys, (IN, &by), now, 1)?;
-        throttle::check(txn, &keys, (&by, &clinician), !overdue.is_empty(), now)
-    });
-    read.await
-}
-
-/// A hospital's break-glasses whose reviews are overdue here.
-async fn overdue(inner: &Inner, by: &HospitalId) -> Result<Vec<BreakGlassId>, ExchangeError> {
-    let (keys, now, by) = (inner.keys(), inner.now(), by.clone());
-    Ok(inner.parts.store.read(move |txn| due_before(txn, &keys, (IN, &by), now, OVERDUE_NAMED)).await?)
 }
 
 fn of_hospital(

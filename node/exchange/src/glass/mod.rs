@@ -13,10 +13,12 @@
 //! reviews that are overdue throttle. It goes on for seven days past the directory's end. Must not know transfers, fees
 //! and consents.
 
+mod answers;
 mod asking;
 mod carry;
 mod clinicians;
 mod content;
+mod fetching;
 mod giving;
 mod list;
 mod matching;

@@ -1,6 +1,5 @@
 //! What patients are told, by the inbox that every wallet of theirs reads, and what goes when they are forgotten.
 
-use handover_core::codec::Bytes;
 use handover_core::message::BreakGlassNotice;
 use handover_records::LocalPatient;
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
@@ -29,10 +28,7 @@ pub(crate) async fn notices(
             }
             // Identifiers ascend with time.
             let newest = ids.split_off(ids.len().saturating_sub(NOTICES_MAX));
-            newest
-                .iter()
-                .map(|id| Ok(txn.get(&place(&keys, side, id))?))
-                .collect::<Result<Vec<_>, StoreError>>()
+            newest.iter().map(|id| txn.get(&place(&keys, side, id))).collect::<Result<Vec<_>, StoreError>>()
         });
         for value in read.await?.into_iter().flatten() {
             let notice = if side == IN {
@@ -72,7 +68,7 @@ fn of_out(inner: &Inner, held: OutRow) -> Result<Option<BreakGlassNotice>, Excha
         request: held.request,
         given,
         more: held.more.filter(|_| held.is_more_here),
-        review: held.review.map(|review: Bytes| review),
+        review: held.review,
         extensions: none(),
     }))
 }

@@ -12,8 +12,9 @@ use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, Secret32, Zeroizing};
 use handover_store::rows;
 
-use super::asking::{given, local, row, take_pieces_of};
+use super::asking::{local, row};
 use super::clinicians::check_in_force;
+use super::fetching::{given, take_pieces_of};
 use super::rows::OutRow;
 use super::{OUT, broken, grant, place};
 use crate::{Exchange, ExchangeError};
