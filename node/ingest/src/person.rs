@@ -74,10 +74,46 @@ fn word(family: &str, birth_date: &str) -> String {
     format!("{} {birth_date}", normal(family))
 }
 
-/// As people compare names: no case, no blanks, hyphens or apostrophes.
+/// As people compare names: no case, no blanks, hyphens or apostrophes, and of European letters the one that a keyboard
+/// without them has.
 fn normal(name: &str) -> String {
-    name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let letters = name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase);
+    letters.fold(String::new(), |mut plain, letter| {
+        match FOLDED.iter().find(|(_, from)| from.contains(letter)) {
+            Some((to, _)) => plain.push_str(to),
+            None => plain.push(letter),
+        }
+        plain
+    })
 }
+
+/// Letters with marks (Unicode: Latin-1 Supplement, Latin Extended-A) by the plain one. Marks that stand by themselves are
+/// no letters.
+const FOLDED: [(&str, &str); 23] = [
+    ("a", "àáâãäåāăą"),
+    ("ae", "æ"),
+    ("c", "çćĉċč"),
+    ("d", "ďđð"),
+    ("e", "èéêëēĕėęě"),
+    ("g", "ĝğġģ"),
+    ("h", "ĥħ"),
+    ("i", "ìíîïĩīĭįı"),
+    ("j", "ĵ"),
+    ("k", "ķ"),
+    ("l", "ĺļľŀł"),
+    ("n", "ñńņňŉŋ"),
+    ("o", "òóôõöøōŏő"),
+    ("oe", "œ"),
+    ("r", "ŕŗř"),
+    ("s", "śŝşšș"),
+    ("ss", "ß"),
+    ("t", "ţťŧț"),
+    ("th", "þ"),
+    ("u", "ùúûüũūŭůűų"),
+    ("w", "ŵ"),
+    ("y", "ýÿŷ"),
+    ("z", "źżž"),
+];
 
 fn is_same(one: &str, other: &str) -> bool {
     let one = normal(one);
@@ -114,6 +150,16 @@ mod tests {
         assert_eq!(found_by(TYPE, ADA.as_bytes()), [wanted().word()]);
         assert!(found_by("Observation", ADA.as_bytes()).is_empty());
         assert!(found_by(TYPE, br#"{"birthDate":"1980-02-29","name":[{"family":"-"}]}"#).is_empty());
+    }
+
+    #[test]
+    fn marks_on_letters_are_no_difference() {
+        for (one, other) in
+            [("Zoë", "Zoe"), ("Łukasz", "lukasz"), ("Strauß", "STRAUSS"), ("Zoe\u{308}", "zoe")]
+        {
+            assert!(is_same(one, other), "{one}");
+        }
+        assert!(!is_same("Zoë", "Zoa"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use handover_scenarios::story::Order;
 use handover_scenarios::world::World;
 
 use super::people::{
-    ADA, ADA_BY_NAME, TWINS, audit, certify, clinician, new_key, open, opened, person, refused, shown, signed,
+    ADA_BY_NAME, TWINS, audit, certify, clinician, new_key, open, opened, person, refused, shown, signed,
 };
 use super::{NEW, OLD, OTHER};
 
@@ -89,7 +89,6 @@ fn people(world: &World) -> Result<()> {
     refused(&answer, "break-glass-throttled")?;
     let waits: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
     ensure!(waits["break_glasses"][0]["state"] == "waiting", "it is dropped: {waits}");
-    let _ = ADA;
     Ok(())
 }
 
@@ -110,6 +109,12 @@ pub(crate) fn suspended(world: &mut World) -> Result<()> {
         Ok(open(world, "mira", &ADA_BY_NAME, &["--at", OTHER])?.problem().as_deref()
             == Some("hospital-suspended"))
     })?;
+    // The review of this one stays with the officer: one hospital that is out keeps nobody from asking the others.
+    let both = format!("{OTHER},{OLD}");
+    let answer = open(world, "mira", &ADA_BY_NAME, &["--at", &both])?;
+    let asked: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+    ensure!(asked["not_asked"][0]["hospital"] == OTHER, "it is not said who is not asked: {asked}");
+    ensure!(asked["break_glasses"].as_array().is_some_and(|all| all.len() == 1), "{asked}");
     super::people::within("it gets nothing any more", || {
         let answer = given(world)?;
         Ok(answer.exit != Some(0))

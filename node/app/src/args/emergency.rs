@@ -1,10 +1,12 @@
 //! The command line of emergencies: clinicians, and break-glasses.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use handover_core::artefact::break_glass::{EmergencyPurpose, ReviewVerdict, Sex};
-use handover_core::id::{BreakGlassId, HospitalId, PatientRef, SigningPublic};
+use handover_core::id::{BreakGlassId, HospitalId, InvalidId, PatientRef, SigningPublic};
 
 /// Clinicians who may break the glass for this hospital.
 #[derive(Debug, Subcommand)]
@@ -90,8 +92,8 @@ pub enum BreakGlassTask {
     Review {
         /// The break-glass.
         id: BreakGlassId,
-        /// justified or not-justified.
-        #[arg(long, value_name = "WORD")]
+        /// Whether there was one.
+        #[arg(long, value_name = "WORD", value_parser = one_of(ReviewVerdict::ALL, ReviewVerdict::as_str))]
         verdict: ReviewVerdict,
         /// Only the other hospital reads it.
         #[arg(long, value_name = "TEXT")]
@@ -122,8 +124,8 @@ pub struct Opening {
     /// Date of birth, YYYY-MM-DD.
     #[arg(long, value_name = "DAY", required_unless_present = "patient")]
     pub birth_date: Option<String>,
-    /// male, female, other or unknown.
-    #[arg(long, value_name = "WORD", conflicts_with = "patient")]
+    /// If known.
+    #[arg(long, value_name = "WORD", conflicts_with = "patient", value_parser = one_of(Sex::ALL, Sex::as_str))]
     pub sex: Option<Sex>,
     /// The other hospital's number for the patient, if known.
     #[arg(long, value_name = "ID", conflicts_with = "patient")]
@@ -134,12 +136,21 @@ pub struct Opening {
     /// Why, in words; both hospitals read it.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// Why, as HL7 v3 PurposeOfUse has it: ETREAT (emergency treatment) or BTG (break the glass).
-    #[arg(long, value_name = "CODE", default_value = "ETREAT")]
+    /// Why, as HL7 v3 PurposeOfUse has it: emergency treatment, or break the glass.
+    #[arg(long, value_name = "CODE", default_value = "ETREAT",
+        value_parser = one_of(EmergencyPurpose::ALL, EmergencyPurpose::as_str))]
     pub purpose: EmergencyPurpose,
     /// How long what comes may be read: hours, minutes or seconds, at most 24h.
     #[arg(long, value_name = "TIME", default_value = "4h", value_parser = window_ms)]
     pub window: i64,
+}
+
+/// One of these words; help and refusals name them.
+fn one_of<T>(all: &'static [T], word: impl Fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + FromStr<Err = InvalidId> + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|it| word(*it))).try_map(|word| word.parse())
 }
 
 /// `4h`, `30m` or `90s` in milliseconds.

@@ -16,8 +16,8 @@ use crate::args::{BreakGlassTask, ClinicianKey, ClinicianTask, Opening};
 use crate::clinician::{Signing, new_key, open_key};
 use crate::config::usage;
 use crate::operations::{
-    ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, Located,
-    Operation, Prepared,
+    ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, GlassesOpened,
+    Located, NotAsked, Operation, Prepared, RecipientShown,
 };
 use crate::show;
 
@@ -28,7 +28,9 @@ const PROMPT: &str = "Passphrase of the clinician's key: ";
 struct Ready {
     hospital: HospitalId,
     certificate: Vec<u8>,
-    rsa_keys: Vec<RsaPublicKey>,
+    rsa_key: RsaPublicKey,
+    recipients: Vec<(HospitalId, RsaPublicKey)>,
+    not_asked: Vec<NotAsked>,
     hash: Option<String>,
     now: Timestamp,
 }
@@ -101,18 +103,18 @@ impl Console {
             (None, true) => return Err(usage("--at is needed where the patient's reference is not known")),
             _ => opening.at.clone(),
         };
-        let ready = self.prepare(&key, sources.clone(), None).await?;
+        let ready = self.prepare(&key, sources, None).await?;
         let (details, times) = (details(&opening), times(&opening, ready.now));
         let mut opened = Vec::new();
-        for (source, rsa) in sources.iter().zip(ready.rsa_keys.iter().skip(1)) {
+        for (source, rsa) in &ready.recipients {
             let signed =
-                signing(&ready, &key)?.break_glass(Some((source, rsa)), opening.patient, &details, times);
+                signing(&ready, &key).break_glass(Some((source, rsa)), opening.patient, &details, times);
             let (_, content) = signed.map_err(sealing)?;
             let wish = EmergencyWish::Open { content: hex::encode(content) };
             let shown: GlassShown = self.wish(wish).await?;
             opened.push(shown);
         }
-        let listed = GlassesListed { break_glasses: opened };
+        let listed = GlassesOpened { break_glasses: opened, not_asked: ready.not_asked };
         self.output.emit("handover/break-glass-opened/1", &listed, |out| show::opened(out, &listed))?;
         if listed.break_glasses.iter().any(|it| it.scope.is_some()) {
             return Ok(());
@@ -125,7 +127,7 @@ impl Console {
     async fn holders(&self, key: &SigningKey, opening: &Opening) -> Result<Vec<HospitalId>, CliError> {
         let ready = self.prepare(key, Vec::new(), None).await?;
         let (details, times) = (details(opening), times(opening, ready.now));
-        let signed = signing(&ready, key)?.break_glass(None, opening.patient, &details, times);
+        let signed = signing(&ready, key).break_glass(None, opening.patient, &details, times);
         let (_, content) = signed.map_err(sealing)?;
         let wish = EmergencyWish::Locate { content: hex::encode(content) };
         let located: Located = self.wish(wish).await?;
@@ -142,7 +144,7 @@ impl Console {
         let ready = self.prepare(&key, Vec::new(), Some(id)).await?;
         let hash = ready.hash.as_deref().and_then(|hash| hash.parse().ok());
         let hash = hash.ok_or_else(|| CliError::from(Code::UnknownBreakGlass))?;
-        let content = hex::encode(signing(&ready, &key)?.more(id, hash, ready.now));
+        let content = hex::encode(signing(&ready, &key).more(id, hash, ready.now));
         let shown: GlassShown = self.wish(EmergencyWish::More { content }).await?;
         self.glass(&shown)?;
         if shown.scope.as_deref().is_some_and(crate::operations::is_everything) {
@@ -160,7 +162,7 @@ impl Console {
     ) -> Result<(), CliError> {
         let key = clinician_key(by)?;
         let ready = self.prepare(&key, Vec::new(), Some(id)).await?;
-        let content = hex::encode(signing(&ready, &key)?.reading(id, ready.now));
+        let content = hex::encode(signing(&ready, &key).reading(id, ready.now));
         let wish = EmergencyWish::Read { content };
         let Some(out) = out else {
             let _: GlassRead = self.wish(wish).await?;
@@ -191,12 +193,14 @@ impl Console {
         let wish = EmergencyWish::Prepare { key: key.public(), sources, id };
         let prepared: Prepared = self.wish(wish).await?;
         let cut = |_| CliError::new(Code::Internal, "the answer was cut");
-        let rsa = |digits: &String| {
-            RsaPublicKey::from_spki_der(&hex::decode(digits).map_err(cut)?).map_err(sealing)
-        };
+        let rsa =
+            |digits: &str| RsaPublicKey::from_spki_der(&hex::decode(digits).map_err(cut)?).map_err(sealing);
+        let recipient = |it: &RecipientShown| Ok::<_, CliError>((it.hospital.clone(), rsa(&it.rsa_key)?));
         Ok(Ready {
             certificate: hex::decode(&prepared.certificate).map_err(cut)?,
-            rsa_keys: prepared.rsa_keys.iter().map(rsa).collect::<Result<_, _>>()?,
+            rsa_key: rsa(&prepared.rsa_key)?,
+            recipients: prepared.recipients.iter().map(recipient).collect::<Result<_, _>>()?,
+            not_asked: prepared.not_asked,
             hospital: prepared.hospital,
             hash: prepared.hash,
             now: Timestamp::from_millis(prepared.now_ms),
@@ -208,9 +212,9 @@ fn clinician_key(by: &ClinicianKey) -> Result<SigningKey, CliError> {
     open_key(&by.key, &passphrase(by.clinician_passphrase_file.as_deref(), PROMPT)?)
 }
 
-fn signing<'a>(ready: &'a Ready, key: &'a SigningKey) -> Result<Signing<'a>, CliError> {
-    let own_rsa = ready.rsa_keys.first().ok_or_else(|| CliError::from(Code::Internal))?;
-    Ok(Signing { key, certificate: &ready.certificate, hospital: &ready.hospital, own_rsa })
+fn signing<'a>(ready: &'a Ready, key: &'a SigningKey) -> Signing<'a> {
+    let (certificate, hospital) = (&ready.certificate, &ready.hospital);
+    Signing { key, certificate, hospital, own_rsa: &ready.rsa_key }
 }
 
 fn times(opening: &Opening, now: Timestamp) -> (Timestamp, Timestamp) {

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use shown::line;
 pub(crate) use shown::{
-    ClinicianShown, CliniciansListed, GlassRead, GlassShown, GlassesListed, Located, Prepared,
+    ClinicianShown, CliniciansListed, GlassRead, GlassShown, GlassesListed, GlassesOpened, Located, NotAsked,
+    Prepared, RecipientShown,
 };
 
 use super::{Event, Events, answer};
@@ -175,12 +176,27 @@ async fn prepare(
     id: Option<BreakGlassId>,
 ) -> Result<Prepared, NodeError> {
     let clinician = node.exchange.clinician(&key).await?;
-    let recipients = node.exchange.emergency_recipients(sources).map_err(|fault| match fault.code() {
-        code @ Code::UsageInvalid => {
-            NodeError::refused(code, "--at names other hospitals: what is here is read with records")
+    let own = node.exchange.emergency_recipient(node.hospital())?;
+    let (mut recipients, mut left_out) = (Vec::new(), Vec::new());
+    for source in sources {
+        if source == node.hospital() {
+            let detail = "--at names other hospitals: what is here is read with records";
+            return Err(NodeError::refused(Code::UsageInvalid, detail));
         }
-        _ => fault.into(),
-    })?;
+        match node.exchange.emergency_recipient(source) {
+            Ok(recipient) => recipients.push(RecipientShown {
+                hospital: recipient.hospital,
+                rsa_key: hex::encode(recipient.rsa_key),
+            }),
+            Err(fault) => left_out.push((source.clone(), fault.code())),
+        }
+    }
+    if let (true, Some((source, code))) = (recipients.is_empty(), left_out.first()) {
+        return Err(NodeError::refused(*code, source.to_string()));
+    }
+    // One that takes no part keeps nobody from asking the others.
+    let not_asked = left_out.into_iter();
+    let not_asked = not_asked.map(|(hospital, code)| NotAsked { hospital, code: code.to_string() });
     let hash = match id {
         Some(id) => Some(node.exchange.break_glass_hash(id).await?.to_string()),
         None => None,
@@ -188,7 +204,9 @@ async fn prepare(
     Ok(Prepared {
         hospital: node.hospital().clone(),
         certificate: hex::encode(clinician.envelope),
-        rsa_keys: recipients.into_iter().map(|it| hex::encode(it.rsa_key)).collect(),
+        rsa_key: hex::encode(own.rsa_key),
+        recipients,
+        not_asked: not_asked.collect(),
         hash,
         now_ms: node.now().as_millis(),
     })

@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 
 pub use check::Checked;
 pub(crate) use emergency::{
-    ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, Located, Prepared,
-    is_everything,
+    ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, GlassesOpened,
+    Located, NotAsked, Prepared, RecipientShown, is_everything,
 };
 pub(crate) use forgetting::resume;
 pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};

@@ -7,7 +7,7 @@ use handover_core::id::SigningPublic;
 use serde::Serialize;
 
 use super::Out;
-use crate::operations::{ClinicianShown, CliniciansListed, GlassShown, GlassesListed};
+use crate::operations::{ClinicianShown, CliniciansListed, GlassShown, GlassesListed, GlassesOpened};
 
 /// A key that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -43,7 +43,10 @@ pub(crate) fn clinician(out: Out<'_>, it: &ClinicianShown) -> io::Result<()> {
 }
 
 /// Ends the line with what is to be done next.
-pub(crate) fn opened(out: Out<'_>, listed: &GlassesListed) -> io::Result<()> {
+pub(crate) fn opened(out: Out<'_>, listed: &GlassesOpened) -> io::Result<()> {
+    for it in &listed.not_asked {
+        writeln!(out, "{} is not asked: {}", it.hospital, it.code)?;
+    }
     for it in &listed.break_glasses {
         glass(out, it)?;
         if it.scope.is_some() {

@@ -32,22 +32,14 @@ pub struct Recipient {
 }
 
 impl Exchange {
-    /// The RSA keys that a break-glass is sealed to: this hospital's first, then those of `sources` in order.
+    /// Whom a break-glass can be sealed to now.
     ///
     /// # Errors
-    /// Why one of them takes no part in emergencies now; [`Code::UsageInvalid`] for this hospital itself.
-    pub fn emergency_recipients(&self, sources: &[HospitalId]) -> Result<Vec<Recipient>, ExchangeError> {
+    /// Why that hospital takes no part in emergencies.
+    pub fn emergency_recipient(&self, hospital: &HospitalId) -> Result<Recipient, ExchangeError> {
         let federation = self.0.federation()?;
-        if sources.contains(self.0.own()) {
-            return Err(Code::UsageInvalid.into());
-        }
-        let all = std::iter::once(self.0.own()).chain(sources);
-        let recipient = |hospital: &HospitalId| {
-            let member = rules::emergency_member(&federation, hospital, self.0.now())?;
-            let rsa_key = member.profile.rsa_key.0.clone();
-            Ok(Recipient { hospital: hospital.clone(), rsa_key })
-        };
-        all.map(recipient).collect()
+        let member = rules::emergency_member(&federation, hospital, self.0.now())?;
+        Ok(Recipient { hospital: hospital.clone(), rsa_key: member.profile.rsa_key.0.clone() })
     }
 
     /// Asks the index who holds a patient's records, under what a clinician signed for that. Those that take part now.

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::ExchangeError;
 use crate::context::Inner;
 
-/// Allergies, medication, problems, and who the patient is.
+/// Who the patient is, allergies, medication, problems; in this order.
 const SUBSET: [&str; 7] = [
     person::TYPE,
     "AllergyIntolerance",
@@ -48,8 +48,8 @@ pub(super) async fn bundle(
     let records = &inner.parts.records;
     let mut wanted = records.snapshot(permit, now, patient, &Filter::default()).await?;
     wanted.retain(|record| is_wanted(record, scope));
-    // Who it is first, then the newest: what does not fit is the oldest.
-    wanted.sort_by_key(|it| (it.resource_type != person::TYPE, std::cmp::Reverse(it.date), it.reference));
+    // What matters most first, then the newest: what does not fit is the oldest of the rest.
+    wanted.sort_by_key(|it| (rank(&it.resource_type), std::cmp::Reverse(it.date), it.reference));
     // Room for everything at once: a buffer that grows leaves copies behind.
     let room = wanted.iter().filter(|it| is_small(it)).fold(4_096, |sum, it| {
         usize::try_from(it.bytes).unwrap_or(usize::MAX).saturating_add(16).saturating_add(sum)
@@ -90,6 +90,11 @@ fn put(out: &mut Vec<u8>, is_first: &mut bool, resource: &[u8]) {
     out.extend_from_slice(br#"{"resource":"#);
     out.extend_from_slice(resource);
     out.push(b'}');
+}
+
+/// The place of a type in the subset; everything else comes after it.
+fn rank(resource_type: &str) -> usize {
+    SUBSET.iter().position(|it| *it == resource_type).unwrap_or(SUBSET.len())
 }
 
 fn is_wanted(record: &RecordSummary, scope: EmergencyScope) -> bool {

@@ -32,12 +32,31 @@ pub(crate) struct CliniciansListed {
 pub(crate) struct Prepared {
     pub(crate) hospital: HospitalId,
     pub(crate) certificate: String,
-    /// This hospital's, then those of the sources in order.
-    pub(crate) rsa_keys: Vec<String>,
+    /// This hospital's.
+    pub(crate) rsa_key: String,
+    /// Who can be asked.
+    pub(crate) recipients: Vec<RecipientShown>,
+    /// Who cannot.
+    pub(crate) not_asked: Vec<NotAsked>,
     /// Of the break-glass that was named.
     pub(crate) hash: Option<String>,
     /// The node's clock.
     pub(crate) now_ms: i64,
+}
+
+/// A hospital that takes no part now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NotAsked {
+    pub(crate) hospital: HospitalId,
+    /// Why.
+    pub(crate) code: String,
+}
+
+/// A hospital that can be asked. Bytes are hexadecimal digits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RecipientShown {
+    pub(crate) hospital: HospitalId,
+    pub(crate) rsa_key: String,
 }
 
 /// Who holds a patient's records.
@@ -126,6 +145,13 @@ pub(crate) struct GlassShown {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GlassesListed {
     pub(crate) break_glasses: Vec<GlassShown>,
+}
+
+/// What one command asked of whom.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct GlassesOpened {
+    pub(crate) break_glasses: Vec<GlassShown>,
+    pub(crate) not_asked: Vec<NotAsked>,
 }
 
 /// What was read; the content came as events.

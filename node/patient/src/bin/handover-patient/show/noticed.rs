@@ -37,7 +37,7 @@ pub(crate) fn print_noticed(out: &mut dyn Write, noticed: &Noticed) -> io::Resul
     };
     let why = match noticed.purpose {
         EmergencyPurpose::EmergencyTreatment => "for emergency treatment",
-        EmergencyPurpose::BreakTheGlass => "in an emergency, against what you had allowed",
+        EmergencyPurpose::BreakTheGlass => "in an emergency (break the glass)",
     };
     writeln!(
         out,
