@@ -10,7 +10,8 @@ use super::{NEW, OTHER};
 pub(crate) fn all(world: &mut World) -> Result<()> {
     without_the_index(world)?;
     killed(world)?;
-    over(world)
+    over(world)?;
+    forgotten(world)
 }
 
 /// Named hospitals answer without the index; it hears of it later.
@@ -75,4 +76,17 @@ fn over(world: &mut World) -> Result<()> {
     let too_long = open(world, "mira", &ADA_BY_NAME, &["--at", OTHER, "--window", "25h"])?;
     ensure!(too_long.exit == Some(2), "a window of more than a day: {}", too_long.stderr);
     world.node(NEW, &["--staff", "officer", "break-glass", "review", &id, "--verdict", "justified"])?.done()
+}
+
+/// Who was forgotten is found by no name any more, and no break-glass names them; what was signed stays.
+fn forgotten(world: &mut World) -> Result<()> {
+    let id = opened(world, "noor", &ADA_BY_NAME, &["--at", OTHER])?;
+    world
+        .node(NEW, &["--staff", "officer", "break-glass", "review", &id, "--verdict", "justified"])?
+        .done()?;
+    ensure!(shown(world, OTHER, &id)?["local_patient"] == "N-1", "it names nobody");
+    world.node(OTHER, &["patient", "forget", "N-1"])?.done()?;
+    let there = shown(world, OTHER, &id)?;
+    ensure!(there["local_patient"].is_null() && there["scope"] == "subset", "{there}");
+    refused(&open(world, "noor", &ADA_BY_NAME, &["--at", OTHER])?, "break-glass-unmatched")
 }
