@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 mod desk;
 mod directory;
+mod emergency;
 mod folders;
 mod http;
 pub mod keys;

@@ -5,6 +5,7 @@ use handover_core::Code;
 
 use super::context::{Context, Performer, runtime};
 use crate::ops::Command;
+use crate::ops::emergencies::EmergenciesView;
 use crate::ops::views::{BalancesView, CheckView, DirectoryView, EntriesView, FoldersView, MailView};
 
 /// Shows the directory.
@@ -135,6 +136,23 @@ pub(super) fn folders(context: &Context) -> Result<(), CliError> {
                 it.bytes,
                 it.oldest.as_deref().unwrap_or("-"),
                 it.next_expiry.as_deref().unwrap_or("-")
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Lists break-glasses.
+pub(super) fn emergencies(context: &Context) -> Result<(), CliError> {
+    let view: EmergenciesView = context.perform(&Command::EmergencyList)?;
+    context.output.emit("handover/break-glass-notes/1", &view, |to| {
+        for it in &view.notes {
+            let source = it.source.as_ref().map_or("who holds the records?", |source| source.as_str());
+            let patient = it.patient.as_deref().unwrap_or("not known by a reference");
+            writeln!(
+                to,
+                "{}  {}  {} → {source}, told by {}, patient {patient}",
+                it.issued, it.break_glass, it.requesting, it.told_by
             )?;
         }
         Ok(())

@@ -95,6 +95,8 @@ enum Command {
         #[command(subcommand)]
         command: FoldersCommand,
     },
+    /// Lists break-glasses that hospitals told of.
+    BreakGlass,
     /// Checks a transfer's file offline.
     Verify {
         /// The transfer's file.
@@ -375,6 +377,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
             incidents::show(&context, id, out.as_deref())
         }
         Command::Incident { command: IncidentCommand::Remove { id } } => incidents::remove(&context, id),
+        Command::BreakGlass => books::emergencies(&context),
         Command::Check => books::check(&context),
         Command::Folders { command: FoldersCommand::List } => books::folders(&context),
         Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),

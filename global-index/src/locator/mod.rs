@@ -8,8 +8,7 @@
 mod keys;
 mod rows;
 
-use handover_core::artefact::Verified;
-use handover_core::artefact::patient::{Ask, AskKind, Holder, Holders};
+use handover_core::artefact::patient::{AskKind, Holder, Holders};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::HOLDERS_INFO;
 use handover_core::rules::{self, Context};
@@ -123,7 +122,7 @@ pub(crate) fn locate(
         return if first.ask == ask.hash() { Ok((first.answer.0, told)) } else { Err(Code::Conflict.into()) };
     }
     forget(txn, keys, now)?;
-    let holders = codec::encode(&holders(txn, keys, &ask, federation)?);
+    let holders = codec::encode(&holders(txn, keys, &ask.patient, federation)?);
     let newest = &chain.newest().sealing_key;
     let sealed = hpke_seal_padded(newest, HOLDERS_INFO, ask.hash().as_bytes(), &holders, random)?;
     let row = Answered { ask: ask.hash(), answer: Bytes(sealed.clone()), extensions: Extensions::default() };
@@ -138,13 +137,14 @@ fn links_of(txn: &mut dyn Txn, keys: &KeyMaker, patient: &PatientRef) -> Result<
     cells::all(txn, &keys.space("link").hashed(patient.as_bytes()).build())
 }
 
-fn holders(
+/// The hospitals that a patient linked themselves to.
+pub(crate) fn holders(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
-    ask: &Verified<Ask>,
+    patient: &PatientRef,
     federation: &Federation,
 ) -> Result<Holders, StoreError> {
-    let mut hospitals: Vec<Holder> = links_of(txn, keys, &ask.patient)?
+    let mut hospitals: Vec<Holder> = links_of(txn, keys, patient)?
         .into_iter()
         .filter_map(|link| {
             let member = federation.member(&link.hospital).ok()?;

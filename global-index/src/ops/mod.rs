@@ -4,6 +4,7 @@
 //! Invariant: no private key ever comes here. Operators sign in their own process and send envelopes.
 
 mod books;
+pub(crate) mod emergencies;
 mod folders;
 mod hospitals;
 mod incidents;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     IncidentRemove { id: Digest },
     /// What waits in hospitals' folders → `FoldersView`.
     FolderList,
+    /// Break-glasses that hospitals told of → `EmergenciesView`.
+    EmergencyList,
 }
 
 /// Bytes as hexadecimal digits.
@@ -168,6 +171,7 @@ impl Operations {
             Command::IncidentShow { id } => value(&self.incident(id).await?),
             Command::IncidentRemove { id } => value(&self.remove_incident(id).await?),
             Command::FolderList => value(&self.folders().await?),
+            Command::EmergencyList => value(&self.emergencies().await?),
         }
     }
 

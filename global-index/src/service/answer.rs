@@ -9,6 +9,7 @@ use handover_net::Net;
 
 use super::instruments::Instruments;
 use crate::desk::Desk;
+use crate::emergency;
 use crate::folders::Folders;
 use crate::locator::{self, LocatorError};
 use crate::registry::{self, Claim, RegistryError};
@@ -62,7 +63,8 @@ impl Desks {
             Verb::Keys => self.keys(hospital(party)?, request).await,
             Verb::Withdraw => self.withdraw(hospital(party)?, &request).await,
             // Between hospitals only: the index need not know who looks for old records.
-            Verb::RemoteLink => Err(Code::AccessDenied),
+            Verb::RemoteLink | Verb::BreakGlassPart => Err(Code::AccessDenied),
+            Verb::BreakGlass => self.emergency(hospital(party)?, request).await,
         }
     }
 
@@ -189,6 +191,16 @@ impl Desks {
         let (better, told) = taken.await.map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
         self.ring(told).await;
         Ok(better.into_iter().collect())
+    }
+
+    async fn emergency(&self, sender: HospitalId, request: Request) -> Items {
+        let (current, keys, now) = (self.desk.current(), self.desk.keys.clone(), self.desk.now());
+        let note = request.only_item()?.to_vec();
+        let taken = self
+            .desk
+            .store
+            .write(move |txn| emergency::take(txn, &keys, &note, &sender, current.federation(), now));
+        taken.await.map_err(|fault: LocatorError| logged(fault.code(), &fault))
     }
 
     /// Something is new for these hospitals.

@@ -1,11 +1,15 @@
 //! The command line, as clap reads it.
 
+mod emergency;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use handover_cli::wait_seconds;
 use handover_core::id::{Department, Digest, HospitalId, PatientRef, RemoteLinkId, TransferId};
+
+pub use emergency::{BreakGlassTask, ClinicianKey, ClinicianTask, Opening};
 
 /// One hospital's node: keeps its records by department, and exchanges them with other hospitals under the
 /// patients' consent.
@@ -82,6 +86,12 @@ pub enum Task {
     /// Incidents: what other hospitals or the index signed and may not have signed, kept as proof.
     #[command(subcommand)]
     Incident(IncidentTask),
+    /// Clinicians who may break the glass for this hospital.
+    #[command(subcommand)]
+    Clinician(ClinicianTask),
+    /// Emergencies: a part of a patient's records from another hospital, without the patient.
+    #[command(subcommand)]
+    BreakGlass(BreakGlassTask),
 }
 
 /// Incidents.

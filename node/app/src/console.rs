@@ -2,6 +2,7 @@
 //! data folder is opened here and the same operation is carried out.
 
 mod calling;
+mod emergency;
 mod incidents;
 mod remote;
 
@@ -90,6 +91,8 @@ impl Console {
             Task::Epoch(task) => self.epoch(task).await,
             Task::Recall(task) => self.recall(task).await,
             Task::Incident(task) => self.incident(task).await,
+            Task::Clinician(task) => self.clinician(task).await,
+            Task::BreakGlass(task) => self.break_glass(task).await,
             Task::Check => self.check().await,
         }
     }

@@ -10,6 +10,7 @@ use handover_core::artefact::patient::CLOCK_SKEW_MS;
 use handover_core::{Code, Party};
 use handover_net::Net;
 use handover_store::StoreError;
+use handover_web::metrics::Gauge;
 use handover_web::{CancellationToken, Health};
 
 use crate::Node;
@@ -22,10 +23,12 @@ pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: C
     let connected = node.metrics.gauge("index_connected", "Whether the index is connected", []);
     let version = node.metrics.gauge("directory_version", "The directory's version", []);
     let refused = node.metrics.gauge("directories_refused", "Directories refused since the start", []);
+    let owed = node.metrics.gauge("break_glass_reviews", "Reviews of break-glasses that wait", ["state"]);
     let mut last = None;
     loop {
         look(&node, &health).await;
         let is_connected = net.connected().contains(&Party::Index);
+        health.tell("break-glass-reviews", reviews(&node, &owed).await);
         health.tell("index", if is_connected { Ok(()) } else { Err(Code::Unreachable) });
         let standing = standing(&node);
         if last != Some(standing) {
@@ -42,6 +45,20 @@ pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: C
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+    }
+}
+
+/// Whether reviews of break-glasses are owed: told, because others throttle this hospital for it, and no fault of the
+/// machine's.
+async fn reviews(node: &Node, gauge: &Gauge<1>) -> Result<(), Code> {
+    let owed = node.exchange.reviews_owed().await.map_err(|fault| fault.code())?;
+    for (state, count) in [("due", owed.due), ("overdue", owed.overdue)] {
+        gauge.set([state], i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    match (owed.due, owed.overdue) {
+        (0, _) => Ok(()),
+        (_, 0) => Err(Code::ReviewDue),
+        _ => Err(Code::ReviewOverdue),
     }
 }
 

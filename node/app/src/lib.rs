@@ -11,7 +11,8 @@
 //! warp is named in `http` only.
 
 pub mod args;
-pub mod config;
+pub mod clinician;
+mod config;
 mod console;
 mod control;
 mod endpoint;

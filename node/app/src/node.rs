@@ -161,6 +161,7 @@ impl Node {
             patient: patient.cloned(),
             departments: Departments::All,
             transfer: None,
+            break_glass: None,
         };
         Ok(self.records.audit().permit(request, self.now()).await?)
     }

@@ -1,5 +1,6 @@
 //! Answers as people read them.
 
+mod emergency;
 mod incidents;
 mod recalls;
 mod remote;
@@ -23,6 +24,7 @@ use crate::operations::{
     ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed,
 };
 
+pub(crate) use emergency::{ClinicianMade, clinician, clinician_made, clinicians, glass, glasses, opened};
 pub(crate) use incidents::{incident, incidents};
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};

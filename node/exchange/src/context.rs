@@ -15,7 +15,7 @@ use handover_core::rules::{self, Context};
 use handover_core::time::Clock;
 use handover_core::transfer::{Phase, Role};
 use handover_core::trust::{Federation, Member};
-use handover_core::{Amount, Code, Currency, Party, Timestamp, TransferId};
+use handover_core::{Amount, BreakGlassId, Code, Currency, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) links: Notify,
     /// A remote link was vouched for, or somebody may have come back.
     pub(crate) remote: Notify,
+    /// Something is left to be done about a break-glass.
+    pub(crate) glass: Notify,
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.
@@ -91,6 +93,8 @@ pub(crate) struct Inner {
     /// Parcels that have to wait, and work that has to.
     pub(crate) pauses: Mutex<Pauses>,
     pub(crate) work_pauses: Mutex<WorkPauses>,
+    /// Break-glasses that a clinician waits for at this moment: they are not asked for a second time beside that.
+    pub(crate) asking: Mutex<BTreeSet<BreakGlassId>>,
     /// Transfers whose package is arriving at this moment.
     pub(crate) receiving: Mutex<BTreeSet<TransferId>>,
     pub(crate) receiving_places: Places,

@@ -8,8 +8,8 @@ use handover_records::{
 };
 
 use crate::{
-    Exchange, ExchangeError, bodies, charged, continuous, desk, inboxes, parts, recalled, referrals, remote,
-    selection,
+    Exchange, ExchangeError, bodies, charged, continuous, desk, glass, inboxes, parts, recalled, referrals,
+    remote, selection,
 };
 
 /// Transfers that are looked at in one page; a body may be large.
@@ -34,6 +34,7 @@ impl Exchange {
             patient: Some(patient.clone()),
             departments: Departments::All,
             transfer: None,
+            break_glass: None,
         };
         let permit = parts.records.audit().permit(request, now).await?;
         let (records, keys, patient) = (parts.records.clone(), self.0.keys(), patient.clone());
@@ -57,6 +58,7 @@ impl Exchange {
                 referrals::forget(txn, &keyring, &keys, &refs)?;
                 continuous::forget(txn, &keyring, &keys, &refs)?;
                 remote::forget(txn, &keys, &refs, Some(&patient))?;
+                glass::forget(txn, &keys, &patient)?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
                 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
 use crate::context::{Came, Inner};
-use crate::{jobs, key_records, links, remote, requests};
+use crate::{glass, jobs, key_records, links, remote, requests};
 
 /// Requests worked on at once.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -64,6 +64,7 @@ pub(crate) async fn serve(
                 inner.connected.add(party);
                 inner.jobs.notify_one();
                 inner.remote.notify_one();
+                inner.glass.notify_one();
             }
             Some(Inbound::Disconnected(party)) => {
                 tracing::info!(%party, "disconnected");
@@ -90,6 +91,8 @@ async fn answer(
         }
         Verb::Keys if *party == Party::Index => key_records::learn(inner, request.only_item()?).await?,
         Verb::RemoteLink => return remote::take(inner, party, request.only_item()?).await,
+        Verb::BreakGlass => return glass::take(inner, party, request.only_item()?).await,
+        Verb::BreakGlassPart => return glass::piece(inner, party, &request.items).await,
         Verb::Deliver => {
             if request.items.len() > PARCELS_MAX {
                 return Err(Code::TooLarge.into());

@@ -27,6 +27,7 @@ mod export;
 mod federation;
 mod fees;
 mod forgetting;
+mod glass;
 mod inbound;
 mod inboxes;
 mod incidents;
@@ -65,6 +66,7 @@ pub use context::{Identity, Parts};
 pub use desk::{Asked, FeeOwed, InFolder, Refused, TransferDetails, TransferView};
 pub use error::ExchangeError;
 pub use federation::{Directories, NodeAdmission};
+pub use glass::{Clinician, GlassView, Opened, Recipient, ReviewsOwed, Told};
 pub use handover_dossier::incidents::Incident;
 pub use incidents::Proof;
 pub use links::UnknownLink;
@@ -88,6 +90,7 @@ impl Exchange {
             connected: pauses::Connected::default(),
             pauses: Mutex::default(),
             work_pauses: Mutex::default(),
+            asking: Mutex::default(),
             receiving: Mutex::default(),
             receiving_places: handover_parcel::Places::to_receive(),
             jobs: Notify::new(),
@@ -95,6 +98,7 @@ impl Exchange {
             recalls: Notify::new(),
             links: Notify::new(),
             remote: Notify::new(),
+            glass: Notify::new(),
             changed: watch::channel(0).0,
         }))
     }
@@ -121,6 +125,7 @@ impl Exchange {
             parts.spawn(deliver::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(jobs::run_deliveries(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(remote::carry(Arc::clone(&inner), shutdown.clone()));
+            parts.spawn(glass::carry(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(recalls::run(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}

@@ -4,14 +4,16 @@
 use handover_core::artefact::patient::{Ask, AskKind, Consent, PatientRefusal, ShareRelease};
 use handover_core::artefact::{Payload, Verified, peek_type};
 use handover_core::codec::{self, Bytes, Extensions};
-use handover_core::message::{Answer, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb};
+use handover_core::message::{
+    Answer, BreakGlassNotice, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb,
+};
 use handover_core::rules;
 use handover_core::{Code, KeyChain, PatientRef};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_seal::{Ed25519, OsRandom, hpke_seal_padded};
 
 use crate::context::Came;
-use crate::{Exchange, ExchangeError, inboxes, key_records};
+use crate::{Exchange, ExchangeError, glass, inboxes, key_records};
 
 impl Exchange {
     /// Which hospital this is, with the directory that proves it.
@@ -48,7 +50,11 @@ impl Exchange {
         let ask = self.inbox_ask(&ask)?;
         let keys = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519)?;
         self.admit_keys(keys.clone()).await?;
-        let inbox = Inbox { items: self.items(ask.patient).await?, extensions: Extensions::default() };
+        let inbox = Inbox {
+            items: self.items(ask.patient).await?,
+            broken: self.notices(ask.patient).await?,
+            extensions: Extensions::default(),
+        };
         let plain = codec::encode(&inbox);
         let newest = &keys.newest().sealing_key;
         Ok(hpke_seal_padded(newest, INBOX_INFO, ask.hash().as_bytes(), &plain, &mut OsRandom)?)
@@ -73,6 +79,12 @@ impl Exchange {
             items.push(self.item(self.0.row(transfer).await?).await?);
         }
         Ok(items)
+    }
+
+    /// Under which break-glasses their records were opened.
+    async fn notices(&self, patient: PatientRef) -> Result<Vec<BreakGlassNotice>, ExchangeError> {
+        let linked = self.0.parts.records.by_ref(patient).await?.ok_or(Code::NotLinked)?;
+        glass::notices(&self.0, &linked.patient).await
     }
 
     async fn item(&self, row: Row) -> Result<InboxItem, ExchangeError> {

@@ -66,5 +66,6 @@ pub(crate) fn record(
             transfer: row.transfer,
         },
         mark: None,
+        found_by: Vec::new(),
     })
 }

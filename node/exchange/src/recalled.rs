@@ -212,6 +212,7 @@ impl Desk<'_> {
             patient: Some(patient.clone()),
             departments: Departments::All,
             transfer: Some(row.transfer),
+            break_glass: None,
         };
         let permit = self.records.audit().permit_in(txn, &request, now).map_err(of_records)?;
         for record in &details.records {

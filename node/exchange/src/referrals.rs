@@ -178,6 +178,7 @@ impl Exchange {
             patient: Some(patient.clone()),
             departments: Departments::All,
             transfer: None,
+            break_glass: None,
         };
         Ok(self.0.parts.records.audit().permit(request, self.0.now()).await?)
     }

@@ -68,5 +68,6 @@ fn of_staff(staff: &str, action: Action, patient: &LocalPatient) -> GrantRequest
         patient: Some(patient.clone()),
         departments: Departments::All,
         transfer: None,
+        break_glass: None,
     }
 }

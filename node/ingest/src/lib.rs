@@ -11,6 +11,7 @@ pub mod department;
 pub mod exact;
 pub mod fault;
 pub mod outline;
+pub mod person;
 pub mod reference;
 pub mod resource;
 pub mod resource_type;

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod keys;
 pub mod node;
+mod notice;
 mod recovery;
 mod remote;
 mod review;
@@ -28,6 +29,7 @@ pub use dialogue::{Question, make_ask, make_link, open_holders, open_inbox, own_
 pub use error::WalletError;
 pub use file::{MAX_WALLET_BYTES, WalletFile};
 pub use keys::PatientKeys;
+pub use notice::{Noticed, notices};
 pub use recovery::Recovery;
 pub use remote::Identity;
 pub use review::{QuoteView, Reviewed, open_quote, review};

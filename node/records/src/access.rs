@@ -42,6 +42,8 @@ cbor_enum! {
         PatientAccess = 4, "patient-access";
         /// Running the place.
         Administration = 5, "administration";
+        /// An emergency, without the patient.
+        Emergency = 65, "emergency";
     }
 }
 
@@ -78,6 +80,14 @@ cbor_enum! {
         Unlink = 50, "unlink";
         /// Marking records that were recalled, and recalling them from others.
         Recall = 45, "recall";
+        /// Asking another hospital in an emergency, or being asked.
+        BreakGlass = 65, "break-glass";
+        /// Reading what came in an emergency.
+        ReadEmergency = 66, "read-emergency";
+        /// Looking after break-glasses: their reviews, and telling patients.
+        ReviewEmergency = 67, "review-emergency";
+        /// Certifying clinicians, and withdrawing that.
+        Certify = 68, "certify";
     }
 }
 
@@ -179,13 +189,18 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
                 A::Refer,
                 A::Unlink,
                 A::Recall,
+                A::ReviewEmergency,
+                A::Certify,
             ],
         ),
+        (Role::Staff, P::Emergency, &[A::BreakGlass, A::ReadEmergency]),
         (Role::System, P::Import, &[A::Import, A::Quarantine]),
         (Role::System, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
         (Role::System, P::Administration, &[A::ListPatients, A::Check]),
         (Role::Patient, P::PatientAccess, &[A::List, A::Read, A::Link]),
         (Role::Hospital, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
+        (Role::System, P::Emergency, &[A::Read]),
+        (Role::Hospital, P::Emergency, &[A::BreakGlass, A::Export]),
     ]
 };
 
@@ -221,7 +236,11 @@ pub fn decide(
         | Action::Link
         | Action::Audit
         | Action::Refer
-        | Action::Unlink => LOOK_PERMIT_MS,
+        | Action::Unlink
+        | Action::BreakGlass
+        | Action::ReadEmergency
+        | Action::ReviewEmergency
+        | Action::Certify => LOOK_PERMIT_MS,
         Action::Import
         | Action::File
         | Action::Export
@@ -252,7 +271,11 @@ pub const fn needs_patient(action: Action) -> bool {
         | Action::Quarantine
         | Action::Audit
         | Action::Check
-        | Action::Rotate => false,
+        | Action::Rotate
+        | Action::BreakGlass
+        | Action::ReadEmergency
+        | Action::ReviewEmergency
+        | Action::Certify => false,
     }
 }
 
@@ -291,6 +314,14 @@ mod tests {
             (&hospital, Action::Import, Purpose::Import, false),
             (&system, Action::File, Purpose::Transfer, true),
             (&system, Action::Audit, Purpose::Administration, false),
+            (&hospital, Action::Export, Purpose::Emergency, true),
+            (&hospital, Action::Read, Purpose::Emergency, false),
+            (&staff, Action::BreakGlass, Purpose::Emergency, true),
+            (&staff, Action::BreakGlass, Purpose::Administration, false),
+            (&staff, Action::ReadEmergency, Purpose::Treatment, false),
+            (&staff, Action::ReviewEmergency, Purpose::Emergency, false),
+            (&patient, Action::ReadEmergency, Purpose::Emergency, false),
+            (&system, Action::Export, Purpose::Emergency, false),
         ];
         for (subject, action, purpose, is_allowed) in cases {
             let decided = decide(subject, action, &Departments::All, purpose);

@@ -4,7 +4,7 @@
 //! patient stands in a line as a keyed hash ([`Audit::patient_mark`]). No line, no permit.
 
 use handover_core::codec::{self, Extensions};
-use handover_core::{Department, Digest, Timestamp, TransferId};
+use handover_core::{BreakGlassId, Department, Digest, Timestamp, TransferId};
 use handover_seal::Secret32;
 use handover_seal::cell::{derive, keyed_hash};
 use handover_store::{Store, StoreError, Txn};
@@ -49,6 +49,8 @@ pub struct AuditEntry {
     pub departments: Option<Vec<Department>>,
     /// In which transfer.
     pub transfer: Option<TransferId>,
+    /// In which break-glass.
+    pub break_glass: Option<BreakGlassId>,
     /// Whether it was allowed.
     pub granted: bool,
     /// Hash of the line before.
@@ -221,6 +223,7 @@ fn line(request: &GrantRequest, patient: Option<Digest>, granted: bool, at: Time
             Departments::Only(departments) => Some(departments.iter().cloned().collect()),
         },
         transfer: request.transfer,
+        break_glass: request.break_glass,
         granted,
         previous: NOTHING_BEFORE,
         extensions: Extensions::default(),
@@ -255,6 +258,7 @@ fn entry(row: AuditRow) -> AuditEntry {
         patient: row.patient,
         departments: row.departments,
         transfer: row.transfer,
+        break_glass: row.break_glass,
         granted: row.granted,
         previous: row.previous,
         hash,

@@ -16,6 +16,7 @@ use crate::RecordsError;
 use crate::access::Action;
 use crate::batch::{Batch, Before, PatientKey, PatientKeys, Planner, Prepared};
 use crate::content::{self, blocking};
+use crate::finding;
 use crate::keys::{PATIENT_KEY, record_place, record_wrap_key};
 use crate::model::{Filed, LocalPatient, NewContent, NewRecord, Origin, RecordId, RecordSummary};
 use crate::permit::Permit;
@@ -125,7 +126,10 @@ impl Records {
             filed.push(planner.file(index, record, *id, now)?);
         }
         let versions = planner.new_versions();
-        let (rows, made) = self.seal(records, versions, &patient_keys).await?;
+        let (mut rows, made) = self.seal(records, versions, &patient_keys).await?;
+        for record in records.iter() {
+            rows.extend(finding::rows(&self.places, &record.patient, &record.found_by));
+        }
         let mut batch = Batch {
             places: self.places.clone(),
             now,

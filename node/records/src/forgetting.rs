@@ -115,6 +115,7 @@ impl Records {
         for space in [self.places.marks(patient), self.places.changed_of(patient)] {
             while self.sweep_space(space.clone()).await? {}
         }
+        while self.sweep_found(patient).await? {}
         let mut after = None;
         loop {
             let (records, patient, from) = (self.clone(), patient.clone(), after);

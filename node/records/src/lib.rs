@@ -20,6 +20,7 @@ mod check;
 mod content;
 mod error;
 mod filing;
+mod finding;
 mod forgetting;
 mod keys;
 mod links;

@@ -306,6 +306,8 @@ pub struct NewRecord {
     pub origin: Origin,
     /// What its source says against it.
     pub mark: Option<Mark>,
+    /// Words by which its patient is found; of no meaning here.
+    pub found_by: Vec<String>,
 }
 
 impl NewRecord {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a permit exists only after its audit line is durable; only [`crate::Audit::permit`] makes one.
 
-use handover_core::{Department, Timestamp, TransferId};
+use handover_core::{BreakGlassId, Department, Timestamp, TransferId};
 
 use crate::access::{AccessDenied, Action, Departments, Grant, Purpose, Subject};
 use crate::model::{Filter, LocalPatient};
@@ -22,6 +22,8 @@ pub struct GrantRequest {
     pub departments: Departments,
     /// In which transfer, if in one.
     pub transfer: Option<TransferId>,
+    /// In which break-glass, if in one.
+    pub break_glass: Option<BreakGlassId>,
 }
 
 /// Leave to do one action for one purpose, in some departments, on one patient (or not on one), until it expires.

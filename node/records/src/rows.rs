@@ -5,7 +5,7 @@
 
 use handover_core::codec::{self, Bytes, CborMap, Extensions};
 use handover_core::{
-    ContentRoot, Department, Digest, HospitalId, PatientRef, Timestamp, TransferId, cbor_map,
+    BreakGlassId, ContentRoot, Department, Digest, HospitalId, PatientRef, Timestamp, TransferId, cbor_map,
 };
 use handover_store::{KeyMaker, Txn, VALUE_MAX_BYTES};
 
@@ -181,6 +181,7 @@ cbor_map! {
         10 => granted: bool,
         /// Hash of the line before; zeros before the first.
         11 => previous: Digest,
+        12 => break_glass: Option<BreakGlassId>,
     }
 }
 
@@ -365,6 +366,24 @@ impl Places {
         let seen = self.0.space("records.seen").hashed(record.0);
         let label = [u8::from(*is_restricted)];
         seen.hashed([hash.as_bytes(), label.as_slice(), department.as_str().as_bytes()].concat()).build()
+    }
+
+    /// All patients whom a word finds.
+    pub(crate) fn found_by(&self, word: &str) -> Vec<u8> {
+        self.0.space("records.found").hashed(word).build()
+    }
+
+    pub(crate) fn found(&self, word: &str, patient: &LocalPatient) -> Vec<u8> {
+        self.0.space("records.found").hashed(word).hashed(patient.as_str()).build()
+    }
+
+    /// All words that find a patient.
+    pub(crate) fn finders_of(&self, patient: &LocalPatient) -> Vec<u8> {
+        self.0.space("records.found-of").hashed(patient.as_str()).build()
+    }
+
+    pub(crate) fn finder_of(&self, patient: &LocalPatient, word: &str) -> Vec<u8> {
+        self.0.space("records.found-of").hashed(patient.as_str()).hashed(word).build()
     }
 
     pub(crate) fn link(&self, patient: &PatientRef) -> Vec<u8> {

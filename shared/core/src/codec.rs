@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 pub use serde_cbor::Value;
 
 use crate::id::{
-    ContentRoot, Department, Digest, HospitalId, Party, PatientRef, RemoteLinkId, SealingPublic,
-    SigningPublic, TransferId,
+    BreakGlassId, ContentRoot, Department, Digest, HospitalId, Party, PatientRef, RemoteLinkId,
+    SealingPublic, SigningPublic, TransferId,
 };
 use crate::{Amount, Timestamp};
 
@@ -415,7 +415,16 @@ macro_rules! bytes_field {
         }
     )* };
 }
-bytes_field!(Digest, PatientRef, ContentRoot, SigningPublic, SealingPublic, TransferId, RemoteLinkId);
+bytes_field!(
+    Digest,
+    PatientRef,
+    ContentRoot,
+    SigningPublic,
+    SealingPublic,
+    TransferId,
+    RemoteLinkId,
+    BreakGlassId
+);
 
 macro_rules! text_field {
     ($($ty:ty),*) => { $(

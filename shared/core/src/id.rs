@@ -277,6 +277,11 @@ uuid_7!(
     RemoteLinkId,
     "remote link identifier"
 );
+uuid_7!(
+    /// A break-glass: UUID version 7 (RFC 9562, section 5.7).
+    BreakGlassId,
+    "break-glass identifier"
+);
 
 /// Who speaks on a connection or stands in an account: the index or a hospital. Written `index` or the
 /// hospital's identifier; no hospital may be called `index`.

@@ -21,7 +21,9 @@ pub mod transfer;
 pub mod trust;
 pub mod verify;
 
-pub use id::{ContentRoot, Department, Digest, HospitalId, Party, PatientRef, RemoteLinkId, TransferId};
+pub use id::{
+    BreakGlassId, ContentRoot, Department, Digest, HospitalId, Party, PatientRef, RemoteLinkId, TransferId,
+};
 pub use key_chain::KeyChain;
 pub use money::{Amount, Currency};
 pub use problem::Code;

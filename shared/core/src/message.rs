@@ -1,8 +1,9 @@
 //! Control messages between processes: a verb and items, and an answer. What the items are, each verb says;
 //! artefacts travel as whole envelopes.
 
+use crate::artefact::break_glass::{EmergencyPurpose, EmergencyScope};
 use crate::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
-use crate::id::{HospitalId, RemoteLinkId, TransferId};
+use crate::id::{BreakGlassId, HospitalId, RemoteLinkId, TransferId};
 use crate::transfer::State;
 use crate::{Code, Timestamp, cbor_enum, cbor_map};
 
@@ -30,6 +31,13 @@ cbor_enum! {
         /// Source to index: `[transfer, 16 bytes; attempt, 4 bytes big-endian]` → `[]`: no `KeyRelease` of this attempt or
         /// an earlier one has left the folder or ever will; or `[Delivered, KeyRelease …]` of what was handed out.
         Withdraw = 60, "withdraw";
+        /// Hospital to hospital: `[BreakGlass or BreakGlassMore, countersigned]` → `[BreakGlassAnswer]`;
+        /// `[BreakGlassReview]` → `[]`. Hospital to index: `[BreakGlassNote]` → `[]`, or → `[Holders]` if it asks who
+        /// holds the patient's records.
+        BreakGlass = 65, "break-glass";
+        /// Hospital to hospital, a piece of what an answer lists: `[identifier, hash of what was asked with, number,
+        /// 4 bytes big-endian]` → `[the piece]`.
+        BreakGlassPart = 66, "break-glass-part";
     }
 }
 
@@ -114,10 +122,30 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// What a patient is told of a break-glass. Artefacts are whole envelopes.
+    pub struct BreakGlassNotice {
+        /// `BreakGlass`, countersigned: who, of which hospital, when, until when.
+        1 => request: Bytes,
+        /// The hospital whose records it is about.
+        2 => source: HospitalId,
+        /// Why, as a code.
+        3 => purpose: EmergencyPurpose,
+        /// What was given out; absent: nothing yet.
+        4 => given: Option<EmergencyScope>,
+        /// `BreakGlassMore`, countersigned, if a second clinician asked for everything.
+        5 => more: Option<Bytes>,
+        /// `BreakGlassReview`, once there is one.
+        6 => review: Option<Bytes>,
+    }
+}
+
+cbor_map! {
     /// Everything that is there for a patient; travels sealed to them.
     pub struct Inbox {
         /// By transfer, ascending.
         1 => items: Vec<InboxItem>,
+        /// Break-glasses that their records were opened under, the newest.
+        2 => broken: Vec<BreakGlassNotice>,
     }
 }
 
@@ -145,6 +173,15 @@ pub const REMOTE_LINK_LABEL: &[u8] = b"handover/remote-link/1";
 #[must_use]
 pub fn remote_link_binding(id: &RemoteLinkId) -> Vec<u8> {
     [REMOTE_LINK_LABEL, id.as_bytes()].concat()
+}
+
+/// Begins the associated data of what is sealed in a break-glass; its identifier follows.
+pub const BREAK_GLASS_LABEL: &[u8] = b"handover/break-glass/1";
+
+/// The associated data of what is sealed in a break-glass.
+#[must_use]
+pub fn break_glass_binding(id: &BreakGlassId) -> Vec<u8> {
+    [BREAK_GLASS_LABEL, id.as_bytes()].concat()
 }
 
 /// The associated data of a part that is sealed for one transfer.

@@ -140,6 +140,15 @@ codes! {
     FolderFull = "folder-full", Refused, "The destination's folder at the index is full, or this hospital's share of it. The source goes on trying the destination itself, and the folder once there is room.";
     FolderTooLarge = "folder-too-large", Refused, "The package is larger than one hospital's share of a folder at the index. It travels only while both hospitals are there.";
     FolderDiskFull = "folder-disk-full", Refused, "The index has too little room on its disk to keep the package. The source goes on trying the destination itself; tell the federation's operators.";
+    UnknownBreakGlass = "unknown-break-glass", Refused, "No break-glass with this identifier is known here.";
+    ClinicianUnknown = "clinician-unknown", Refused, "No certificate of this hospital for this clinician's key is in force. Its officer gives clinician certify.";
+    SamePerson = "same-person", Refused, "A second person has to sign for more: another clinician than the one who broke the glass.";
+    BreakGlassUnmatched = "break-glass-unmatched", Refused, "Not one patient there is who was asked for: nobody fits, or more than one. Check what was given, or give more of it.";
+    BreakGlassMismatch = "break-glass-mismatch", Refused, "It names another break-glass, hospital or window than the one that it belongs to, or what is sealed is not what was signed.";
+    BreakGlassOver = "break-glass-over", Refused, "The window of this break-glass is over and what came with it is gone. If the emergency goes on, break the glass again.";
+    BreakGlassThrottled = "break-glass-throttled", Refused, "The other hospital has answered as many break-glasses as it does in an hour. Reviews that are overdue make it fewer: review those first, then ask again within the hour.";
+    ReviewDue = "review-due", Refused, "Break-glasses wait for their review. break-glass list --to-review names them.";
+    ReviewOverdue = "review-overdue", Refused, "A break-glass was not reviewed within seven days. Other hospitals answer this one once in an hour until it is: break-glass list --to-review.";
 }
 
 impl Code {
@@ -170,6 +179,7 @@ impl Code {
                 | Self::EpochKeyUnavailable
                 | Self::ClockOff
                 | Self::Internal
+                | Self::BreakGlassThrottled
         )
     }
 }

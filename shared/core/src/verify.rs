@@ -16,7 +16,10 @@ use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::{Federation, TrustError};
 use crate::{Amount, Code, Timestamp, cbor_map};
 
+mod break_glass;
 mod recalls;
+
+pub use break_glass::{GlassReport, is_break_glass, verify_break_glass};
 
 /// The most bytes of a transfer's file.
 pub const TRANSFER_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;

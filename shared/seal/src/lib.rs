@@ -5,6 +5,7 @@
 //! why; randomness is a parameter ([`handover_core::Random`]) and only [`OsRandom`] asks the operating system.
 //! This room knows no transfer states, no network and no store.
 
+pub mod break_glass;
 pub mod cell;
 mod clock;
 mod error;

@@ -1,6 +1,7 @@
 //! Having an operation carried out: by the running node over its control socket, else here, on the opened folder.
 //! Either way its events are shown as they come.
 
+use std::fs::File;
 use std::io::Write as _;
 
 use base64::Engine as _;
@@ -27,9 +28,27 @@ impl Console {
         operation: Operation,
         label: &str,
     ) -> Result<T, CliError> {
+        self.call_to(operation, label, None).await
+    }
+
+    /// The same; its content goes into a file.
+    pub(super) async fn call_into<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        file: File,
+    ) -> Result<T, CliError> {
+        self.call_to(operation, "", Some(file)).await
+    }
+
+    async fn call_to<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        label: &str,
+        file: Option<File>,
+    ) -> Result<T, CliError> {
         let command = Command { staff: self.staff.clone(), operation };
         let request = serde_json::to_value(&command).map_err(|error| usage(error.to_string()))?;
-        let mut shown = Shown { output: self.output, label, progress: None, done: 0 };
+        let mut shown = Shown { output: self.output, label, progress: None, done: 0, file, is_cut: false };
         let called = control::call(&self.config.control_socket(), &request, |event| shown.event(event)).await;
         let value = match called {
             Ok(value) => Ok(value),
@@ -41,7 +60,11 @@ impl Console {
             }
             Err(fault) => Err(CliError::new(fault.code(), fault.to_string())),
         };
+        let is_cut = shown.is_cut;
         shown.finish();
+        if is_cut && value.is_ok() {
+            return Err(CliError::new(Code::StoreUnavailable, "the file could not be written"));
+        }
         let other = |_| CliError::new(Code::Internal, "the running node is of another version");
         serde_json::from_value(value?).map_err(other)
     }
@@ -82,6 +105,10 @@ struct Shown<'a> {
     label: &'a str,
     progress: Option<Progress>,
     done: u64,
+    /// Where content goes; stdout if absent.
+    file: Option<File>,
+    /// Whether the file could not be written.
+    is_cut: bool,
 }
 
 impl Shown<'_> {
@@ -99,6 +126,10 @@ impl Shown<'_> {
             }
             Ok(Event::Recalled { mark }) => show::recalled_record(self.output.json, &mark),
             Ok(Event::Note { text }) => self.output.note(text),
+            Ok(Event::Content { text }) if self.file.is_some() => {
+                let written = self.file.as_mut().map(|file| file.write_all(text.as_bytes()));
+                self.is_cut |= written.is_some_and(|written| written.is_err());
+            }
             Ok(Event::Content { text }) => {
                 // A reader that left is told by the line that ends the content.
                 let _ = std::io::stdout().lock().write_all(text.as_bytes());

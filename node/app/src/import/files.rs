@@ -61,6 +61,7 @@ impl Filing<'_> {
                 name: attachment.name.clone(),
             }),
             content: NewContent::File(file),
+            found_by: Vec::new(),
             ..of.clone()
         }))
     }

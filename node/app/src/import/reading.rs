@@ -11,7 +11,7 @@ use handover_core::Department;
 use handover_ingest::attachment::Attachment;
 use handover_ingest::department::Mapping;
 use handover_ingest::source::{Item, Kind, MAX_RESOURCE_BYTES, Place, read};
-use handover_ingest::{Facts, Outline, minified_hash};
+use handover_ingest::{Facts, Outline, minified_hash, person};
 use handover_records::{BATCH_MAX_RECORDS, LocalPatient, NewRecord, Origin};
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -255,6 +255,7 @@ pub(super) fn pending(
         content: json.as_bytes().to_vec().into(),
         origin: Origin::Local,
         mark: None,
+        found_by: person::found_by(facts.resource_type.as_str(), json.as_bytes()),
         resource_id: facts.id,
     };
     Ok(Pending { record, elsewhere, attachments: facts.attachments })

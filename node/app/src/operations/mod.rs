@@ -2,6 +2,7 @@
 //! running node or from a process that opened the data folder itself: the code that carries it out is the same.
 
 mod check;
+mod emergency;
 mod forgetting;
 mod incidents;
 mod patients;
@@ -20,6 +21,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub use check::Checked;
+pub(crate) use emergency::{
+    ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, GlassesOpened,
+    Located, NotAsked, Prepared, RecipientShown, is_everything,
+};
 pub(crate) use forgetting::resume;
 pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
 pub(crate) use incidents::{IncidentShown, IncidentsListed};
@@ -255,6 +260,8 @@ pub enum Operation {
         /// What it is called.
         id: Digest,
     },
+    /// Clinicians and break-glasses.
+    Emergency(EmergencyWish),
 }
 
 /// What happens while an operation runs.
@@ -412,6 +419,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::IncidentList => answer(&incidents::list(node).await?),
         Operation::IncidentShow { id } => answer(&incidents::show(node, id).await?),
         Operation::IncidentRemove { id } => answer(&incidents::remove(node, id).await?),
+        Operation::Emergency(wish) => emergency::perform(node, &staff, wish, events).await,
     }
 }
 

@@ -264,6 +264,7 @@ async fn permit(
         patient: Some(linked.patient.clone()),
         departments: Departments::All,
         transfer: Some(row.transfer),
+        break_glass: None,
     };
     Ok((records.audit().permit(request, inner.now()).await?, linked.patient))
 }

@@ -193,6 +193,7 @@ async fn compare(
         patient: Some(patient.clone()),
         departments: Departments::All,
         transfer: None,
+        break_glass: None,
     };
     let permit = inner.parts.records.audit().permit(request, inner.now()).await?;
     let (mut due, mut retracted) = (Vec::new(), BTreeMap::new());

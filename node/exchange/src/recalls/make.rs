@@ -128,6 +128,7 @@ impl Source<'_> {
             patient: Some(patient),
             departments: Departments::All,
             transfer: Some(self.row.transfer),
+            break_glass: None,
         };
         let permit = self.inner.parts.records.audit().permit_in(txn, &request, self.now);
         let permit = permit.map_err(of_records)?;

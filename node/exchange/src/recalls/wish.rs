@@ -80,6 +80,7 @@ impl Exchange {
             patient: Some(wish.patient.clone()),
             departments: Departments::All,
             transfer: wish.transfer,
+            break_glass: None,
         };
         let permit = inner.parts.records.audit().permit(request, inner.now()).await?;
         // What changed before the wish is recalled for its own reason.

@@ -147,6 +147,7 @@ async fn permit(
         patient: patient.cloned(),
         departments: Departments::All,
         transfer: None,
+        break_glass: None,
     };
     Ok(inner.parts.records.audit().permit(request, inner.now()).await?)
 }

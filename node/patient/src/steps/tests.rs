@@ -28,7 +28,7 @@ fn asked(world: &World) -> (Wallet, Federation, TransferId, Vec<u8>) {
 }
 
 fn inbox(hospitals: &Hospitals) -> Inbox {
-    Inbox { items: vec![hospitals.item.clone()], extensions: Extensions::default() }
+    Inbox { items: vec![hospitals.item.clone()], broken: Vec::new(), extensions: Extensions::default() }
 }
 
 fn quoted(world: &World) -> (Wallet, Federation, TransferId, Hospitals) {
@@ -96,7 +96,7 @@ fn answers_open_for_their_own_question_only() {
     assert_eq!(code(open_inbox(&wallet.keys, &ask, &sealed)), Code::CannotOpen);
     let ask = make_ask(&wallet.keys, Question::Inbox(hospital(1)), NOW, &mut OsRandom);
     assert!(rules::ask(ask.envelope(), AskKind::Inbox, &Ed25519).is_ok());
-    let empty = Inbox { items: Vec::new(), extensions: Extensions::default() };
+    let empty = Inbox { items: Vec::new(), broken: Vec::new(), extensions: Extensions::default() };
     let sealed = seal(INBOX_INFO, &ask, &codec::encode(&empty));
     assert_eq!(open_inbox(&wallet.keys, &ask, &sealed).unwrap(), empty);
 }

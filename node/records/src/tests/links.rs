@@ -96,6 +96,7 @@ fn permit_request(patient: &LocalPatient) -> GrantRequest {
         patient: Some(patient.clone()),
         departments: Departments::All,
         transfer: None,
+        break_glass: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn request(
         patient: patient.cloned(),
         departments: Departments::All,
         transfer: None,
+        break_glass: None,
     }
 }
 
@@ -126,6 +127,7 @@ fn record(patient: &LocalPatient, id: &str, in_department: &str, content: &[u8])
         content: content.to_vec().into(),
         origin: Origin::Local,
         mark: None,
+        found_by: Vec::new(),
     }
 }
 

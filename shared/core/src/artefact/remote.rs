@@ -121,7 +121,7 @@ impl RemoteLinkDetails {
 }
 
 /// YYYY-MM-DD; whether there is such a day, people see.
-fn is_day(text: &str) -> bool {
+pub(super) fn is_day(text: &str) -> bool {
     text.len() == 10
         && text.bytes().enumerate().all(|(at, byte)| match at {
             4 | 7 => byte == b'-',

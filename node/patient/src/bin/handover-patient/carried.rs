@@ -10,12 +10,12 @@ use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Ask;
 use handover_core::{Code, HospitalId};
 use handover_patient::node::MAX_ANSWER_BYTES;
-use handover_patient::{InboxEntry, Question, Wallet, make_ask, open_holders, open_inbox, own_ask};
+use handover_patient::{Question, Wallet, make_ask, open_holders, open_inbox, own_ask};
 use handover_seal::OsRandom;
 use serde_json::json;
 
 use crate::args::Questioning;
-use crate::session::{Session, now, write_new};
+use crate::session::{Looked, Session, now, write_new};
 use crate::show::line_of_files;
 
 /// What a question's options say about files.
@@ -67,7 +67,7 @@ impl Session {
         asked: &Path,
         answer: &Path,
         options: &Questioning,
-    ) -> Result<(Vec<InboxEntry>, Wallet), CliError> {
+    ) -> Result<Looked, CliError> {
         let wallet = self.file.read()?;
         let inbox = open_inbox(&wallet.keys, &question(&wallet, asked)?, &read(answer)?)?;
         let met = options.hospital_info.as_deref().map(|path| self.meet_file(path)).transpose()?;

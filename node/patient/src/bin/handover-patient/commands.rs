@@ -217,7 +217,7 @@ fn look(
     transfer: &TransferId,
 ) -> Result<(), CliError> {
     let (Channel::Node(client, patience), Some(met)) = (channel, met) else { return Ok(()) };
-    let (entries, _) = patience.hold(|| session.fetch_inbox(client, met))?;
+    let entries = patience.hold(|| session.fetch_inbox(client, met))?.entries;
     let entry = entries.into_iter().find(|entry| entry.transfer == *transfer);
     entry.map_or(Ok(()), |entry| entry.outcome.map(drop).map_err(CliError::from))
 }

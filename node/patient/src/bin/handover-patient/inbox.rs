@@ -1,16 +1,16 @@
 //! The inbox, and waiting for it.
 
 use handover_cli::CliError;
-use handover_core::Code;
 use handover_core::transfer::{Phase, State};
+use handover_core::{Code, TransferId};
 use handover_patient::{InboxEntry, Question, Reviewed, Wallet};
 use serde_json::json;
 
 use crate::args;
 use crate::carried::Carried;
 use crate::patience::{Pauses, is_passing};
-use crate::session::{Session, now};
-use crate::show::{print_reviewed, reviewed_json};
+use crate::session::{Looked, Session, now};
+use crate::show::{noticed_json, print_noticed, print_reviewed, reviewed_json};
 
 pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliError> {
     match options.by.carried() {
@@ -19,10 +19,9 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
             return session.write_question(Question::Inbox(hospital), out);
         }
         Carried::Answer(asked, answer) => {
-            let (mut entries, wallet) = session.carried_inbox(asked, answer, &options.by)?;
-            entries.retain(|entry| options.transfer.is_none_or(|wanted| entry.transfer == wanted));
-            show(session, &entries, &wallet, session.federation(None).ok().as_ref())?;
-            return outcome(entries, None, true);
+            let looked = only(session.carried_inbox(asked, answer, &options.by)?, options.transfer);
+            show(session, &looked, session.federation(None).ok().as_ref())?;
+            return outcome(looked, None, true);
         }
         Carried::Not => {}
     }
@@ -37,14 +36,15 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
         };
         let is_over = patience.is_over();
         match looked {
-            Ok((mut entries, wallet)) => {
-                entries.retain(|entry| options.transfer.is_none_or(|wanted| entry.transfer == wanted));
+            Ok(looked) => {
+                let looked = only(looked, options.transfer);
                 let waits = options.by.node.wait.is_some() || options.until.is_some();
-                let done = !waits || entries.iter().any(|entry| is_awaited(entry, &wallet, options.until));
+                let mut entries = looked.entries.iter();
+                let done = !waits || entries.any(|entry| is_awaited(entry, &looked.wallet, options.until));
                 if done || is_over {
                     let federation = met.as_ref().map(|met| &met.federation);
-                    show(session, &entries, &wallet, federation)?;
-                    return outcome(entries, options.until, done);
+                    show(session, &looked, federation)?;
+                    return outcome(looked, options.until, done);
                 }
             }
             Err(fault) if is_over || !is_passing(fault.code) => return Err(fault),
@@ -52,6 +52,15 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
         }
         pauses.wait(patience);
     }
+}
+
+/// Of one transfer alone, if one is wanted.
+fn only(mut looked: Looked, wanted: Option<TransferId>) -> Looked {
+    if let Some(wanted) = wanted {
+        looked.entries.retain(|entry| entry.transfer == wanted);
+        looked.broken.clear();
+    }
+    looked
 }
 
 /// Whether a transfer is where the patient waits for it, or ended, or is not believed.
@@ -84,10 +93,10 @@ pub(crate) fn needs_answer(reviewed: &Reviewed, wallet: &Wallet) -> bool {
 
 fn show(
     session: &Session,
-    entries: &[InboxEntry],
-    wallet: &Wallet,
+    looked: &Looked,
     federation: Option<&handover_core::trust::Federation>,
 ) -> Result<(), CliError> {
+    let Looked { entries, broken, wallet } = looked;
     let mut transfers = Vec::new();
     let mut faults = Vec::new();
     for entry in entries {
@@ -100,10 +109,25 @@ fn show(
             })),
         }
     }
-    let data = json!({ "transfers": transfers, "faults": faults });
+    let mut glasses = Vec::new();
+    for notice in broken {
+        match notice {
+            Ok(noticed) => glasses.push(noticed_json(noticed)),
+            Err(fault) => faults.push(json!({
+                "transfer": null, "code": fault.code().as_str(), "detail": fault.to_string(),
+            })),
+        }
+    }
+    let data = json!({ "transfers": transfers, "faults": faults, "break_glasses": glasses });
     session.output.emit("handover/patient-inbox/1", &data, |out| {
-        if entries.is_empty() {
+        if entries.is_empty() && broken.is_empty() {
             writeln!(out, "Nothing is there.")?;
+        }
+        for notice in broken {
+            match notice {
+                Ok(noticed) => print_noticed(out, noticed)?,
+                Err(fault) => writeln!(out, "A break-glass: NOT BELIEVED: {fault}")?,
+            }
         }
         entries.iter().try_for_each(|entry| match &entry.outcome {
             Ok(reviewed) => print_reviewed(out, reviewed, needs_answer(reviewed, wallet), federation),
@@ -113,8 +137,11 @@ fn show(
 }
 
 /// What the exit code tells: a false item, an end other than the one waited for, or a wait in vain.
-fn outcome(entries: Vec<InboxEntry>, until: Option<Phase>, done: bool) -> Result<(), CliError> {
-    for entry in entries {
+fn outcome(looked: Looked, until: Option<Phase>, done: bool) -> Result<(), CliError> {
+    if let Some(fault) = looked.broken.into_iter().find_map(Result::err) {
+        return Err(fault.into());
+    }
+    for entry in looked.entries {
         let reviewed = entry.outcome?;
         let State { phase, reason, .. } = reviewed.state;
         if until.is_some_and(|until| phase.is_final() && !reached(&State::of(phase), until)) {

@@ -10,7 +10,10 @@ use handover_core::message::{HospitalInfo, Inbox};
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Timestamp};
 use handover_patient::node::NodeClient;
-use handover_patient::{DirectoryNews, InboxEntry, Question, Wallet, WalletFile, make_ask, open_inbox};
+use handover_patient::{
+    DirectoryNews, InboxEntry, Noticed, Question, Wallet, WalletError, WalletFile, make_ask, notices,
+    open_inbox,
+};
 use handover_seal::OsRandom;
 
 use crate::args::{Common, Node, Way};
@@ -171,11 +174,7 @@ impl Session {
     }
 
     /// Asks for the inbox at a node, verifies it and remembers what it says.
-    pub(crate) fn fetch_inbox(
-        &self,
-        client: &NodeClient,
-        met: &Met,
-    ) -> Result<(Vec<InboxEntry>, Wallet), CliError> {
+    pub(crate) fn fetch_inbox(&self, client: &NodeClient, met: &Met) -> Result<Looked, CliError> {
         let wallet = self.file.read()?;
         let ask = make_ask(&wallet.keys, Question::Inbox(met.hospital.clone()), now(), &mut OsRandom);
         let answer = self.heed(client.inbox(ask.envelope()).map_err(CliError::from))?;
@@ -184,15 +183,21 @@ impl Session {
     }
 
     /// Verifies an inbox and remembers what it says.
-    pub(crate) fn take_inbox(
-        &self,
-        inbox: &Inbox,
-        federation: &Federation,
-    ) -> Result<(Vec<InboxEntry>, Wallet), CliError> {
+    pub(crate) fn take_inbox(&self, inbox: &Inbox, federation: &Federation) -> Result<Looked, CliError> {
         let entries =
             self.file.update(&mut OsRandom, |wallet, _| Ok(wallet.take_inbox(inbox, federation, now())))?;
-        Ok((entries, self.file.read()?))
+        Ok(Looked { entries, broken: notices(inbox, federation), wallet: self.file.read()? })
     }
+}
+
+/// What an inbox said, verified.
+pub(crate) struct Looked {
+    /// Transfers.
+    pub(crate) entries: Vec<InboxEntry>,
+    /// Break-glasses.
+    pub(crate) broken: Vec<Result<Noticed, WalletError>>,
+    /// The wallet that remembers it.
+    pub(crate) wallet: Wallet,
 }
 
 pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {

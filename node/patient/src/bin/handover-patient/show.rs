@@ -1,5 +1,7 @@
 //! What people and programs see of transfers.
 
+mod noticed;
+
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
@@ -15,6 +17,8 @@ use serde_json::{Map, Value, json};
 use crate::args;
 use crate::commands::named;
 use crate::session::{Session, now};
+
+pub(crate) use noticed::{noticed_json, print_noticed};
 
 pub(crate) fn line_of_files(out: &mut dyn Write, files: &[String]) -> io::Result<()> {
     files.iter().try_for_each(|file| writeln!(out, "Written: {file}"))

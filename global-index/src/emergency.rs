@@ -1,0 +1,136 @@
+//! Break-glasses, as far as the index is told: that there was one between which hospitals about which patient. Kept as
+//! evidence, word for word; and who holds a patient's records, for a hospital that signs for an emergency.
+//!
+//! Invariants: a hospital tells only of those that it takes part in; the same again changes nothing; how many it may
+//! tell of, and ask for, in an hour is bounded. Nothing here knows reasons, clinicians or names.
+
+use handover_core::artefact::Signed;
+use handover_core::artefact::break_glass::BreakGlassNote;
+use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::rules::{self, Context};
+use handover_core::time::HOUR_MS;
+use handover_core::trust::Federation;
+use handover_core::{Code, HospitalId, Timestamp, cbor_map};
+use handover_seal::Ed25519;
+use handover_store::{KeyMaker, StoreError, Txn, rows};
+
+use crate::locator::{self, LocatorError};
+
+/// Notes that a hospital may bring in an hour.
+const NOTES_PER_HOUR: usize = 300;
+/// Patients that a hospital may look for in an hour.
+const LOCATED_PER_HOUR: usize = 30;
+/// Notes that are shown.
+const SHOWN_MAX: usize = 1_000;
+const NOTES: &str = "break-glass";
+const RATE: &str = "break-glass-rate";
+
+cbor_map! {
+    /// What a hospital told.
+    struct NoteRow {
+        /// Who tells.
+        1 => teller: HospitalId,
+        /// `BreakGlassNote`.
+        2 => note: Bytes,
+        /// When it came.
+        3 => since: Timestamp,
+    }
+}
+
+cbor_map! {
+    /// When a hospital told and looked within the last hour.
+    struct RateRow {
+        1 => told: Vec<Timestamp>,
+        2 => located: Vec<Timestamp>,
+    }
+}
+
+/// A note as operators see it.
+pub(crate) struct Noted {
+    /// What was told.
+    pub(crate) note: BreakGlassNote,
+    /// By whom.
+    pub(crate) teller: HospitalId,
+    /// When it came.
+    pub(crate) since: Timestamp,
+}
+
+/// Takes what a hospital tells; answers who holds the patient's records if it asks that.
+pub(crate) fn take(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    envelope: &[u8],
+    sender: &HospitalId,
+    federation: &Federation,
+    now: Timestamp,
+) -> Result<Vec<Vec<u8>>, LocatorError> {
+    federation.active(sender, now)?;
+    let note = rules::break_glass_note(envelope, sender, Context { federation, verifier: &Ed25519 })?;
+    let is_locating = note.source.is_none();
+    let place = keys.space(NOTES).raw(note.id.as_bytes()).raw(sender.as_str()).build();
+    match rows::get::<NoteRow>(txn, &place)? {
+        Some(held) if held.note.as_ref() != envelope => return Err(Code::Conflict.into()),
+        Some(_) => {}
+        None => {
+            count(txn, keys, sender, is_locating, now)?;
+            let row = NoteRow {
+                teller: sender.clone(),
+                note: envelope.to_vec().into(),
+                since: now,
+                extensions: Extensions::default(),
+            };
+            rows::put(txn, &place, &row)?;
+        }
+    }
+    match (is_locating, note.patient) {
+        (true, Some(patient)) => Ok(vec![codec::encode(&locator::holders(txn, keys, &patient, federation)?)]),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn count(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    sender: &HospitalId,
+    is_locating: bool,
+    now: Timestamp,
+) -> Result<(), LocatorError> {
+    let place = keys.space(RATE).raw(sender.as_str()).build();
+    let mut row: RateRow = rows::get(txn, &place)?.unwrap_or_else(|| RateRow {
+        told: Vec::new(),
+        located: Vec::new(),
+        extensions: Extensions::default(),
+    });
+    let (times, most) = match is_locating {
+        true => (&mut row.located, LOCATED_PER_HOUR),
+        false => (&mut row.told, NOTES_PER_HOUR),
+    };
+    times.retain(|at| (0..HOUR_MS).contains(&now.since_ms(*at)));
+    if times.len() >= most {
+        return Err(Code::Busy.into());
+    }
+    times.push(now);
+    Ok(rows::put(txn, &place, &row)?)
+}
+
+/// The newest notes, the oldest first.
+pub(crate) fn newest(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<Noted>, StoreError> {
+    let (mut newest, mut after) = (std::collections::VecDeque::new(), None::<Vec<u8>>);
+    loop {
+        let page = txn.scan(&keys.space(NOTES).build(), after.as_deref(), SHOWN_MAX)?;
+        let is_last = page.len() < SHOWN_MAX;
+        after = page.last().map(|(key, _)| key.clone());
+        newest.extend(page.into_iter().map(|(_, row)| row));
+        let extra = newest.len().saturating_sub(SHOWN_MAX);
+        newest.drain(..extra);
+        if is_last {
+            return newest.iter().map(|row| noted(rows::read(row)?)).collect();
+        }
+    }
+}
+
+fn noted(row: NoteRow) -> Result<Noted, StoreError> {
+    let note = Signed::<BreakGlassNote>::read(row.note.as_ref());
+    let note = note.map_err(|_| rows::damaged("a note of a break-glass"))?.claim().clone();
+    Ok(Noted { note, teller: row.teller, since: row.since })
+}

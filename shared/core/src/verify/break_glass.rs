@@ -1,0 +1,149 @@
+//! A break-glass, checked offline from its file: every signature up to the root, and that each belongs to the first.
+
+use super::{StepReport, TRANSFER_FILE_MAX_BYTES, TransferFile, VerifyError, fault};
+use crate::artefact::break_glass::{
+    BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassReview, EmergencyScope, ReviewVerdict,
+};
+use crate::artefact::federation::Directory;
+use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, peek_type};
+use crate::codec;
+use crate::id::{BreakGlassId, Digest, HospitalId, PatientRef, SigningPublic};
+use crate::rules::{self, Broken, Context};
+use crate::trust::{Federation, TrustError};
+use crate::{Code, Timestamp};
+
+/// What a verified file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GlassReport {
+    /// Which.
+    pub id: BreakGlassId,
+    /// Who asked.
+    pub requesting: HospitalId,
+    /// Who was asked.
+    pub source: Option<HospitalId>,
+    /// Whom, where the reference was known.
+    pub patient: Option<PatientRef>,
+    /// Who broke the glass.
+    pub clinician: String,
+    /// The second person.
+    pub second: Option<String>,
+    /// Until when it could be read.
+    pub until: Timestamp,
+    /// How much was given out.
+    pub given: Option<EmergencyScope>,
+    /// What the review came to.
+    pub verdict: Option<ReviewVerdict>,
+    /// The steps, in the order of the protocol.
+    pub steps: Vec<StepReport>,
+}
+
+/// Whether a file is a break-glass's, as far as can be seen without believing anything in it.
+#[must_use]
+pub fn is_break_glass(file: &[u8]) -> bool {
+    let file = codec::decode::<TransferFile>(file, TRANSFER_FILE_MAX_BYTES);
+    file.is_ok_and(|file| envelopes(&file, BreakGlass::TYPE).next().is_some())
+}
+
+/// Verifies a break-glass's file under the root's public key.
+///
+/// # Errors
+/// [`VerifyError`] naming the first artefact that does not hold.
+pub fn verify_break_glass(
+    file: &[u8],
+    root: &SigningPublic,
+    verifier: &dyn SignatureVerifier,
+) -> Result<GlassReport, VerifyError> {
+    let file: TransferFile =
+        codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
+    let federation = Signed::<Directory>::read(file.directory.as_ref())
+        .map_err(TrustError::from)
+        .and_then(|directory| {
+            Federation::verify(file.directory.as_ref(), root, directory.claim().issued, verifier)
+        })
+        .map_err(|found| fault(Directory::TYPE, found.code()))?;
+    let context = Context { federation: &federation, verifier };
+    let (broken, key) = asked(&file, context)?;
+    let (id, hash) = (broken.request.id, broken.request.hash());
+    let mut report = GlassReport {
+        id,
+        requesting: broken.request.requesting.clone(),
+        source: broken.request.source.clone(),
+        patient: broken.request.patient,
+        clinician: broken.clinician.name.clone(),
+        second: None,
+        until: broken.request.until,
+        given: None,
+        verdict: None,
+        steps: vec![step(BreakGlass::TYPE, hash, broken.request.issued)],
+    };
+    answers(&file, &broken, &hash, EmergencyScope::Subset, context, &mut report)?;
+    for envelope in envelopes(&file, BreakGlassMore::TYPE) {
+        let more = rules::break_glass_more(envelope, &broken, &key, true, verifier);
+        let (more, second) = more.map_err(|code| fault(BreakGlassMore::TYPE, code))?;
+        report.steps.push(step(BreakGlassMore::TYPE, more.hash(), more.issued));
+        report.second = Some(second.name);
+        answers(&file, &broken, &more.hash(), EmergencyScope::Everything, context, &mut report)?;
+    }
+    for envelope in envelopes(&file, BreakGlassReview::TYPE) {
+        let review = rules::break_glass_review(envelope, &broken.request, context);
+        let review = review.map_err(|code| fault(BreakGlassReview::TYPE, code))?;
+        report.steps.push(step(BreakGlassReview::TYPE, review.hash(), review.issued));
+        report.verdict = Some(review.verdict);
+    }
+    // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
+    if report.steps.len() != file.artefacts.len() {
+        return Err(fault("file", Code::EvidenceMissing));
+    }
+    Ok(report)
+}
+
+fn asked(file: &TransferFile, context: Context<'_>) -> Result<(Broken, SigningPublic), VerifyError> {
+    let asked_fault = |code| fault(BreakGlass::TYPE, code);
+    let envelope =
+        envelopes(file, BreakGlass::TYPE).next().ok_or_else(|| asked_fault(Code::EvidenceMissing))?;
+    let claimed = Countersigned::<BreakGlass>::read(envelope).map_err(|found| asked_fault(found.code()))?;
+    let member = context.federation.member(&claimed.claim().requesting).map_err(asked_fault)?;
+    let key = member.certificate.key;
+    let broken = rules::break_glass(envelope, &key, true, context.verifier).map_err(asked_fault)?;
+    Ok((broken, key))
+}
+
+/// The answer to what was asked with `asked`, if the file has it.
+fn answers(
+    file: &TransferFile,
+    broken: &Broken,
+    asked: &Digest,
+    scope: EmergencyScope,
+    context: Context<'_>,
+    report: &mut GlassReport,
+) -> Result<(), VerifyError> {
+    let answer_fault = |code| fault(BreakGlassAnswer::TYPE, code);
+    for envelope in envelopes(file, BreakGlassAnswer::TYPE) {
+        let claim = Signed::<BreakGlassAnswer>::read(envelope).map_err(|found| answer_fault(found.code()))?;
+        if claim.claim().asked != *asked {
+            continue;
+        }
+        let answer =
+            rules::break_glass_answer(envelope, &broken.request, asked, context).map_err(answer_fault)?;
+        if answer.given.is_some() {
+            if answer.scope != scope {
+                return Err(answer_fault(Code::BreakGlassMismatch));
+            }
+            report.given = Some(scope);
+        }
+        report.steps.push(step(BreakGlassAnswer::TYPE, answer.hash(), answer.issued));
+    }
+    Ok(())
+}
+
+fn step(artefact: &str, hash: Digest, issued: Timestamp) -> StepReport {
+    StepReport { artefact: artefact.to_owned(), hash, issued: Some(issued), attempt: None }
+}
+
+/// Envelopes of a type, with one signature or two.
+fn envelopes<'f>(file: &'f TransferFile, label: &'static str) -> impl Iterator<Item = &'f [u8]> {
+    file.artefacts
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(move |content| peek_type(content).is_ok_and(|found| found.split('+').next() == Some(label)))
+}
