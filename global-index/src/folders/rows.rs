@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use handover_core::artefact::transfer::PartList;
 use handover_core::codec::{Bytes, Extensions};
-use handover_core::{ContentRoot, Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_core::time::DAY_MS;
+use handover_core::{Code, ContentRoot, Digest, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_dossier::{Dossier, DossierError};
 use handover_store::rows as cells;
 use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn};
 
@@ -42,8 +44,18 @@ cbor_map! {
     pub struct Withdrawn {
         /// The last attempt.
         1 => attempt: u32,
+        /// The transfer.
+        2 => transfer: TransferId,
+        /// Since when.
+        3 => at: Timestamp,
     }
 }
+
+/// What one source has taken back and is remembered.
+const WITHDRAWN_MAX: usize = 1_000;
+/// How long it is remembered of a transfer that is over, or that the index does not know: longer than a package of it
+/// could still be on its way.
+const WITHDRAWN_MS: i64 = DAY_MS;
 
 fn folder(keys: &KeyMaker, destination: &HospitalId) -> KeyBuilder {
     keys.space("folder").hashed(destination.as_str())
@@ -142,17 +154,38 @@ pub(super) fn is_named(txn: &mut dyn Txn, keys: &KeyMaker, root: ContentRoot) ->
     Ok(!txn.scan(&names, None, 1)?.is_empty())
 }
 
-/// Notes that a source took back everything up to an attempt.
+/// Notes that a source took back everything up to an attempt. What is over gives way if there is much.
+///
+/// # Errors
+/// [`Code::Busy`] if all of it still counts; the store's.
 pub(super) fn withdraw(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     source: &HospitalId,
     transfer: TransferId,
     attempt: u32,
-) -> Result<(), StoreError> {
+    now: Timestamp,
+) -> Result<(), DossierError> {
     let attempt = attempt.max(withdrawn(txn, keys, source, transfer)?);
-    let row = Withdrawn { attempt, extensions: Extensions::default() };
-    cells::put(txn, &withdrawn_key(keys, source, transfer), &row)
+    let of_source = keys.space("folder-withdrawn").hashed(source.as_str()).build();
+    let remembered = txn.scan(&of_source, None, WITHDRAWN_MAX)?;
+    if remembered.len() == WITHDRAWN_MAX {
+        let mut is_full = true;
+        for (key, value) in &remembered {
+            let row: Withdrawn = cells::read(value)?;
+            let is_over =
+                Dossier::of(txn, keys, row.transfer).row()?.is_none_or(|it| it.state.phase.is_final());
+            if is_over && row.at.plus_ms(WITHDRAWN_MS) <= now {
+                txn.remove(key)?;
+                is_full = false;
+            }
+        }
+        if is_full {
+            return Err(Code::Busy.into());
+        }
+    }
+    let row = Withdrawn { attempt, transfer, at: now, extensions: Extensions::default() };
+    Ok(cells::put(txn, &withdrawn_key(keys, source, transfer), &row)?)
 }
 
 /// The last attempt that its source took back; 0 if none.

@@ -151,7 +151,12 @@ impl Rounds {
                     self.folders.0.instruments.packages.inc(["removed"]);
                     over.push(left);
                 }
-                Next::HandOut => self.folders.hand_out(&left).await?,
+                Next::HandOut => {
+                    // One that cannot be handed out holds up no other.
+                    if let Err(fault) = self.folders.hand_out(&left).await {
+                        tracing::error!(transfer = %left.transfer, code = %fault.code(), %fault, "a release cannot be handed out");
+                    }
+                }
                 Next::Offer => {
                     if connected.contains(&Party::Hospital(left.destination.clone())) {
                         self.serve(left);
@@ -173,7 +178,10 @@ impl Rounds {
         let (folders, net) = (self.folders.clone(), self.net.clone());
         self.tasks.spawn(async move {
             let _place: Place = place;
-            let outcome = folders.serve(&net, &left).await;
+            // In a task of its own: one that panics leaves its package to be tried again.
+            let wanted = left.clone();
+            let task = tokio::spawn(async move { folders.serve(&net, &wanted).await });
+            let outcome = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
             (left, outcome)
         });
     }
@@ -201,6 +209,11 @@ impl Folders {
             }
             Sent::Damaged { part } => {
                 tracing::error!(transfer = %left.transfer, part, "a package is damaged here, and leaves its folder; its source has it");
+                // Whoever else names it would find it damaged, too; and a damaged one is not taken for a whole one again.
+                if let Some(part) = offer.parts.iter().nth(part) {
+                    let _names = self.0.names.lock().await;
+                    self.0.blobs.delete(part.root).await?;
+                }
                 self.remove(vec![left.clone()]).await
             }
         }

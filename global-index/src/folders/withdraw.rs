@@ -17,6 +17,7 @@ impl Folders {
         attempt: u32,
     ) -> Result<Vec<Vec<u8>>, FolderError> {
         let (keys, source) = (self.0.desk.keys.clone(), source.clone());
+        let (current, now) = (self.0.desk.current(), self.0.desk.now());
         let (handed_out, kept) = self
             .0
             .desk
@@ -36,8 +37,11 @@ impl Folders {
                     }
                     kept = rows::of_transfer(txn, &keys, &row.destination, transfer)?;
                     kept.retain(|left| left.attempt <= attempt);
+                } else {
+                    // One that is shut out takes back what it had left, and nothing else.
+                    current.federation().active(&source, now)?;
                 }
-                rows::withdraw(txn, &keys, &source, transfer, attempt)?;
+                rows::withdraw(txn, &keys, &source, transfer, attempt, now)?;
                 Ok((handed_out, kept))
             })
             .await?;

@@ -138,7 +138,7 @@ impl Intake {
         txn: &mut dyn Txn,
         parcel: &Parcel,
         code: Code,
-    ) -> Result<Option<Incident>, StoreError> {
+    ) -> Result<Option<Incident>, DossierError> {
         let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
         incidents::note(txn, &self.keys, parcel.content.as_ref(), code, context, self.now)
     }

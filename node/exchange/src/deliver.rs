@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use handover_core::Code;
-use handover_core::artefact::patient::Consent;
-use handover_core::artefact::transfer::{Step, TransferRequest};
+use handover_core::artefact::patient::{Consent, ShareRelease};
+use handover_core::artefact::transfer::{FeeAcceptance, Step, TransferRequest};
 use handover_core::artefact::{Payload as _, peek_type};
 use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::transfer::{Phase, Role};
@@ -224,7 +224,8 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
 async fn passed(inner: &Arc<Inner>, parcel: &Waiting) -> Result<(), ExchangeError> {
     match inner.row(parcel.label.transfer).await {
         Ok(row) => {
-            let (label, phase) = (parcel.label.clone(), row.state.phase);
+            let content = outbox::content(&inner.parts.store, parcel.number).await?.unwrap_or_default();
+            let (label, phase) = (parcel.label.clone(), comes_without(content.as_ref(), row.state.phase));
             let passed = Passed { label, phase, at: inner.now(), extensions: codec::Extensions::default() };
             outbox::passed(&inner.parts.store, parcel.number, passed).await
         }
@@ -233,6 +234,17 @@ async fn passed(inner: &Arc<Inner>, parcel: &Waiting) -> Result<(), ExchangeErro
             outbox::done(&inner.parts.store, parcel.number).await
         }
         Err(fault) => Err(fault),
+    }
+}
+
+/// How far a transfer comes without an artefact that is sent in `phase`.
+fn comes_without(content: &[u8], phase: Phase) -> Phase {
+    match peek_type(content).ok().as_deref() {
+        // The package travels all the same; the source's release waits.
+        Some(ShareRelease::TYPE) => Phase::Delivered,
+        // The patient's yes may come before it; nothing is sealed.
+        Some(FeeAcceptance::TYPE) => Phase::Consented,
+        _ => phase,
     }
 }
 

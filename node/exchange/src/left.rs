@@ -23,6 +23,8 @@ cbor_map! {
         4 => problem: Option<Code>,
         /// When it was taken back: nothing was handed out, and nothing will be.
         5 => withdrawn: Option<Timestamp>,
+        /// When the index last said that it has it.
+        6 => seen: Option<Timestamp>,
     }
 }
 
@@ -35,6 +37,7 @@ impl Left {
             until: None,
             problem: None,
             withdrawn: None,
+            seen: None,
             extensions: Extensions::default(),
         }
     }

@@ -45,7 +45,7 @@ cbor_map! {
     pub(crate) struct Passed {
         /// Where it goes.
         1 => label: Label,
-        /// How far its transfer was then.
+        /// How far its transfer comes without it; what is beyond shows that it was passed on.
         2 => phase: Phase,
         /// When the index took it.
         3 => at: Timestamp,

@@ -2,8 +2,8 @@
 //! rules alone.
 //!
 //! Only what its own signature proves is kept, and only if no honest hospital signs such: who was merely late, or away,
-//! or brings what somebody else signed, has proven nothing against itself; and what stands in a part that one hospital
-//! alone can open is shown to nobody. The first [`PER_HOSPITAL_MAX`] of a hospital are kept until a person removes
+//! or brings what somebody else signed, or signs twice because it was restored from a backup, has proven nothing against
+//! itself; and what stands in a part that one hospital alone can open is shown to nobody. The first [`PER_HOSPITAL_MAX`] of a hospital are kept until a person removes
 //! them, so that nobody fills a disk, nor pushes out what was kept before.
 
 use handover_core::artefact::{peek_type, signed_by};
@@ -13,7 +13,7 @@ use handover_core::verify::{TRANSFER_FILE_MAX_BYTES, TransferFile, verify_artefa
 use handover_core::{Code, Digest, Party, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
-use crate::{Dossier, DossierError, Kind};
+use crate::{Dossier, DossierError, Kind, Row};
 
 /// How many are kept of one hospital.
 pub const PER_HOSPITAL_MAX: usize = 64;
@@ -57,7 +57,6 @@ const fn is_a_lie(code: Code) -> bool {
             | Code::ConsentMismatch
             | Code::CapExceeded
             | Code::PackageMismatch
-            | Code::Conflict
             | Code::RecallMismatch
             | Code::RecallUnknownRecord
             | Code::RecallFee
@@ -75,7 +74,7 @@ pub fn note(
     code: Code,
     context: Context<'_>,
     now: Timestamp,
-) -> Result<Option<Incident>, StoreError> {
+) -> Result<Option<Incident>, DossierError> {
     if !is_a_lie(code) {
         return Ok(None);
     }
@@ -95,6 +94,13 @@ pub fn note(
     let transfer = crate::transfer_of(content).ok();
     let extensions = Extensions::default();
     let incident = Incident { by, code, artefact, id, transfer, at: now, extensions };
+    // What a third signed belongs to another transfer, and somebody else has brought it here.
+    let row = transfer.map(|transfer| Dossier::of(txn, keys, transfer).row()).transpose()?.flatten();
+    let takes_part =
+        |row: &Row| [&row.source, &row.destination].iter().any(|it| **it == certificate.hospital);
+    if !row.as_ref().is_none_or(takes_part) {
+        return Ok(None);
+    }
     let held = match transfer {
         Some(transfer) => Dossier::of(txn, keys, transfer).all()?,
         None => Vec::new(),
@@ -109,8 +115,7 @@ pub fn note(
 }
 
 /// Artefacts on which everybody comes to the same refusal: what was refused in the place of what holds here, or beside
-/// it; or beside that which it contradicts, and which verifies without it. None if it takes what only this party can
-/// open.
+/// it. None if it takes what only this party can open.
 fn proof(incident: &Incident, held: Vec<Bytes>, refused: &[u8], context: Context<'_>) -> Option<Vec<Bytes>> {
     let is_shown = |artefacts: &[Bytes]| {
         verify_artefacts(artefacts, context)
@@ -124,11 +129,8 @@ fn proof(incident: &Incident, held: Vec<Bytes>, refused: &[u8], context: Context
     if is_shown(&instead) {
         return Some(instead);
     }
-    let is_whole = verify_artefacts(&held, context).is_ok();
     let beside: Vec<Bytes> = held.into_iter().chain(refused).collect();
-    let contradicts =
-        incident.code == Code::Conflict && is_whole && verify_artefacts(&beside, context).is_err();
-    (contradicts || is_shown(&beside)).then_some(beside)
+    is_shown(&beside).then_some(beside)
 }
 
 /// All that are kept, by hospital.
@@ -156,8 +158,7 @@ fn find(txn: &mut dyn Txn, keys: &KeyMaker, id: &Digest) -> Result<Incident, Dos
 }
 
 /// One of them as others are shown it: a transfer's file under a directory, on which
-/// [`handover_core::verify::verify`] comes to the same refusal; with two in one place, it says that the file has too
-/// much.
+/// [`handover_core::verify::verify`] comes to the same refusal.
 ///
 /// # Errors
 /// [`Code::UnknownIncident`]; the store's.

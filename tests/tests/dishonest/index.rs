@@ -240,6 +240,8 @@ fn swallows(stage: &Stage) -> Result<String> {
     let yes = ada.consent(&quote, &ada.read(&quote)?, rogue.federation()?.as_ref(), |_, _| {})?;
     node.artefact(yes.consent.envelope())?;
     node.artefact(ada.release(&yes, &quote)?.envelope())?;
+    // Had it passed the consent on and kept the release to itself, the package would come all the same.
+    taken("the consent", || rogue.bring(&lakeside, yes.consent.envelope()))?;
     stage.comes_to(RIVERSIDE, transfer, "filed", "filed")?;
     stage.comes_to(LAKESIDE, transfer, "filed", "filed")?;
     Ok(id)

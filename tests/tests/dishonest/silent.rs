@@ -5,7 +5,7 @@
 use anyhow::{Result, ensure};
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
-use handover_core::artefact::transfer::{Delivered, KeyRelease, NextAttempt};
+use handover_core::artefact::transfer::{Delivered, KeyRelease, NextAttempt, PackageHeader};
 use handover_core::codec::Extensions;
 use handover_core::time::DAY_MS;
 use handover_core::{Code, Digest};
@@ -13,8 +13,11 @@ use handover_tests::fixture::{World, altered};
 use handover_tests::rogue::person::endpoint;
 use handover_tests::rogue::{LIMIT, now};
 
-use super::buyer::{has_key, offered, quoted};
+use super::buyer::{Quoted, has_key, offered, quoted};
 use super::stage::{LAKESIDE, Stage, refused, taken};
+
+/// How long a consent holds that nobody follows up; longer than it takes to seal and deliver.
+const CONSENT_MS: i64 = 8_000;
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     // Nobody waits a week here: where Lakeside is, fees are due when everything was handed over.
@@ -25,15 +28,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     taken("Ada's consent", || stage.rogue.post(&Stage::victims().0, yes.consent.envelope()))?;
     let (stream, header, _) = offered(stage, on.transfer, &yes.consent)?;
     drop(stream);
-    let delivered = Delivered {
-        transfer: on.transfer,
-        attempt: 1,
-        header: header.hash(),
-        destination: stage.rogue.id().clone(),
-        issued: now(),
-        extensions: Extensions::default(),
-    };
-    let delivered = Verified::sign(delivered, &stage.rogue.keys.signing);
+    let delivered = delivery(stage, &on, &header);
     // To the source alone: it tells the index.
     taken("delivery", || stage.rogue.bring(&Stage::victims().0, delivered.envelope()))?;
     // Whatever the two have agreed on: the source waits for the patient's release, and the index sees both.
@@ -56,7 +51,33 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     ensure!(fee["proof"] == "silence", "posted by {}", fee["proof"]);
     further_attempts(stage, &yes.consent)?;
     ensure!(kinds(stage)? == ["reserve", "post"], "{:?}", kinds(stage)?);
-    Ok(())
+    waited_for(stage)
+}
+
+/// The patient never releases: the source waits for as long as the consent holds.
+fn waited_for(stage: &mut Stage) -> Result<()> {
+    let on = quoted(stage)?;
+    let soon = |_: &mut _, it: &mut Consent| it.expires = now().plus_ms(CONSENT_MS);
+    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), soon)?;
+    taken("a short consent", || stage.rogue.post(&Stage::victims().0, yes.consent.envelope()))?;
+    let (stream, header, _) = offered(stage, on.transfer, &yes.consent)?;
+    drop(stream);
+    let delivered = delivery(stage, &on, &header);
+    taken("delivery", || stage.rogue.bring(&Stage::victims().0, delivered.envelope()))?;
+    stage.waits_for_the_patient(on.transfer)?;
+    stage.comes_to(LAKESIDE, on.transfer, "released", "refused (consent-expired)")
+}
+
+fn delivery(stage: &Stage, on: &Quoted, header: &Verified<PackageHeader>) -> Verified<Delivered> {
+    let delivered = Delivered {
+        transfer: on.transfer,
+        attempt: 1,
+        header: header.hash(),
+        destination: stage.rogue.id().clone(),
+        issued: now(),
+        extensions: Extensions::default(),
+    };
+    Verified::sign(delivered, &stage.rogue.keys.signing)
 }
 
 /// That it asks for another attempt frees it of nothing.

@@ -20,6 +20,9 @@ use crate::context::Inner;
 use crate::left::{self, Left};
 use crate::{ExchangeError, left::get};
 
+/// After what time the index is asked again whether it has a package, in milliseconds.
+const LOOK_AGAIN_MS: i64 = 3_600_000;
+
 /// Leaves a package, if it does not lie there already; the part that is damaged here, if one is.
 pub(super) async fn leave(
     inner: &Arc<Inner>,
@@ -32,7 +35,12 @@ pub(super) async fn leave(
     }
     let (keys, transfer, attempt, now) = (inner.keys(), row.transfer, row.state.attempt, inner.now());
     let known = inner.parts.store.read(move |txn| get(txn, &keys, transfer, attempt)).await?;
-    if known.is_some_and(|left| left.withdrawn.is_some() || left.until.is_some_and(|until| until > now)) {
+    // It may be lost there: what lies whole costs an offer.
+    let lies_there = |left: &Left| {
+        let is_kept = left.until.is_some_and(|until| until > now);
+        is_kept && left.seen.is_some_and(|seen| seen.plus_ms(LOOK_AGAIN_MS) > now)
+    };
+    if known.is_some_and(|left| left.withdrawn.is_some() || lies_there(&left)) {
         return Ok(None);
     }
     let mut stream = net.open_package(&inner.route_to_index()).await?;
@@ -44,7 +52,8 @@ pub(super) async fn leave(
         Ok(Sent::Done(done)) => {
             let until = done.kept_until.ok_or(Code::Malformed)?;
             tracing::info!(%transfer, %until, "the package waits in the destination's folder");
-            note(inner, row, Left { until: Some(until), problem: None, ..left }).await?;
+            note(inner, row, Left { until: Some(until), problem: None, seen: Some(inner.now()), ..left })
+                .await?;
             Ok(None)
         }
         Err(fault) => {

@@ -25,11 +25,12 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
         .store
         .write(move |txn| -> Result<_, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
-            // Whoever could open without this hospital knowing would owe nothing for it.
+            let Some(release) = made(txn, &keys, &work, &seen, context, now)? else { return Ok(None) };
+            // Whoever could open without this hospital knowing would owe nothing for it. It is waited for until the
+            // consent ends.
             if Dossier::of(txn, &keys, seen.transfer).released_with(seen.state.attempt)?.is_none() {
                 return Err(Code::ReleaseAwaited.into());
             }
-            let Some(release) = made(txn, &keys, &work, &seen, context, now)? else { return Ok(None) };
             work.take_in(txn, &keys, seen.transfer, &release, Came::Own, context, now).map(Some)
         })
         .await?;
