@@ -253,9 +253,12 @@ async fn overdue_reviews_throttle_and_emergencies_outlast_the_directory_by_a_wee
 
     // Reviewed, the source hears of it, and the third is answered by itself.
     let verdict = ReviewVerdict::Justified;
+    let early = riverside.exchange.review_break_glass("officer", third.id, verdict, None).await;
+    assert!(early.unwrap().review.is_some(), "a lost answer would keep it unreviewed for good");
     riverside.exchange.review_break_glass("officer", first.id, verdict, None).await.unwrap();
     within(&lakeside, first.id, |it| it.review.is_some()).await;
     within(&riverside, third.id, |it| it.given.is_some()).await;
+    within(&lakeside, third.id, |it| it.review.is_some()).await;
 
     // A week after the directory's end it is over, whatever is known.
     set(T0.plus_ms(10 * DAY_MS - HOUR_MS));

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::asking::{ask, change, note, row};
 use super::fetching::go_on;
 use super::rows::{InRow, OutRow, kept};
-use super::{IN, IN_PIECE, OUT, OUT_PIECE, PIECES_KEY, WORK, broken, place, read_id, remove_pieces, route};
+use super::{IN, IN_PIECE, OUT, OUT_PIECE, WORK, broken, place, read_id, remove_pieces, route};
 use crate::ExchangeError;
 use crate::context::Inner;
 
@@ -104,6 +104,10 @@ async fn work_out(inner: &Arc<Inner>, id: BreakGlassId) -> Result<bool, Exchange
             async { ask(inner, &route(inner, source)?, Verb::BreakGlass, vec![review.0.clone()]).await };
         match told.await {
             Ok(_) => change(inner, id, |held| held.is_review_told = true).await?,
+            // Never asked, it has nothing that waits for a review.
+            Err(fault) if is_over && fault.code() == Code::UnknownBreakGlass => {
+                change(inner, id, |held| held.is_review_told = true).await?;
+            }
             Err(fault) => {
                 tracing::info!(break_glass = %id, code = %fault.code(), "a review has to wait");
                 is_done = false;
@@ -122,7 +126,8 @@ async fn work_in(inner: &Arc<Inner>, id: BreakGlassId) -> Result<bool, ExchangeE
     let asked = broken(inner, held.request.as_ref(), &requesting)?;
     let is_over = rules::break_glass_in_time(&asked.request, inner.now()) == Err(Code::BreakGlassOver);
     let is_noted = held.is_noted || tell(inner, note(inner, &asked.request)).await.is_ok();
-    let (keys, sweeps) = (inner.keys(), is_over && !held.is_swept);
+    let (keys, keyring) = (inner.keys(), inner.parts.keyring.clone());
+    let sweeps = is_over && !held.is_swept;
     if is_noted != held.is_noted || sweeps {
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
             let key = place(&keys, IN, &id);
@@ -130,7 +135,7 @@ async fn work_in(inner: &Arc<Inner>, id: BreakGlassId) -> Result<bool, ExchangeE
             held.is_noted |= is_noted;
             if sweeps {
                 for asked in asked_in(&held)? {
-                    remove_pieces(txn, &keys, IN_PIECE, &asked)?;
+                    remove_pieces(txn, (&keys, &keyring), IN_PIECE, &asked)?;
                 }
                 held.is_swept = true;
             }
@@ -147,7 +152,7 @@ pub(super) fn asked_in(held: &InRow) -> Result<Vec<Digest>, StoreError> {
     answers.map(|answer| Ok(kept::<BreakGlassAnswer>(answer)?.asked)).collect()
 }
 
-/// What came is gone for good: first what it is kept under.
+/// What came is gone for good.
 async fn sweep_out(inner: &Inner, id: BreakGlassId, asked: &rules::Broken) -> Result<(), ExchangeError> {
     let (keys, keyring, first) = (inner.keys(), inner.parts.keyring.clone(), asked.request.hash());
     let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
@@ -155,8 +160,7 @@ async fn sweep_out(inner: &Inner, id: BreakGlassId, asked: &rules::Broken) -> Re
         let mut held: OutRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
         let more = held.more_answer.as_ref().map(kept::<BreakGlassAnswer>).transpose()?;
         for asked in std::iter::once(first).chain(more.map(|more| more.asked)) {
-            keyring.remove(txn, PIECES_KEY, asked.as_bytes())?;
-            remove_pieces(txn, &keys, OUT_PIECE, &asked)?;
+            remove_pieces(txn, (&keys, &keyring), OUT_PIECE, &asked)?;
         }
         held.is_swept = true;
         Ok(rows::put(txn, &key, &held)?)
