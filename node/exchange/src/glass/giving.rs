@@ -2,7 +2,7 @@
 //! hospital that asks and to nobody else.
 
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use handover_core::artefact::break_glass::{
     BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassReview, EmergencyScope, GivenOut, PIECE_MAX_BYTES,
@@ -17,6 +17,7 @@ use handover_seal::break_glass::GlassBinding;
 use handover_seal::stream::SealWriter;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, Secret32};
 use handover_store::rows;
+use tokio::sync::OwnedMutexGuard;
 
 use super::answers::{answer, answer_of, overdue, refuse, throttled};
 use super::rows::{InRow, kept};
@@ -73,6 +74,7 @@ async fn first(
     asked: Broken,
 ) -> Result<Vec<u8>, ExchangeError> {
     let (now, request) = (inner.now(), &asked.request);
+    let _turn = turn(inner, request.id).await;
     if let Some(held) = row(inner, request.id).await? {
         if held.request.as_ref() != content {
             return Err(Code::Conflict.into());
@@ -276,6 +278,7 @@ async fn more(
     content: &[u8],
 ) -> Result<Vec<u8>, ExchangeError> {
     let claim = super::rows::more_claim(content)?;
+    let _turn = turn(inner, claim.id).await;
     let held = row(inner, claim.id).await?.ok_or(Code::UnknownBreakGlass)?;
     let asked = broken(inner, held.request.as_ref(), by)?;
     let (more, second) = rules::break_glass_more(content, &asked, key, true, &Ed25519)?;
@@ -363,6 +366,16 @@ pub(crate) async fn piece(
     let (work, number) = (Arc::clone(inner), u32::from_be_bytes(number));
     let read = inner.parts.store.read(move |txn| get_piece(txn, &work, IN_PIECE, (&asked, number)));
     Ok(vec![read.await?.ok_or(Code::UnknownBreakGlass)?])
+}
+
+/// Waits until nobody else is being answered to the same: what is sealed is made once.
+async fn turn(inner: &Inner, id: BreakGlassId) -> OwnedMutexGuard<()> {
+    let lock = {
+        let mut all = inner.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(all.entry(id).or_default())
+    };
+    lock.lock_owned().await
 }
 
 fn of_hospital(
