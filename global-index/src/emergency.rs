@@ -6,13 +6,14 @@
 
 use handover_core::artefact::Signed;
 use handover_core::artefact::break_glass::BreakGlassNote;
+use handover_core::artefact::patient::CLOCK_SKEW_MS;
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::rules::{self, Context};
 use handover_core::time::HOUR_MS;
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Timestamp, cbor_map};
 use handover_seal::Ed25519;
-use handover_store::{KeyMaker, StoreError, Txn, rows};
+use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
 use crate::locator::{self, LocatorError};
 
@@ -22,6 +23,10 @@ const NOTES_PER_HOUR: usize = 300;
 const LOCATED_PER_HOUR: usize = 30;
 /// Notes that are shown.
 const SHOWN_MAX: usize = 1_000;
+/// The most bytes of a note: notes are kept for good.
+const NOTE_MAX_BYTES: usize = 4 * 1024;
+/// How long ago what is located under was signed, at most, in milliseconds.
+const LOCATES_FOR_MS: i64 = 24 * HOUR_MS;
 const NOTES: &str = "break-glass";
 const RATE: &str = "break-glass-rate";
 
@@ -65,14 +70,30 @@ pub(crate) fn take(
     now: Timestamp,
 ) -> Result<Vec<Vec<u8>>, LocatorError> {
     federation.active(sender, now)?;
+    if envelope.len() > NOTE_MAX_BYTES {
+        return Err(Code::TooLarge.into());
+    }
     let note = rules::break_glass_note(envelope, sender, Context { federation, verifier: &Ed25519 })?;
     let is_locating = note.source.is_none();
+    if is_locating {
+        // One that was signed once does not locate for ever, and each answer counts.
+        let age_ms = now.since_ms(note.issued);
+        if age_ms < -CLOCK_SKEW_MS {
+            return Err(Code::ClockOff.into());
+        }
+        if age_ms >= LOCATES_FOR_MS {
+            return Err(Code::BreakGlassOver.into());
+        }
+        count(txn, keys, sender, is_locating, now)?;
+    }
     let place = keys.space(NOTES).raw(note.id.as_bytes()).raw(sender.as_str()).build();
     match rows::get::<NoteRow>(txn, &place)? {
         Some(held) if held.note.as_ref() != envelope => return Err(Code::Conflict.into()),
         Some(_) => {}
         None => {
-            count(txn, keys, sender, is_locating, now)?;
+            if !is_locating {
+                count(txn, keys, sender, is_locating, now)?;
+            }
             let row = NoteRow {
                 teller: sender.clone(),
                 note: envelope.to_vec().into(),
@@ -113,11 +134,12 @@ fn count(
     Ok(rows::put(txn, &place, &row)?)
 }
 
-/// The newest notes, the oldest first.
-pub(crate) fn newest(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<Noted>, StoreError> {
+/// The newest notes, the oldest first. Each page is read for itself, so that this holds nobody up.
+pub(crate) async fn newest(store: &Store, keys: &KeyMaker) -> Result<Vec<Noted>, StoreError> {
     let (mut newest, mut after) = (std::collections::VecDeque::new(), None::<Vec<u8>>);
     loop {
-        let page = txn.scan(&keys.space(NOTES).build(), after.as_deref(), SHOWN_MAX)?;
+        let (prefix, from) = (keys.space(NOTES).build(), after.take());
+        let page = store.read(move |txn| txn.scan(&prefix, from.as_deref(), SHOWN_MAX)).await?;
         let is_last = page.len() < SHOWN_MAX;
         after = page.last().map(|(key, _)| key.clone());
         newest.extend(page.into_iter().map(|(_, row)| row));

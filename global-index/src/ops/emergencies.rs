@@ -29,8 +29,7 @@ pub(crate) struct NoteView {
 
 impl Operations {
     pub(super) async fn emergencies(&self) -> Result<EmergenciesView, OpsError> {
-        let keys = self.desk.keys.clone();
-        let notes = self.desk.store.read(move |txn| emergency::newest(txn, &keys)).await?;
+        let notes = emergency::newest(&self.desk.store, &self.desk.keys).await?;
         let view = |noted: emergency::Noted| NoteView {
             break_glass: noted.note.id.to_string(),
             hash: noted.note.break_glass.to_string(),

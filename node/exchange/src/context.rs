@@ -2,7 +2,7 @@
 
 mod revocations;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,6 +95,8 @@ pub(crate) struct Inner {
     pub(crate) work_pauses: Mutex<WorkPauses>,
     /// Break-glasses that a clinician waits for at this moment: they are not asked for a second time beside that.
     pub(crate) asking: Mutex<BTreeSet<BreakGlassId>>,
+    /// Break-glasses that are answered at this moment: each is answered once at a time.
+    pub(crate) answering: Mutex<BTreeMap<BreakGlassId, Arc<tokio::sync::Mutex<()>>>>,
     /// Transfers whose package is arriving at this moment.
     pub(crate) receiving: Mutex<BTreeSet<TransferId>>,
     pub(crate) receiving_places: Places,

@@ -58,7 +58,7 @@ impl Exchange {
                 referrals::forget(txn, &keyring, &keys, &refs)?;
                 continuous::forget(txn, &keyring, &keys, &refs)?;
                 remote::forget(txn, &keys, &refs, Some(&patient))?;
-                glass::forget(txn, &keys, &patient)?;
+                glass::forget(txn, (&keys, &keyring), &patient)?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
                 }

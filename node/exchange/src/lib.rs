@@ -91,6 +91,7 @@ impl Exchange {
             pauses: Mutex::default(),
             work_pauses: Mutex::default(),
             asking: Mutex::default(),
+            answering: Mutex::default(),
             receiving: Mutex::default(),
             receiving_places: handover_parcel::Places::to_receive(),
             jobs: Notify::new(),

@@ -27,7 +27,7 @@ mod remote;
 pub use break_glass::{
     Broken, EMERGENCY_AFTER_EXPIRY_MS, break_glass, break_glass_answer, break_glass_details,
     break_glass_in_time, break_glass_more, break_glass_note, break_glass_reading, break_glass_review,
-    clinician, emergency_member,
+    clinician, emergency_member, is_one_name,
 };
 pub use continuous::{REVOCATIONS_STALE_MS, delivery, revocations_fresh, within_cap};
 pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral, schedule};

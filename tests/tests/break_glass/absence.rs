@@ -88,5 +88,6 @@ fn forgotten(world: &mut World) -> Result<()> {
     world.node(OTHER, &["patient", "forget", "N-1"])?.done()?;
     let there = shown(world, OTHER, &id)?;
     ensure!(there["local_patient"].is_null() && there["scope"] == "subset", "{there}");
+    ensure!(there["person"].is_null() && there["reason"].is_null(), "it still says who, or why: {there}");
     refused(&open(world, "noor", &ADA_BY_NAME, &["--at", OTHER])?, "break-glass-unmatched")
 }

@@ -10,16 +10,17 @@ use handover_core::artefact::break_glass::{
     BreakGlass, BreakGlassDetails, BreakGlassReading, Demographics, EmergencyPurpose, EmergencyScope,
     ReviewVerdict, WINDOW_MAX_MS,
 };
+use handover_core::artefact::recall::RecallReason;
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::break_glass_binding;
 use handover_core::time::{Clock, DAY_MS, HOUR_MS};
-use handover_core::{BreakGlassId, Code, Digest, Random as _, Timestamp};
+use handover_core::{BreakGlassId, Code, Digest, Random as _, Timestamp, TransferId};
 use handover_exchange::{Directories, Exchange, GlassView, Identity, NodeAdmission, Parts};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_ingest::person;
 use handover_net::{Inbound, Limits, Net, NetConfig};
 use handover_records::{
-    Action, Departments, GrantRequest, NewContent, NewRecord, Origin, Purpose, Records, Subject,
+    Action, Departments, GrantRequest, Mark, NewContent, NewRecord, Origin, Purpose, Records, Subject,
 };
 use handover_seal::part::seal_part;
 use handover_seal::{KeyRing, OsRandom, RsaPrivateKey, Secret32, SigningKey};
@@ -94,33 +95,42 @@ impl House {
         Self { of, store, records, directories, exchange, net, inbound: Some(inbound) }
     }
 
-    /// Ada's Patient resource.
-    async fn fill(&self, now: Timestamp) {
-        let request = GrantRequest {
-            subject: Subject::Staff { name: "clerk".to_owned() },
-            action: Action::Import,
-            purpose: Purpose::Import,
-            patient: None,
-            departments: Departments::All,
-            transfer: None,
-            break_glass: None,
+    /// A Patient resource of Ada's name.
+    async fn fill(&self, now: Timestamp, (number, origin, mark): (&str, Origin, Option<Mark>)) {
+        let (subject, action, purpose, patient, transfer) = match &origin {
+            Origin::Local => {
+                (Subject::Staff { name: "clerk".to_owned() }, Action::Import, Purpose::Import, None, None)
+            }
+            Origin::Received { transfer, .. } => {
+                let subject = Subject::System("test".to_owned());
+                let patient = Some(number.parse().unwrap());
+                (subject, Action::File, Purpose::Transfer, patient, Some(*transfer))
+            }
         };
+        let departments = Departments::All;
+        let request =
+            GrantRequest { subject, action, purpose, patient, departments, transfer, break_glass: None };
         let permit = self.records.audit().permit(request, now).await.unwrap();
         let record = NewRecord {
-            patient: "P-1".parse().unwrap(),
+            patient: number.parse().unwrap(),
             department: "ward".parse().unwrap(),
             resource_type: person::TYPE.to_owned(),
-            resource_id: "P-1".to_owned(),
+            resource_id: number.to_owned(),
             content_hash: Digest::sha256(&[ADA.as_bytes()]),
             date: None,
             is_restricted: false,
             file: None,
             content: NewContent::Bytes(ADA.as_bytes().to_vec()),
-            origin: Origin::Local,
-            mark: None,
+            origin,
+            mark,
             found_by: person::found_by(person::TYPE, ADA.as_bytes()),
         };
-        self.records.import(&permit, now, vec![record]).await.unwrap();
+        match record.origin {
+            Origin::Local => drop(self.records.import(&permit, now, vec![record]).await.unwrap()),
+            Origin::Received { .. } => {
+                drop(self.records.file_received(&permit, now, vec![record]).await.unwrap());
+            }
+        }
     }
 
     /// How many pieces lie in a space.
@@ -206,7 +216,17 @@ async fn overdue_reviews_throttle_and_emergencies_outlast_the_directory_by_a_wee
     let mut lakeside = House::build(&world.lakeside, &clock, &folder.path().join("lakeside")).await;
     let mut riverside = House::build(&world.riverside, &clock, &folder.path().join("riverside")).await;
     let (shutdown, published) = (CancellationToken::new(), directory([&lakeside, &riverside]));
-    lakeside.fill(clock.now()).await;
+    lakeside.fill(clock.now(), ("P-1", Origin::Local, None)).await;
+    // Neither what another hospital says of somebody here nor what is of somebody else makes a second one of the name.
+    let received = || Origin::Received {
+        source: world.riverside.id.clone(),
+        origin: world.riverside.id.clone(),
+        transfer: TransferId::new(T0, [4; 10]),
+    };
+    let by = world.riverside.id.clone();
+    let mark = Mark { reason: RecallReason::WrongPatient, by, since: clock.now(), replaced: None };
+    lakeside.fill(clock.now(), ("P-2", received(), None)).await;
+    lakeside.fill(clock.now(), ("P-3", Origin::Local, Some(mark))).await;
     for house in [&mut lakeside, &mut riverside] {
         house.directories.take(published.clone()).await.unwrap();
         let inbound = house.inbound.take().unwrap();
@@ -253,9 +273,12 @@ async fn overdue_reviews_throttle_and_emergencies_outlast_the_directory_by_a_wee
 
     // Reviewed, the source hears of it, and the third is answered by itself.
     let verdict = ReviewVerdict::Justified;
+    let early = riverside.exchange.review_break_glass("officer", third.id, verdict, None).await;
+    assert!(early.unwrap().review.is_some(), "a lost answer would keep it unreviewed for good");
     riverside.exchange.review_break_glass("officer", first.id, verdict, None).await.unwrap();
     within(&lakeside, first.id, |it| it.review.is_some()).await;
     within(&riverside, third.id, |it| it.given.is_some()).await;
+    within(&lakeside, third.id, |it| it.review.is_some()).await;
 
     // A week after the directory's end it is over, whatever is known.
     set(T0.plus_ms(10 * DAY_MS - HOUR_MS));

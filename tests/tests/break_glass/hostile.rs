@@ -5,14 +5,16 @@ use std::io::Read as _;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::break_glass::{
-    BreakGlass, BreakGlassAnswer, BreakGlassDetails, BreakGlassMore, BreakGlassReview, ClinicianCertificate,
-    Demographics, EmergencyPurpose, ReviewVerdict,
+    BreakGlass, BreakGlassAnswer, BreakGlassDetails, BreakGlassMore, BreakGlassNote, BreakGlassReview,
+    ClinicianCertificate, Demographics, EmergencyPurpose, ReviewVerdict,
 };
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec::{self, Extensions};
 use handover_core::message::{Verb, break_glass_binding};
 use handover_core::time::{DAY_MS, HOUR_MS};
-use handover_core::{BreakGlassId, Code, Digest, HospitalId, Random as _, Timestamp, TransferId, rules};
+use handover_core::{
+    BreakGlassId, Code, Digest, HospitalId, PatientRef, Random as _, Timestamp, TransferId, rules,
+};
 use handover_scenarios::json;
 use handover_scenarios::programs::Programs;
 use handover_scenarios::world::World;
@@ -56,6 +58,7 @@ pub(crate) fn all(world: &mut World) -> Result<()> {
         rsa: RsaPublicKey::from_spki_der(rsa.as_ref())?,
     };
     false_requests(&stage)?;
+    located(&stage)?;
     let request = stage.honest(|_| {});
     let answer = opened(world, &stage, &request)?;
     killed(world, &stage, &request, &answer)?;
@@ -189,6 +192,28 @@ fn false_requests(stage: &Stage) -> Result<()> {
     refused("with another hospital's", Code::WrongSigner, mine(&other))?;
     let else_ = |it: &mut ClinicianCertificate| it.key = stage.noor.public();
     refused("with somebody else's", Code::WrongSigner, mine(&else_))
+}
+
+/// The index locates nobody under what was signed a day ago, or is from the future.
+fn located(stage: &Stage) -> Result<()> {
+    let locate = |issued: Timestamp| {
+        let note = BreakGlassNote {
+            id: BreakGlassId::new(issued, OsRandom.array()),
+            break_glass: Digest::from_bytes([1; 32]),
+            requesting: stage.rogue.id().clone(),
+            source: None,
+            patient: Some(PatientRef::from_bytes([7; 32])),
+            issued,
+            extensions: none(),
+        };
+        let note = Verified::sign(note, &stage.rogue.keys.signing).envelope().to_vec();
+        stage.rogue.ask(&stage.rogue.index(), Verb::BreakGlass, vec![note]).map(drop)
+    };
+    let (day, hour) = (now().plus_ms(-DAY_MS), now().plus_ms(HOUR_MS));
+    ensure!(locate(now()) == Ok(()), "an honest one is refused");
+    ensure!(locate(day) == Err(Code::BreakGlassOver), "located for ever");
+    ensure!(locate(hour) == Err(Code::ClockOff), "located from the future");
+    Ok(())
 }
 
 /// What is given out opens with the rogue's own share under the label of emergencies, and under no other.

@@ -66,6 +66,15 @@ fn answers_and_second_signatures_belong_to_theirs() {
     assert_eq!(more(&|it| it.break_glass = Digest::from_bytes([1; 32])), mismatch);
     let first = glass.first_certificate.envelope().to_vec();
     assert_eq!(more(&|it| it.certificate = first.clone().into()), Some(Code::WrongSigner));
+    // What is not seen in a name makes no other name of it.
+    for unseen in ["Dr. Noor\u{200b} Hale", "Dr. \u{202e}Noor Hale"] {
+        let (other, certificate) = clinician(3, unseen);
+        let mut hidden = (*glass.more).clone();
+        hidden.certificate = certificate.envelope().to_vec().into();
+        let hidden = Countersigned::sign(&Verified::sign(hidden, &other), &world.riverside.signing);
+        let refused = rules::break_glass_more(&hidden, &broken, &key, true, &Ed25519);
+        assert_eq!(refused.err(), Some(Code::Malformed));
+    }
     // Two keys of one name are one person.
     let (other, certificate) = clinician(3, "dr. mira  vale");
     let mut again = (*glass.more).clone();

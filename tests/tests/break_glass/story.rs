@@ -87,8 +87,10 @@ fn by_name(world: &mut World) -> Result<()> {
     };
     ensure!(queue(world)? == 1, "it does not stand in the queue");
     let review = ["break-glass", "review", &id, "--verdict", "justified", "--note", "fall, warfarin"];
-    let own = [&["--staff", "Dr. mira"], &review[..]].concat();
-    refused(&world.node(NEW, &own)?, "same-person")?;
+    for own in ["Dr. mira", "dr.  MIRA", "Dr. noor"] {
+        let own = [&["--staff", own], &review[..]].concat();
+        refused(&world.node(NEW, &own)?, "same-person")?;
+    }
     let officer = [&["--staff", "officer"], &review[..]].concat();
     world.node(NEW, &officer)?.done()?;
     world.node(NEW, &officer)?.done()?;

@@ -78,7 +78,8 @@ pub(crate) fn glass(out: Out<'_>, it: &GlassShown) -> io::Result<()> {
         "  by {} ({}){second}, {} until {}",
         it.clinician.name, it.clinician.role, it.issued, it.until
     )?;
-    writeln!(out, "  {}: {}", it.purpose, it.reason)?;
+    let reason = it.reason.as_deref().unwrap_or("the patient was forgotten");
+    writeln!(out, "  {}: {reason}", it.purpose)?;
     if let Some(who) = &it.person {
         let extra = [&who.sex, &who.record_number].into_iter().flatten();
         let extra: String = extra.map(|word| format!(", {word}")).collect();

@@ -37,14 +37,14 @@ const _: () = assert!(
     ALL_MAX_BYTES + 1024 * 1024 < artefact::break_glass::PIECE_MAX_BYTES * artefact::break_glass::PIECES_MAX
 );
 
-/// The Bundle, as JSON.
+/// The Bundle, as JSON; nothing, if there is nothing to put into it.
 pub(super) async fn bundle(
     inner: &Inner,
     permit: &Permit,
     patient: &LocalPatient,
     (scope, purpose): (EmergencyScope, EmergencyPurpose),
     now: Timestamp,
-) -> Result<Zeroizing<Vec<u8>>, ExchangeError> {
+) -> Result<Option<Zeroizing<Vec<u8>>>, ExchangeError> {
     let records = &inner.parts.records;
     let mut wanted = records.snapshot(permit, now, patient, &Filter::default()).await?;
     wanted.retain(|record| is_wanted(record, scope));
@@ -80,7 +80,7 @@ pub(super) async fn bundle(
         put(&mut out, &mut is_first, outcome(&left_out).as_bytes());
     }
     out.extend_from_slice(b"]}");
-    Ok(out)
+    Ok((!is_first).then_some(out))
 }
 
 fn put(out: &mut Vec<u8>, is_first: &mut bool, resource: &[u8]) {
@@ -97,12 +97,15 @@ fn rank(resource_type: &str) -> usize {
     SUBSET.iter().position(|it| *it == resource_type).unwrap_or(SUBSET.len())
 }
 
+/// Whether it is said not to be so, or not to be of this patient.
+pub(super) fn is_false(record: &RecordSummary) -> bool {
+    let mark = record.mark.as_ref();
+    mark.is_some_and(|mark| matches!(mark.reason, RecallReason::Retracted | RecallReason::WrongPatient))
+}
+
 fn is_wanted(record: &RecordSummary, scope: EmergencyScope) -> bool {
-    let is_false = record
-        .mark
-        .as_ref()
-        .is_some_and(|mark| matches!(mark.reason, RecallReason::Retracted | RecallReason::WrongPatient));
-    !is_false && (scope == EmergencyScope::Everything || SUBSET.contains(&record.resource_type.as_str()))
+    !is_false(record)
+        && (scope == EmergencyScope::Everything || SUBSET.contains(&record.resource_type.as_str()))
 }
 
 fn is_small(record: &RecordSummary) -> bool {

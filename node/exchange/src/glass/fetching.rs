@@ -9,13 +9,12 @@ use handover_core::message::Verb;
 use handover_core::rules::{self, Broken, Context};
 use handover_core::{BreakGlassId, Code, Digest};
 use handover_net::Route;
-use handover_seal::cell::{open_cell, seal_cell};
-use handover_seal::{Ed25519, OsRandom};
+use handover_seal::Ed25519;
 use handover_store::{StoreError, rows};
 
 use super::asking::{ask, change, row};
 use super::rows::{OutRow, kept, second};
-use super::{OUT, OUT_PIECE, PIECES_KEY, broken, due_place, pieces_of, place, route};
+use super::{OUT, OUT_PIECE, broken, due_place, get_piece, pieces_of, place, put_piece, route};
 use crate::ExchangeError;
 use crate::context::Inner;
 
@@ -111,13 +110,12 @@ async fn keep_answer(
 
 /// Takes one piece, unless it is here: it has to be the one that the answer lists.
 async fn take_piece(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     route: &Route,
     request: &BreakGlass,
     (asked, number, wanted): (&Digest, u32, &Digest),
 ) -> Result<(), ExchangeError> {
-    let space = pieces_of(&inner.keys(), OUT_PIECE, asked).u64(number.into());
-    let first = space.clone().u64(0).build();
+    let first = pieces_of(&inner.keys(), OUT_PIECE, asked).u64(number.into()).u64(0).build();
     let is_here: Result<bool, StoreError> =
         inner.parts.store.read(move |txn| Ok(txn.get(&first)?.is_some())).await;
     if is_here? {
@@ -130,30 +128,31 @@ async fn take_piece(
     if piece.len() > PIECE_MAX_BYTES || Digest::sha256(&[&piece]) != *wanted {
         return Err(Code::PackageDamaged.into());
     }
-    let (keyring, asked) = (inner.parts.keyring.clone(), *asked);
+    let (work, request, asked) = (Arc::clone(inner), request.clone(), *asked);
     let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
-        // Under a key that is forgotten with the window, so that copies of the store do not keep it.
-        let key = keyring.get_or_make(txn, PIECES_KEY, asked.as_bytes(), &mut OsRandom)?;
-        let sealed = seal_cell(&key, &number.to_be_bytes(), &piece, &mut OsRandom)?;
-        Ok(rows::put_pieces(txn, &space, &sealed)?)
+        // What comes after the sweep would stay for good.
+        let held: Option<OutRow> = rows::get(txn, &place(&work.keys(), OUT, &request.id))?;
+        if held.is_none_or(|held| held.is_swept) {
+            return Err(Code::BreakGlassOver.into());
+        }
+        rules::break_glass_in_time(&request, work.now())?;
+        put_piece(txn, &work, OUT_PIECE, (&asked, number), &piece)
     });
     write.await
 }
 
 /// All pieces of what was asked with `asked`, in order, as the source sealed them.
 pub(super) async fn take_pieces_of(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     asked: Digest,
     count: usize,
 ) -> Result<Vec<u8>, ExchangeError> {
-    let (keys, keyring) = (inner.keys(), inner.parts.keyring.clone());
+    let work = Arc::clone(inner);
     let read = inner.parts.store.read(move |txn| -> Result<Vec<u8>, ExchangeError> {
-        let key = keyring.get(txn, PIECES_KEY, asked.as_bytes())?.ok_or(Code::BreakGlassOver)?;
         let mut whole = Vec::new();
         for number in (0_u32..).take(count) {
-            let space = pieces_of(&keys, OUT_PIECE, &asked).u64(number.into());
-            let sealed = rows::get_pieces(txn, &space)?.ok_or(Code::BreakGlassOver)?;
-            whole.extend_from_slice(&open_cell(&key, &number.to_be_bytes(), &sealed)?);
+            let piece = get_piece(txn, &work, OUT_PIECE, (&asked, number))?;
+            whole.extend_from_slice(&piece.ok_or(Code::BreakGlassOver)?);
         }
         Ok(whole)
     });

@@ -2,7 +2,7 @@
 //! hospital that asks and to nobody else.
 
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use handover_core::artefact::break_glass::{
     BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassReview, EmergencyScope, GivenOut, PIECE_MAX_BYTES,
@@ -17,13 +17,14 @@ use handover_seal::break_glass::GlassBinding;
 use handover_seal::stream::SealWriter;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, Secret32};
 use handover_store::rows;
+use tokio::sync::OwnedMutexGuard;
 
 use super::answers::{answer, answer_of, overdue, refuse, throttled};
 use super::rows::{InRow, kept};
 use super::throttle::{self, Asked};
 use super::{
-    IN, IN_PIECE, OF_PATIENT, broken, content, details, due_before, due_place, grant, matching, none, owe,
-    pieces_of, place, reviews,
+    IN, IN_PIECE, OF_PATIENT, broken, content, details, due_before, due_place, get_piece, grant, matching,
+    none, owe, place, put_piece, reviews,
 };
 use crate::ExchangeError;
 use crate::context::Inner;
@@ -73,6 +74,7 @@ async fn first(
     asked: Broken,
 ) -> Result<Vec<u8>, ExchangeError> {
     let (now, request) = (inner.now(), &asked.request);
+    let _turn = turn(inner, request.id).await;
     if let Some(held) = row(inner, request.id).await? {
         if held.request.as_ref() != content {
             return Err(Code::Conflict.into());
@@ -82,10 +84,13 @@ async fn first(
         }
         // Noted, and then stopped: the audit line of this time is another one.
         rules::break_glass_in_time(request, now)?;
+        if held.patient.is_none() {
+            return nobody(inner, &asked, (request.hash(), EmergencyScope::Subset)).await;
+        }
         let patient = local(held.patient.as_deref())?;
         let export = of_hospital(by, Action::Export, Some(patient.clone()), request);
         let permit = inner.parts.records.audit().permit(export, now).await?;
-        return give(inner, &asked, &permit, &patient, (request.hash(), EmergencyScope::Subset)).await;
+        return give(inner, &asked, &permit, &patient, (request.hash(), None)).await;
     }
     rules::break_glass_in_time(request, now)?;
     let why = details(inner, request)?;
@@ -97,7 +102,7 @@ async fn first(
     match (noted, patient) {
         (Ok(Some(permit)), Some(patient)) => {
             tracing::warn!(break_glass = %request.id, hospital = %by, "the glass is broken");
-            give(inner, &asked, &permit, &patient, (request.hash(), EmergencyScope::Subset)).await
+            give(inner, &asked, &permit, &patient, (request.hash(), None)).await
         }
         (Ok(_), _) => {
             let held = row(inner, request.id).await?.and_then(|held| held.answer);
@@ -133,6 +138,7 @@ async fn note(
         letter: None,
         is_noted: false,
         is_swept: false,
+        is_forgotten: false,
         extensions: none(),
     };
     let clinician = asked.clinician.key.thumbprint();
@@ -152,16 +158,13 @@ async fn note(
         let overdue = due_before(txn, &keys, (IN, &by), now, 1)?;
         throttle::check::<ExchangeError>(txn, &keys, (&by, &clinician), !overdue.is_empty(), now)?;
         let permit = work.parts.records.audit().permit_in(txn, &line, now)?;
-        let asked = Asked { at: now, clinician, is_matched: patient.is_some(), extensions: none() };
+        let is_wrong_guess = patient.is_none() && request.patient.is_none();
+        let asked = Asked { at: now, clinician, is_wrong_guess, extensions: none() };
         throttle::count(txn, &keys, &by, asked)?;
         rows::put(txn, &key, &held)?;
         if let Some(patient) = &patient {
             let of = keys.space(OF_PATIENT).hashed(patient.as_str()).raw(IN).raw(request.id.as_bytes());
             txn.put(&of.build(), request.id.as_bytes().to_vec())?;
-            txn.put(
-                &due_place(&keys, IN, &by, held.review_due(), &request.id),
-                request.id.as_bytes().to_vec(),
-            )?;
         }
         owe(txn, &keys, IN, &request.id)?;
         Ok(patient.is_some().then_some(permit))
@@ -171,17 +174,21 @@ async fn note(
     noted
 }
 
-/// Seals what is asked for and keeps it with its answer, which is the same from then on.
+/// Seals what is asked for and keeps it with its answer, which is the same from then on: everything, if a second person
+/// signed `second`, else the subset. What is given is to be reviewed.
 async fn give(
     inner: &Arc<Inner>,
     asked: &Broken,
     permit: &Permit,
     patient: &LocalPatient,
-    (hash, scope): (Digest, EmergencyScope),
+    (hash, second): (Digest, Option<&[u8]>),
 ) -> Result<Vec<u8>, ExchangeError> {
     let (request, now) = (&asked.request, inner.now());
     let purpose = details(inner, request)?.purpose;
+    let scope = second.map_or(EmergencyScope::Subset, |_| EmergencyScope::Everything);
     let plain = content::bundle(inner, permit, patient, (scope, purpose), now).await?;
+    // Nothing is not given out: it would read as if there were no allergies.
+    let Some(plain) = plain else { return nobody(inner, asked, (hash, scope)).await };
     let federation = inner.federation()?;
     let member = rules::emergency_member(&federation, &request.requesting, now)?;
     let to = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?;
@@ -208,20 +215,57 @@ async fn give(
     let mut answer = answer_of(inner, request, hash, overdue);
     (answer.given, answer.scope) = (Some(given), scope);
     let answer = Verified::sign(answer, &inner.parts.identity.signing).envelope().to_vec();
-    let (keys, id) = (inner.keys(), request.id);
+    let (work, request, keys, id) = (Arc::clone(inner), request.clone(), inner.keys(), request.id);
+    let (patient, second) = (patient.clone(), second.map(<[u8]>::to_vec));
     let write = inner.parts.store.write(move |txn| -> Result<Vec<u8>, ExchangeError> {
         let key = place(&keys, IN, &id);
         let mut held: InRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
+        let due = due_place(&keys, IN, &request.requesting, held.review_due(), &id);
+        let is_reviewed = held.review.is_some();
+        // They may have been forgotten since, and the window may have ended.
+        if held.patient.as_deref() != Some(patient.as_str()) {
+            return Err(Code::BreakGlassUnmatched.into());
+        }
+        if held.is_swept {
+            return Err(Code::BreakGlassOver.into());
+        }
+        rules::break_glass_in_time(&request, work.now())?;
+        if second.as_deref().is_some_and(|it| held.more.as_ref().is_none_or(|more| more.as_ref() != it)) {
+            return Err(Code::Conflict.into());
+        }
         let kept = if scope == EmergencyScope::Subset { &mut held.answer } else { &mut held.more_answer };
         if let Some(before) = kept {
             return Ok(before.0.clone());
         }
         *kept = Some(answer.clone().into());
-        for (number, piece) in (0_u64..).zip(sealed.chunks(PIECE_MAX_BYTES)) {
-            rows::put_pieces(txn, &pieces_of(&keys, IN_PIECE, &hash).u64(number), piece)?;
+        for (number, piece) in (0_u32..).zip(sealed.chunks(PIECE_MAX_BYTES)) {
+            put_piece(txn, &work, IN_PIECE, (&hash, number), piece)?;
+        }
+        if !is_reviewed {
+            txn.put(&due, id.as_bytes().to_vec())?;
         }
         rows::put(txn, &key, &held)?;
         Ok(answer.clone())
+    });
+    write.await
+}
+
+/// Who fitted is no patient with records any more: that they fit nobody is kept as the answer.
+async fn nobody(
+    inner: &Inner,
+    asked: &Broken,
+    (hash, scope): (Digest, EmergencyScope),
+) -> Result<Vec<u8>, ExchangeError> {
+    let answer = answer_of(inner, &asked.request, hash, Vec::new());
+    let answer = BreakGlassAnswer { reason: Some(Code::BreakGlassUnmatched), scope, ..answer };
+    let answer = Verified::sign(answer, &inner.parts.identity.signing).envelope().to_vec();
+    let key = place(&inner.keys(), IN, &asked.request.id);
+    let write = inner.parts.store.write(move |txn| -> Result<Vec<u8>, ExchangeError> {
+        let mut held: InRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
+        let kept = if scope == EmergencyScope::Subset { &mut held.answer } else { &mut held.more_answer };
+        let kept = kept.get_or_insert_with(|| answer.clone().into()).0.clone();
+        rows::put(txn, &key, &held)?;
+        Ok(kept)
     });
     write.await
 }
@@ -234,6 +278,7 @@ async fn more(
     content: &[u8],
 ) -> Result<Vec<u8>, ExchangeError> {
     let claim = super::rows::more_claim(content)?;
+    let _turn = turn(inner, claim.id).await;
     let held = row(inner, claim.id).await?.ok_or(Code::UnknownBreakGlass)?;
     let asked = broken(inner, held.request.as_ref(), by)?;
     let (more, second) = rules::break_glass_more(content, &asked, key, true, &Ed25519)?;
@@ -250,7 +295,7 @@ async fn more(
     let patient = local(held.patient.as_deref())?;
     let permit = note_more(inner, content, &asked, second.key.thumbprint(), &patient).await;
     match permit {
-        Ok(permit) => give(inner, &asked, &permit, &patient, (more.hash(), EmergencyScope::Everything)).await,
+        Ok(permit) => give(inner, &asked, &permit, &patient, (more.hash(), Some(content))).await,
         Err(fault) if fault.code() == Code::BreakGlassThrottled => {
             let overdue = overdue(inner, by).await?;
             let answer = answer_of(inner, &asked.request, more.hash(), overdue);
@@ -275,11 +320,14 @@ async fn note_more(
     let write = inner.parts.store.write(move |txn| -> Result<Permit, ExchangeError> {
         let key = place(&keys, IN, &request.id);
         let mut held: InRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
+        if held.more.as_ref().is_some_and(|it| it.as_ref() != content) {
+            return Err(Code::Conflict.into());
+        }
         if held.more.is_none() {
             let by = (&request.requesting, &clinician);
             let overdue = due_before(txn, &keys, (IN, &request.requesting), now, 1)?;
             throttle::check::<ExchangeError>(txn, &keys, by, !overdue.is_empty(), now)?;
-            let asked = Asked { at: now, clinician, is_matched: true, extensions: none() };
+            let asked = Asked { at: now, clinician, is_wrong_guess: false, extensions: none() };
             throttle::count(txn, &keys, &request.requesting, asked)?;
         }
         let permit = work.parts.records.audit().permit_in(txn, &line, now)?;
@@ -295,12 +343,13 @@ async fn note_more(
 /// # Errors
 /// [`Code::UnknownBreakGlass`], also for another hospital's; [`Code::BreakGlassOver`].
 pub(crate) async fn piece(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     party: &Party,
     items: &[Bytes],
 ) -> Result<Vec<Vec<u8>>, ExchangeError> {
     let Party::Hospital(by) = party else { return Err(Code::AccessDenied.into()) };
     let federation = inner.federation()?;
+    rules::emergency_member(&federation, inner.own(), inner.now())?;
     rules::emergency_member(&federation, by, inner.now())?;
     let [id, asked, number] = items else { return Err(Code::Malformed.into()) };
     let id = BreakGlassId::try_from(id.as_ref()).map_err(|_| Code::Malformed)?;
@@ -314,12 +363,19 @@ pub(crate) async fn piece(
         return Err(Code::UnknownBreakGlass.into());
     }
     rules::break_glass_in_time(&request, inner.now())?;
-    let (keys, number) = (inner.keys(), u64::from(u32::from_be_bytes(number)));
-    let read = inner
-        .parts
-        .store
-        .read(move |txn| rows::get_pieces(txn, &pieces_of(&keys, IN_PIECE, &asked).u64(number)));
+    let (work, number) = (Arc::clone(inner), u32::from_be_bytes(number));
+    let read = inner.parts.store.read(move |txn| get_piece(txn, &work, IN_PIECE, (&asked, number)));
     Ok(vec![read.await?.ok_or(Code::UnknownBreakGlass)?])
+}
+
+/// Waits until nobody else is being answered to the same: what is sealed is made once.
+async fn turn(inner: &Inner, id: BreakGlassId) -> OwnedMutexGuard<()> {
+    let lock = {
+        let mut all = inner.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(all.entry(id).or_default())
+    };
+    lock.lock_owned().await
 }
 
 fn of_hospital(

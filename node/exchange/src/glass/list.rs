@@ -157,7 +157,7 @@ impl Exchange {
             review_due: is_to_review.then(|| asked.request.issued.plus_ms(REVIEW_WITHIN_MS)),
             told: None,
             reads: held.reads,
-            ..view(&asked, details(inner, &asked.request)?)
+            ..view(&asked, details(inner, &asked.request)?, held.is_forgotten)
         })
     }
 
@@ -186,7 +186,8 @@ impl Exchange {
                 // One that cannot be read here was still given.
                 let plain = open_part(&inner.parts.identity.ring, &aad, it.sealed_to_source.as_ref()).ok();
                 let details = plain.and_then(|plain| codec::decode(&plain, MAX_MESSAGE_BYTES).ok());
-                details.filter(ReviewDetails::is_readable).map(|it| (it.by, it.note))
+                let details = details.filter(ReviewDetails::is_readable);
+                details.map(|it| (it.by, it.note.filter(|_| !held.is_forgotten)))
             }
         };
         let is_to_review = patient.is_some() && given.is_some() && reviewed.is_none();
@@ -201,19 +202,24 @@ impl Exchange {
             review_due: is_to_review.then(|| held.review_due()),
             told,
             given,
-            ..view(&asked, details(inner, &asked.request)?)
+            ..view(&asked, details(inner, &asked.request)?, held.is_forgotten)
         })
     }
 }
 
-/// What the request alone says.
-fn view(asked: &Broken, details: BreakGlassDetails) -> GlassView {
+/// What the request alone says; not of whom, nor why, if they were forgotten.
+fn view(asked: &Broken, mut details: BreakGlassDetails, is_forgotten: bool) -> GlassView {
     let request = &asked.request;
+    if is_forgotten {
+        details.demographics = None;
+        details.reason.clear();
+    }
     GlassView {
         id: request.id,
         is_asking: true,
         other: None,
-        patient: request.patient,
+        is_forgotten,
+        patient: request.patient.filter(|_| !is_forgotten),
         local: None,
         clinician: (asked.clinician.name.clone(), asked.clinician.role.clone()),
         second: None,

@@ -3,8 +3,9 @@
 use handover_core::Code;
 use handover_core::artefact::break_glass::{BreakGlass, BreakGlassDetails, Demographics};
 use handover_ingest::person::{self, Wanted};
-use handover_records::{Action, Filter, LocalPatient, PAGE_MAX, Purpose, Subject};
+use handover_records::{Action, Filter, LocalPatient, Origin, PAGE_MAX, Purpose, RecordSummary, Subject};
 
+use super::content::is_false;
 use super::grant;
 use crate::ExchangeError;
 use crate::context::Inner;
@@ -66,10 +67,7 @@ async fn fits(
     let mut after = None;
     loop {
         let page = records.list(&permit, now, patient, &Filter::default(), after, PAGE_MAX).await?;
-        let is_person = |it: &&handover_records::RecordSummary| {
-            it.resource_type == person::TYPE && it.file.is_none() && it.bytes <= RESOURCE_MAX_BYTES
-        };
-        for record in page.iter().filter(is_person) {
+        for record in page.iter().filter(|record| is_person(record)) {
             let (_, content) = records.read(&permit, now, record.reference).await?;
             let json = content.bytes(RESOURCE_MAX_BYTES).await?;
             if person::fits(&json, patient.as_str(), wanted) {
@@ -81,4 +79,14 @@ async fn fits(
             return Ok(false);
         }
     }
+}
+
+/// Whether a record says who the patient is. Only what this hospital made itself decides that, and only as long as it is
+/// not said to be false.
+fn is_person(record: &RecordSummary) -> bool {
+    record.resource_type == person::TYPE
+        && record.file.is_none()
+        && record.bytes <= RESOURCE_MAX_BYTES
+        && record.origin == Origin::Local
+        && !is_false(record)
 }

@@ -37,9 +37,10 @@ use handover_core::rules::{self, Broken};
 use handover_core::{BreakGlassId, Code, Digest, HospitalId, PatientRef, Timestamp};
 use handover_net::Route;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
-use handover_seal::Ed25519;
+use handover_seal::cell::{open_cell, seal_cell};
 use handover_seal::part::open_part;
-use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn};
+use handover_seal::{Ed25519, OsRandom};
+use handover_store::{KeyBuilder, KeyMaker, Keyring, StoreError, Txn, rows as stored};
 
 use crate::ExchangeError;
 use crate::context::Inner;
@@ -65,7 +66,7 @@ const WORK: &str = "glass-work";
 const DUE: &str = "glass-due";
 /// Whose records were opened.
 const OF_PATIENT: &str = "glass-of";
-/// What this hospital's pieces are kept under, so that they go for good when the window ends.
+/// What pieces are kept under, so that they go for good when the window ends, from copies of the store, too.
 const PIECES_KEY: &str = "break-glass";
 
 /// A break-glass as a desk sees it.
@@ -77,6 +78,8 @@ pub struct GlassView {
     pub is_asking: bool,
     /// The other hospital; absent: the index was asked who holds the patient's records.
     pub other: Option<HospitalId>,
+    /// The patient was forgotten here: neither who they are nor why is told any more.
+    pub is_forgotten: bool,
     /// The patient in the federation, if known.
     pub patient: Option<PatientRef>,
     /// The patient here, if there is one.
@@ -131,13 +134,40 @@ fn pieces_of(keys: &KeyMaker, space: &'static str, asked: &Digest) -> KeyBuilder
     keys.space(space).raw(asked.as_bytes())
 }
 
-/// Removes the pieces of what was asked with `asked`.
+/// Keeps one piece of what was asked with `asked`.
+fn put_piece(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    space: &'static str,
+    (asked, number): (&Digest, u32),
+    piece: &[u8],
+) -> Result<(), ExchangeError> {
+    let key = inner.parts.keyring.get_or_make(txn, PIECES_KEY, asked.as_bytes(), &mut OsRandom)?;
+    let sealed = seal_cell(&key, &number.to_be_bytes(), piece, &mut OsRandom)?;
+    Ok(stored::put_pieces(txn, &pieces_of(&inner.keys(), space, asked).u64(number.into()), &sealed)?)
+}
+
+/// One piece of what was asked with `asked`, unless it is gone.
+fn get_piece(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    space: &'static str,
+    (asked, number): (&Digest, u32),
+) -> Result<Option<Vec<u8>>, ExchangeError> {
+    let Some(key) = inner.parts.keyring.get(txn, PIECES_KEY, asked.as_bytes())? else { return Ok(None) };
+    let sealed = stored::get_pieces(txn, &pieces_of(&inner.keys(), space, asked).u64(number.into()))?;
+    let Some(sealed) = sealed else { return Ok(None) };
+    Ok(Some(open_cell(&key, &number.to_be_bytes(), &sealed)?.to_vec()))
+}
+
+/// Removes the pieces of what was asked with `asked`: first what they are kept under.
 fn remove_pieces(
     txn: &mut dyn Txn,
-    keys: &KeyMaker,
+    (keys, keyring): (&KeyMaker, &Keyring),
     space: &'static str,
     asked: &Digest,
-) -> Result<(), StoreError> {
+) -> Result<(), ExchangeError> {
+    keyring.remove(txn, PIECES_KEY, asked.as_bytes())?;
     loop {
         let page = txn.scan(&pieces_of(keys, space, asked).build(), None, 100)?;
         if page.is_empty() {

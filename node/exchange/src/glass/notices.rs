@@ -1,8 +1,9 @@
 //! What patients are told, by the inbox that every wallet of theirs reads, and what goes when they are forgotten.
 
+use handover_core::BreakGlassId;
 use handover_core::message::BreakGlassNotice;
 use handover_records::LocalPatient;
-use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
+use handover_store::{KeyMaker, Keyring, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
 use super::rows::{InRow, OutRow};
 use super::{IN, IN_PIECE, OF_PATIENT, OUT, broken, details, none, place, read_id, remove_pieces};
@@ -73,33 +74,48 @@ fn of_out(inner: &Inner, held: OutRow) -> Result<Option<BreakGlassNotice>, Excha
     }))
 }
 
-/// Takes a forgotten patient out: what was sealed for another hospital goes, the evidence names nobody here any more.
+/// Takes a forgotten patient out: what was sealed for another hospital goes, and no row names them any more. What they
+/// were asked for with stays as evidence, sealed, and is not shown any more.
 pub(crate) fn forget(
     txn: &mut dyn Txn,
-    keys: &KeyMaker,
+    (keys, keyring): (&KeyMaker, &Keyring),
     patient: &LocalPatient,
 ) -> Result<(), ExchangeError> {
     let prefix = keys.space(OF_PATIENT).hashed(patient.as_str()).build();
-    for (key, id) in txn.scan(&prefix, None, SCAN_MAX_CELLS)? {
-        let id = read_id(&id)?;
-        let at = place(keys, IN, &id);
-        if let Some(mut held) = rows::get::<InRow>(txn, &at)?
-            && held.patient.as_deref() == Some(patient.as_str())
-        {
-            held.patient = None;
-            for asked in super::carry::asked_in(&held)? {
-                remove_pieces(txn, keys, IN_PIECE, &asked)?;
-            }
-            rows::put(txn, &at, &held)?;
+    loop {
+        let page = txn.scan(&prefix, None, SCAN_MAX_CELLS)?;
+        if page.is_empty() {
+            return Ok(());
         }
-        let at = place(keys, OUT, &id);
-        if let Some(mut held) = rows::get::<OutRow>(txn, &at)?
-            && held.patient.as_deref() == Some(patient.as_str())
-        {
-            held.patient = None;
-            rows::put(txn, &at, &held)?;
+        for (key, id) in page {
+            forget_one(txn, (keys, keyring), patient, &read_id(&id)?)?;
+            txn.remove(&key)?;
         }
-        txn.remove(&key)?;
+    }
+}
+
+fn forget_one(
+    txn: &mut dyn Txn,
+    (keys, keyring): (&KeyMaker, &Keyring),
+    patient: &LocalPatient,
+    id: &BreakGlassId,
+) -> Result<(), ExchangeError> {
+    let at = place(keys, IN, id);
+    if let Some(mut held) = rows::get::<InRow>(txn, &at)?
+        && held.patient.as_deref() == Some(patient.as_str())
+    {
+        (held.patient, held.is_forgotten) = (None, true);
+        for asked in super::carry::asked_in(&held)? {
+            remove_pieces(txn, (keys, keyring), IN_PIECE, &asked)?;
+        }
+        rows::put(txn, &at, &held)?;
+    }
+    let at = place(keys, OUT, id);
+    if let Some(mut held) = rows::get::<OutRow>(txn, &at)?
+        && held.patient.as_deref() == Some(patient.as_str())
+    {
+        (held.patient, held.is_forgotten, held.review_note) = (None, true, None);
+        rows::put(txn, &at, &held)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey};
 use handover_store::rows;
 
-use super::rows::{InRow, OutRow};
+use super::rows::{InRow, OutRow, second};
 use super::{GlassView, IN, OUT, broken, due_before, due_place, grant, none, owe, place};
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError};
@@ -38,8 +38,8 @@ impl Exchange {
     /// Judges a break-glass of this hospital. The same again changes nothing.
     ///
     /// # Errors
-    /// [`Code::UnknownBreakGlass`]; [`Code::OutOfOrder`] where nothing was given out; [`Code::SamePerson`] for who broke
-    /// the glass; [`Code::Conflict`] if it was judged otherwise.
+    /// [`Code::UnknownBreakGlass`]; [`Code::OutOfOrder`] where it was refused; [`Code::SamePerson`] for who broke
+    /// the glass, and who asked for more; [`Code::Conflict`] if it was judged otherwise.
     pub async fn review_break_glass(
         &self,
         staff: &str,
@@ -50,7 +50,7 @@ impl Exchange {
         let (inner, now) = (&self.0, self.0.now());
         let held = super::asking::row(inner, id).await?;
         let asked = broken(inner, held.request.as_ref(), inner.own())?;
-        if asked.clinician.name.eq_ignore_ascii_case(staff) {
+        if rules::is_one_name(&asked.clinician.name, staff) {
             return Err(Code::SamePerson.into());
         }
         let source = asked.request.source.clone().ok_or(Code::OutOfOrder)?;
@@ -75,7 +75,7 @@ impl Exchange {
         let due = asked.request.issued.plus_ms(REVIEW_WITHIN_MS);
         let subject = Subject::Staff { name: staff.to_owned() };
         let line = grant(subject, (Action::ReviewEmergency, Purpose::Administration), None, Some(id));
-        let (work, keys) = (Arc::clone(inner), inner.keys());
+        let (work, keys, staff) = (Arc::clone(inner), inner.keys(), staff.to_owned());
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
             let key = place(&keys, OUT, &id);
             let mut held: OutRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
@@ -85,8 +85,15 @@ impl Exchange {
                     && held.review_note == details.note;
                 return if same { Ok(()) } else { Err(Code::Conflict.into()) };
             }
-            if held.answer.is_none() || held.refused()?.is_some() {
+            // An answer may be lost: also where nothing has come, the source may wait for a review.
+            if held.refused()?.is_some() {
                 return Err(Code::OutOfOrder.into());
+            }
+            if let Some(more) = &held.more {
+                let (_, (name, _)) = second(more, &asked, &work.parts.identity.signing.public())?;
+                if rules::is_one_name(&name, staff.as_str()) {
+                    return Err(Code::SamePerson.into());
+                }
             }
             work.parts.records.audit().permit_in(txn, &line, now)?;
             held.review = Some(review.clone().into());

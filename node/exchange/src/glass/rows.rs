@@ -46,6 +46,8 @@ cbor_map! {
         15 => is_swept: bool,
         /// The patient here, if linked.
         16 => patient: Option<String>,
+        /// Whether the patient was forgotten.
+        17 => is_forgotten: bool,
     }
 }
 
@@ -72,6 +74,8 @@ cbor_map! {
         9 => is_noted: bool,
         /// Whether the pieces are gone: the window is over.
         10 => is_swept: bool,
+        /// Whether the patient was forgotten.
+        11 => is_forgotten: bool,
     }
 }
 
@@ -128,6 +132,7 @@ impl OutRow {
             reads: 0,
             is_swept: false,
             patient,
+            is_forgotten: false,
             extensions: super::none(),
         }
     }

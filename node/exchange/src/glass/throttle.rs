@@ -9,8 +9,10 @@ use handover_store::{KeyMaker, StoreError, Txn, rows};
 const HOSPITAL_PER_HOUR: usize = 30;
 /// Of one clinician, in an hour.
 const CLINICIAN_PER_HOUR: usize = 6;
-/// That fit nobody, or several, of one hospital in an hour: guesses find nobody out.
-const UNMATCHED_PER_HOUR: usize = 5;
+/// Names that fit nobody, or several, of one hospital in an hour: guesses find nobody out.
+const GUESSES_PER_HOUR: usize = 5;
+/// Of one clinician, in an hour: one person's slips do not shut out everybody.
+const CLINICIAN_GUESSES_PER_HOUR: usize = 3;
 /// Of a hospital with an overdue review, in an hour.
 const OVERDUE_PER_HOUR: usize = 1;
 const RATE: &str = "glass-rate";
@@ -22,8 +24,8 @@ cbor_map! {
         1 => at: Timestamp,
         /// Thumbprint of the clinician's key.
         2 => clinician: Digest,
-        /// Whether it fitted one patient.
-        3 => is_matched: bool,
+        /// Whether it named somebody whom nobody here fits. A reference is not guessed.
+        3 => is_wrong_guess: bool,
     }
 }
 
@@ -45,9 +47,11 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Result<(), Code> {
     let recent = || asked.iter().filter(|it| is_recent(it, now));
+    let own = || recent().filter(|it| it.clinician == *clinician);
     let is_full = recent().count() >= if has_overdue { OVERDUE_PER_HOUR } else { HOSPITAL_PER_HOUR }
-        || recent().filter(|it| it.clinician == *clinician).count() >= CLINICIAN_PER_HOUR
-        || recent().filter(|it| !it.is_matched).count() >= UNMATCHED_PER_HOUR;
+        || own().count() >= CLINICIAN_PER_HOUR
+        || own().filter(|it| it.is_wrong_guess).count() >= CLINICIAN_GUESSES_PER_HOUR
+        || recent().filter(|it| it.is_wrong_guess).count() >= GUESSES_PER_HOUR;
     if is_full { Err(Code::BreakGlassThrottled) } else { Ok(()) }
 }
 
@@ -92,11 +96,11 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(10 * HOUR_MS);
 
-    fn asked(count: usize, clinician: u8, is_matched: bool) -> Vec<Asked> {
+    fn asked(count: usize, clinician: u8, is_wrong_guess: bool) -> Vec<Asked> {
         let one = |_| Asked {
             at: NOW.plus_ms(-1_000),
             clinician: Digest::from_bytes([clinician; 32]),
-            is_matched,
+            is_wrong_guess,
             extensions: Extensions::default(),
         };
         (0..count).map(one).collect()
@@ -105,21 +109,24 @@ mod tests {
     #[test]
     fn hospitals_clinicians_and_guesses_are_bounded() {
         let ada = Digest::from_bytes([1; 32]);
-        let other = |count| (0..count).flat_map(|one| asked(1, 10 + one, true)).collect::<Vec<_>>();
+        let other = |count| (0..count).flat_map(|one| asked(1, 10 + one, false)).collect::<Vec<_>>();
         let decide = |asked: &[Asked], has_overdue| decide(asked, &ada, has_overdue, NOW).is_ok();
-        assert!(decide(&asked(CLINICIAN_PER_HOUR - 1, 1, true), false));
-        assert!(!decide(&asked(CLINICIAN_PER_HOUR, 1, true), false));
+        assert!(decide(&asked(CLINICIAN_PER_HOUR - 1, 1, false), false));
+        assert!(!decide(&asked(CLINICIAN_PER_HOUR, 1, false), false));
         assert!(decide(&other(29), false) && !decide(&other(30), false));
-        assert!(decide(&asked(4, 2, false), false) && !decide(&asked(5, 2, false), false));
+        assert!(decide(&asked(4, 2, true), false) && !decide(&asked(5, 2, true), false));
+        assert!(decide(&asked(2, 1, true), false) && !decide(&asked(3, 1, true), false));
+        // Somebody else of that hospital goes on.
+        assert!(decide(&asked(3, 2, true), false));
     }
 
     #[test]
     fn an_overdue_review_leaves_one_in_an_hour() {
         let ada = Digest::from_bytes([1; 32]);
         assert!(decide(&[], &ada, true, NOW).is_ok());
-        assert_eq!(decide(&asked(1, 2, true), &ada, true, NOW), Err(Code::BreakGlassThrottled));
-        assert!(decide(&asked(1, 2, true), &ada, false, NOW).is_ok());
+        assert_eq!(decide(&asked(1, 2, false), &ada, true, NOW), Err(Code::BreakGlassThrottled));
+        assert!(decide(&asked(1, 2, false), &ada, false, NOW).is_ok());
         // An hour later the next one is answered.
-        assert!(decide(&asked(1, 2, true), &ada, true, NOW.plus_ms(HOUR_MS)).is_ok());
+        assert!(decide(&asked(1, 2, false), &ada, true, NOW.plus_ms(HOUR_MS)).is_ok());
     }
 }

@@ -16,7 +16,6 @@ use handover_core::rules::{self, Context};
 use handover_core::transfer::Phase;
 use handover_core::{Code, ContentRoot, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_ingest::person;
 use handover_records::{
     Action, BATCH_MAX_RECORDS, BlobRef, LocalPatient, Mark, NewContent, NewRecord, Origin, Permit,
 };
@@ -217,10 +216,6 @@ fn new_record(
     now: Timestamp,
 ) -> Result<NewRecord, ExchangeError> {
     let file = record.file()?;
-    let found_by = match &record.content {
-        Some(bytes) => person::found_by(&record.resource_type, bytes.as_ref()),
-        None => Vec::new(),
-    };
     let content = match (record.content, record.sealed) {
         (Some(bytes), None) => NewContent::Bytes(bytes.0),
         (None, Some(sealed)) => NewContent::Sealed {
@@ -254,7 +249,8 @@ fn new_record(
             since: now,
             replaced: mark.replaced,
         }),
-        found_by,
+        // Whoever is a patient here, no other hospital says.
+        found_by: Vec::new(),
     })
 }
 

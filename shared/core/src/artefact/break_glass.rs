@@ -3,6 +3,8 @@
 //! Clinician and hospital sign what is asked, so a stolen clinician's key alone opens nothing, and neither does the
 //! hospital alone. Why and whom is sealed to the two hospitals. The index sees [`BreakGlassNote`] only.
 
+use std::ops::RangeInclusive;
+
 use crate::codec::Bytes;
 use crate::id::{BreakGlassId, Digest, HospitalId, PatientRef, SigningPublic};
 use crate::time::{DAY_MS, HOUR_MS};
@@ -261,8 +263,35 @@ pub const NAME_MAX_CHARS: usize = 200;
 /// The most characters of a reason or note.
 pub const REASON_MAX_CHARS: usize = 1_000;
 
+/// Characters that are not seen, or that turn what is around them: general category Cf, and separators of lines. With
+/// them two names look like one.
+const UNSEEN: [RangeInclusive<char>; 21] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{600}'..='\u{605}',
+    '\u{61c}'..='\u{61c}',
+    '\u{6dd}'..='\u{6dd}',
+    '\u{70f}'..='\u{70f}',
+    '\u{890}'..='\u{891}',
+    '\u{8e2}'..='\u{8e2}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{2064}',
+    '\u{2066}'..='\u{206f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{110bd}'..='\u{110bd}',
+    '\u{110cd}'..='\u{110cd}',
+    '\u{13430}'..='\u{1343f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0001}'..='\u{e0001}',
+    '\u{e0020}'..='\u{e007f}',
+];
+
 fn is_text(text: &str, most: usize) -> bool {
-    (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+    let is_unseen = |each: char| each.is_control() || UNSEEN.iter().any(|range| range.contains(&each));
+    (1..=most).contains(&text.chars().count()) && !text.chars().any(is_unseen)
 }
 
 impl ClinicianCertificate {

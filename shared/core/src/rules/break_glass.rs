@@ -161,7 +161,9 @@ pub fn break_glass_more(
     Ok((more, (*second).clone()))
 }
 
-fn is_one_name(one: &str, other: &str) -> bool {
+/// Whether two names are one, however they are written.
+#[must_use]
+pub fn is_one_name(one: &str, other: &str) -> bool {
     let words = |name: &str| name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
     words(one) == words(other)
 }

@@ -122,7 +122,8 @@ pub(crate) struct GlassShown {
     pub(crate) clinician: SignerShown,
     pub(crate) second: Option<SignerShown>,
     pub(crate) purpose: String,
-    pub(crate) reason: String,
+    /// Absent, as who was asked for: the patient was forgotten.
+    pub(crate) reason: Option<String>,
     pub(crate) issued: String,
     pub(crate) until: String,
     pub(crate) reads: u32,
@@ -221,7 +222,7 @@ impl GlassShown {
             clinician: signer(view.clinician),
             second: view.second.map(signer),
             purpose: view.details.purpose.to_string(),
-            reason: view.details.reason,
+            reason: (!view.is_forgotten).then_some(view.details.reason),
             issued: view.issued.to_string(),
             until: view.until.to_string(),
             reads: view.reads,
