@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::artefact::federation::Directory;
 use crate::artefact::patient::{Consent, Revocation, ShareRelease};
 use crate::artefact::transfer::{
     Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
@@ -183,18 +184,13 @@ fn fault(artefact: &str, code: Code) -> VerifyError {
     VerifyError { code, artefact: artefact.to_owned() }
 }
 
-/// Verifies a transfer's file under the root's public key. Certificates are judged at the directory's own time, so
-/// that a file goes on verifying after they have run out.
-///
-/// # Errors
-/// [`VerifyError`] naming the first artefact that does not hold.
-pub fn verify(
+/// Reads a file and verifies the directory in it. Certificates are judged at the directory's own time, so that a file
+/// goes on verifying after they have run out.
+fn opened(
     file: &[u8],
     root: &SigningPublic,
     verifier: &dyn SignatureVerifier,
-) -> Result<Report, VerifyError> {
-    use crate::artefact::federation::Directory;
-
+) -> Result<(TransferFile, Federation), VerifyError> {
     let file: TransferFile =
         codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
     let federation = Signed::<Directory>::read(file.directory.as_ref())
@@ -203,6 +199,19 @@ pub fn verify(
             Federation::verify(file.directory.as_ref(), root, directory.claim().issued, verifier)
         })
         .map_err(|found| fault(Directory::TYPE, found.code()))?;
+    Ok((file, federation))
+}
+
+/// Verifies a transfer's file under the root's public key.
+///
+/// # Errors
+/// [`VerifyError`] naming the first artefact that does not hold.
+pub fn verify(
+    file: &[u8],
+    root: &SigningPublic,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Report, VerifyError> {
+    let (file, federation) = opened(file, root, verifier)?;
     verify_artefacts(&file.artefacts, Context { federation: &federation, verifier })
 }
 

@@ -1,15 +1,13 @@
 //! A break-glass, checked offline from its file: every signature up to the root, and that each belongs to the first.
 
-use super::{StepReport, TRANSFER_FILE_MAX_BYTES, TransferFile, VerifyError, fault};
+use super::{StepReport, TRANSFER_FILE_MAX_BYTES, TransferFile, VerifyError, fault, opened};
 use crate::artefact::break_glass::{
     BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassReview, EmergencyScope, ReviewVerdict,
 };
-use crate::artefact::federation::Directory;
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, peek_type};
 use crate::codec;
 use crate::id::{BreakGlassId, Digest, HospitalId, PatientRef, SigningPublic};
 use crate::rules::{self, Broken, Context};
-use crate::trust::{Federation, TrustError};
 use crate::{Code, Timestamp};
 
 /// What a verified file says.
@@ -53,14 +51,7 @@ pub fn verify_break_glass(
     root: &SigningPublic,
     verifier: &dyn SignatureVerifier,
 ) -> Result<GlassReport, VerifyError> {
-    let file: TransferFile =
-        codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
-    let federation = Signed::<Directory>::read(file.directory.as_ref())
-        .map_err(TrustError::from)
-        .and_then(|directory| {
-            Federation::verify(file.directory.as_ref(), root, directory.claim().issued, verifier)
-        })
-        .map_err(|found| fault(Directory::TYPE, found.code()))?;
+    let (file, federation) = opened(file, root, verifier)?;
     let context = Context { federation: &federation, verifier };
     let (broken, key) = asked(&file, context)?;
     let (id, hash) = (broken.request.id, broken.request.hash());
