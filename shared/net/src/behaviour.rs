@@ -9,13 +9,14 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, quic, tcp, tls, yamux};
+use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, quic, tcp, yamux};
 
 use crate::NetError;
 use crate::config::{Limits, NetConfig};
 use crate::door::Door;
 use crate::frame::{CONTROL, ControlCodec};
 use crate::identity::signing_public;
+use crate::tls::Tls;
 
 /// Streams on one connection: a stream may hold 256 KiB and more. Control requests in both directions, packages
 /// and libp2p's own protocols fit well.
@@ -98,7 +99,7 @@ pub(crate) fn build(config: &NetConfig) -> Result<(Swarm<Behaviour>, SigningPubl
     let transports = || {
         SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), (tls::Config::new, noise::Config::new), muxer)
+            .with_tcp(tcp::Config::default().nodelay(true), (Tls::new, noise::Config::new), muxer)
             .map(|builder| builder.with_quic_config(quic))
             .map_err(|_| NetError::Setup("the TCP transport"))
     };

@@ -27,6 +27,7 @@ mod peers;
 mod routes;
 mod start;
 mod swarm_loop;
+mod tls;
 
 pub use address::{Purpose as AddressPurpose, check_address};
 pub use client::{Inbound, Net, Presented, Reply};

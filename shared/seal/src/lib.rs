@@ -14,6 +14,7 @@ pub mod keyfile;
 mod padding;
 pub mod part;
 mod random;
+mod read;
 mod rsa_key;
 mod sealing;
 mod secret;

@@ -13,6 +13,7 @@ use aes_gcm::Aes256Gcm;
 use zeroize::Zeroizing;
 
 use crate::cell::cipher;
+use crate::read::read_up_to;
 use crate::{SealError, Secret32};
 
 /// Bytes of a whole sealed chunk.
@@ -113,8 +114,8 @@ pub struct OpenReader<R: Read> {
     /// The opened chunk and how much of it was given out.
     plain: Zeroizing<Vec<u8>>,
     given: usize,
-    /// The next sealed chunk, read ahead to know which is the last.
-    ahead: Vec<u8>,
+    /// The next sealed chunk, read ahead to know which is the last; they change places, so it has been plain, too.
+    ahead: Zeroizing<Vec<u8>>,
     started: bool,
 }
 
@@ -127,7 +128,7 @@ impl<R: Read> OpenReader<R> {
             complete: false,
             plain: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_BYTES)),
             given: 0,
-            ahead: Vec::with_capacity(SEALED_CHUNK_BYTES),
+            ahead: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_BYTES)),
             started: false,
         }
     }
@@ -150,12 +151,11 @@ impl<R: Read> OpenReader<R> {
     fn open_next(&mut self, mut opener: DecryptorBE32<Aes256Gcm>) -> io::Result<()> {
         let first = !self.started;
         if first {
-            read_chunk(&mut self.inner, &mut self.ahead)?;
+            read_up_to(SEALED_CHUNK_BYTES, &mut self.inner, &mut self.ahead)?;
             self.started = true;
         }
-        self.plain.clear();
-        self.plain.extend_from_slice(&self.ahead);
-        read_chunk(&mut self.inner, &mut self.ahead)?;
+        std::mem::swap(&mut self.plain, &mut self.ahead);
+        read_up_to(SEALED_CHUNK_BYTES, &mut self.inner, &mut self.ahead)?;
         let last = self.ahead.is_empty();
         if last {
             opener.decrypt_last_in_place(b"", &mut *self.plain).map_err(|_| cannot_open())?;
@@ -174,12 +174,6 @@ impl<R: Read> OpenReader<R> {
 
 fn cannot_open() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, SealError::CannotOpen)
-}
-
-fn read_chunk(inner: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<()> {
-    chunk.clear();
-    inner.take(SEALED_CHUNK_BYTES as u64).read_to_end(chunk)?;
-    Ok(())
 }
 
 impl<R: Read> Read for OpenReader<R> {

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
 use bao_tree::io::outboard::PreOrderOutboard;
@@ -19,6 +19,7 @@ use handover_core::ContentRoot;
 use zeroize::Zeroizing;
 
 use crate::SealError;
+use crate::read::read_up_to;
 
 /// Bytes of a group; the last may be shorter.
 pub const GROUP_BYTES: u64 = 65_536;
@@ -119,16 +120,19 @@ pub fn root(mut data: impl Read) -> Result<(ContentRoot, u64), SealError> {
 pub fn root_alongside(mut data: impl Read) -> Result<(ContentRoot, u64), SealError> {
     thread::scope(|scope| {
         let (give, given) = sync_channel::<Zeroizing<Vec<u8>>>(PIECES_AHEAD);
+        let (give_back, used) = channel();
         let hashing = scope.spawn(move || {
             let mut hasher = blake3::Hasher::new();
-            given.iter().for_each(|piece| {
+            for piece in given {
                 hasher.update(&piece);
-            });
+                // To be filled again: each new one would have to be zeroed at its end.
+                let _ = give_back.send(piece);
+            }
             hasher
         });
         loop {
-            let mut piece = Zeroizing::new(Vec::with_capacity(PIECE_BYTES));
-            data.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+            let mut piece = used.try_recv().unwrap_or_default();
+            read_up_to(PIECE_BYTES, &mut data, &mut piece)?;
             if piece.is_empty() || give.send(piece).is_err() {
                 break;
             }
