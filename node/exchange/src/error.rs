@@ -29,7 +29,7 @@ pub enum ExchangeError {
     Records(#[from] RecordsError),
     /// Something cannot be sealed or opened.
     #[error(transparent)]
-    Seal(#[from] SealError),
+    Seal(SealError),
     /// The network failed.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -65,12 +65,21 @@ impl From<DossierError> for ExchangeError {
     }
 }
 
+impl From<SealError> for ExchangeError {
+    fn from(fault: SealError) -> Self {
+        match fault {
+            SealError::Io(fault) => Self::Disk(fault),
+            other => Self::Seal(other),
+        }
+    }
+}
+
 impl From<ParcelError> for ExchangeError {
     fn from(fault: ParcelError) -> Self {
         match fault {
             ParcelError::Refused(code) => Self::Refused(code),
             ParcelError::Store(fault) => Self::Store(fault),
-            ParcelError::Seal(fault) => Self::Seal(fault),
+            ParcelError::Seal(fault) => fault.into(),
             ParcelError::Disk(fault) => Self::Disk(fault),
             ParcelError::Stream(fault) => Self::Stream(fault),
             ParcelError::Decode(fault) => Self::Decode(fault),

@@ -193,5 +193,8 @@ impl<R: Read> Read for OpenReader<R> {
     }
 }
 
+mod root;
+pub use root::opened_root;
+
 #[cfg(test)]
 mod tests;

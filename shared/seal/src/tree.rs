@@ -7,8 +7,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::sync::mpsc::{channel, sync_channel};
-use std::thread;
 
 use bao_tree::io::outboard::PreOrderOutboard;
 pub use bao_tree::io::sync::ReadAt;
@@ -16,10 +14,8 @@ use bao_tree::io::sync::{DecodeResponseIter, WriteAt, encode_ranges_validated};
 use bao_tree::io::{BaoContentItem, DecodeError, EncodeError};
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges};
 use handover_core::ContentRoot;
-use zeroize::Zeroizing;
 
 use crate::SealError;
-use crate::read::read_up_to;
 
 /// Bytes of a group; the last may be shorter.
 pub const GROUP_BYTES: u64 = 65_536;
@@ -28,10 +24,6 @@ pub const GROUP_BYTES: u64 = 65_536;
 const GROUP_LOG2_CHUNKS: u8 = 6;
 const BLOCK: BlockSize = BlockSize::from_chunk_log(GROUP_LOG2_CHUNKS);
 const BUFFER_BYTES: usize = 65_536;
-/// What is handed from a reading thread to a hashing one, and how many of it may wait there.
-const PIECE_BYTES: usize = 256 * 1024;
-const PIECES_AHEAD: usize = 4;
-
 /// How many groups content of this length has; none if it is empty.
 #[must_use]
 pub const fn groups(content_bytes: u64) -> u64 {
@@ -111,36 +103,6 @@ pub fn root(mut data: impl Read) -> Result<(ContentRoot, u64), SealError> {
         };
     }
     Ok((ContentRoot::from_bytes(*hasher.finalize().as_bytes()), hasher.count()))
-}
-
-/// As [`root`] for a reader that is work itself, as one that opens what it reads: another thread hashes meanwhile.
-///
-/// # Errors
-/// Those of the reader.
-pub fn root_alongside(mut data: impl Read) -> Result<(ContentRoot, u64), SealError> {
-    thread::scope(|scope| {
-        let (give, given) = sync_channel::<Zeroizing<Vec<u8>>>(PIECES_AHEAD);
-        let (give_back, used) = channel();
-        let hashing = scope.spawn(move || {
-            let mut hasher = blake3::Hasher::new();
-            for piece in given {
-                hasher.update(&piece);
-                // To be filled again: each new one would have to be zeroed at its end.
-                let _ = give_back.send(piece);
-            }
-            hasher
-        });
-        loop {
-            let mut piece = used.try_recv().unwrap_or_default();
-            read_up_to(PIECE_BYTES, &mut data, &mut piece)?;
-            if piece.is_empty() || give.send(piece).is_err() {
-                break;
-            }
-        }
-        drop(give);
-        let hasher = hashing.join().map_err(|_| io::Error::other("hashing panicked"))?;
-        Ok((ContentRoot::from_bytes(*hasher.finalize().as_bytes()), hasher.count()))
-    })
 }
 
 /// Hashes all that goes through it, so that nothing has to be read a second time for its root.

@@ -14,20 +14,20 @@ use handover_core::artefact::transfer::{
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{CONSENT_DETAILS_LABEL, part_binding};
 use handover_core::rules::{self, Context};
-use handover_core::{Code, Digest};
+use handover_core::{Code, ContentRoot, Digest};
 use handover_ingest::attachment::FILE_TYPE;
 use handover_ingest::resource::{Facts, minified_hash};
 use handover_ingest::source::MAX_RESOURCE_BYTES;
 use handover_records::file_hash;
 use handover_seal::part::open_part;
 use handover_seal::shares::SUITE;
-use handover_seal::stream::OpenReader;
+use handover_seal::stream::{OpenReader, opened_root};
 use handover_seal::{Ed25519, Secret32, tree};
 
 use super::price::recomputed_fee;
 use crate::ExchangeError;
 use crate::context::Inner;
-use crate::manifest::{Head, ManifestRecord, RecordTree, SealedContent, expect_end, read_frame};
+use crate::manifest::{Head, ManifestRecord, RecordTree, expect_end, read_frame};
 
 /// What a package has to agree with.
 pub(super) struct Agreed<'a> {
@@ -145,17 +145,20 @@ fn check_content<'h>(
 ) -> Result<(), ExchangeError> {
     let is_file = record.file()?.is_some();
     let is_this = match (&record.content, &record.sealed) {
-        (Some(bytes), None) if is_file => is_this_file(record, &mut bytes.as_ref())?.is_some(),
+        (Some(bytes), None) if is_file => is_this_file(record, &tree::root(bytes.as_ref())?.0),
         (Some(bytes), None) => is_this_resource(record, bytes.as_ref())?,
         (None, Some(sealed)) => {
             match listed.next() {
                 Some(next) if next.root == sealed.root && next.length == sealed.length => {}
                 _ => return Err(Code::PackageMismatch.into()),
             }
-            let mut content = open_content(inner, sealed)?;
+            let content = File::open(inner.parts.blobs.local_path(sealed.root))?;
+            let key = Secret32::from_bytes(sealed.key);
             if is_file {
-                is_this_file(record, &mut content)? == Some(sealed.plain_bytes)
+                let (root, plain_bytes) = opened_root(&content, sealed.length, &key)?;
+                is_this_file(record, &root) && plain_bytes == sealed.plain_bytes
             } else {
+                let content = OpenReader::new(BufReader::new(content), &key);
                 is_this_resource(record, &whole_resource(content, sealed.plain_bytes)?)?
             }
         }
@@ -173,19 +176,9 @@ fn is_this_resource(record: &ManifestRecord, content: &[u8]) -> Result<bool, Exc
         && minified_hash(json) == record.content_hash)
 }
 
-/// How long the file is, if it is the one that the record names. It may be of any length: nothing looks into it.
-fn is_this_file(record: &ManifestRecord, content: &mut dyn Read) -> Result<Option<u64>, ExchangeError> {
-    let (root, length) = tree::root_alongside(content).map_err(|_| Code::CannotOpen)?;
-    let is_this = record.resource_type == FILE_TYPE && file_hash(&root) == record.content_hash;
-    Ok(is_this.then_some(length))
-}
-
-fn open_content(
-    inner: &Arc<Inner>,
-    sealed: &SealedContent,
-) -> Result<OpenReader<BufReader<File>>, ExchangeError> {
-    let file = BufReader::new(File::open(inner.parts.blobs.local_path(sealed.root))?);
-    Ok(OpenReader::new(file, &Secret32::from_bytes(sealed.key)))
+/// A file may be of any length, and nothing looks into it.
+fn is_this_file(record: &ManifestRecord, root: &ContentRoot) -> bool {
+    record.resource_type == FILE_TYPE && file_hash(root) == record.content_hash
 }
 
 fn whole_resource(content: impl Read, plain_bytes: u64) -> Result<Vec<u8>, ExchangeError> {

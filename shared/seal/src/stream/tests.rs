@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
+use handover_core::ContentRoot;
+
 use super::*;
+use crate::tree;
 
 fn key() -> Secret32 {
     Secret32::from_bytes([4; 32])
@@ -24,6 +27,10 @@ fn open(sealed: &[u8]) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+fn opened(sealed: &[u8]) -> Result<(ContentRoot, u64), SealError> {
+    opened_root(&sealed, sealed.len() as u64, &key())
+}
+
 #[test]
 fn lengths_at_the_edges_round_trip() {
     for length in
@@ -32,6 +39,7 @@ fn lengths_at_the_edges_round_trip() {
         let sealed = seal(&plain(length), 10_000);
         assert_eq!(sealed.len() as u64, sealed_len(length as u64), "{length}");
         assert_eq!(open(&sealed).unwrap(), plain(length), "{length}");
+        assert_eq!(opened(&sealed).unwrap(), tree::root(plain(length).as_slice()).unwrap(), "{length}");
     }
 }
 
@@ -53,6 +61,7 @@ fn chunks_cannot_be_cut_moved_repeated_or_added() {
     ] {
         let altered: Vec<u8> = order.iter().flat_map(|at: &usize| chunks[*at]).copied().collect();
         assert!(open(&altered).is_err(), "{order:?}");
+        assert!(opened(&altered).is_err(), "{order:?}");
     }
     assert!(open(&[sealed.as_slice(), &[0]].concat()).is_err());
     let other_key = Secret32::from_bytes([5; 32]);
@@ -66,7 +75,9 @@ fn an_empty_last_chunk_after_a_full_one_is_refused() {
     sealer.encrypt_next_in_place(b"", &mut full).unwrap();
     let mut empty = Vec::new();
     sealer.encrypt_last_in_place(b"", &mut empty).unwrap();
-    assert!(open(&[full, empty].concat()).is_err());
+    let sealed = [full, empty].concat();
+    assert!(open(&sealed).is_err());
+    assert!(opened(&sealed).is_err());
 }
 
 #[test]
@@ -122,7 +133,9 @@ proptest! {
     #[test]
     fn any_length_round_trips(length in 0..200_000_usize, write_bytes in 1..150_000_usize) {
         let plain = plain(length);
-        prop_assert_eq!(open(&seal(&plain, write_bytes)).unwrap(), plain);
+        let sealed = seal(&plain, write_bytes);
+        prop_assert_eq!(opened(&sealed).unwrap(), tree::root(plain.as_slice()).unwrap());
+        prop_assert_eq!(open(&sealed).unwrap(), plain);
     }
 
     #[test]
@@ -131,7 +144,9 @@ proptest! {
         let at = at.index(sealed.len());
         let mut altered = sealed.clone();
         altered[at] ^= 1_u8 << bit;
-        prop_assert!(open(&altered).is_err());
-        prop_assert!(open(&sealed[..at]).is_err());
+        for wrong in [&altered, &sealed[..at]] {
+            prop_assert!(open(wrong).is_err());
+            prop_assert!(matches!(opened(wrong), Err(SealError::CannotOpen)));
+        }
     }
 }

@@ -82,14 +82,6 @@ fn outboard_of_too_short_data_is_refused() {
     assert!(matches!(outboard(&content(10)[..], 11), Err(SealError::Cut)));
 }
 
-#[test]
-fn another_thread_hashes_the_same() {
-    for length in [0, 1, 300_000, 3_000_000] {
-        let data = content(length);
-        assert_eq!(root_alongside(data.as_slice()).unwrap(), root(data.as_slice()).unwrap());
-    }
-}
-
 fn hashes(tree: &Outboard) -> Vec<u8> {
     let mut hashes = vec![0; outboard_bytes(tree.content_bytes()) as usize];
     tree.0.data.read_exact_at(0, &mut hashes).unwrap();
