@@ -27,9 +27,64 @@ pub struct Programs {
     pub node: PathBuf,
     /// `handover-patient`.
     pub patient: PathBuf,
+    /// What they take the time from, if not from the system.
+    clock: Option<Clock>,
+}
+
+/// A clock that is ahead of the system's by what stands in its file; who runs sees at once that it was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Clock {
+    library: PathBuf,
+    file: PathBuf,
+}
+
+/// Where Debian has its libraries, below a folder for each architecture.
+const LIBRARIES: &str = "/usr/lib";
+const LIBFAKETIME: &str = "faketime/libfaketimeMT.so.1";
+
+impl Clock {
+    /// A clock that shows the system's time until it is set.
+    pub(crate) fn make(file: PathBuf) -> Result<Self> {
+        let folders = std::fs::read_dir(LIBRARIES).with_context(|| LIBRARIES.to_owned())?;
+        let library =
+            folders.flatten().map(|folder| folder.path().join(LIBFAKETIME)).find(|path| path.exists());
+        let library = library.context("libfaketime is missing: install the package of that name")?;
+        let clock = Self { library, file };
+        clock.set_ahead(0)?;
+        Ok(clock)
+    }
+
+    /// Sets it so many seconds ahead; back, if they are fewer than before.
+    pub(crate) fn set_ahead(&self, seconds: i64) -> Result<()> {
+        // Whole at once: it is read at any time.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, format!("{seconds:+}\n"))?;
+        Ok(std::fs::rename(&new, &self.file)?)
+    }
+
+    fn wind(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
+        // What is waited for goes on by the true clock.
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_NO_CACHE", "1");
+    }
 }
 
 impl Programs {
+    /// The same, on this clock.
+    #[must_use]
+    pub(crate) fn at(&self, clock: Clock) -> Self {
+        Self { clock: Some(clock), ..self.clone() }
+    }
+
+    /// A command of one of them.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if let Some(clock) = &self.clock {
+            clock.wind(&mut command);
+        }
+        command
+    }
+
     /// Builds the programs in the profile that this program was built in. Cargo's own words go to stderr.
     ///
     /// Where the sources are no longer there, the programs beside this one are taken.
@@ -83,7 +138,7 @@ impl Programs {
     fn found(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Self> {
         let program = |name: &str| find(name).with_context(|| format!("{name} was not built"));
         let [index, node, patient] = PACKAGES;
-        Ok(Self { index: program(index)?, node: program(node)?, patient: program(patient)? })
+        Ok(Self { index: program(index)?, node: program(node)?, patient: program(patient)?, clock: None })
     }
 }
 

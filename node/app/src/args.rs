@@ -73,6 +73,8 @@ pub enum Task {
     /// The keys that make forgetting complete.
     #[command(subcommand)]
     Epoch(EpochTask),
+    /// Says how the node stands: what does not work and until when the rest does, and what waits for whom.
+    Status,
     /// Reads everything stored and verifies that it is whole.
     Check,
     /// Verifies a transfer's file offline; needs nothing but the configured root.

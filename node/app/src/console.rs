@@ -30,7 +30,7 @@ use crate::node::Node;
 use crate::operations::{
     Carried, Checked, Dismissed, EpochRotated, EpochsListed, LinksListed, Operation, PatientForgotten,
     PatientRegistered, RecallMade, RecallsListed, RecordLine, RecordsListed, ReferralShown,
-    ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed,
+    ReferralWithdrawn, ReferralsListed, Resent, StatusShown, TransferShown, TransfersListed,
 };
 use crate::running::Running;
 use crate::show;
@@ -93,6 +93,10 @@ impl Console {
             Task::Incident(task) => self.incident(task).await,
             Task::Clinician(task) => self.clinician(task).await,
             Task::BreakGlass(task) => self.break_glass(task).await,
+            Task::Status => {
+                let shown: StatusShown = self.call(Operation::Status, "").await?;
+                self.output.emit("handover/status/1", &shown, |out| show::status(out, &shown))
+            }
             Task::Check => self.check().await,
         }
     }

@@ -13,7 +13,7 @@ use handover_net::Net;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Records, Subject};
 use handover_seal::{KeyRing, SystemClock};
 use handover_store::{Blobs, Keyring, Store, StoreError};
-use handover_web::{CancellationToken, Metrics};
+use handover_web::{CancellationToken, Health, Metrics};
 use tokio::sync::Semaphore;
 
 use crate::config::{BLOBS_FOLDER, Config, STORE_FOLDER};
@@ -45,6 +45,7 @@ pub(crate) struct Live {
     pub(crate) net: Net,
     /// Where wallets reach it.
     pub(crate) patient_url: String,
+    pub(crate) health: Health,
 }
 
 impl Node {

@@ -75,7 +75,7 @@ impl Running {
         let serving = serve(serving, routes, shutdown.clone()).await.map_err(|fault| web(&fault))?;
         let web = format!("https://{}", serving.address);
         let patient_url = config.web_url.clone().unwrap_or_else(|| web.clone());
-        node.go_live(Live { net: net.clone(), patient_url })?;
+        node.go_live(Live { net: net.clone(), patient_url, health: health.clone() })?;
 
         let exchange = node.exchange.start(net.clone(), inbound, shutdown.clone());
         let helpers = vec![

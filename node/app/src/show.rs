@@ -4,6 +4,7 @@ mod emergency;
 mod incidents;
 mod recalls;
 mod remote;
+mod status;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -28,6 +29,7 @@ pub(crate) use emergency::{ClinicianMade, clinician, clinician_made, clinicians,
 pub(crate) use incidents::{incident, incidents};
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};
+pub(crate) use status::status;
 
 type Out<'a> = &'a mut dyn Write;
 

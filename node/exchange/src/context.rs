@@ -4,6 +4,7 @@ mod revocations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) parts: Parts,
     /// The network, once started.
     pub(crate) net: std::sync::OnceLock<Net>,
+    /// When the index last came or went, in milliseconds since the epoch.
+    pub(crate) index_changed: AtomicI64,
     /// A link waits for the index.
     pub(crate) links: Notify,
     /// A remote link was vouched for, or somebody may have come back.

@@ -61,6 +61,9 @@ pub(crate) async fn serve(
             }
             Some(Inbound::Connected(party)) => {
                 tracing::info!(%party, "connected");
+                if party == Party::Index {
+                    inner.index_came_or_went();
+                }
                 inner.connected.add(party);
                 inner.jobs.notify_one();
                 inner.remote.notify_one();
@@ -69,6 +72,7 @@ pub(crate) async fn serve(
             Some(Inbound::Disconnected(party)) => {
                 tracing::info!(%party, "disconnected");
                 if party == Party::Index {
+                    inner.index_came_or_went();
                     // The connection is not made again by itself, and revocations come over it.
                     inner.links.notify_one();
                 }

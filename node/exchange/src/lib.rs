@@ -49,9 +49,11 @@ mod remote;
 mod requests;
 mod secrets;
 mod selection;
+mod standing;
 mod unlinking;
 mod wakes;
 
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use handover_net::{Inbound, Net};
@@ -74,6 +76,7 @@ pub use pauses::Wait;
 pub use recalls::{Planned, RecallWish, Recalled, RecalledName};
 pub use referrals::Referred;
 pub use remote::{Confirmed, RemoteLink};
+pub use standing::{Owed, Standing};
 
 /// The exchange of one node. Cheap to clone.
 #[derive(Clone)]
@@ -83,8 +86,10 @@ impl Exchange {
     /// Desk and patients' operations work at once; nothing travels until [`Self::start`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let index_changed = AtomicI64::new(parts.clock.now().as_millis());
         Self(Arc::new(Inner {
             parts,
+            index_changed,
             net: OnceLock::new(),
             outbox: Notify::new(),
             connected: pauses::Connected::default(),

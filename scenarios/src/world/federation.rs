@@ -50,7 +50,7 @@ pub(super) struct Federation {
 
 /// `handover-index` with `--json`.
 fn index(programs: &Programs) -> Command {
-    let mut command = Command::new(&programs.index);
+    let mut command = programs.command(&programs.index);
     command.arg("--json");
     command
 }
@@ -264,7 +264,7 @@ impl Federation {
     }
 
     pub(super) fn hint(&self, programs: &Programs) -> String {
-        let mut command = Command::new(&programs.index);
+        let mut command = programs.command(&programs.index);
         command.arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
         pasted(command.args(["ledger", "entries"]))
     }

@@ -120,7 +120,7 @@ impl Hospital {
     }
 
     fn command(&self, programs: &Programs) -> Command {
-        let mut command = Command::new(&programs.node);
+        let mut command = programs.command(&programs.node);
         command.arg("--json").arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
         command
     }
@@ -156,7 +156,7 @@ impl Hospital {
 
     /// A command of its node, to be pasted into a shell.
     pub(super) fn hint(&self, programs: &Programs, args: &[&OsStr]) -> String {
-        let mut command = Command::new(&programs.node);
+        let mut command = programs.command(&programs.node);
         command.arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
         pasted(command.args(args))
     }

@@ -11,7 +11,6 @@ mod hospital;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use serde_json::Value;
 use crate::generator::{PRICE_LIST_CSV, TEST_CATALOGUE_CSV};
 use crate::json;
 use crate::process::{Answer, call, pasted};
-use crate::programs::Programs;
+use crate::programs::{Clock, Programs};
 use crate::story::Order;
 use federation::Federation;
 use files::Folder;
@@ -89,6 +88,8 @@ pub struct Options {
     pub index_more: String,
     /// Whether the processes may outlive this one ([`World::let_go`]).
     pub apart: bool,
+    /// Whether everybody's clock can be set ([`World::set_clock`]).
+    pub clock: bool,
 }
 
 impl Options {
@@ -106,6 +107,7 @@ pub struct World {
     hospitals: BTreeMap<String, Hospital>,
     federation: Federation,
     programs: Programs,
+    clock: Option<Clock>,
     folder: Folder,
     names: u32,
 }
@@ -118,6 +120,8 @@ impl World {
     pub fn start(programs: &Programs, options: &Options) -> Result<Self> {
         ensure!(!options.hospitals.is_empty(), "a world needs a hospital");
         let folder = Folder::make(options.folder.as_deref())?;
+        let clock = options.clock.then(|| Clock::make(folder.path().join("clock"))).transpose()?;
+        let programs = &clock.clone().map_or_else(|| programs.clone(), |clock| programs.at(clock));
         let own = |given: &Option<PathBuf>, name: &str, csv: &str| match given {
             Some(path) => std::fs::canonicalize(path).with_context(|| path.display().to_string()),
             None => folder.write(name, csv),
@@ -144,7 +148,7 @@ impl World {
         });
         admitted?;
         let hospitals = hospitals.into_iter().map(|hospital| (hospital.place.id.clone(), hospital)).collect();
-        Ok(Self { hospitals, federation, programs: programs.clone(), folder, names: 0 })
+        Ok(Self { hospitals, federation, programs: programs.clone(), clock, folder, names: 0 })
     }
 
     /// The folder with everything in it.
@@ -233,7 +237,7 @@ impl World {
     /// # Errors
     /// The command cannot be run to its end.
     pub fn wallet(&self, name: &str, args: &[&str]) -> Result<Answer> {
-        let mut command = Command::new(&self.programs.patient);
+        let mut command = self.programs.command(&self.programs.patient);
         command.args(["--json", "--wallet"]).arg(self.wallet_path(name));
         command.arg("--passphrase-file").arg(self.folder.secret(name)?).args(args);
         call(command)
@@ -281,7 +285,7 @@ impl World {
     /// The command cannot be run to its end.
     pub fn verify(&self, file: &Path) -> Result<Answer> {
         let any = self.hospitals.values().next().context("a world has a hospital")?;
-        let mut command = Command::new(&self.programs.node);
+        let mut command = self.programs.command(&self.programs.node);
         command.arg("--json").arg("--config").arg(any.config_path()).arg("verify").arg(file);
         call(command)
     }
@@ -386,6 +390,14 @@ impl World {
         self.federation.restart(&programs, kill)
     }
 
+    /// Sets everybody's clock so many seconds ahead of the true time, also those of processes that run.
+    ///
+    /// # Errors
+    /// The world was not started with [`Options::clock`].
+    pub fn set_clock(&self, seconds_ahead: i64) -> Result<()> {
+        self.clock.as_ref().context("this world's clock cannot be set")?.set_ahead(seconds_ahead)
+    }
+
     /// Ends the processes; a temporary folder stays, for people to look at.
     pub fn leave_folder(mut self) {
         self.folder.keep();
@@ -418,7 +430,7 @@ impl World {
         let wallets = wallets.filter_map(|it| Some(it.ok()?.path()));
         let wallet = wallets.filter(|it| it.extension().is_some_and(|ending| ending == "wallet")).min()?;
         let secret = self.folder.secret(wallet.file_stem()?.to_str()?).ok()?;
-        let mut command = Command::new(&self.programs.patient);
+        let mut command = self.programs.command(&self.programs.patient);
         command.arg("--wallet").arg(&wallet).arg("--passphrase-file").arg(secret);
         Some(pasted(command.arg("show")))
     }

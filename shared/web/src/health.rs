@@ -51,6 +51,14 @@ impl Health {
         self.snapshot().values().all(Result::is_ok)
     }
 
+    /// What is not well by name, with what is only told.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, Code> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.snapshot().into_iter().chain(told);
+        all.filter_map(|(name, state)| Some((name, state.err()?))).collect()
+    }
+
     /// `{"status": "ok" | "failing", "components": {name: "ok" | code}}`; with what is only told.
     #[must_use]
     pub fn document(&self) -> serde_json::Value {

@@ -6,6 +6,7 @@
 
 mod absence;
 mod attempts;
+mod away;
 mod damage;
 mod files;
 mod forgetting;

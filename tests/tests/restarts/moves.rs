@@ -22,7 +22,7 @@ pub(crate) const SOURCE: &str = "lakeside";
 pub(crate) const DESTINATION: &str = "riverside";
 /// The longest that anything here may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-const LIMIT_SECONDS: &str = "60";
+pub(crate) const LIMIT_SECONDS: &str = "60";
 /// The largest record that is shown and compared, in bytes.
 const SHOWN_BYTES: u64 = 1_000_000;
 /// Wallets that are made at the same time.

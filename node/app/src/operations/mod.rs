@@ -10,6 +10,7 @@ mod recalls;
 mod records;
 mod referrals;
 mod remote;
+mod status;
 mod transfers;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub use recalls::{RecallMade, RecallShown, RecalledFrom, RecallsListed, RecordNa
 pub use records::{MarkShown, RecordLine, RecordsListed};
 pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
 pub(crate) use remote::{RemoteLinkShown, RemoteLinksListed, Unlinked, WalletsListed};
+pub(crate) use status::{Degraded, StatusShown};
 pub use transfers::{
     DeliveryShown, Dismissed, FolderShown, OwedShown, Resent, TransferShown, TransfersListed,
 };
@@ -231,6 +233,8 @@ pub enum Operation {
         /// Also if secrets are damaged, which then no backup brings back.
         give_up_damaged: bool,
     },
+    /// Says how the node stands.
+    Status,
     /// Checks that everything stored is whole.
     Check,
     /// Recalls records from every hospital that was sent them.
@@ -410,6 +414,7 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::EpochRotate { give_up_damaged } => {
             answer(&forgetting::rotate(node, &staff, give_up_damaged, events).await?)
         }
+        Operation::Status => answer(&status::status(node).await?),
         Operation::Check => answer(&check::check(node, &staff, events).await?),
         Operation::RecallMake { patient, records, reason, transfer, preview } => {
             let what = (patient.as_str(), records.as_slice());

@@ -233,17 +233,6 @@ impl Exchange {
         };
         tokio::time::timeout(limit, wait).await.map_err(|_| Code::TimedOut)?
     }
-
-    /// How many parcels wait for the index and for hospitals.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn backlog(&self) -> Result<(usize, usize), ExchangeError> {
-        let store = &self.0.parts.store;
-        let index = outbox::count(store, |label| label.target() == Target::Index).await?;
-        let hospitals = outbox::count(store, |label| label.target() != Target::Index).await?;
-        Ok((index, hospitals))
-    }
 }
 
 /// Whether the patient has consented, and not released to the key that the attempt under way has.
@@ -265,11 +254,7 @@ fn awaits_release(
 }
 
 fn refused(label: &outbox::Label) -> Refused {
-    let party = match label.target() {
-        Target::Index => Party::Index,
-        Target::Hospital(hospital) => Party::Hospital(hospital),
-    };
-    Refused { party, code: label.refused.unwrap_or(Code::Internal) }
+    Refused { party: label.target().party(), code: label.refused.unwrap_or(Code::Internal) }
 }
 
 fn details(body: QuoteBody, package_bytes: Option<u64>) -> TransferDetails {
