@@ -251,6 +251,10 @@ impl Federation {
         self.run_daemon(programs)
     }
 
+    pub(super) fn stop(&mut self) -> Result<()> {
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop())
+    }
+
     pub(super) fn root(&self) -> &str {
         &self.root.public
     }

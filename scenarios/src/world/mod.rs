@@ -381,6 +381,14 @@ impl World {
         self.hospital_mut(hospital)?.restart(&programs)
     }
 
+    /// Stops the index: it drains. [`World::restart_index`] starts it again.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub fn stop_index(&mut self) -> Result<()> {
+        self.federation.stop()
+    }
+
     /// Stops the index, or kills it, and starts it on its data folder, where it listened before.
     ///
     /// # Errors

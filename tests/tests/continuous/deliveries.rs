@@ -12,9 +12,9 @@ const FEE: &str = "4.00";
 const FEE_MINOR: i64 = 400;
 
 /// A person whose continuous consent is live, and the transfer that it was given for.
-struct Stage<'p, 'w> {
-    anna: &'p Person<'w>,
-    origin: String,
+pub(crate) struct Stage<'p, 'w> {
+    pub(crate) anna: &'p Person<'w>,
+    pub(crate) origin: String,
 }
 
 impl Stage<'_, '_> {
@@ -34,7 +34,7 @@ impl Stage<'_, '_> {
     }
 
     /// Imports what is no test.
-    fn weight(&self, id: &str) -> Result<()> {
+    pub(crate) fn weight(&self, id: &str) -> Result<()> {
         self.import(id, &json!({
             "resourceType": "Observation", "id": id, "status": "final",
             "subject": { "reference": format!("Patient/{}", self.anna.id) },
@@ -62,7 +62,7 @@ impl Stage<'_, '_> {
     }
 
     /// Waits for the delivery of this number, which ends filed, for this fee and so many records.
-    fn delivered(&self, number: u64, fee: &str, records: u64) -> Result<String> {
+    pub(crate) fn delivered(&self, number: u64, fee: &str, records: u64) -> Result<String> {
         let listed = self.after(DESTINATION, number)?;
         ensure!(listed["deliveries_count"] == number, "{listed}");
         let last = listed["deliveries"].as_array().and_then(|all| all.last()).context("no delivery")?;
@@ -76,7 +76,7 @@ impl Stage<'_, '_> {
     }
 
     /// A record as the destination has it.
-    fn is_filed(&self, id: &str, version: u64) -> Result<()> {
+    pub(crate) fn is_filed(&self, id: &str, version: u64) -> Result<()> {
         let listed =
             self.anna.world.node(DESTINATION, &["records", "list", "--patient", &self.anna.id])?.json()?;
         let mut records = listed["records"].as_array().into_iter().flatten();
@@ -109,7 +109,7 @@ pub(crate) fn play(world: &mut World) -> Result<()> {
 }
 
 /// A transfer under a continuous consent, filed.
-fn continuous(anna: &Person<'_>, cap: &str, fee: &str) -> Result<String> {
+pub(crate) fn continuous(anna: &Person<'_>, cap: &str, fee: &str) -> Result<String> {
     let (origin, _) = anna.quoted()?;
     anna.consent(&origin, &["--continuous", "--max-fee", cap])?;
     anna.ends(&origin, fee)?;

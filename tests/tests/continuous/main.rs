@@ -4,6 +4,7 @@
 
 mod charged;
 mod deliveries;
+mod pauses;
 mod person;
 
 use anyhow::Result;
@@ -13,7 +14,8 @@ use handover_scenarios::world::{Options, World};
 use person::{DESTINATION, Person, SOURCE};
 
 fn on_a_world(play: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
-    let mut world = World::start(Programs::shared()?, &Options::of(&[SOURCE, DESTINATION]))?;
+    let options = Options { clock: true, ..Options::of(&[SOURCE, DESTINATION]) };
+    let mut world = World::start(Programs::shared()?, &options)?;
     play(&mut world).map_err(|fault| {
         let folder = world.folder().display().to_string();
         world.leave_folder();
@@ -29,4 +31,9 @@ fn a_test_is_charged_once() -> Result<()> {
 #[test]
 fn what_is_new_follows_under_a_continuous_consent() -> Result<()> {
     on_a_world(deliveries::play)
+}
+
+#[test]
+fn nothing_follows_while_it_may_have_been_taken_back() -> Result<()> {
+    on_a_world(pauses::play)
 }
