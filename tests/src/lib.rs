@@ -2,10 +2,12 @@
 //!
 //! [`fixture`] is a whole federation in memory, honest and the same every time; [`golden`] compares formats with the
 //! bytes that were agreed on; [`table`] holds dishonest things against the codes that refuse them;
+//! [`moves`] plays patients' moves on real processes;
 //! [`rogue`] is a hospital on the real network that keeps no promise; [`index_data`] is all that an index has.
 
 pub mod fixture;
 pub mod golden;
 pub mod index_data;
+pub mod moves;
 pub mod rogue;
 pub mod table;

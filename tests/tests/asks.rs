@@ -62,7 +62,7 @@ fn dishonest_asks() {
             Code::AskExpired,
         ),
         ("expired", rules::ask_in_time(&story.ask, story.ask.expires), Code::AskExpired),
-        ("of the future", rules::ask_in_time(&story.ask, T0.plus_ms(-300_001)), Code::AskExpired),
+        ("of the future", rules::ask_in_time(&story.ask, T0.plus_ms(-300_001)), Code::ClockOff),
     ]);
 }
 

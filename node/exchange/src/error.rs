@@ -94,6 +94,14 @@ impl From<tokio::task::JoinError> for ExchangeError {
 }
 
 impl ExchangeError {
+    /// What reading sealed content met: it does not open, or is cut; or the disk failed, which says nothing against it.
+    pub(crate) fn of_opening(fault: io::Error) -> Self {
+        match fault.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Code::CannotOpen.into(),
+            _ => Self::Disk(fault),
+        }
+    }
+
     /// What of a wished scope differs from the one that holds.
     pub(crate) fn asked_otherwise(held: &Scope, wished: &Scope) -> Self {
         let mut differs = Vec::new();

@@ -108,6 +108,19 @@ pub(crate) async fn learn(inner: &Arc<Inner>, content: &[u8]) -> Result<(), Exch
     Ok(())
 }
 
+/// Of how many patients the index is still to be told.
+pub(crate) async fn count_owed(inner: &Arc<Inner>) -> Result<u64, ExchangeError> {
+    let (mut count, mut after) = (0_u64, None);
+    loop {
+        let page = owed(inner, after).await?;
+        count = count.saturating_add(page.len() as u64);
+        after = page.last().map(|(key, ..)| key.clone()).filter(|_| page.len() == PAGE);
+        if after.is_none() {
+            return Ok(count);
+        }
+    }
+}
+
 /// Tells the index of the keys that are owed to it; it answers with better ones if it has them.
 pub(crate) async fn tell(inner: &Arc<Inner>, net: &Net, route: &Route) -> Result<(), ExchangeError> {
     let mut after = None;

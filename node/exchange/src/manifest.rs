@@ -166,13 +166,13 @@ pub(crate) fn write_frame<T: CborMap>(to: &mut impl Write, frame: &T) -> Result<
 /// [`Code::CannotOpen`] if the stream does not open or ends early; [`Code::PackageDamaged`] if the frame is none.
 pub(crate) fn read_frame<T: CborMap>(from: &mut impl Read) -> Result<T, ExchangeError> {
     let mut length = [0; 4];
-    from.read_exact(&mut length).map_err(|_| Code::CannotOpen)?;
+    from.read_exact(&mut length).map_err(ExchangeError::of_opening)?;
     let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| Code::PackageDamaged)?;
     if length > FRAME_MAX_BYTES {
         return Err(Code::PackageDamaged.into());
     }
     let mut bytes = vec![0; length];
-    from.read_exact(&mut bytes).map_err(|_| Code::CannotOpen)?;
+    from.read_exact(&mut bytes).map_err(ExchangeError::of_opening)?;
     Ok(codec::decode(&bytes, FRAME_MAX_BYTES).map_err(|_| Code::PackageDamaged)?)
 }
 
@@ -184,6 +184,6 @@ pub(crate) fn expect_end(from: &mut impl Read) -> Result<(), ExchangeError> {
     match from.read(&mut [0]) {
         Ok(0) => Ok(()),
         Ok(_) => Err(Code::PackageDamaged.into()),
-        Err(_) => Err(Code::CannotOpen.into()),
+        Err(fault) => Err(ExchangeError::of_opening(fault)),
     }
 }

@@ -5,22 +5,25 @@ use std::sync::atomic::Ordering;
 
 use handover_core::transfer::Phase;
 use handover_core::{Party, Timestamp};
+use handover_dossier::DossierError;
 use handover_store::SCAN_MAX_CELLS;
 
 use crate::context::Inner;
-use crate::{Exchange, ExchangeError, outbox};
+use crate::{Exchange, ExchangeError, key_records, outbox};
 
 /// How it stands.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// Whether the index is connected now, and since when that is so; if it never changed, since the start.
-    pub index: (bool, Timestamp),
-    /// What waits to go out, the index's first.
+    /// When the index last came or went; if it never did, the start.
+    pub index_since: Timestamp,
+    /// What of transfers waits to go out, the index's first.
     pub owed: Vec<Owed>,
     /// Parcels that were refused for good.
     pub dead_letters: u64,
     /// Patients' links that the index does not know yet, and those that it refused.
     pub links_owed: u64,
+    /// Patients of whose newer keys the index is still to be told.
+    pub keys_owed: u64,
     /// Transfers that are not over, by how far they are.
     pub under_way: BTreeMap<Phase, u64>,
     /// What is free on the disk where the contents lie, in bytes.
@@ -51,8 +54,7 @@ impl Exchange {
     /// The store's.
     pub async fn standing(&self) -> Result<Standing, ExchangeError> {
         let inner = &self.0;
-        let is_connected = inner.net.get().is_some_and(|net| net.connected().contains(&Party::Index));
-        let since = Timestamp::from_millis(inner.index_changed.load(Ordering::Relaxed));
+        let index_since = Timestamp::from_millis(inner.index_changed.load(Ordering::Relaxed));
         let (waiting, dead) = outbox::labels(&inner.parts.store, |_| true).await?;
         let mut owed = BTreeMap::new();
         for label in &waiting {
@@ -61,10 +63,11 @@ impl Exchange {
         }
         let owed = owed.into_iter().map(|(to, (parcels, since))| Owed { to: to.party(), parcels, since });
         Ok(Standing {
-            index: (is_connected, since),
+            index_since,
             owed: owed.collect(),
             dead_letters: dead.len() as u64,
             links_owed: self.unknown_links().await?.len() as u64,
+            keys_owed: key_records::count_owed(inner).await?,
             under_way: self.under_way().await?,
             free_bytes: inner.parts.blobs.free_bytes()?,
         })
@@ -73,8 +76,12 @@ impl Exchange {
     async fn under_way(&self) -> Result<BTreeMap<Phase, u64>, ExchangeError> {
         let (mut counts, mut after) = (BTreeMap::new(), None);
         loop {
-            let page = self.transfers(after, SCAN_MAX_CELLS).await?;
-            for row in page.iter().filter(|row| !row.state.phase.is_final()) {
+            let keys = self.0.keys();
+            let read = self.0.parts.store.read(move |txn| -> Result<_, DossierError> {
+                handover_dossier::active(txn, &keys, after, SCAN_MAX_CELLS)
+            });
+            let page = read.await?;
+            for row in &page {
                 let count: &mut u64 = counts.entry(row.state.phase).or_default();
                 *count = count.saturating_add(1);
             }

@@ -69,9 +69,10 @@ pub fn ask(envelope: &[u8], kind: AskKind, verifier: &dyn SignatureVerifier) -> 
 /// Whether a question is good now.
 ///
 /// # Errors
-/// [`Code::AskExpired`].
+/// [`Code::AskExpired`]; [`Code::ClockOff`] if it is from the future.
 pub fn ask_in_time(ask: &Ask, now: Timestamp) -> Result<(), Code> {
-    ensure(now < ask.expires && ask.issued <= now.plus_ms(CLOCK_SKEW_MS), Code::AskExpired)
+    ensure(ask.issued <= now.plus_ms(CLOCK_SKEW_MS), Code::ClockOff)?;
+    ensure(now < ask.expires, Code::AskExpired)
 }
 
 /// A patient's link as they signed it for a hospital. The code is compared by [`link_code`].
@@ -210,10 +211,10 @@ pub fn consent(
 /// Whether a consent is good now.
 ///
 /// # Errors
-/// [`Code::ConsentExpired`].
+/// [`Code::ConsentExpired`]; [`Code::ClockOff`] if it has not begun: wallets make none for later.
 pub fn consent_in_time(consent: &Consent, now: Timestamp) -> Result<(), Code> {
-    let begun = consent.not_before <= now.plus_ms(CLOCK_SKEW_MS);
-    ensure(begun && now < consent.expires, Code::ConsentExpired)
+    ensure(consent.not_before <= now.plus_ms(CLOCK_SKEW_MS), Code::ClockOff)?;
+    ensure(now < consent.expires, Code::ConsentExpired)
 }
 
 /// A transfer's package header under a consent and the quote that it follows (the consented one, or the final one that

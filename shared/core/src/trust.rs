@@ -24,6 +24,9 @@ pub enum TrustError {
     /// A certificate is not valid at this time.
     #[error("a certificate is not valid at this time")]
     Expired,
+    /// A certificate or the directory begins later than now: one of two clocks is wrong, and nothing else may be.
+    #[error("a part is from the future: a clock is wrong")]
+    NotYet,
     /// A part speaks of another hospital or key than the one beside it, or two operators are one.
     #[error("the parts do not belong together: {0}")]
     Mismatch(&'static str),
@@ -42,6 +45,7 @@ impl TrustError {
         match self {
             Self::Artefact(fault) => fault.code(),
             Self::Expired => Code::CertificateExpired,
+            Self::NotYet => Code::ClockOff,
             Self::Mismatch(_) | Self::UnknownSigner => Code::WrongSigner,
             Self::Ahead => Code::DirectoryAhead,
         }
@@ -128,10 +132,10 @@ pub fn two_operators<T: Order>(
 }
 
 fn in_time(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Result<(), TrustError> {
-    if now.plus_ms(CLOCK_SKEW_MS) < not_before || now >= not_after {
-        return Err(TrustError::Expired);
+    if now.plus_ms(CLOCK_SKEW_MS) < not_before {
+        return Err(TrustError::NotYet);
     }
-    Ok(())
+    if now < not_after { Ok(()) } else { Err(TrustError::Expired) }
 }
 
 /// The highest version that a directory of this time may have: its milliseconds. So a thief of the index's key gets
@@ -165,10 +169,11 @@ impl Federation {
             .ok_or(TrustError::UnknownSigner)?;
         let directory = claimed.verify(&index.key, verifier)?;
         let life_ms = directory.expires.since_ms(directory.issued);
-        if life_ms > DIRECTORY_LIFE_MS || directory.issued > now.plus_ms(CLOCK_SKEW_MS) {
-            return Err(TrustError::Mismatch(
-                "the directory claims to hold longer than it may, or is from the future",
-            ));
+        if life_ms > DIRECTORY_LIFE_MS {
+            return Err(TrustError::Mismatch("the directory claims to hold longer than it may"));
+        }
+        if directory.issued > now.plus_ms(CLOCK_SKEW_MS) {
+            return Err(TrustError::NotYet);
         }
         if directory.version > highest_version(directory.issued) {
             return Err(TrustError::Ahead);

@@ -18,10 +18,12 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade}
 use libp2p::identity::Keypair;
 use libp2p::tls::certificate::{self, GenError};
 use libp2p::tls::{TlsStream, UpgradeError, make_client_config, make_server_config};
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::TLS13;
 use rustls::{
@@ -38,7 +40,7 @@ const CIPHER_SUITES: [SupportedCipherSuite; 3] = [
 ];
 /// Read from the socket in one go; rustls itself asks for 4 KiB at a time.
 const READ_BYTES: usize = 128 * 1024;
-/// Encrypted in one go; yamux itself gives a frame's 12 bytes of header and its body one by one.
+/// Gathered before it is encrypted and sent: yamux gives a frame's 12 bytes of header and its body one by one.
 const WRITE_BYTES: usize = 128 * 1024;
 
 /// What an upgraded connection is.
@@ -65,12 +67,16 @@ impl Tls {
             .with_client_cert_verifier(Arc::new(PeerCertificate))
             .with_cert_resolver(theirs_server.cert_resolver);
         server.alpn_protocols = theirs_server.alpn_protocols;
+        // Each connection proves its peer anew; one peer's ticket would be shown to all others besides.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(PeerCertificate))
             .with_client_cert_resolver(theirs_client.client_auth_cert_resolver);
         client.alpn_protocols = theirs_client.alpn_protocols;
+        client.resumption = Resumption::disabled();
         Ok(Self { server: Arc::new(server), client: Arc::new(client) })
     }
 }

@@ -35,7 +35,12 @@ pub(crate) fn play(world: &mut World) -> Result<()> {
     let stage = Stage { anna: &anna, origin };
     stage.delivered(2, "0.00", 1).context("the index is back")?;
     stage.is_filed("weight-2", 1)?;
-    world.order(DESTINATION, Order::Suspend)?;
+    let version = world.order(DESTINATION, Order::Suspend)?;
+    let begun = Instant::now();
+    while world.node(SOURCE, &["status"])?.json()?["directory"]["version"].as_u64() < Some(version) {
+        ensure!(begun.elapsed() < LIMIT, "the suspension has not reached {SOURCE}");
+        std::thread::yield_now();
+    }
     stage.weight("weight-3")?;
     waits(&stage, "hospital-suspended", 2)
 }

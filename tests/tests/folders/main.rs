@@ -3,9 +3,6 @@
 
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
 
-#[path = "../restarts/moves.rs"]
-#[expect(dead_code, reason = "shared with the restarts, which need more of it")]
-mod moves;
 mod opens;
 mod room;
 mod stage;
@@ -16,7 +13,7 @@ use anyhow::{Context as _, Result};
 use handover_scenarios::programs::Programs;
 use handover_scenarios::world::{Options, World};
 
-use moves::{DESTINATION, Move, SOURCE, close, patients};
+use handover_tests::moves::{self, DESTINATION, Move, SOURCE, close, patients};
 
 fn world(more: &str) -> Result<World> {
     let options = Options { index_more: more.to_owned(), ..Options::of(&[SOURCE, DESTINATION]) };

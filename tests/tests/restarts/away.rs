@@ -24,8 +24,10 @@ fn hospitals_go_on_until_the_directory_expires() -> Result<()> {
 }
 
 fn play(world: &mut World) -> Result<()> {
-    let mut moves = patients(world, &[0, 0, 0, 0])?;
-    let [soon, late, taken_back, begun] = moves.as_mut_slice() else { unreachable!("four patients") };
+    let mut moves = patients(world, &[0; 6])?;
+    let [soon, late, taken_back, begun, asked, delivered] = moves.as_mut_slice() else {
+        unreachable!("six patients")
+    };
     for at in [SOURCE, DESTINATION] {
         same("what does not work at first", &Vec::<String>::new(), &degraded(&status(world, at)?))?;
     }
@@ -37,13 +39,18 @@ fn play(world: &mut World) -> Result<()> {
 
     world.set_clock((DIRECTORY_HOURS - 1) * HOUR_SECONDS)?;
     filed_without_the_index(world, late).context("an hour before the directory expires")?;
-    begun.ask(world)?;
-    begun.request(world)?;
-    begun.quoted(world)?;
+    asked.ask(world)?;
+    for it in [&mut *begun, &mut *delivered] {
+        it.ask(world)?;
+        it.request(world)?;
+        it.quoted(world)?;
+    }
+    delivered.wallet(world, "consent", &["--no-release"])?.done()?;
+    delivered.until(world, SOURCE, "delivered")?;
 
     world.set_clock((DIRECTORY_HOURS + 1) * HOUR_SECONDS)?;
-    nothing_new_begins(world, begun).with_context(|| format!("after {expires}"))?;
-    is_made_up_for(world, [soon, late, begun], taken_back).context("when it is back")?;
+    nothing_goes_on(world, begun, asked, delivered).with_context(|| format!("after {expires}"))?;
+    is_made_up_for(world, [soon, late, begun, asked, delivered], taken_back).context("when it is back")?;
     a_suspension_meanwhile_is_applied(world)
 }
 
@@ -105,22 +112,37 @@ fn is_taken_back(world: &World, it: &mut Move) -> Result<()> {
     same("records that were filed", &0, &it.records(world, DESTINATION)?.len())
 }
 
-/// What would be new is refused with the reason; what was filed is read, what has begun is kept.
-fn nothing_new_begins(world: &World, begun: &mut Move) -> Result<()> {
+/// Neither the wallet nor the hospitals begin or release anything, with the reason; what has begun is kept.
+fn nothing_goes_on(world: &World, begun: &Move, asked: &Move, delivered: &Move) -> Result<()> {
+    let mut expected = vec!["directory: directory-expired".to_owned(), "index: unreachable".to_owned()];
+    expected.sort();
     for at in [SOURCE, DESTINATION] {
-        within("it is told that the directory has expired", || {
-            let expected = ["directory: directory-expired".to_owned(), "index: unreachable".to_owned()];
-            Ok(degraded(&status(world, at)?) == expected)
-        })?;
+        within(
+            "it is told that the directory has expired",
+            || Ok(degraded(&status(world, at)?) == expected),
+        )?;
     }
-    let refused = begun.wallet(world, "consent", &[])?;
-    same("the consent", &Some("directory-expired".to_owned()), &refused.problem())?;
-    let kept = begun.show(world, DESTINATION)?;
-    same("what has begun", &"quoted", &text(&kept, "state"))
+    let expired = Some("directory-expired".to_owned());
+    same("the consent", &expired, &begun.wallet(world, "consent", &[])?.problem())?;
+    let request = world.node(DESTINATION, &["transfer", "request", &asked.transfer])?;
+    same("the desk's request", &expired, &request.problem())?;
+    // What the patient releases is taken, and the source hands nothing out.
+    delivered.wallet(world, "release", &[])?.done()?;
+    within("the source waits for a directory", || {
+        let shown = delivered.show(world, SOURCE)?;
+        let mut waits = shown["waits"].as_array().into_iter().flatten();
+        Ok(waits.any(|it| text(it, "code") == "directory-expired"))
+    })?;
+    same("what has begun", &"quoted", &text(&begun.show(world, DESTINATION)?, "state"))?;
+    same("what was delivered", &"delivered", &text(&delivered.show(world, SOURCE)?, "state"))
 }
 
 /// Evidence flows in by itself, each fee once; what had begun goes on.
-fn is_made_up_for(world: &mut World, filed: [&mut Move; 3], taken_back: &Move) -> Result<()> {
+fn is_made_up_for(
+    world: &mut World,
+    [soon, late, begun, asked, delivered]: [&mut Move; 5],
+    taken_back: &Move,
+) -> Result<()> {
     Victim::Index.restart(world)?;
     for at in [SOURCE, DESTINATION] {
         within(&format!("all is well at {at}"), || {
@@ -128,9 +150,12 @@ fn is_made_up_for(world: &mut World, filed: [&mut Move; 3], taken_back: &Move) -
             Ok(degraded(&shown).is_empty() && shown["waiting"] == serde_json::json!([]))
         })?;
     }
-    let [soon, late, begun] = filed;
-    begun.wallet(world, "consent", &[])?.done()?;
-    for it in [soon, late, begun] {
+    asked.request(world)?;
+    asked.quoted(world)?;
+    for it in [&mut *begun, &mut *asked] {
+        it.wallet(world, "consent", &[])?.done()?;
+    }
+    for it in [soon, late, begun, asked, delivered] {
         it.ends_well(world)?;
     }
     let entries = world.entries(&taken_back.transfer)?;

@@ -11,13 +11,12 @@ mod damage;
 mod files;
 mod forgetting;
 mod kills;
-mod moves;
 mod repeats;
 
 use anyhow::{Context as _, Result};
 use handover_scenarios::world::World;
 
-use moves::{all_is_whole, close, patients, world};
+use handover_tests::moves::{self, all_is_whole, close, patients, world};
 
 /// Bytes of scans: the repeated move's, the two without the index, the one that is damaged, the one that is forgotten,
 /// and the one that has files besides.

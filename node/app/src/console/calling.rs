@@ -52,6 +52,12 @@ impl Console {
         let called = control::call(&self.config.control_socket(), &request, |event| shown.event(event)).await;
         let value = match called {
             Ok(value) => Ok(value),
+            // Asked again and again by those who watch over the node, it must not be in its way when it starts.
+            Err(fault @ ControlError::NotRunning { .. })
+                if matches!(command.operation, Operation::Status) =>
+            {
+                Err(CliError::new(fault.code(), "the node does not run").with_next("Start it: run."))
+            }
             Err(ControlError::NotRunning { .. }) => self.carry_out(command, &mut shown).await,
             Err(ControlError::Refused(problem)) => Err(refused(problem)),
             Err(fault @ ControlError::Broken) => {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use handover_core::{Code, Timestamp};
+use handover_core::rules::{self, EMERGENCY_AFTER_EXPIRY_MS, REVOCATIONS_STALE_MS};
+use handover_core::{Code, Party, Timestamp};
 use handover_exchange::Standing;
-use handover_web::Health;
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
@@ -16,8 +16,6 @@ use crate::{Node, health};
 pub(crate) struct StatusShown {
     /// The hospital.
     pub hospital: String,
-    /// Whether the node runs; if not, the command has opened its data by itself.
-    pub running: bool,
     /// Whether the index is connected.
     pub index_connected: bool,
     /// Since when that is so (RFC 3339); if it never changed, since the start.
@@ -26,16 +24,18 @@ pub(crate) struct StatusShown {
     pub directory: Option<DirectoryShown>,
     /// What does not work; empty if all does.
     pub degraded: Vec<Degraded>,
-    /// What waits to go out.
-    pub waiting: Vec<WaitingShown>,
+    /// What of transfers waits to go out. This and what follows is absent while the store cannot be read.
+    pub waiting: Option<Vec<WaitingShown>>,
     /// What was refused for good: `transfer show` names it.
-    pub dead_letters: u64,
+    pub dead_letters: Option<u64>,
     /// Patients' links that the index does not know: `patient links` names them.
-    pub links_owed: u64,
+    pub links_owed: Option<u64>,
+    /// Patients of whose newer keys the index is still to be told.
+    pub keys_owed: Option<u64>,
     /// Transfers that are not over, by state.
-    pub under_way: BTreeMap<String, u64>,
+    pub under_way: Option<BTreeMap<String, u64>>,
     /// What is free on the disk where contents lie, in bytes.
-    pub free_bytes: u64,
+    pub free_bytes: Option<u64>,
 }
 
 /// A directory.
@@ -74,31 +74,40 @@ pub(crate) struct WaitingShown {
 }
 
 pub(super) async fn status(node: &Node) -> Result<StatusShown, NodeError> {
-    let live = node.live().ok();
-    let health = live.map(|live| live.health.clone()).unwrap_or_default();
-    health::look(node, &health).await;
-    let standing = node.exchange.standing().await?;
-    if live.is_some() {
-        health.tell("index", if standing.index.0 { Ok(()) } else { Err(Code::Unreachable) });
-    }
+    let live = node.live()?;
+    health::look(node, &live.health).await;
+    let read = node.exchange.standing().await;
+    // A store that failed is told with the rest, as far as that is known.
+    let standing = match read {
+        Err(fault) if live.health.faults().contains_key("store") => {
+            tracing::info!(code = %fault.code(), "the standing cannot be read");
+            None
+        }
+        read => Some(read?),
+    };
+    let is_connected = live.net.connected().contains(&Party::Index);
+    live.health.tell("index", if is_connected { Ok(()) } else { Err(Code::Unreachable) });
     let held = node.directories.held().ok();
     let held = held.as_deref().map(|held| held.directory());
+    let dates = held.map(|held| (held.issued, held.expires));
     Ok(StatusShown {
         hospital: node.hospital().to_string(),
-        running: live.is_some(),
-        index_connected: standing.index.0,
-        index_since: live.map(|_| standing.index.1.to_string()),
-        degraded: degraded(&health, held.map(|held| held.expires)),
+        index_connected: is_connected,
+        index_since: standing.as_ref().map(|standing| standing.index_since.to_string()),
+        degraded: degraded(live.health.faults(), dates, node.now()),
         directory: held.map(|held| DirectoryShown {
             version: held.version,
             issued: held.issued.to_string(),
             expires: held.expires.to_string(),
         }),
-        waiting: waiting(&standing),
-        dead_letters: standing.dead_letters,
-        links_owed: standing.links_owed,
-        under_way: standing.under_way.iter().map(|(phase, count)| (phase.to_string(), *count)).collect(),
-        free_bytes: standing.free_bytes,
+        waiting: standing.as_ref().map(waiting),
+        dead_letters: standing.as_ref().map(|standing| standing.dead_letters),
+        links_owed: standing.as_ref().map(|standing| standing.links_owed),
+        keys_owed: standing.as_ref().map(|standing| standing.keys_owed),
+        under_way: standing.as_ref().map(|standing| {
+            standing.under_way.iter().map(|(phase, count)| (phase.to_string(), *count)).collect()
+        }),
+        free_bytes: standing.as_ref().map(|standing| standing.free_bytes),
     })
 }
 
@@ -111,54 +120,98 @@ fn waiting(standing: &Standing) -> Vec<WaitingShown> {
     shown.collect()
 }
 
-fn degraded(health: &Health, expires: Option<Timestamp>) -> Vec<Degraded> {
-    let faults = health.faults();
-    let is_expired = faults.get("directory") == Some(&Code::DirectoryExpired);
+type Dates = (Timestamp, Timestamp);
+
+/// What does not work, with what that means. `dates`: from when the directory is and until when it holds.
+fn degraded(mut faults: BTreeMap<&str, Code>, dates: Option<Dates>, now: Timestamp) -> Vec<Degraded> {
+    let goes_on = !faults.contains_key("directory") && !faults.contains_key("hospital");
+    let pause = dates.map(|(issued, _)| issued.plus_ms(REVOCATIONS_STALE_MS));
+    if let Some((issued, _)) = dates.filter(|_| goes_on)
+        && let Err(code) = rules::revocations_fresh(issued, now)
+    {
+        faults.insert("deliveries", code);
+    }
     let shown = faults.iter().map(|(component, code)| {
-        let meaning = match (*component, *code) {
-            ("index", _) if is_expired => AWAY_TOO_LONG,
-            ("index", _) => AWAY,
-            ("directory", Code::DirectoryExpired) => EXPIRED,
-            ("store" | "audit", _) => NO_STORE,
-            (_, code) => code.text(),
+        let (meaning, until) = match (*component, *code, dates, pause) {
+            ("index", _, Some((_, expires)), Some(pause)) if goes_on => (away(pause), Some(expires)),
+            ("index", ..) => (AWAY.to_owned(), None),
+            ("directory", Code::DirectoryExpired, None, _) => (NEVER.to_owned(), None),
+            ("directory", Code::DirectoryExpired, Some((_, expires)), _) => {
+                (EXPIRED.to_owned(), Some(expires.plus_ms(EMERGENCY_AFTER_EXPIRY_MS)))
+            }
+            ("store" | "audit", Code::StoreUnavailable | Code::AuditUnavailable, ..) => {
+                (NO_STORE.to_owned(), None)
+            }
+            (_, code, ..) => (code.text().to_owned(), None),
         };
-        let until = expires.filter(|_| *component == "index" && !is_expired);
         Degraded {
             component: (*component).to_owned(),
             code: code.to_string(),
-            meaning: meaning.to_owned(),
+            meaning,
             until: until.map(|until| until.to_string()),
         }
     });
     shown.collect()
 }
 
-const AWAY: &str = "Until the directory expires, hospitals go on without the index: transfers, revocations, recalls and \
-    break-glasses. What waits for it: evidence and fees, patients' new links, who holds a patient's records, and \
-    packages for hospitals that are away.";
-const AWAY_TOO_LONG: &str = "It has been away until the directory expired. What waits for it is kept.";
-const EXPIRED: &str = "No new transfer begins until the index sends a directory; break-glasses go on for a week. What has begun is kept, and what is \
-    filed can be read.";
+fn away(pause: Timestamp) -> String {
+    format!(
+        "Until the directory expires, hospitals go on without the index: transfers, revocations, recalls, \
+         break-glasses; deliveries under continuous consents until {pause}. {AWAY}"
+    )
+}
+
+const AWAY: &str = "What waits for it is kept: evidence and fees, patients' new links and keys, who holds a patient's \
+    records, packages for hospitals that are away.";
+const NEVER: &str =
+    "There is no directory yet. Enrol this hospital, or look whether the index can be reached.";
+const EXPIRED: &str = "Nothing new begins, and nothing under way gets further, until the index sends a directory. What has \
+    begun is kept, what is filed can be read, and break-glasses go on.";
 const NO_STORE: &str = "The disk takes nothing, so nothing is taken in and nothing is disclosed. Look at the disk, then \
     restart the node.";
 
 #[cfg(test)]
 mod tests {
+    use handover_core::time::HOUR_MS;
+
     use super::*;
+
+    const ISSUED: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn shown(faults: &[(&'static str, Code)], dates: Option<Dates>, hours: i64) -> Vec<Degraded> {
+        degraded(faults.iter().copied().collect(), dates, ISSUED.plus_ms(hours * HOUR_MS))
+    }
+
+    fn names(shown: &[Degraded]) -> Vec<(&str, Option<&str>)> {
+        shown.iter().map(|it| (it.component.as_str(), it.until.as_deref())).collect()
+    }
 
     #[test]
     fn what_does_not_work_says_until_when_the_rest_does() {
-        let health = Health::new();
-        let expires = Timestamp::from_millis(1_800_000_000_000);
-        assert!(degraded(&health, Some(expires)).is_empty());
-        health.tell("index", Err(Code::Unreachable));
-        let away = degraded(&health, Some(expires));
-        assert_eq!(away.len(), 1);
-        assert_eq!((&away[0].until, away[0].meaning.as_str()), (&Some(expires.to_string()), AWAY));
-        health.set("directory", Err(Code::DirectoryExpired));
-        let both = degraded(&health, Some(expires));
-        let meanings: Vec<_> = both.iter().map(|it| (it.component.as_str(), it.meaning.as_str())).collect();
-        assert_eq!(meanings, [("directory", EXPIRED), ("index", AWAY_TOO_LONG)]);
-        assert!(both.iter().all(|it| it.until.is_none()));
+        let expires = ISSUED.plus_ms(72 * HOUR_MS);
+        let (dates, away) = (Some((ISSUED, expires)), ("index", Code::Unreachable));
+        assert!(shown(&[], dates, 1).is_empty());
+        let until = expires.to_string();
+        assert_eq!(names(&shown(&[away], dates, 1)), [("index", Some(until.as_str()))]);
+        // After a day nobody knows whether continuous consents still stand.
+        let stale = shown(&[away], dates, 25);
+        assert_eq!(names(&stale), [("deliveries", None), ("index", Some(until.as_str()))]);
+        let expired = shown(&[away, ("directory", Code::DirectoryExpired)], dates, 73);
+        let week = expires.plus_ms(EMERGENCY_AFTER_EXPIRY_MS).to_string();
+        assert_eq!(names(&expired), [("directory", Some(week.as_str())), ("index", None)]);
+    }
+
+    #[test]
+    fn nothing_is_promised_that_does_not_go_on() {
+        let dates = Some((ISSUED, ISSUED.plus_ms(72 * HOUR_MS)));
+        let away = ("index", Code::Unreachable);
+        for other in [("directory", Code::DirectoryForked), ("hospital", Code::HospitalSuspended)] {
+            let shown = shown(&[away, other], dates, 1);
+            assert!(shown.iter().all(|it| it.until.is_none() && !it.meaning.contains("go on")), "{shown:?}");
+        }
+        let new = shown(&[away, ("directory", Code::DirectoryExpired)], None, 1);
+        assert_eq!(new[0].meaning, NEVER);
+        let busy = shown(&[("store", Code::Busy)], dates, 1);
+        assert_eq!(busy[0].meaning, Code::Busy.text());
     }
 }

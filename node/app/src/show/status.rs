@@ -8,18 +8,16 @@ use crate::operations::{Degraded, StatusShown};
 const MB: u64 = 1_000_000;
 
 pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
-    let way = if shown.running { "runs" } else { "does not run" };
     let all_well = if shown.degraded.is_empty() { ", and all is well" } else { "" };
-    writeln!(out, "{} {way}{all_well}.", shown.hospital)?;
+    writeln!(out, "{} runs{all_well}.", shown.hospital)?;
     for Degraded { component, code, meaning, until } in &shown.degraded {
-        let until = until.as_ref().map(|until| format!(", the rest until {until}")).unwrap_or_default();
-        writeln!(out, "NOT WELL: {component} ({code}){until}")?;
+        let until = until.as_ref().map(|until| format!(", what goes on does so until {until}"));
+        writeln!(out, "NOT WELL: {component} ({code}){}", until.unwrap_or_default())?;
         writeln!(out, "    {meaning}")?;
     }
-    if let Some(since) = &shown.index_since {
-        let is = if shown.index_connected { "connected" } else { "away" };
-        writeln!(out, "index: {is} since {since}")?;
-    }
+    let is = if shown.index_connected { "connected" } else { "away" };
+    let since = shown.index_since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+    writeln!(out, "index: {is}{since}")?;
     match &shown.directory {
         Some(held) => writeln!(
             out,
@@ -28,21 +26,25 @@ pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
         )?,
         None => writeln!(out, "directory: none yet")?,
     }
-    let under_way: Vec<_> = shown.under_way.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    let under_way = if under_way.is_empty() { "none".to_owned() } else { under_way.join(", ") };
-    writeln!(out, "transfers under way: {under_way}")?;
-    for waiting in &shown.waiting {
+    if let Some(under_way) = &shown.under_way {
+        let counts: Vec<_> = under_way.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+        writeln!(out, "transfers under way: {counts}")?;
+    }
+    for waiting in shown.waiting.iter().flatten() {
         writeln!(out, "for {}: {} artefacts wait, since {}", waiting.to, waiting.parcels, waiting.since)?;
     }
-    if shown.links_owed > 0 {
-        writeln!(out, "{} links of patients are not known to the index: patient links", shown.links_owed)?;
+    for (count, what) in [
+        (shown.links_owed, "links of patients are not known to the index: patient links"),
+        (shown.keys_owed, "patients have newer keys of which the index is still to be told"),
+        (shown.dead_letters, "artefacts were refused for good: transfer list, transfer show"),
+    ] {
+        if let Some(count) = count.filter(|count| *count > 0) {
+            writeln!(out, "{count} {what}")?;
+        }
     }
-    if shown.dead_letters > 0 {
-        writeln!(
-            out,
-            "{} artefacts were refused for good: transfer list, transfer show",
-            shown.dead_letters
-        )?;
+    match shown.free_bytes {
+        Some(bytes) => writeln!(out, "free on the disk: {} MB", bytes / MB),
+        None => Ok(()),
     }
-    writeln!(out, "free on the disk: {} MB", shown.free_bytes / MB)
 }

@@ -186,6 +186,7 @@ fn whole_resource(content: impl Read, plain_bytes: u64) -> Result<Vec<u8>, Excha
         return Err(Code::TooLarge.into());
     }
     let mut whole = Vec::new();
-    content.take(plain_bytes.saturating_add(1)).read_to_end(&mut whole).map_err(|_| Code::CannotOpen)?;
+    let read = content.take(plain_bytes.saturating_add(1)).read_to_end(&mut whole);
+    read.map_err(ExchangeError::of_opening)?;
     if whole.len() as u64 == plain_bytes { Ok(whole) } else { Err(Code::PackageMismatch.into()) }
 }

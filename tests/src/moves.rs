@@ -1,6 +1,8 @@
 //! One patient's move from the source to the destination, step by step, on the command lines that people use; and
 //! how a move must have ended, whatever was killed on its way.
 
+#![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -17,12 +19,13 @@ use handover_scenarios::world::{Options, World, is_due};
 use serde_json::{Value, json};
 
 /// Who holds the records.
-pub(crate) const SOURCE: &str = "lakeside";
+pub const SOURCE: &str = "lakeside";
 /// Who gets them.
-pub(crate) const DESTINATION: &str = "riverside";
+pub const DESTINATION: &str = "riverside";
 /// The longest that anything here may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-pub(crate) const LIMIT_SECONDS: &str = "60";
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// The same, as a command takes it.
+pub const LIMIT_SECONDS: &str = "60";
 /// The largest record that is shown and compared, in bytes.
 const SHOWN_BYTES: u64 = 1_000_000;
 /// Wallets that are made at the same time.
@@ -30,14 +33,18 @@ const AT_ONCE: usize = 4;
 
 /// A process that can be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Victim {
+pub enum Victim {
+    /// The source's node.
     Source,
+    /// The destination's node.
     Destination,
+    /// The index.
     Index,
 }
 
 impl Victim {
-    pub(crate) const ALL: [Self; 3] = [Self::Source, Self::Destination, Self::Index];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Source, Self::Destination, Self::Index];
 
     const fn hospital(self) -> Option<&'static str> {
         match self {
@@ -47,7 +54,11 @@ impl Victim {
         }
     }
 
-    pub(crate) fn pid(self, world: &World) -> Result<u32> {
+    /// Its process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(self, world: &World) -> Result<u32> {
         match self.hospital() {
             Some(hospital) => world.pid(hospital),
             None => world.index_pid().context("the index does not run"),
@@ -55,7 +66,7 @@ impl Victim {
     }
 
     /// Starts it again on its data folder after [`kill`].
-    pub(crate) fn restart(self, world: &mut World) -> Result<()> {
+    pub fn restart(self, world: &mut World) -> Result<()> {
         match self.hospital() {
             Some(hospital) => {
                 // Fails if it had not died of the signal.
@@ -68,19 +79,19 @@ impl Victim {
 }
 
 /// `kill -9`.
-pub(crate) fn kill(pid: u32) -> Result<()> {
+pub fn kill(pid: u32) -> Result<()> {
     let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
     ensure!(status.success(), "{pid} cannot be killed");
     Ok(())
 }
 
 /// A world of two hospitals.
-pub(crate) fn world() -> Result<World> {
+pub fn world() -> Result<World> {
     World::start(Programs::shared()?, &Options::of(&[SOURCE, DESTINATION]))
 }
 
 /// Hands a test's outcome on; after a failure the world's folder stays for people to look at.
-pub(crate) fn close(world: World, outcome: Result<()>) -> Result<()> {
+pub fn close(world: World, outcome: Result<()>) -> Result<()> {
     outcome.map_err(|fault| {
         let folder = world.folder().display().to_string();
         world.leave_folder();
@@ -90,16 +101,21 @@ pub(crate) fn close(world: World, outcome: Result<()>) -> Result<()> {
 
 /// A patient with a wallet, linked at both hospitals, and their one transfer.
 #[derive(Debug)]
-pub(crate) struct Move {
-    pub(crate) wallet: String,
-    pub(crate) patient: String,
-    pub(crate) expected: Expected,
-    pub(crate) file: PathBuf,
-    pub(crate) transfer: String,
+pub struct Move {
+    /// The wallet's name.
+    pub wallet: String,
+    /// The patient's number, the same at both hospitals.
+    pub patient: String,
+    /// What is known of their records.
+    pub expected: Expected,
+    /// What was imported at the source.
+    pub file: PathBuf,
+    /// The transfer, once it was asked for.
+    pub transfer: String,
 }
 
 /// Patients whose records lie at the source, one for each size of scan in bytes (0: none).
-pub(crate) fn patients(world: &World, scans: &[usize]) -> Result<Vec<Move>> {
+pub fn patients(world: &World, scans: &[usize]) -> Result<Vec<Move>> {
     let mut moves = Vec::new();
     for (seed, scan_bytes) in (1..).zip(scans) {
         let wallet = format!("p{seed}");
@@ -127,7 +143,8 @@ pub(crate) fn patients(world: &World, scans: &[usize]) -> Result<Vec<Move>> {
     Ok(moves)
 }
 
-pub(crate) fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+/// What a helping thread came to.
+pub fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a helping thread panicked"))?
 }
 
@@ -143,40 +160,47 @@ impl Move {
     }
 
     /// The patient's wallet at the destination's node, about this transfer.
-    pub(crate) fn wallet(&self, world: &World, word: &str, more: &[&str]) -> Result<Answer> {
+    pub fn wallet(&self, world: &World, word: &str, more: &[&str]) -> Result<Answer> {
         let args = [&[word, "--transfer", &self.transfer], more].concat();
         world.wallet_at(&self.wallet, DESTINATION, &args)
     }
 
     /// The patient asks at the destination; the transfer has its identifier from now on.
-    pub(crate) fn ask(&mut self, world: &World) -> Result<()> {
-        let asked = world.wallet_at(&self.wallet, DESTINATION, &["ask", "--source", SOURCE])?.json()?;
+    pub fn ask(&mut self, world: &World) -> Result<()> {
+        self.ask_as(world, &[])
+    }
+
+    /// The same with more words, such as the transfer's identifier.
+    pub fn ask_as(&mut self, world: &World, more: &[&str]) -> Result<()> {
+        let args = [&["ask", "--source", SOURCE], more].concat();
+        let asked = world.wallet_at(&self.wallet, DESTINATION, &args)?.json()?;
         asked["transfer"].as_str().context("no transfer")?.clone_into(&mut self.transfer);
         Ok(())
     }
 
     /// The destination's desk asks the source.
-    pub(crate) fn request(&self, world: &World) -> Result<Value> {
+    pub fn request(&self, world: &World) -> Result<Value> {
         world.node(DESTINATION, &["transfer", "request", &self.transfer])?.json()
     }
 
-    pub(crate) fn show(&self, world: &World, at: &str) -> Result<Value> {
+    /// The transfer as a hospital shows it.
+    pub fn show(&self, world: &World, at: &str) -> Result<Value> {
         world.node(at, &["transfer", "show", &self.transfer])?.json()
     }
 
     /// Waits until the transfer has reached a phase at a hospital.
-    pub(crate) fn until(&self, world: &World, at: &str, phase: &str) -> Result<Value> {
+    pub fn until(&self, world: &World, at: &str, phase: &str) -> Result<Value> {
         let args = ["transfer", "show", &self.transfer, "--wait", LIMIT_SECONDS, "--until", phase];
         world.node(at, &args)?.json().with_context(|| format!("{} was to be {phase} at {at}", self.transfer))
     }
 
     /// The patient waits for the quote.
-    pub(crate) fn quoted(&self, world: &World) -> Result<()> {
+    pub fn quoted(&self, world: &World) -> Result<()> {
         self.wallet(world, "inbox", &["--until", "quoted", "--wait", LIMIT_SECONDS])?.done()
     }
 
     /// Whatever is still to do is done, and everything about it is as it must be, once.
-    pub(crate) fn ends_well(&self, world: &World) -> Result<()> {
+    pub fn ends_well(&self, world: &World) -> Result<()> {
         self.end(world).with_context(|| format!("transfer {} of {}", self.transfer, self.wallet))
     }
 
@@ -236,7 +260,7 @@ impl Move {
     }
 
     /// The patient's records at a hospital.
-    pub(crate) fn records(&self, world: &World, at: &str) -> Result<Vec<Value>> {
+    pub fn records(&self, world: &World, at: &str) -> Result<Vec<Value>> {
         let answer = world.node(at, &["records", "list", "--patient", &self.patient])?;
         Ok(answer.json()?["records"].as_array().cloned().unwrap_or_default())
     }
@@ -253,7 +277,7 @@ impl Move {
 }
 
 /// Everything that is stored is whole, and the ledger balances with nothing pending.
-pub(crate) fn all_is_whole(world: &World) -> Result<()> {
+pub fn all_is_whole(world: &World) -> Result<()> {
     for at in [SOURCE, DESTINATION] {
         let checked = world.node(at, &["check"])?.json()?;
         ensure!(checked["whole"] == true, "check at {at}: {checked}");
@@ -274,7 +298,7 @@ pub(crate) fn all_is_whole(world: &World) -> Result<()> {
 }
 
 /// Looks until something holds.
-pub(crate) fn within(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub fn within(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let begun = Instant::now();
     while !holds()? {
         if begun.elapsed() > LIMIT {
@@ -285,11 +309,13 @@ pub(crate) fn within(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Res
     Ok(())
 }
 
-pub(crate) fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &T, came: &T) -> Result<()> {
+/// Fails unless both are the same.
+pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &T, came: &T) -> Result<()> {
     ensure!(expected == came, "{what}\n  expected: {expected:?}\n  came: {came:?}");
     Ok(())
 }
 
-pub(crate) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+/// A text in an answer; empty if it is not there.
+pub fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
 }

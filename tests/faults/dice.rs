@@ -1,0 +1,22 @@
+//! Numbers that follow from a seed.
+
+use handover_core::Digest;
+
+pub(crate) struct Dice {
+    seed: u64,
+    rolls: u64,
+}
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { seed, rolls: 0 }
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.rolls += 1;
+        let digest = Digest::sha256(&[&self.seed.to_be_bytes(), &self.rolls.to_be_bytes()]);
+        let bytes = digest.as_bytes().first_chunk().copied().unwrap_or_default();
+        u64::from_be_bytes(bytes) % bound
+    }
+}
