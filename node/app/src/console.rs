@@ -5,6 +5,7 @@ mod calling;
 mod emergency;
 mod incidents;
 mod remote;
+mod repair;
 
 use std::fs;
 use std::io::Write as _;
@@ -94,6 +95,7 @@ impl Console {
             Task::Clinician(task) => self.clinician(task).await,
             Task::BreakGlass(task) => self.break_glass(task).await,
             Task::Check => self.check().await,
+            Task::Repair { preview } => self.repair(preview).await,
         }
     }
 

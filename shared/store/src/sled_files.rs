@@ -23,6 +23,10 @@ const PIECE_END: &str = ".generating";
 /// Where pieces go, below the store's folder.
 const ASIDE: &str = "aside";
 
+/// What to do about a store that does not open.
+pub(crate) const RESTORE_OR_REPAIR: &str = "keep the folder as it is; restore the last backup, or give repair: it \
+     salvages what can be read into a fresh store, says what is gone, and keeps this one aside";
+
 /// The files that a flush has to wait for.
 pub(crate) struct DurableFiles {
     log: File,
@@ -93,11 +97,9 @@ fn open_once(folder: &Path) -> Result<sled::Db, StoreError> {
     }
 }
 
-fn damaged() -> StoreError {
-    StoreError::Damaged {
-        what: "the store's file".to_owned(),
-        advice: "keep the folder as it is, and restore the last backup into a fresh one",
-    }
+/// What sled says of a file that it cannot read.
+pub(crate) fn damaged() -> StoreError {
+    StoreError::Damaged { what: "the store's file".to_owned(), advice: RESTORE_OR_REPAIR }
 }
 
 /// sled's error in this package's words.
@@ -126,6 +128,18 @@ fn move_pieces_aside(folder: &Path) -> Result<usize, StoreError> {
         }
     }
     Ok(moved)
+}
+
+/// Removes snapshots: without them sled reads its log from the beginning.
+pub(crate) fn remove_snapshots(folder: &Path) -> Result<(), StoreError> {
+    let io = StoreError::io("remove a snapshot");
+    for entry in fs::read_dir(folder).map_err(&io)? {
+        let entry = entry.map_err(&io)?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(PIECE_START)) {
+            fs::remove_file(entry.path()).map_err(&io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder, and those above it, for this user only.

@@ -32,14 +32,14 @@ impl Store {
         (Self::over(Arc::new(engine), cell_key), faults)
     }
 
-    /// Opens the store in `folder`, which is made if it is not there. Reads and writes files, so a moment of
-    /// blocking is to be expected, more after a hard stop.
+    /// Opens the store in `folder`, which is made if it is not there, and reads all of it to see that nothing that was
+    /// acknowledged is missing. Blocks for that long.
     ///
     /// # Errors
-    /// [`StoreError::InUse`], [`StoreError::WrongKey`], [`StoreError::UnknownFormat`], [`StoreError::Damaged`] or
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::InUse`], [`StoreError::WrongKey`], [`StoreError::UnknownFormat`], [`StoreError::Damaged`],
+    /// [`StoreError::Lost`] or [`StoreError::Unavailable`].
     pub fn sled(folder: &Path, cell_key: &CellKey) -> Result<Self, StoreError> {
-        let engine = SledEngine::open(folder, &Meta::new(cell_key))?;
+        let engine = SledEngine::open(folder, &Meta::new(cell_key), cell_key.summing())?;
         Ok(Self::over(Arc::new(engine), cell_key))
     }
 
