@@ -363,7 +363,8 @@ pub(crate) fn checked(out: Out<'_>, checked: &Checked) -> io::Result<()> {
         writeln!(out, "  {fault}")?;
     }
     for it in &checked.repairs {
-        let commits = it.commits_lost.map_or("an unknown number of".to_owned(), |commits| commits.to_string());
+        let commits =
+            it.commits_lost.map_or("an unknown number of".to_owned(), |commits| commits.to_string());
         writeln!(out, "  repaired at {}: {commits} commits and {} values were gone", it.at, it.values_lost)?;
     }
     checked.audit_broken_at.map_or(Ok(()), |line| writeln!(out, "  the audit log is broken at line {line}"))

@@ -121,5 +121,5 @@ fn a_store_whose_files_are_gone_is_not_taken_for_a_new_one() {
     let place = Place::filled();
     fs::remove_file(place.path("data/store/db")).unwrap();
     let detail = place.damaged(&["run"]).to_string();
-    assert!(detail.contains("missing or empty"), "{detail}");
+    assert!(detail.contains("missing, empty"), "{detail}");
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use handover_core::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -18,7 +19,7 @@ use crate::cell::Cells;
 use crate::meta::{META_KEY, Meta};
 use crate::note::{Note, Noted};
 use crate::repaired::RepairMark;
-use crate::sled_files::{remove_snapshots, sync_folder};
+use crate::sled_files::{LOCK_LIMIT, LOCK_PAUSE, parent, sync_folder};
 use crate::sled_tree::Tree;
 use crate::sums::{Summing, Sums, kind_of};
 use crate::txn::{Cell, View as _, Writes};
@@ -174,16 +175,11 @@ impl Repair<'_> {
         Ok(repaired)
     }
 
-    /// Opens a copy, for sled writes to what it opens; without its snapshots if they keep it from opening.
+    /// Opens a copy, for sled writes to what it opens.
     fn open_copy(&self) -> Result<Tree, StoreError> {
         remove(self.copy)?;
         copy_all(self.folder, self.copy)?;
-        let tree = Tree::open(self.copy).or_else(|_| {
-            remove(self.copy)?;
-            copy_all(self.folder, self.copy)?;
-            remove_snapshots(self.copy)?;
-            Tree::open(self.copy)
-        })?;
+        let tree = Tree::open(self.copy)?;
         match tree.get(META_KEY) {
             Ok(Some(stored)) => match Meta::new(self.cell_key).admit(Some(&stored), false) {
                 Err(fault @ (StoreError::WrongKey | StoreError::UnknownFormat { .. })) => Err(fault),
@@ -264,24 +260,28 @@ impl Repair<'_> {
             repaired.gone.push(format!("{unreadable} values do not open"));
         }
         repaired.is_whole = repaired.gone.is_empty();
+        if !repaired.is_whole && repaired.salvaged() == 0 {
+            return Err(StoreError::Lost {
+                what: "nothing of it can be read".to_owned(),
+                advice: "keep the folder as it is and restore the last backup; there is nothing to repair",
+            });
+        }
         Ok(())
     }
 }
 
+/// Locks a store's log as sled does, waiting a moment: it lets go a little after a store was closed.
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let opened = File::open(folder.join("db")).or_else(|_| File::open(folder));
     let file = opened.map_err(StoreError::io("open the store's folder"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { folder: folder.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(StoreError::io("lock the store")(error)),
-    }
-}
-
-fn parent(folder: &Path) -> PathBuf {
-    match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock the store")(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { folder: folder.to_owned() }),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn each(
     let mut gaps = 0_u64;
     let mut start = LAST_OWN_KEY.to_vec();
     loop {
-        if let Ok(page) = tree.scan(&start[..0], Some(&start), PAGE_CELLS) {
+        if let Ok(page) = tree.scan(&[], Some(&start), PAGE_CELLS) {
             let Some((last, _)) = page.last() else { return Ok(gaps) };
             start = last.clone();
             take(page)?;

@@ -29,6 +29,18 @@ pub(crate) struct Verified {
 pub(crate) fn open(folder: &Path, meta: &Meta, summing: &Summing) -> Result<Verified, StoreError> {
     // Before sled makes files of its own.
     let noted = Note::read(folder)?;
+    let whole = check(folder, meta, summing, noted);
+    whole.map_err(|fault| match (fault, noted) {
+        // What sled says of it is that it is damaged; how much is at stake, the note knows.
+        (StoreError::Damaged { what, .. }, Noted::Last(last)) => lost(&[format!(
+            "{what} cannot be read ({} commits, the last of {}); repair --preview says what can",
+            last.number, last.at
+        )]),
+        (fault, _) => fault,
+    })
+}
+
+fn check(folder: &Path, meta: &Meta, summing: &Summing, noted: Noted) -> Result<Verified, StoreError> {
     let mut tree = Tree::open(folder)?;
     let stored = tree.get(META_KEY)?;
     let is_empty = tree.is_empty()?;
@@ -79,7 +91,10 @@ fn gone(last: Commit, found: Option<Commit>) -> String {
             found.number,
             found.at
         ),
-        None => format!("its files are missing or empty ({} commits, the last of {})", last.number, last.at),
+        None => format!(
+            "its files are missing, empty, or damaged where they begin ({} commits, the last of {})",
+            last.number, last.at
+        ),
     }
 }
 
