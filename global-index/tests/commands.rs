@@ -76,7 +76,9 @@ impl Desk {
     /// Exit code and problem code of a command that does not.
     fn refusal(&self, line: &str) -> (i32, String) {
         let output = self.run(line);
-        let problem: Value = serde_json::from_slice(&output.stderr).unwrap();
+        // Log lines may stand before it.
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let problem: Value = serde_json::from_str(stderr.lines().next_back().unwrap()).unwrap();
         (output.status.code().unwrap(), problem["code"].as_str().unwrap().to_owned())
     }
 }

@@ -63,8 +63,8 @@ impl Place {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(5), "{arguments:?}: {stderr}");
-        let lines = stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let problem = lines.filter(|line| line["schema"] == "handover/problem/1").last().unwrap();
+        let mut lines = stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let problem = lines.find(|line| line["schema"] == "handover/problem/1").unwrap();
         assert_eq!(problem["code"], "store-damaged", "{problem}");
         problem
     }
