@@ -2,7 +2,7 @@
 
 use handover_core::ledger::{AccountBalance, LedgerError};
 use handover_core::{Amount, Currency};
-use handover_store::{RepairMark, SCAN_MAX_CELLS};
+use handover_store::SCAN_MAX_CELLS;
 
 use super::views::{
     AccountView, AmountsView, BalancesView, CheckView, DeadView, EntriesView, EntryView, MailView,
@@ -46,11 +46,6 @@ fn entry_view(Listed { sequence, entry }: Listed, hold: Option<String>) -> Entry
         hold,
         recall: entry.evidence.recall.map(|recall| recall.to_string()),
     }
-}
-
-fn repair_line(mark: &RepairMark) -> String {
-    let commits = mark.commits_lost.map_or("an unknown number of".to_owned(), |commits| commits.to_string());
-    format!("at {}: {commits} commits and {} values were gone", mark.at, mark.values_lost)
 }
 
 impl Operations {
@@ -146,7 +141,7 @@ impl Operations {
             open_reservations: 0,
             log_root: None,
             directory_version: self.desk.current().version(),
-            repairs: repairs.iter().map(repair_line).collect(),
+            repairs: repairs.iter().map(ToString::to_string).collect(),
             faults: store
                 .damaged_keys
                 .iter()

@@ -362,10 +362,8 @@ pub(crate) fn checked(out: Out<'_>, checked: &Checked) -> io::Result<()> {
     for fault in &checked.faulty {
         writeln!(out, "  {fault}")?;
     }
-    for it in &checked.repairs {
-        let commits =
-            it.commits_lost.map_or("an unknown number of".to_owned(), |commits| commits.to_string());
-        writeln!(out, "  repaired at {}: {commits} commits and {} values were gone", it.at, it.values_lost)?;
+    for repair in &checked.repairs {
+        writeln!(out, "  repaired {repair}")?;
     }
     checked.audit_broken_at.map_or(Ok(()), |line| writeln!(out, "  the audit log is broken at line {line}"))
 }

@@ -122,4 +122,8 @@ fn a_store_whose_files_are_gone_is_not_taken_for_a_new_one() {
     fs::remove_file(place.path("data/store/db")).unwrap();
     let detail = place.damaged(&["run"]).to_string();
     assert!(detail.contains("missing, empty"), "{detail}");
+    // The whole folder, as where its disk is not mounted.
+    fs::remove_dir_all(place.path("data/store")).unwrap();
+    let detail = place.damaged(&["run"]).to_string();
+    assert!(detail.contains("mount its disk"), "{detail}");
 }

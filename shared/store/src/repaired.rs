@@ -1,6 +1,8 @@
 //! What stands in a store that was repaired: when, and how much was known to be gone. It stays for good; a store that
 //! is restored from a backup has none.
 
+use std::fmt;
+
 use handover_core::Timestamp;
 
 use crate::txn::View;
@@ -20,6 +22,16 @@ pub struct RepairMark {
     pub commits_lost: Option<u64>,
     /// Values that were known to be gone.
     pub values_lost: u64,
+}
+
+impl fmt::Display for RepairMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.commits_lost {
+            Some(commits) => write!(f, "at {}: {commits} commits", self.at)?,
+            None => write!(f, "at {}: an unknown number of commits", self.at)?,
+        }
+        write!(f, " and {} values were gone", self.values_lost)
+    }
 }
 
 impl RepairMark {

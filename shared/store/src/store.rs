@@ -43,6 +43,22 @@ impl Store {
         Ok(Self::over(Arc::new(engine), cell_key))
     }
 
+    /// Refuses where a store's folder is gone or empty: `made_later` is there, which is made once there is a store. A disk that is
+    /// not mounted must not look like a new hospital.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`].
+    pub fn check_there(folder: &Path, made_later: &Path) -> Result<(), StoreError> {
+        let is_empty = std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+        if !is_empty || !made_later.exists() {
+            return Ok(());
+        }
+        Err(StoreError::Lost {
+            what: format!("{} is missing or empty, and {} is there", folder.display(), made_later.display()),
+            advice: "mount its disk, or restore the last backup; for a new store, take another data folder",
+        })
+    }
+
     fn over(engine: Arc<dyn Engine>, cell_key: &CellKey) -> Self {
         Self { engine, cells: cell_key.cells(), keys: cell_key.key_maker() }
     }

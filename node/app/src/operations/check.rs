@@ -2,7 +2,6 @@
 //! that was interrupted is completed first.
 
 use handover_records::{Action, Purpose};
-use handover_store::RepairMark;
 use serde::{Deserialize, Serialize};
 
 use super::{Event, Events};
@@ -46,25 +45,8 @@ pub struct Checked {
     pub faults: u64,
     /// The first of them with their codes.
     pub faulty: Vec<String>,
-    /// Repairs that the store has been through, the oldest first.
-    pub repairs: Vec<RepairLine>,
-}
-
-/// A repair of the store.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RepairLine {
-    /// When.
-    pub at: String,
-    /// Acknowledged commits that were gone; absent if nobody could tell.
-    pub commits_lost: Option<u64>,
-    /// Values that were known to be gone.
-    pub values_lost: u64,
-}
-
-impl RepairLine {
-    fn of(mark: &RepairMark) -> Self {
-        Self { at: mark.at.to_string(), commits_lost: mark.commits_lost, values_lost: mark.values_lost }
-    }
+    /// Repairs that the store has been through, the oldest first: when, and what was known to be gone.
+    pub repairs: Vec<String>,
 }
 
 /// Faulty versions that are named.
@@ -102,6 +84,6 @@ pub(super) async fn check(node: &Node, staff: &str, events: &Events) -> Result<C
             .take(NAMED_FAULTS)
             .map(|(reference, code)| format!("{reference} {code}"))
             .collect(),
-        repairs: repairs.iter().map(RepairLine::of).collect(),
+        repairs: repairs.iter().map(ToString::to_string).collect(),
     })
 }
