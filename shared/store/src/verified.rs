@@ -124,3 +124,48 @@ fn recount(tree: &Tree, summing: &Summing) -> Result<Sums, StoreError> {
     tracing::debug!(cells = found.all.cells, bytes, ms, "the start-up check has read the store");
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CellKey;
+
+    const COMMITS: u8 = 100;
+
+    /// A store of so many commits, and its log.
+    fn filled(folder: &Path, meta: &Meta, summing: &Summing) -> std::path::PathBuf {
+        let Verified { mut tree, mut sums, note } = open(folder, meta, summing).unwrap();
+        for number in 0..COMMITS {
+            let writes = [(vec![1, b'a', number], Some(vec![number; 500]))].into();
+            let (changed, own) = summing.change(&sums, &tree, &writes, Commit::default().at).unwrap();
+            tree.apply(writes, own).unwrap();
+            tree.flush().unwrap();
+            note.write(changed.commit).unwrap();
+            sums.take(changed);
+        }
+        folder.join("db")
+    }
+
+    fn turn_a_bit(log: &Path) {
+        let mut bytes = std::fs::read(log).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[used / 2] ^= 1;
+        std::fs::write(log, bytes).unwrap();
+    }
+
+    /// Why the check is needed: sled takes the rest of its log for something that was never finished, and cuts it off.
+    #[test]
+    fn sled_alone_opens_with_less_after_one_turned_bit() {
+        let key = CellKey::from_bytes([1; 32]);
+        let (meta, summing) = (Meta::new(&key), key.summing());
+        let folder = tempfile::tempdir().unwrap();
+        turn_a_bit(&filled(folder.path(), &meta, &summing));
+        let tree = Tree::open(folder.path()).unwrap();
+        let left = tree.scan(&[1, b'a'], None, 1_000).unwrap().len();
+        assert!((1..usize::from(COMMITS)).contains(&left), "sled alone says nothing of it: {left} are left");
+        drop(tree);
+        let said = open(folder.path(), &meta, &summing).map(|_| ()).unwrap_err();
+        let lost = format!("its last {} commits are gone", usize::from(COMMITS) - left);
+        assert!(said.to_string().contains(&lost), "{said}");
+    }
+}
