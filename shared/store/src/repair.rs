@@ -170,7 +170,10 @@ impl Repair<'_> {
         // In one step: whatever stops this, one of the two is there under the store's name, and both are kept.
         renameat_with(CWD, fresh, CWD, self.folder, RenameFlags::EXCHANGE)
             .map_err(|fault| StoreError::io("put the fresh store in its place")(fault.into()))?;
-        sync_folder(&parent(self.folder))?;
+        // From here on `fresh` names what was there before: no error may pass for a repair that was not done.
+        if let Err(error) = sync_folder(&parent(self.folder)) {
+            tracing::warn!(%error, "losing power now may take the repair back");
+        }
         repaired.aside = Some(fresh.to_owned());
         Ok(repaired)
     }

@@ -124,12 +124,14 @@ impl Shared {
         let mut open = self.open.write().map_err(|_| StoreError::Failed)?;
         let Verified { tree, sums: kept, note } = open.as_mut().ok_or(StoreError::Closed)?;
         let done = tree.apply(writes, own).and_then(|()| tree.flush()).and_then(|()| note.write(sums.commit));
+        if done.is_ok() {
+            kept.take(sums);
+        }
         if let Err(error) = &done {
             tracing::error!(%error, "a write could not be made durable; the store refuses everything from now on");
             // Before the lock is let go, so that no reader sees what may not be on disk.
             self.health.store(Health::Failed as u8, Ordering::Release);
         }
-        kept.take(sums);
         done
     }
 
