@@ -27,10 +27,10 @@ pub struct RepairMark {
 impl fmt::Display for RepairMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.commits_lost {
-            Some(commits) => write!(f, "at {}: {commits} commits", self.at)?,
-            None => write!(f, "at {}: an unknown number of commits", self.at)?,
+            Some(commits) => write!(f, "at {}: the last {commits} commits were gone", self.at)?,
+            None => write!(f, "at {}: an unknown number of commits were gone", self.at)?,
         }
-        write!(f, " and {} values were gone", self.values_lost)
+        write!(f, ", and of the others {} values", self.values_lost)
     }
 }
 
