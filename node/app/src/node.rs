@@ -61,13 +61,14 @@ impl Node {
         let mapping = Arc::new(config.mapping.clone());
         let incoming = config.data.join("incoming");
         make_private_folder(&incoming)?;
-        let (folder, blobs_folder) = (config.data.join(STORE_FOLDER), config.data.join(BLOBS_FOLDER));
-        Store::check_there(&folder, &blobs_folder).map_err(stored("store"))?;
-        let store = Store::sled(&folder, &secrets.cell_key()).map_err(stored("store"))?;
+        Store::check_there(&config.data.join(STORE_FOLDER), &config.data.join(BLOBS_FOLDER))
+            .map_err(stored("store"))?;
+        let store =
+            Store::sled(&config.data.join(STORE_FOLDER), &secrets.cell_key()).map_err(stored("store"))?;
         let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), clock.now())
             .await
             .map_err(stored("epoch keys"))?;
-        let blobs = Blobs::open(&blobs_folder).map_err(stored("blobs"))?;
+        let blobs = Blobs::open(&config.data.join(BLOBS_FOLDER)).map_err(stored("blobs"))?;
         let records = Records::open(store.clone(), blobs.clone(), keyring.clone(), secrets.hospital_key())
             .await
             .map_err(|fault| CliError::new(fault.code(), format!("records: {fault}")))?;

@@ -21,7 +21,7 @@ use crate::note::{Note, Noted};
 use crate::repaired::RepairMark;
 use crate::sled_files::{LOCK_LIMIT, LOCK_PAUSE, parent, sync_folder};
 use crate::sled_tree::Tree;
-use crate::sums::{Summing, Sums, kind_of};
+use crate::sums::{Sums, kind_of};
 use crate::txn::{Cell, View as _, Writes};
 use crate::verified::{self, Verified, losses};
 use crate::{CellKey, ROOM_BYTES, Store, StoreError, salvage};
@@ -112,8 +112,7 @@ impl Store {
             return Err(StoreError::Unavailable { doing: "repair the store", reason });
         }
         let (copy, fresh) = (beside(folder, "copy"), free_name(folder));
-        let repair =
-            Repair { folder, copy: &copy, cell_key, cells: cell_key.cells(), summing: cell_key.summing() };
+        let repair = Repair { folder, copy: &copy, cells: cell_key.cells(), meta: Meta::new(cell_key) };
         let done = repair.run(&fresh, now, preview, progress);
         remove(&copy)?;
         if !matches!(&done, Ok(repaired) if repaired.aside.is_some()) {
@@ -126,9 +125,8 @@ impl Store {
 struct Repair<'a> {
     folder: &'a Path,
     copy: &'a Path,
-    cell_key: &'a CellKey,
     cells: Cells,
-    summing: Summing,
+    meta: Meta,
 }
 
 impl Repair<'_> {
@@ -184,7 +182,7 @@ impl Repair<'_> {
         copy_all(self.folder, self.copy)?;
         let tree = Tree::open(self.copy)?;
         match tree.get(META_KEY) {
-            Ok(Some(stored)) => match Meta::new(self.cell_key).admit(Some(&stored), false) {
+            Ok(Some(stored)) => match self.meta.admit(Some(&stored), false) {
                 Err(fault @ (StoreError::WrongKey | StoreError::UnknownFormat { .. })) => Err(fault),
                 _ => Ok(tree),
             },
@@ -193,14 +191,14 @@ impl Repair<'_> {
     }
 
     fn make(&self, fresh: &Path) -> Result<Verified, StoreError> {
-        verified::open(fresh, &Meta::new(self.cell_key), &self.summing)
+        verified::open(fresh, &self.meta)
     }
 
     /// Those of a page's cells that open; all of them are counted.
     fn sound(&self, page: Vec<Cell>, repaired: &mut Repaired, found: &mut Sums) -> Vec<Cell> {
         let mut sound = Vec::with_capacity(page.len());
         for (key, stored) in page {
-            self.summing.count(found, &key, &stored);
+            self.meta.summing().count(found, &key, &stored);
             let kind = String::from_utf8_lossy(kind_of(&key)).into_owned();
             let counts = repaired.kinds.entry(kind).or_default();
             if self.cells.open(&key, &stored).is_ok() {
@@ -219,7 +217,7 @@ impl Repair<'_> {
     }
 
     fn commit(&self, target: &mut Verified, writes: Writes, now: Timestamp) -> Result<(), StoreError> {
-        let (sums, own) = self.summing.change(&target.sums, &target.tree, &writes, now)?;
+        let (sums, own) = self.meta.summing().change(&target.sums, &target.tree, &writes, now)?;
         target.tree.apply(writes, own)?;
         target.tree.flush()?;
         target.note.write(sums.commit)?;

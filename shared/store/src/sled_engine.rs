@@ -66,11 +66,11 @@ struct Shared {
 
 impl SledEngine {
     /// Opens or makes the store in `folder`, sees that everything is there, and starts its writer.
-    pub(crate) fn open(folder: &Path, meta: &Meta, summing: Summing) -> Result<Self, StoreError> {
-        let verified = verified::open(folder, meta, &summing)?;
+    pub(crate) fn open(folder: &Path, meta: &Meta) -> Result<Self, StoreError> {
+        let verified = verified::open(folder, meta)?;
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
-            summing,
+            summing: meta.summing().clone(),
             open: RwLock::new(Some(verified)),
             health: AtomicU8::new(Health::Serving as u8),
         });
@@ -271,8 +271,7 @@ mod tests {
     use crate::CellKey;
 
     fn engine(folder: &Path) -> SledEngine {
-        let key = CellKey::from_bytes([1; 32]);
-        SledEngine::open(folder, &Meta::new(&key), key.summing()).unwrap()
+        SledEngine::open(folder, &Meta::new(&CellKey::from_bytes([1; 32]))).unwrap()
     }
 
     fn put(key: &'static [u8]) -> Job {

@@ -39,7 +39,7 @@ impl Store {
     /// [`StoreError::InUse`], [`StoreError::WrongKey`], [`StoreError::UnknownFormat`], [`StoreError::Damaged`],
     /// [`StoreError::Lost`] or [`StoreError::Unavailable`].
     pub fn sled(folder: &Path, cell_key: &CellKey) -> Result<Self, StoreError> {
-        let engine = SledEngine::open(folder, &Meta::new(cell_key), cell_key.summing())?;
+        let engine = SledEngine::open(folder, &Meta::new(cell_key))?;
         Ok(Self::over(Arc::new(engine), cell_key))
     }
 

@@ -26,10 +26,10 @@ pub(crate) struct Verified {
 }
 
 /// Opens the store in `folder`, made if it is not there.
-pub(crate) fn open(folder: &Path, meta: &Meta, summing: &Summing) -> Result<Verified, StoreError> {
+pub(crate) fn open(folder: &Path, meta: &Meta) -> Result<Verified, StoreError> {
     // Before sled makes files of its own.
     let noted = Note::read(folder)?;
-    let whole = check(folder, meta, summing, noted);
+    let whole = check(folder, meta, noted);
     whole.map_err(|fault| match (fault, noted) {
         // What sled says of it is that it is damaged; how much is at stake, the note knows.
         (StoreError::Damaged { what, .. }, Noted::Last(last)) => lost(&[format!(
@@ -40,7 +40,7 @@ pub(crate) fn open(folder: &Path, meta: &Meta, summing: &Summing) -> Result<Veri
     })
 }
 
-fn check(folder: &Path, meta: &Meta, summing: &Summing, noted: Noted) -> Result<Verified, StoreError> {
+fn check(folder: &Path, meta: &Meta, noted: Noted) -> Result<Verified, StoreError> {
     let mut tree = Tree::open(folder)?;
     let stored = tree.get(META_KEY)?;
     let is_empty = tree.is_empty()?;
@@ -59,7 +59,7 @@ fn check(folder: &Path, meta: &Meta, summing: &Summing, noted: Noted) -> Result<
     let Some(kept) = Sums::kept(&tree)? else {
         return Err(lost(&["what the store keeps of itself cannot be read".to_owned()]));
     };
-    let found = recount(&tree, summing)?;
+    let found = recount(&tree, meta.summing())?;
     let mut losses = losses(noted, &kept);
     losses.extend(kept.differences(&found));
     if !losses.is_empty() {
@@ -133,11 +133,11 @@ mod tests {
     const COMMITS: u8 = 100;
 
     /// A store of so many commits, and its log.
-    fn filled(folder: &Path, meta: &Meta, summing: &Summing) -> std::path::PathBuf {
-        let Verified { mut tree, mut sums, note } = open(folder, meta, summing).unwrap();
+    fn filled(folder: &Path, meta: &Meta) -> std::path::PathBuf {
+        let Verified { mut tree, mut sums, note } = open(folder, meta).unwrap();
         for number in 0..COMMITS {
             let writes = [(vec![1, b'a', number], Some(vec![number; 500]))].into();
-            let (changed, own) = summing.change(&sums, &tree, &writes, Commit::default().at).unwrap();
+            let (changed, own) = meta.summing().change(&sums, &tree, &writes, Commit::default().at).unwrap();
             tree.apply(writes, own).unwrap();
             tree.flush().unwrap();
             note.write(changed.commit).unwrap();
@@ -156,15 +156,14 @@ mod tests {
     /// Why the check is needed: sled takes the rest of its log for something that was never finished, and cuts it off.
     #[test]
     fn sled_alone_opens_with_less_after_one_turned_bit() {
-        let key = CellKey::from_bytes([1; 32]);
-        let (meta, summing) = (Meta::new(&key), key.summing());
+        let meta = Meta::new(&CellKey::from_bytes([1; 32]));
         let folder = tempfile::tempdir().unwrap();
-        turn_a_bit(&filled(folder.path(), &meta, &summing));
+        turn_a_bit(&filled(folder.path(), &meta));
         let tree = Tree::open(folder.path()).unwrap();
         let left = tree.scan(&[1, b'a'], None, 1_000).unwrap().len();
         assert!((1..usize::from(COMMITS)).contains(&left), "sled alone says nothing of it: {left} are left");
         drop(tree);
-        let said = open(folder.path(), &meta, &summing).map(|_| ()).unwrap_err();
+        let said = open(folder.path(), &meta).map(|_| ()).unwrap_err();
         let lost = format!("its last {} commits are gone", usize::from(COMMITS) - left);
         assert!(said.to_string().contains(&lost), "{said}");
     }
