@@ -76,7 +76,9 @@ impl Desk {
     /// Exit code and problem code of a command that does not.
     fn refusal(&self, line: &str) -> (i32, String) {
         let output = self.run(line);
-        let problem: Value = serde_json::from_slice(&output.stderr).unwrap();
+        // Log lines may stand before it.
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let problem: Value = serde_json::from_str(stderr.lines().next_back().unwrap()).unwrap();
         (output.status.code().unwrap(), problem["code"].as_str().unwrap().to_owned())
     }
 }
@@ -233,6 +235,21 @@ async fn a_federation_is_founded_from_the_command_line() {
     assert_eq!(desk.data("hospital list --config index.toml")["hospitals"][0]["status"], "suspended");
     assert_eq!(desk.data("check --config index.toml")["sound"], true);
     assert_eq!(desk.refusal("hospital list").1, "usage-invalid");
+
+    // The end of its store is cut off: refused until somebody restores or repairs it.
+    let log = desk.folder.path().join("data/store/db");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes.truncate(used - used / 8);
+    std::fs::write(&log, bytes).unwrap();
+    for command in ["run", "check", "repair --preview"] {
+        let refused = desk.refusal(&format!("{command} --config index.toml"));
+        assert_eq!(refused, (5, "store-damaged".to_owned()), "{command}");
+    }
+    let repaired = desk.data("repair --config index.toml");
+    assert!(repaired["commits_lost"].as_u64().unwrap() > 0, "{repaired}");
+    let checked = desk.data("check --config index.toml");
+    assert_eq!((&checked["sound"], checked["repairs"].as_array().unwrap().len()), (&true.into(), 1));
 }
 
 #[test]

@@ -170,6 +170,9 @@ pub(super) fn check(context: &Context) -> Result<(), CliError> {
             view.entries, view.transfers, view.open_reservations
         )?;
         writeln!(to, "directory version {}", view.directory_version)?;
+        for repair in &view.repairs {
+            writeln!(to, "repaired {repair}")?;
+        }
         for fault in &view.faults {
             writeln!(to, "fault: {fault}")?;
         }

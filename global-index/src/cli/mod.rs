@@ -9,6 +9,7 @@ mod context;
 mod hospitals;
 mod incidents;
 mod proposal;
+mod repair;
 mod root;
 mod run;
 mod schedules;
@@ -90,6 +91,13 @@ enum Command {
     Mail,
     /// Reads everything that is stored and sees whether it is sound.
     Check,
+    /// Salvages what can be read of a damaged store into a fresh one and says what is gone; the damaged one is kept
+    /// aside. Restore the last backup instead, if there is one. The index must not run.
+    Repair {
+        /// Says what it would come to, and changes nothing.
+        #[arg(long)]
+        preview: bool,
+    },
     /// Sealed packages that wait for hospitals that are away.
     Folders {
         #[command(subcommand)]
@@ -379,6 +387,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Incident { command: IncidentCommand::Remove { id } } => incidents::remove(&context, id),
         Command::BreakGlass => books::emergencies(&context),
         Command::Check => books::check(&context),
+        Command::Repair { preview } => repair::repair(&context, preview),
         Command::Folders { command: FoldersCommand::List } => books::folders(&context),
         Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),
     }

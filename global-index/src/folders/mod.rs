@@ -40,7 +40,7 @@ use crate::routing::{Courier, RoutingError};
 /// Where packages on their way in lie, in the data folder.
 const INCOMING_FOLDER: &str = "incoming";
 /// Where they lie when they are whole.
-const BLOBS_FOLDER: &str = "blobs";
+pub(crate) const BLOBS_FOLDER: &str = "blobs";
 /// Folders that may be rung for at once; who is not heard is looked at in the next round.
 const CALLS: usize = 1_024;
 

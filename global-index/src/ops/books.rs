@@ -130,6 +130,7 @@ impl Operations {
     /// The directory was verified up to the root when it was loaded.
     pub(super) async fn check(&self) -> Result<CheckView, OpsError> {
         let store = self.desk.store.check(|_| {}).await?;
+        let repairs = self.desk.store.repairs().await?;
         let damaged = store.counts.damaged;
         let mut view = CheckView {
             sound: damaged == 0,
@@ -140,6 +141,7 @@ impl Operations {
             open_reservations: 0,
             log_root: None,
             directory_version: self.desk.current().version(),
+            repairs: repairs.iter().map(ToString::to_string).collect(),
             faults: store
                 .damaged_keys
                 .iter()

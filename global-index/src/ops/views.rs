@@ -207,6 +207,8 @@ pub(crate) struct CheckView {
     pub(crate) log_root: Option<String>,
     pub(crate) directory_version: u64,
     pub(crate) faults: Vec<String>,
+    /// When the store was repaired, and what was known to be gone.
+    pub(crate) repairs: Vec<String>,
 }
 
 /// What a hospital signed and may not have signed.

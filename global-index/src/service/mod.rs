@@ -16,7 +16,7 @@ use handover_core::artefact::federation::Authority;
 use handover_core::{Code, Party, trust};
 use handover_net::{Inbound, Limits, Net, NetConfig, NetError};
 use handover_seal::Ed25519;
-use handover_store::Store;
+use handover_store::{Store, StoreError};
 use handover_web::control::ControlError;
 use handover_web::{
     CancellationToken, Health, Metrics, ServeConfig, Serving, TlsIdentity, WebError, control,
@@ -145,6 +145,13 @@ pub(crate) fn seat(
     Ok(Seat { root, signer, certificate, authority })
 }
 
+/// Opens the store in a data folder.
+pub(crate) fn open_store(data: &std::path::Path, keys: &IndexKeys) -> Result<Store, StoreError> {
+    let folder = data.join(STORE_FOLDER);
+    Store::check_there(&folder, &data.join(folders::BLOBS_FOLDER))?;
+    Store::sled(&folder, &keys.cell_key())
+}
+
 impl Index {
     /// Starts everything; returns when all ports are bound.
     ///
@@ -152,7 +159,7 @@ impl Index {
     /// [`IndexError`]; nothing runs then.
     pub async fn start(config: Config, keys: IndexKeys, edge: Edge) -> Result<Self, IndexError> {
         let seat = seat(&config.data, config.root, &keys, &edge)?;
-        let store = Store::sled(&config.data.join(STORE_FOLDER), &keys.cell_key())?;
+        let store = open_store(&config.data, &keys)?;
         let desk = Desk::open(store, seat, edge).await?;
 
         let (net, inbound) = handover_net::start(

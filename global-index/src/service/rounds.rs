@@ -78,6 +78,8 @@ pub(super) async fn refresh(desk: Desk, log: Log, health: Health, stop: Cancella
             StoreHealth::Failed | StoreHealth::Closed => Err(Code::StoreUnavailable),
         };
         health.set("store", store);
+        let repaired = desk.store.repairs().await.is_ok_and(|repairs| !repairs.is_empty());
+        health.tell("repair", if repaired { Err(Code::StoreRepaired) } else { Ok(()) });
         health.set("directory", renew(&desk).await);
         health.set("log", log.checkpoint().await.map(drop).map_err(|fault| fault.code()));
         health.set("ledger", settle(&desk).await.map_err(|fault| fault.code()));

@@ -77,6 +77,13 @@ pub enum Task {
     Status,
     /// Reads everything stored and verifies that it is whole.
     Check,
+    /// Salvages what can be read of a damaged store into a fresh one and says what is gone; the damaged one is kept
+    /// aside. Restore the last backup instead, if there is one. The node must not run.
+    Repair {
+        /// Says what it would come to, and changes nothing.
+        #[arg(long)]
+        preview: bool,
+    },
     /// Verifies a transfer's file offline; needs nothing but the configured root.
     Verify {
         /// The file.

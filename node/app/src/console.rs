@@ -5,6 +5,7 @@ mod calling;
 mod emergency;
 mod incidents;
 mod remote;
+mod repair;
 
 use std::fs;
 use std::io::Write as _;
@@ -98,6 +99,7 @@ impl Console {
                 self.output.emit("handover/status/1", &shown, |out| show::status(out, &shown))
             }
             Task::Check => self.check().await,
+            Task::Repair { preview } => self.repair(preview).await,
         }
     }
 

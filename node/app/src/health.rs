@@ -28,6 +28,7 @@ pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: C
     loop {
         look(&node, &health).await;
         let is_connected = net.connected().contains(&Party::Index);
+        health.tell("repair", repaired(&node).await);
         health.tell("break-glass-reviews", reviews(&node, &owed).await);
         health.tell("index", if is_connected { Ok(()) } else { Err(Code::Unreachable) });
         let standing = standing(&node);
@@ -60,6 +61,12 @@ async fn reviews(node: &Node, gauge: &Gauge<1>) -> Result<(), Code> {
         (_, 0) => Err(Code::ReviewDue),
         _ => Err(Code::ReviewOverdue),
     }
+}
+
+/// Whether the store was repaired: told for as long as it is not restored from a backup.
+async fn repaired(node: &Node) -> Result<(), Code> {
+    let repairs = node.store.repairs().await.map_err(|fault| fault.code())?;
+    if repairs.is_empty() { Ok(()) } else { Err(Code::StoreRepaired) }
 }
 
 /// Whether the directory has this hospital as active.

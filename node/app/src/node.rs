@@ -62,6 +62,8 @@ impl Node {
         let mapping = Arc::new(config.mapping.clone());
         let incoming = config.data.join("incoming");
         make_private_folder(&incoming)?;
+        Store::check_there(&config.data.join(STORE_FOLDER), &config.data.join(BLOBS_FOLDER))
+            .map_err(stored("store"))?;
         let store =
             Store::sled(&config.data.join(STORE_FOLDER), &secrets.cell_key()).map_err(stored("store"))?;
         let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), clock.now())

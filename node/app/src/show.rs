@@ -364,6 +364,9 @@ pub(crate) fn checked(out: Out<'_>, checked: &Checked) -> io::Result<()> {
     for fault in &checked.faulty {
         writeln!(out, "  {fault}")?;
     }
+    for repair in &checked.repairs {
+        writeln!(out, "  repaired {repair}")?;
+    }
     checked.audit_broken_at.map_or(Ok(()), |line| writeln!(out, "  the audit log is broken at line {line}"))
 }
 

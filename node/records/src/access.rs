@@ -88,6 +88,8 @@ cbor_enum! {
         ReviewEmergency = 67, "review-emergency";
         /// Certifying clinicians, and withdrawing that.
         Certify = 68, "certify";
+        /// Repairing a damaged store.
+        Repair = 70, "repair";
     }
 }
 
@@ -184,6 +186,7 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
                 A::Link,
                 A::Audit,
                 A::Check,
+                A::Repair,
                 A::Forget,
                 A::Rotate,
                 A::Refer,
@@ -246,6 +249,7 @@ pub fn decide(
         | Action::Export
         | Action::Quarantine
         | Action::Check
+        | Action::Repair
         | Action::Forget
         | Action::Rotate
         | Action::Recall => RUN_PERMIT_MS,
@@ -271,6 +275,7 @@ pub const fn needs_patient(action: Action) -> bool {
         | Action::Quarantine
         | Action::Audit
         | Action::Check
+        | Action::Repair
         | Action::Rotate
         | Action::BreakGlass
         | Action::ReadEmergency

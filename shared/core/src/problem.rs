@@ -149,6 +149,8 @@ codes! {
     BreakGlassThrottled = "break-glass-throttled", Refused, "The other hospital has answered as many break-glasses as it does in an hour. Reviews that are overdue make it fewer: review those first, then ask again within the hour.";
     ReviewDue = "review-due", Refused, "Break-glasses wait for their review. break-glass list --to-review names them.";
     ReviewOverdue = "review-overdue", Refused, "A break-glass was not reviewed within seven days. Other hospitals answer this one once in an hour until it is: break-glass list --to-review.";
+    StoreFull = "store-full", Configuration, "The disk that the data folder lies on is full, so nothing is written; what is stored can be read. Make room on it, then try again; nothing has to be started anew.";
+    StoreRepaired = "store-repaired", Integrity, "This store was repaired after damage: something that was acknowledged may be gone. check says when and how much; restore the last backup if there is one.";
 }
 
 impl Code {
@@ -174,6 +176,7 @@ impl Code {
                 | Self::DirectoryForked
                 | Self::StoreUnavailable
                 | Self::StoreDamaged
+                | Self::StoreFull
                 | Self::AuditUnavailable
                 | Self::KeyUnavailable
                 | Self::EpochKeyUnavailable

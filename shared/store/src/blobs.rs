@@ -174,9 +174,7 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let found = rustix::fs::statvfs(&*self.content_folder)
-            .map_err(|fault| StoreError::io("look at the disk")(fault.into()))?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        free_bytes(&self.content_folder)
     }
 
     /// Every blob, in no order. Files whose name is no root are passed over.
@@ -291,6 +289,13 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Panicked))
+}
+
+/// What is free on the disk that a folder lies on.
+pub(crate) fn free_bytes(folder: &Path) -> Result<u64, StoreError> {
+    let found =
+        rustix::fs::statvfs(folder).map_err(|fault| StoreError::io("look at the disk")(fault.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use handover_seal::cell::{derive, open_cell, seal_cell};
 use handover_seal::{OsRandom, Secret32};
 
+use crate::sums::Summing;
 use crate::txn::Cell;
 use crate::{KEY_MAX_BYTES, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, VALUE_MAX_BYTES};
 
 /// Labels under which keys are derived from the cell key.
 const VALUES_LABEL: &str = "handover store v1 values";
 const INDEX_LABEL: &str = "handover store v1 index keys";
+const SUMS_LABEL: &str = "handover store v1 sums";
 const CHECK_LABEL: &str = "handover store v1 key check";
 /// What to do about a cell that does not open.
 const RESTORE: &str = "run check to learn how much is affected, then restore from a backup";
@@ -34,6 +36,10 @@ impl CellKey {
         let mut check = [0; 16];
         check.iter_mut().zip(derived.expose()).for_each(|(to, from)| *to = *from);
         check
+    }
+
+    pub(crate) fn summing(&self) -> Summing {
+        Summing::new(&derive(&self.0, SUMS_LABEL, &[]))
     }
 
     pub(crate) fn key_maker(&self) -> KeyMaker {

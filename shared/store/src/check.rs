@@ -43,7 +43,7 @@ impl Store {
         let mut report = CheckReport::default();
         let mut after = LAST_OWN_KEY.to_vec();
         loop {
-            let page = self.stored_page(after).await?;
+            let page = self.stored(&[], after, PAGE_CELLS).await?;
             for (key, stored) in &page {
                 let counts = &mut report.counts;
                 counts.cells = counts.cells.saturating_add(1);
@@ -64,12 +64,17 @@ impl Store {
         }
     }
 
-    /// Cells as they are stored, behind `after`.
-    async fn stored_page(&self, after: Vec<u8>) -> Result<Vec<Cell>, StoreError> {
+    /// Cells as they are stored, those of the store's own among them: the next `limit` of a prefix behind `after`.
+    pub(crate) async fn stored(
+        &self,
+        prefix: &'static [u8],
+        after: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<Cell>, StoreError> {
         let found = Arc::new(Mutex::new(Ok(Vec::new())));
         let slot = Arc::clone(&found);
         let job = move |txn: &mut dyn crate::Txn| {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = txn.scan(&[], Some(&after), PAGE_CELLS);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = txn.scan(prefix, Some(&after), limit);
             Verdict::Abandon
         };
         self.engine().read(Box::new(job)).await?;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use handover_core::Code;
 
+const MIB: u64 = 1024 * 1024;
+
 /// Why something was not stored or read. Cloneable, because one failed flush answers a whole batch.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -57,6 +59,23 @@ pub enum StoreError {
         /// What to do about it.
         advice: &'static str,
     },
+    /// Something that was acknowledged is not there any more.
+    #[error("the store has lost what was acknowledged: {what}: {advice}")]
+    Lost {
+        /// What, by number and time of its commits and by kinds of values.
+        what: String,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// The disk has too little room for a write. Nothing was written; what is stored can be read.
+    #[error(
+        "only {} MiB are free on the disk of the store, and {} are kept free; make room, then try again",
+        free_bytes / MIB, crate::ROOM_BYTES / MIB
+    )]
+    Full {
+        /// What is free, in bytes.
+        free_bytes: u64,
+    },
     /// A key is longer than [`crate::KEY_MAX_BYTES`].
     #[error("a key of {bytes} bytes is over the limit of {} bytes", crate::KEY_MAX_BYTES)]
     KeyTooLong {
@@ -108,7 +127,8 @@ impl StoreError {
             Self::Busy => Code::Busy,
             Self::WrongKey => Code::KeyUnavailable,
             Self::EpochKey { .. } => Code::EpochKeyUnavailable,
-            Self::Damaged { .. } => Code::StoreDamaged,
+            Self::Damaged { .. } | Self::Lost { .. } => Code::StoreDamaged,
+            Self::Full { .. } => Code::StoreFull,
             Self::KeyTooLong { .. } | Self::ValueTooLarge { .. } | Self::TransactionTooLarge => {
                 Code::TooLarge
             }

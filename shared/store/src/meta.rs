@@ -1,6 +1,7 @@
 //! The store's own cell: its format and a check value of its cell key, so that a wrong passphrase is named as such
 //! when the store is opened and is not taken for damage. It is the only value that is not encrypted.
 
+use crate::sums::Summing;
 use crate::{CellKey, StoreError};
 
 /// Where it is kept. Keys that start with a zero byte are refused to callers.
@@ -13,13 +14,19 @@ const STORE_FORMAT: u8 = 1;
 /// What a store made with this cell key carries.
 pub(crate) struct Meta {
     bytes: Vec<u8>,
+    summing: Summing,
 }
 
 impl Meta {
     pub(crate) fn new(cell_key: &CellKey) -> Self {
         let mut bytes = vec![STORE_FORMAT];
         bytes.extend(cell_key.check_value());
-        Self { bytes }
+        Self { bytes, summing: cell_key.summing() }
+    }
+
+    /// What makes the store's sums.
+    pub(crate) fn summing(&self) -> &Summing {
+        &self.summing
     }
 
     /// Compares with what is stored. `Some` is what to write into a store that is new.

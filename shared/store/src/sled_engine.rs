@@ -1,30 +1,37 @@
-//! The embedded engine over sled 0.34, the only place that names it.
+//! The embedded engine, over sled 0.34.
 //!
 //! One writer thread with group commit: it runs queued jobs one after another over the tree and the group's pending
-//! writes, applies them as one batch, flushes, and only then answers all of them. An abandoned job contributes
-//! nothing, and is answered after the flush too, because it may have read what the group had pending.
+//! writes, applies them as one batch, flushes, notes the commit beside the files, and only then answers all of them. An
+//! abandoned job contributes nothing, and is answered after the flush too, because it may have read what the group had
+//! pending.
 //!
 //! Readers hold the read half of a lock whose write half is held over apply and flush, so they see a consistent
 //! state of what is durable. A flush that fails leaves it unknown what is on disk: everything is refused from then on.
+//! A disk that is nearly full is no such failure: writes are refused before they begin, and reads go on.
 //!
-//! What sled 0.34 leaves to its user, and is done in `sled_files`: its flush does not wait for the disk's own cache
-//! or for the file's length, and a snapshot that was cut off in the middle keeps it from opening.
+//! What sled 0.34 leaves to its user is done in `sled_files` (durability), `sums`, `note` and `verified` (that nothing
+//! is missing).
 
-use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use handover_core::time::Clock as _;
+use handover_seal::SystemClock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::StoreError;
+use crate::blobs::free_bytes;
 use crate::engine::{Engine, Health, Job, Verdict, run};
-use crate::meta::{META_KEY, Meta};
-use crate::sled_files::{DurableFiles, open_tree, unavailable};
-use crate::txn::{Cell, Layer, Overlay, ReadOnly, View, Writes, scan_start};
+use crate::meta::Meta;
+use crate::sums::Summing;
+use crate::txn::{Layer, Overlay, ReadOnly, Writes};
+use crate::verified::{self, Verified};
 
+/// What stays free on a store's disk: more than a group and sled's own files take, so that what was begun is finished.
+pub const ROOM_BYTES: u64 = 64 * 1024 * 1024;
 /// Jobs that one group commits at most.
 const GROUP_MAX_JOBS: usize = 100;
 /// Pending bytes at which a group is committed without waiting for more jobs.
@@ -50,48 +57,21 @@ pub(crate) struct SledEngine {
 }
 
 struct Shared {
+    folder: PathBuf,
+    summing: Summing,
     /// `None` once closed. The write half is held only while a group is applied and flushed.
-    open: RwLock<Option<Open>>,
+    open: RwLock<Option<Verified>>,
     health: AtomicU8,
 }
 
-struct Open {
-    tree: Tree,
-    files: DurableFiles,
-}
-
-struct Tree(sled::Db);
-
-impl View for Tree {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.0.get(key).map_err(|error| unavailable("read a value", &error))?;
-        Ok(found.map(|value| value.to_vec()))
-    }
-
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Cell>, StoreError> {
-        let mut page = Vec::new();
-        for cell in self.0.range::<&[u8], _>((scan_start(prefix, after), Bound::Unbounded)).take(limit) {
-            let (key, value) = cell.map_err(|error| unavailable("scan values", &error))?;
-            if !key.starts_with(prefix) {
-                break;
-            }
-            page.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(page)
-    }
-}
-
 impl SledEngine {
-    /// Opens or makes the store in `folder` and starts its writer.
+    /// Opens or makes the store in `folder`, sees that everything is there, and starts its writer.
     pub(crate) fn open(folder: &Path, meta: &Meta) -> Result<Self, StoreError> {
-        let (db, mut files) = open_tree(folder)?;
-        let stored = db.get(META_KEY).map_err(|error| unavailable("read the format cell", &error))?;
-        if let Some(bytes) = meta.admit(stored.as_deref(), db.is_empty())? {
-            db.insert(META_KEY, bytes).map_err(|error| unavailable("write the format cell", &error))?;
-            files.flush(&db)?;
-        }
+        let verified = verified::open(folder, meta)?;
         let shared = Arc::new(Shared {
-            open: RwLock::new(Some(Open { tree: Tree(db), files })),
+            folder: folder.to_owned(),
+            summing: meta.summing().clone(),
+            open: RwLock::new(Some(verified)),
             health: AtomicU8::new(Health::Serving as u8),
         });
         let (queue, jobs) = mpsc::channel(QUEUE_JOBS);
@@ -131,20 +111,22 @@ impl Shared {
         if writes.is_empty() {
             return Ok(());
         }
-        let mut batch = sled::Batch::default();
-        for (key, value) in writes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+        let free_bytes = free_bytes(&self.folder)?;
+        if free_bytes < ROOM_BYTES {
+            return Err(StoreError::Full { free_bytes });
         }
+        // Only this thread writes, so what is read here still holds below.
+        let (sums, own) = {
+            let open = self.open.read().map_err(|_| StoreError::Failed)?;
+            let Verified { tree, sums, .. } = open.as_ref().ok_or(StoreError::Closed)?;
+            self.summing.change(sums, tree, &writes, SystemClock.now())?
+        };
         let mut open = self.open.write().map_err(|_| StoreError::Failed)?;
-        let Open { tree, files } = open.as_mut().ok_or(StoreError::Closed)?;
-        let done = tree
-            .0
-            .apply_batch(batch)
-            .map_err(|error| unavailable("write", &error))
-            .and_then(|()| files.flush(&tree.0));
+        let Verified { tree, sums: kept, note } = open.as_mut().ok_or(StoreError::Closed)?;
+        let done = tree.apply(writes, own).and_then(|()| tree.flush()).and_then(|()| note.write(sums.commit));
+        if done.is_ok() {
+            kept.take(sums);
+        }
         if let Err(error) = &done {
             tracing::error!(%error, "a write could not be made durable; the store refuses everything from now on");
             // Before the lock is let go, so that no reader sees what may not be on disk.
@@ -307,7 +289,7 @@ mod tests {
         let engine = engine(folder.path());
         engine.write(put(b"a")).await.unwrap();
         let unsyncable = std::fs::File::open("/dev/null").unwrap();
-        engine.shared.open.write().unwrap().as_mut().unwrap().files.replace_log(unsyncable);
+        engine.shared.open.write().unwrap().as_mut().unwrap().tree.replace_log(unsyncable);
         assert!(matches!(engine.write(put(b"b")).await, Err(StoreError::Unavailable { .. })));
         assert!(matches!(engine.write(put(b"c")).await, Err(StoreError::Failed)));
         assert!(matches!(engine.read(put(b"a")).await, Err(StoreError::Failed)));

@@ -4,11 +4,12 @@
 //!   length. A flush here ends with `fdatasync` of its log.
 //! - A node over a quarter of a segment goes to a file of its own, which sled never syncs. Segments are made so
 //!   large that no node gets there: 16 cells of the greatest size are 2.1 MB, a quarter of a segment is 4 MiB.
-//! - If it was stopped while it wrote a snapshot, the piece keeps it from opening (its issues 1527, 1533). The piece
-//!   is moved aside; the log itself has everything.
+//! - Its configuration is written without a flush. It is flushed here.
+//! - If it was stopped while it wrote a snapshot, the piece keeps it from opening (its issues 1527, 1533); so does a
+//!   snapshot or configuration that is damaged. They are moved aside: the log itself has everything, or the start-up check finds what not.
 
 use std::fs::{self, DirBuilder, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::StoreError;
@@ -20,8 +21,14 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// How a snapshot's unfinished file is named.
 const PIECE_START: &str = "snap.";
 const PIECE_END: &str = ".generating";
+const LOG_FILE: &str = "db";
+const CONFIGURATION_FILE: &str = "conf";
 /// Where pieces go, below the store's folder.
 const ASIDE: &str = "aside";
+
+/// What to do about a store that does not open.
+pub(crate) const RESTORE_OR_REPAIR: &str = "keep the folder as it is; restore the last backup, or give repair: it \
+     salvages what can be read into a fresh store, says what is gone, and keeps this one aside";
 
 /// The files that a flush has to wait for.
 pub(crate) struct DurableFiles {
@@ -29,8 +36,8 @@ pub(crate) struct DurableFiles {
 }
 
 /// How long an opening waits for the folder's lock.
-const LOCK_LIMIT: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const LOCK_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 impl DurableFiles {
     /// Returns when everything applied to `db` is on disk.
@@ -46,16 +53,21 @@ impl DurableFiles {
     }
 }
 
-/// Opens the database in `folder`, once more after pieces of snapshots were moved aside.
+/// Opens the database in `folder`, once more after snapshots that keep it from opening were moved aside. Whether the
+/// log had everything is not seen here.
 pub(crate) fn open_tree(folder: &Path) -> Result<(sled::Db, DurableFiles), StoreError> {
     make_private_folder(folder)?;
     let mut opened = open_unlocked(folder);
-    if matches!(opened, Err(StoreError::Damaged { .. })) && move_pieces_aside(folder)? > 0 {
-        opened = open_once(folder);
+    for which in [Derived::Unfinished, Derived::All] {
+        if matches!(opened, Err(StoreError::Damaged { .. })) && move_aside(folder, which)? > 0 {
+            opened = open_unlocked(folder);
+        }
     }
     let db = opened?;
-    let log = File::open(folder.join("db")).map_err(StoreError::io("open the store's log"))?;
-    log.sync_all().map_err(StoreError::io("flush the store's log"))?;
+    let io = StoreError::io("flush the store's files");
+    let log = File::open(folder.join(LOG_FILE)).map_err(&io)?;
+    let configuration = File::open(folder.join(CONFIGURATION_FILE)).map_err(&io)?;
+    log.sync_all().and_then(|()| configuration.sync_all()).map_err(&io)?;
     sync_folder(folder)?;
     Ok((db, DurableFiles { log }))
 }
@@ -93,48 +105,80 @@ fn open_once(folder: &Path) -> Result<sled::Db, StoreError> {
     }
 }
 
-fn damaged() -> StoreError {
-    StoreError::Damaged {
-        what: "the store's file".to_owned(),
-        advice: "keep the folder as it is, and restore the last backup into a fresh one",
-    }
+/// What sled says of a file that it cannot read.
+pub(crate) fn damaged() -> StoreError {
+    StoreError::Damaged { what: "the store's file".to_owned(), advice: RESTORE_OR_REPAIR }
 }
 
 /// sled's error in this package's words.
 pub(crate) fn unavailable(doing: &'static str, error: &sled::Error) -> StoreError {
     match error {
-        sled::Error::Corruption { .. } => damaged(),
+        // A configuration that was altered reads as one that it does not support.
+        sled::Error::Corruption { .. } | sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) => {
+            damaged()
+        }
         other => StoreError::Unavailable { doing, reason: other.to_string() },
     }
 }
 
-/// Moves unfinished snapshots out of sled's sight. Returns how many there were.
-fn move_pieces_aside(folder: &Path) -> Result<usize, StoreError> {
-    let io = StoreError::io("move an unfinished snapshot aside");
+/// Files that follow from the log, or from this program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Derived {
+    /// Unfinished snapshots.
+    Unfinished,
+    /// All snapshots, and the configuration.
+    All,
+}
+
+/// Moves such files out of sled's sight: it then reads more of its log, or all of it, and writes its configuration
+/// again. Returns how many there were.
+fn move_aside(folder: &Path, which: Derived) -> Result<usize, StoreError> {
+    let io = StoreError::io("move a damaged file aside");
     let mut moved = 0_usize;
     for entry in fs::read_dir(folder).map_err(&io)? {
         let entry = entry.map_err(&io)?;
         let name = entry.file_name();
-        let is_piece =
-            name.to_str().is_some_and(|name| name.starts_with(PIECE_START) && name.ends_with(PIECE_END));
-        if is_piece {
+        let is_meant = name.to_str().is_some_and(|name| {
+            let is_all = which == Derived::All;
+            name.starts_with(PIECE_START) && (is_all || name.ends_with(PIECE_END))
+                || name == CONFIGURATION_FILE && is_all
+        });
+        if is_meant {
             let aside = folder.join(ASIDE);
             make_private_folder(&aside)?;
             fs::rename(entry.path(), aside.join(&name)).map_err(&io)?;
-            tracing::warn!("an unfinished snapshot was moved aside; the log is read in full");
+            tracing::warn!(?name, "a file that follows from the log was moved aside: it may be damaged");
             moved = moved.saturating_add(1);
         }
     }
     Ok(moved)
 }
 
-/// Makes a folder, and those above it, for this user only.
+/// Makes a folder, and those above it, for this user only. Durable when this returns: else a loss of power could take
+/// a folder along with everything that was flushed in it.
 pub(crate) fn make_private_folder(folder: &Path) -> Result<(), StoreError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = parent(folder);
+    make_private_folder(&parent)?;
     let mut builder = DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(StoreError::io("make a folder"))
+    match builder.create(folder) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(StoreError::io("make a folder"))?,
+    }
+    sync_folder(&parent)
+}
+
+/// The folder that a file or folder lies in.
+pub(crate) fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Makes the names in a folder durable.

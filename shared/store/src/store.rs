@@ -32,15 +32,31 @@ impl Store {
         (Self::over(Arc::new(engine), cell_key), faults)
     }
 
-    /// Opens the store in `folder`, which is made if it is not there. Reads and writes files, so a moment of
-    /// blocking is to be expected, more after a hard stop.
+    /// Opens the store in `folder`, which is made if it is not there, and reads all of it to see that nothing that was
+    /// acknowledged is missing. Blocks for that long.
     ///
     /// # Errors
-    /// [`StoreError::InUse`], [`StoreError::WrongKey`], [`StoreError::UnknownFormat`], [`StoreError::Damaged`] or
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::InUse`], [`StoreError::WrongKey`], [`StoreError::UnknownFormat`], [`StoreError::Damaged`],
+    /// [`StoreError::Lost`] or [`StoreError::Unavailable`].
     pub fn sled(folder: &Path, cell_key: &CellKey) -> Result<Self, StoreError> {
         let engine = SledEngine::open(folder, &Meta::new(cell_key))?;
         Ok(Self::over(Arc::new(engine), cell_key))
+    }
+
+    /// Refuses where a store's folder is gone or empty: `made_later` is there, which is made once there is a store. A disk that is
+    /// not mounted must not look like a new hospital.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`].
+    pub fn check_there(folder: &Path, made_later: &Path) -> Result<(), StoreError> {
+        let is_empty = std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+        if !is_empty || !made_later.exists() {
+            return Ok(());
+        }
+        Err(StoreError::Lost {
+            what: format!("{} is missing or empty, and {} is there", folder.display(), made_later.display()),
+            advice: "mount its disk, or restore the last backup; for a new store, take another data folder",
+        })
     }
 
     fn over(engine: Arc<dyn Engine>, cell_key: &CellKey) -> Self {

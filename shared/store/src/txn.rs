@@ -195,12 +195,13 @@ impl Txn for ReadOnly<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    struct Model(BTreeMap<Vec<u8>, Vec<u8>>);
+    #[derive(Default)]
+    pub(crate) struct Model(pub(crate) BTreeMap<Vec<u8>, Vec<u8>>);
 
     impl View for Model {
         fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -220,7 +221,7 @@ mod tests {
         proptest::collection::vec(0..3_u8, 0..4)
     }
 
-    fn writes() -> impl Strategy<Value = Writes> {
+    pub(crate) fn writes() -> impl Strategy<Value = Writes> {
         proptest::collection::btree_map(
             key(),
             proptest::option::of(proptest::collection::vec(0..9_u8, 1)),

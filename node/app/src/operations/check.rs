@@ -45,6 +45,8 @@ pub struct Checked {
     pub faults: u64,
     /// The first of them with their codes.
     pub faulty: Vec<String>,
+    /// Repairs that the store has been through, the oldest first: when, and what was known to be gone.
+    pub repairs: Vec<String>,
 }
 
 /// Faulty versions that are named.
@@ -55,6 +57,7 @@ pub(super) async fn check(node: &Node, staff: &str, events: &Events) -> Result<C
     let forgetting_completed = super::forgetting::complete(node).await?.len() as u64;
     let tell = |done: u64| events.mention(Event::Progress { done, total: None });
     let store = node.store.check(|progress| tell(progress.cells)).await?;
+    let repairs = node.store.repairs().await?;
     let cells = store.counts.cells;
     let report =
         node.records.check(&permit, node.now(), |report| tell(cells.saturating_add(report.versions))).await?;
@@ -81,5 +84,6 @@ pub(super) async fn check(node: &Node, staff: &str, events: &Events) -> Result<C
             .take(NAMED_FAULTS)
             .map(|(reference, code)| format!("{reference} {code}"))
             .collect(),
+        repairs: repairs.iter().map(ToString::to_string).collect(),
     })
 }
