@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::desk::{Desk, Edge};
 use crate::keys::{IndexKeys, KeyError, open_signing_key, write_signing_key};
 use crate::ops::{Command, Operations, OpsError};
-use crate::service::{self, CONTROL_SOCKET, IndexError, STORE_FOLDER};
+use crate::service::{self, CONTROL_SOCKET, IndexError};
 
 /// The most bytes of a request or certificate file.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -192,7 +192,8 @@ impl Performer {
         let config = context.config()?;
         let keys = IndexKeys::open(&data, &context.passphrase("Passphrase of the index's keys: ")?)?;
         let seat = service::seat(&data, config.root, &keys, &context.edge)?;
-        let store = Store::sled(&data.join(STORE_FOLDER), &keys.cell_key()).map_err(OpsError::from)?;
+        let place = config.store_place(config.store.engine).map_err(OpsError::from)?;
+        let store = Store::open(&place, &keys.cell_key()).await.map_err(OpsError::from)?;
         let desk = Desk::open(store.clone(), seat, context.edge.clone()).await.map_err(OpsError::from)?;
         Ok(Self::Alone(Box::new((Operations::alone(desk, config.folders), store))))
     }

@@ -36,8 +36,6 @@ use crate::log::Log;
 use crate::ops::Operations;
 use crate::routing::Courier;
 
-/// The store's folder in the data folder.
-pub(crate) const STORE_FOLDER: &str = "store";
 /// The control socket in the data folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 /// Requests that are answered at one time.
@@ -152,7 +150,7 @@ impl Index {
     /// [`IndexError`]; nothing runs then.
     pub async fn start(config: Config, keys: IndexKeys, edge: Edge) -> Result<Self, IndexError> {
         let seat = seat(&config.data, config.root, &keys, &edge)?;
-        let store = Store::sled(&config.data.join(STORE_FOLDER), &keys.cell_key())?;
+        let store = Store::open(&config.store_place(config.store.engine)?, &keys.cell_key()).await?;
         let desk = Desk::open(store, seat, edge).await?;
 
         let (net, inbound) = handover_net::start(

@@ -4,6 +4,7 @@
 mod calling;
 mod emergency;
 mod incidents;
+mod moving;
 mod remote;
 
 use std::fs;
@@ -94,6 +95,7 @@ impl Console {
             Task::Clinician(task) => self.clinician(task).await,
             Task::BreakGlass(task) => self.break_glass(task).await,
             Task::Check => self.check().await,
+            Task::Store(task) => self.store(task).await,
         }
     }
 

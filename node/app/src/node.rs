@@ -16,7 +16,7 @@ use handover_store::{Blobs, Keyring, Store, StoreError};
 use handover_web::{CancellationToken, Metrics};
 use tokio::sync::Semaphore;
 
-use crate::config::{BLOBS_FOLDER, Config, STORE_FOLDER};
+use crate::config::{BLOBS_FOLDER, Config};
 use crate::error::NodeError;
 use crate::keys::{Secrets, make_private_folder};
 use handover_exchange::{Directories, Exchange, Identity, Parts};
@@ -61,8 +61,8 @@ impl Node {
         let mapping = Arc::new(config.mapping.clone());
         let incoming = config.data.join("incoming");
         make_private_folder(&incoming)?;
-        let store =
-            Store::sled(&config.data.join(STORE_FOLDER), &secrets.cell_key()).map_err(stored("store"))?;
+        let place = config.store_place(config.store.engine).map_err(stored("store"))?;
+        let store = Store::open(&place, &secrets.cell_key()).await.map_err(stored("store"))?;
         let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), clock.now())
             .await
             .map_err(stored("epoch keys"))?;

@@ -50,6 +50,8 @@ pub struct Place {
     pub currency: String,
     /// Its price list; the world's if absent.
     pub prices: Option<PathBuf>,
+    /// What stands in its node's configuration besides, as TOML.
+    pub more: String,
 }
 
 impl Place {
@@ -64,6 +66,7 @@ impl Place {
             jurisdiction: JURISDICTION.to_owned(),
             currency: CURRENCY.to_owned(),
             prices: None,
+            more: String::new(),
         }
     }
 }
@@ -375,6 +378,15 @@ impl World {
     pub fn restart(&mut self, hospital: &str) -> Result<()> {
         let programs = self.programs.clone();
         self.hospital_mut(hospital)?.restart(&programs)
+    }
+
+    /// Changes what stands in a hospital's configuration besides; commands have it at once, its process from its next
+    /// start on.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn configure(&mut self, hospital: &str, more: &str) -> Result<()> {
+        self.hospital_mut(hospital)?.configure(more)
     }
 
     /// Stops the index, or kills it, and starts it on its data folder, where it listened before.

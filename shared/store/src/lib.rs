@@ -4,7 +4,7 @@
 //! disk. The rules (limits, encryption of values, key making) are written once, above the engines:
 //!
 //! ```text
-//!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled
+//!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled | postgres
 //!   Blobs ── sealed content by its BLAKE3 root, in a folder
 //!   Keyring ── secrets that can be forgotten, wrapped under an epoch's key outside the store
 //! ```
@@ -26,6 +26,9 @@ mod forgettable;
 mod keys;
 mod memory;
 mod meta;
+mod moving;
+mod place;
+mod postgres;
 mod rotation;
 pub mod rows;
 mod sled_engine;
@@ -44,6 +47,9 @@ pub use error::StoreError;
 pub use forgettable::Keyring;
 pub use keys::{KeyBuilder, KeyMaker};
 pub use memory::{Faults, Unflushed};
+pub use moving::{Moved, Step, copy, undo};
+pub use place::{EngineName, Place, Settings};
+pub use postgres::{Database, Schema};
 pub use rotation::{DamagedSecrets, Rotated};
 pub use standing::{Epoch, RingReport};
 pub use store::Store;

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::StoreError;
 use crate::engine::{Engine, Health, Job, Verdict, run};
-use crate::meta::{META_KEY, Meta};
+use crate::meta::{META_KEY, MOVE_KEY, Meta};
 use crate::sled_files::{DurableFiles, open_tree, unavailable};
 use crate::txn::{Cell, Layer, Overlay, ReadOnly, View, Writes, scan_start};
 
@@ -90,6 +90,8 @@ impl SledEngine {
             db.insert(META_KEY, bytes).map_err(|error| unavailable("write the format cell", &error))?;
             files.flush(&db)?;
         }
+        let mark = db.get(MOVE_KEY).map_err(|error| unavailable("read the format cell", &error))?;
+        meta.admit_mark(mark.as_deref())?;
         let shared = Arc::new(Shared {
             open: RwLock::new(Some(Open { tree: Tree(db), files })),
             health: AtomicU8::new(Health::Serving as u8),
