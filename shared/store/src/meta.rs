@@ -58,18 +58,38 @@ impl Mark {
 pub(crate) struct Meta {
     bytes: Vec<u8>,
     minds_marks: bool,
+    /// Where a store lies that a new one would take the place of.
+    beside: Option<String>,
 }
 
 impl Meta {
     pub(crate) fn new(cell_key: &CellKey) -> Self {
         let mut bytes = vec![STORE_FORMAT];
         bytes.extend(cell_key.check_value());
-        Self { bytes, minds_marks: true }
+        Self { bytes, minds_marks: true, beside: None }
     }
 
     /// For who moves a store: also opens one that was moved or is not complete.
     pub(crate) fn for_moving(cell_key: &CellKey) -> Self {
         Self { minds_marks: false, ..Self::new(cell_key) }
+    }
+
+    /// Refuses a new store while there is one by another engine at that place: it was to be moved, most likely.
+    pub(crate) fn beside(self, place: String) -> Self {
+        Self { beside: Some(place), ..self }
+    }
+
+    /// Whether a new store may be made.
+    pub(crate) fn admit_new(&self) -> Result<(), StoreError> {
+        match &self.beside {
+            Some(place) if self.minds_marks => Err(StoreError::NotMoved {
+                reason: format!(
+                    "there is no store yet where [store] says, and one in {place}: set engine back and give \
+                     `store copy`, or take that one away"
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a store that was moved or is not complete.

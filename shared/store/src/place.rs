@@ -85,7 +85,7 @@ impl Settings {
             (EngineName::Sled, _) => Ok(Place::Folder(folder.to_owned())),
             (EngineName::Postgres, Some(url_file)) => {
                 let database = Database::from_files(url_file, self.ca_file.as_deref(), &self.schema)?;
-                Ok(Place::Database(Box::new(database)))
+                Ok(Place::Database { database: Box::new(database), beside: Some(folder.to_owned()) })
             }
             (EngineName::Postgres, None) => {
                 let reason = "[store] url_file is missing: the file (mode 0600) with the database's URL";
@@ -101,14 +101,19 @@ pub enum Place {
     /// In a folder, by sled.
     Folder(PathBuf),
     /// In a database.
-    Database(Box<Database>),
+    Database {
+        /// Which.
+        database: Box<Database>,
+        /// The folder that the embedded engine has. While a store lies there, no new one is made in the database.
+        beside: Option<PathBuf>,
+    },
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => write!(f, "the folder {}", folder.display()),
-            Self::Database(database) => database.fmt(f),
+            Self::Database { database, .. } => database.fmt(f),
         }
     }
 }
@@ -120,7 +125,16 @@ impl Place {
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Engine>, StoreError> {
             Ok(match place {
                 Self::Folder(folder) => Arc::new(SledEngine::open(&folder, &meta)?),
-                Self::Database(database) => Arc::new(PostgresEngine::open(*database, meta)?),
+                Self::Database { database, beside } => {
+                    let occupied = beside.filter(|folder| {
+                        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+                    });
+                    let meta = match occupied {
+                        Some(folder) => meta.beside(Self::Folder(folder).to_string()),
+                        None => meta,
+                    };
+                    Arc::new(PostgresEngine::open(*database, meta)?)
+                }
             })
         });
         opening.await.unwrap_or(Err(StoreError::Panicked))

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use handover_cluster::Cluster;
 use handover_store::{
-    CellKey, Database, Moved, Place, SCAN_MAX_CELLS, Schema, Step, Store, StoreError, copy, undo,
+    CellKey, Database, EngineName, Moved, Place, SCAN_MAX_CELLS, Schema, Settings, Step, Store, StoreError,
+    copy, undo,
 };
 
 const CELLS: u64 = 2_300;
@@ -19,7 +20,8 @@ fn folder(path: &Path) -> Place {
 }
 
 fn database(cluster: &Cluster) -> Place {
-    Place::Database(Box::new(Database::from_url(&cluster.url(), None, &Schema::default()).unwrap()))
+    let database = Database::from_url(&cluster.url(), None, &Schema::default()).unwrap();
+    Place::Database { database: Box::new(database), beside: None }
 }
 
 async fn open(place: &Place) -> Result<Store, StoreError> {
@@ -159,6 +161,13 @@ async fn a_store_in_use_or_damaged_stays_where_it_is() {
     let running = open(&old).await.unwrap();
     assert!(matches!(moved(&old, &database).await, Err(StoreError::InUse { .. })));
     running.close().await;
+    // Configured for the database before anything was moved there: no new store is begun beside the old one.
+    let url = cluster.file("url", &cluster.url()).unwrap();
+    let settings = Settings { engine: EngineName::Postgres, url_file: Some(url), ..Settings::default() };
+    let beside = settings.place(EngineName::Postgres, &files.path().join("old")).unwrap();
+    let refused = open(&beside).await.map(drop).unwrap_err();
+    assert!(matches!(refused, StoreError::NotMoved { .. }), "{refused}");
+    assert!(refused.to_string().contains("store copy"), "{refused}");
     let other = CellKey::from_bytes([9; 32]);
     assert!(matches!(copy(&old, &database, &other, |_, _, _| {}).await, Err(StoreError::WrongKey)));
     moved(&old, &database).await.unwrap();

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 /// How long a server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(90);
+/// How often more it is started: what was killed may still be leaving the memory that it shared.
+const STARTS: u32 = 20;
 /// Pause between two looks whether it does.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Where Debian keeps each version.
@@ -193,12 +195,18 @@ impl Cluster {
             command.args(["-c", setting]);
         }
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        self.server = Server(Some(spawn(command)?));
+        let command = Arc::new(Mutex::new(command));
+        self.server = Server(Some(spawn(&command)?));
         let end = Instant::now() + START_LIMIT;
+        let mut left = STARTS;
         while !self.answers()? {
             let ended = self.server.0.as_mut().map(Child::try_wait).transpose()?.flatten();
-            if ended.is_some() || Instant::now() > end {
+            if (ended.is_some() && left == 0) || Instant::now() > end {
                 bail!("PostgreSQL does not start: {}", fs::read_to_string(&log).unwrap_or_default());
+            }
+            if ended.is_some() {
+                left -= 1;
+                self.server = Server(Some(spawn(&command)?));
             }
             thread::sleep(LOOK_AGAIN);
         }
@@ -281,10 +289,12 @@ impl Cluster {
 }
 
 /// Starts a process from a thread that stays: the system takes a thread's end for its parent's death.
-fn spawn(mut command: Command) -> Result<Child> {
+fn spawn(command: &Arc<Mutex<Command>>) -> Result<Child> {
     let (sender, receiver) = mpsc::channel();
+    let command = Arc::clone(command);
     thread::spawn(move || {
-        if sender.send(command.spawn()).is_ok() {
+        let child = command.lock().unwrap_or_else(PoisonError::into_inner).spawn();
+        if sender.send(child).is_ok() {
             loop {
                 thread::park();
             }

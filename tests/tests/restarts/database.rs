@@ -42,12 +42,13 @@ fn on_a_database_a_kill_changes_nothing() -> Result<()> {
 }
 
 fn killed(world: &mut World, cluster: &mut Cluster) -> Result<()> {
-    let mut moves = patients(world, &[300_000, 0, 0])?;
-    if let [one, other, third] = moves.as_mut_slice() {
+    let mut moves = patients(world, &[300_000, 0, 0, 0])?;
+    if let [one, other, third, fourth] = moves.as_mut_slice() {
         play(world, one, Victim::Source, Moment::Reached(SOURCE, "sealed"))
             .context("the source is killed")?;
         play(world, other, Victim::Index, Moment::Consented).context("the index is killed")?;
         database_dies(world, cluster, third).context("the database is killed")?;
+        database_is_away(world, cluster, fourth).context("the database is away")?;
     }
     let has_both =
         "SELECT (SELECT count(*) FROM lakeside.cells) > 100 AND (SELECT count(*) FROM \"index\".cells) > 20";
@@ -62,6 +63,25 @@ fn database_dies(world: &World, cluster: &mut Cluster, it: &mut Move) -> Result<
     it.quoted(world)?;
     it.wallet(world, "consent", &[])?.done()?;
     cluster.kill()?;
+    cluster.start_again()?;
+    it.ends_well(world)
+}
+
+/// Away for so long that what is asked is refused. Nothing has to be started again afterwards.
+fn database_is_away(world: &World, cluster: &mut Cluster, it: &mut Move) -> Result<()> {
+    it.ask(world)?;
+    it.request(world)?;
+    it.quoted(world)?;
+    cluster.stop()?;
+    for (at, asked) in [(SOURCE, world.node(SOURCE, &["check"])?), ("the index", world.index(&["check"])?)] {
+        same(
+            &format!("what is said of the database at {at}"),
+            &Some("store-unavailable"),
+            &asked.problem().as_deref(),
+        )?;
+        ensure!(asked.stderr.contains("reach the database"), "{asked:?}");
+    }
+    it.wallet(world, "consent", &[])?.done()?;
     cluster.start_again()?;
     it.ends_well(world)
 }

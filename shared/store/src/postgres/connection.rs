@@ -55,13 +55,19 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// For who was connected before: whatever keeps it out now, it is tried again.
+    pub(super) fn while_connecting(self) -> Self {
+        match self {
+            Self::Refused(reason) => Self::Lost(reason),
+            other => other,
+        }
+    }
+
     /// For whoever called the store.
     pub(super) fn into_error(self, doing: &'static str) -> StoreError {
         match self {
-            Self::Lost(reason) => {
-                StoreError::Unavailable { doing: "reach the database", reason: reason.clone() }
-            }
-            Self::Refused(reason) => StoreError::Unavailable { doing, reason: reason.clone() },
+            Self::Lost(reason) => StoreError::Unavailable { doing: "reach the database", reason },
+            Self::Refused(reason) => StoreError::Unavailable { doing, reason },
             Self::Conflict => StoreError::Busy,
             Self::Fenced(_) => StoreError::Failed,
             Self::Store(error) => error,

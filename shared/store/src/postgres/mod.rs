@@ -42,6 +42,8 @@ const READERS: usize = 6;
 const AWAY_LIMIT: Duration = Duration::from_secs(10);
 /// How often a transaction is tried that others are in the way of.
 const CONFLICT_TRIES: u32 = 12;
+/// How often one is tried in which the connection is lost each time.
+const LOSS_TRIES: u32 = 5;
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 

@@ -80,7 +80,9 @@ impl Reader<'_> {
         let confirmed = self.shared.confirmed.load(Ordering::Acquire);
         let session = match self.session.take() {
             Some(session) if !session.connection.is_closed() => session,
-            _ => Session::prepare(Connection::open(&self.runtime, &self.shared.database)?)?,
+            _ => Connection::open(&self.runtime, &self.shared.database)
+                .and_then(Session::prepare)
+                .map_err(Fault::while_connecting)?,
         };
         let session = self.session.insert(session);
         if session.begin_reading(&self.shared.token)? < confirmed {

@@ -28,14 +28,19 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), Fault> {
     let lock = connection.lock_key("migration");
     connection.query("SELECT pg_advisory_xact_lock($1)", &[&lock])?;
     let schema = connection.schema();
-    let is_there = connection.query("SELECT to_regnamespace($1) IS NOT NULL", &[&schema])?;
-    if !is_there.first().is_some_and(|row| row.get(0)) {
+    let there = "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.version') IS NOT NULL";
+    let there = connection.query(there, &[&schema])?;
+    let (has_schema, has_version) = there.first().map_or((false, false), |row| (row.get(0), row.get(1)));
+    // Whoever made them beforehand gives no right to make more.
+    if !has_schema {
         connection.batch(&format!("CREATE SCHEMA {schema}"))?;
     }
-    connection.batch(
-        "CREATE TABLE IF NOT EXISTS version \
-         (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), number integer NOT NULL)",
-    )?;
+    if !has_version {
+        connection.batch(
+            "CREATE TABLE version \
+             (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), number integer NOT NULL)",
+        )?;
+    }
     let rows = connection.query("SELECT number FROM version", &[])?;
     let found: i32 = rows.first().map_or(0, |row| row.get(0));
     if !(0..=known).contains(&found) {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Fault};
 use super::session::Session;
-use super::{AWAY_LIMIT, Answer, CONFLICT_TRIES, Shared, owner, pause, place, runtime, schema};
+use super::{AWAY_LIMIT, Answer, CONFLICT_TRIES, LOSS_TRIES, Shared, owner, pause, place, runtime, schema};
 use crate::StoreError;
 use crate::engine::{Health, Job, Verdict, run as run_job};
 use crate::meta::{META_KEY, MOVE_KEY, Meta};
@@ -123,6 +123,9 @@ fn open_once(shared: &Shared, runtime: &Rc<Runtime>, meta: &Meta) -> Result<Sess
     let admitted = format.and_then(|format| {
         let new = meta.admit(format.as_deref(), is_empty?)?;
         meta.admit_mark(mark?.as_deref())?;
+        if new.is_some() {
+            meta.admit_new()?;
+        }
         Ok(new.map(<[u8]>::to_vec))
     });
     if let Some(bytes) = admitted.map_err(Fault::Store)? {
@@ -169,11 +172,11 @@ impl Writer<'_> {
 
     /// Tries until it is done, or is not going to be.
     fn carry_out(&mut self, group: &mut Group) -> Result<(), StoreError> {
-        let (mut conflicts, mut losses) = (0, 0);
+        let (mut conflicts, mut losses, mut tries) = (0, 0, 0_u32);
         loop {
             self.shared.health().require_serving()?;
             let attempted = self.attempt(group);
-            let tries = match attempted {
+            let pauses = match attempted {
                 Ok(()) => return Ok(()),
                 Err(Fault::Conflict) if conflicts < CONFLICT_TRIES => {
                     conflicts += 1;
@@ -181,15 +184,16 @@ impl Writer<'_> {
                     conflicts
                 }
                 Err(Fault::Lost(reason)) => {
-                    self.session = None;
+                    // One that comes back each time and is lost each time may be lost because of this group.
+                    losses += u32::from(self.session.take().is_some());
                     let since = *self.away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > AWAY_LIMIT {
-                        self.shared.is_away.store(true, Ordering::Release);
+                    if since.elapsed() > AWAY_LIMIT || losses > LOSS_TRIES {
+                        self.shared.is_away.store(since.elapsed() > AWAY_LIMIT, Ordering::Release);
                         return Err(Fault::Lost(reason).into_error("write"));
                     }
                     tracing::warn!(store = %self.shared.database, reason, "the database was lost; trying again");
-                    losses += 1;
-                    losses
+                    tries += 1;
+                    tries
                 }
                 Err(Fault::Fenced(why)) => {
                     self.session = None;
@@ -201,7 +205,7 @@ impl Writer<'_> {
                     return Err(fault.into_error("write"));
                 }
             };
-            self.sleep(tries);
+            self.sleep(pauses);
         }
     }
 
@@ -295,8 +299,9 @@ impl Writer<'_> {
             return Ok(());
         }
         self.session = None;
-        let connection = Connection::open(&self.runtime, &self.shared.database)?;
-        let session = Session::prepare(connection)?;
+        let session = Connection::open(&self.runtime, &self.shared.database)
+            .and_then(Session::prepare)
+            .map_err(Fault::while_connecting)?;
         owner::resume(
             &session,
             &self.shared.token,
