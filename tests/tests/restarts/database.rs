@@ -73,12 +73,13 @@ fn database_is_away(world: &World, cluster: &mut Cluster, it: &mut Move) -> Resu
     it.request(world)?;
     it.quoted(world)?;
     cluster.stop()?;
-    for (at, asked) in [(SOURCE, world.node(SOURCE, &["check"])?), ("the index", world.index(&["check"])?)] {
-        same(
-            &format!("what is said of the database at {at}"),
-            &Some("store-unavailable"),
-            &asked.problem().as_deref(),
-        )?;
+    // No reading without its audit line, so that is what the hospital lacks first.
+    let refused = [
+        ("audit-unavailable", world.node(SOURCE, &["check"])?),
+        ("store-unavailable", world.index(&["check"])?),
+    ];
+    for (code, asked) in refused {
+        same("what is refused", &Some(code), &asked.problem().as_deref())?;
         ensure!(asked.stderr.contains("reach the database"), "{asked:?}");
     }
     it.wallet(world, "consent", &[])?.done()?;

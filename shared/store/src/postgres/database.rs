@@ -143,13 +143,19 @@ impl Database {
 /// Where it is; neither user nor password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.config.get_hosts().iter().map(|host| match host {
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
             Host::Tcp(name) => name.clone(),
             Host::Unix(path) => path.display().to_string(),
         });
-        let mut names: Vec<String> = names.collect();
+        let mut names: Vec<String> = hosts.collect();
         if names.is_empty() {
             names.extend(self.config.get_hostaddrs().iter().map(ToString::to_string));
+        }
+        let ports = self.config.get_ports();
+        for (at, name) in names.iter_mut().enumerate() {
+            if let Some(port) = ports.get(at).or(ports.first()) {
+                name.push_str(&format!(":{port}"));
+            }
         }
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or("the default");
         write!(f, "schema {} of database {database} at {}", self.schema, names.join(", "))

@@ -186,12 +186,11 @@ impl Writer<'_> {
                 Err(Fault::Lost(reason)) => {
                     // One that comes back each time and is lost each time may be lost because of this group.
                     losses += u32::from(self.session.take().is_some());
-                    let since = *self.away_since.get_or_insert_with(Instant::now);
+                    let since = self.lost(&reason);
                     if since.elapsed() > AWAY_LIMIT || losses > LOSS_TRIES {
                         self.shared.is_away.store(since.elapsed() > AWAY_LIMIT, Ordering::Release);
                         return Err(Fault::Lost(reason).into_error("write"));
                     }
-                    tracing::warn!(store = %self.shared.database, reason, "the database was lost; trying again");
                     tries += 1;
                     tries
                 }
@@ -239,7 +238,7 @@ impl Writer<'_> {
         session.write(&pending, &self.shared.token, self.last_group)?;
         let committed = session.commit();
         if let Err(Fault::Lost(reason)) = &committed {
-            tracing::warn!(store = %self.shared.database, reason, "the database was lost in a commit");
+            self.lost(reason);
             self.session = None;
             if !self.find_out(group)? {
                 return Err(Fault::Conflict);
@@ -265,7 +264,7 @@ impl Writer<'_> {
                 Err(fault @ Fault::Fenced(_)) => return Err(fault),
                 Err(_) => self.session = None,
             }
-            let since = *self.away_since.get_or_insert_with(Instant::now);
+            let since = self.lost("a commit's outcome is not known");
             if since.elapsed() > AWAY_LIMIT {
                 self.shared.is_away.store(true, Ordering::Release);
                 self.refuse_waiting(&mut group.closing);
@@ -317,6 +316,14 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Notes since when the database is away; says so once.
+    fn lost(&mut self, reason: &str) -> Instant {
+        *self.away_since.get_or_insert_with(|| {
+            tracing::warn!(store = %self.shared.database, reason, "the database was lost; trying again");
+            Instant::now()
+        })
+    }
+
     /// Looks after the connection while there is nothing to do, so that the store is held, and its loss is known.
     fn look(&mut self) {
         let looked = self.connected().and_then(|()| match &self.session {
@@ -329,9 +336,9 @@ impl Writer<'_> {
                 self.session = None;
                 self.shared.fail(why);
             }
-            Err(_) => {
+            Err(fault) => {
                 self.session = None;
-                self.away_since.get_or_insert_with(Instant::now);
+                self.lost(&fault.into_error("read").to_string());
                 self.shared.is_away.store(true, Ordering::Release);
             }
         }
