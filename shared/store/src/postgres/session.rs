@@ -83,7 +83,8 @@ impl Session {
 
     /// Sends a transaction's writes, and notes which group they are. Refused when the store has another owner.
     pub(super) fn write(&self, writes: &Writes, token: &Token, group: i64) -> Result<(), Fault> {
-        let (mut keys, mut values, mut gone): (Vec<&[u8]>, Vec<&[u8]>, Vec<&[u8]>) = Default::default();
+        let (mut keys, mut values, mut gone) =
+            (Vec::<&[u8]>::new(), Vec::<&[u8]>::new(), Vec::<&[u8]>::new());
         for (key, value) in writes {
             match value {
                 Some(value) => {
