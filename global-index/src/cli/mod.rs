@@ -122,7 +122,7 @@ enum Command {
 /// The store's engine.
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum StoreCommand {
-    /// Copies everything that is stored to another engine, as the configuration's [store] describes it, and verifies
+    /// Copies everything that is stored to another engine, as the configuration describes it, and verifies
     /// the copy. From then on only the copy opens. Begins anew where it was cut off.
     Copy {
         /// sled or postgres.

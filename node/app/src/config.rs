@@ -162,7 +162,7 @@ impl Config {
     /// Where the configured engine has the store, or another one would.
     ///
     /// # Errors
-    /// [`StoreError::Settings`].
+    /// [`StoreError::Settings`] or [`StoreError::Unavailable`].
     pub fn store_place(&self, engine: EngineName) -> Result<Place, StoreError> {
         self.store.place(engine, &self.data.join(STORE_FOLDER))
     }

@@ -120,12 +120,20 @@ pub async fn undo(from: &Place, to: Option<&Place>, cell_key: &CellKey) -> Resul
         source.close().await;
         return undone;
     };
+    let gone = format!("there is no store in {to} any more; if it is lost for good, say so (--copy-is-lost)");
+    // Opening it would make one.
+    if to.is_absent() {
+        return not(&gone);
+    }
     let (source, target) = both(from, to, cell_key).await?;
     let undone = async {
         match mark(&*source).await? {
             Some(Mark::Moved { to: moved }) if moved == to.to_string() => {}
             Some(Mark::Moved { to }) => return Err(StoreError::Moved { to }),
             _ => return not("this store was not moved: there is nothing to undo"),
+        }
+        if page(&*target, LAST_OWN_KEY.to_vec(), 1).await?.is_empty() {
+            return not(&gone);
         }
         let cells = cell_key.cells();
         if digest(&*source, &cells, |_| {}).await? != digest(&*target, &cells, |_| {}).await? {

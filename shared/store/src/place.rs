@@ -79,13 +79,15 @@ impl Settings {
     /// Where the configured engine has its store, or the other one would.
     ///
     /// # Errors
-    /// [`StoreError::Settings`].
+    /// [`StoreError::Settings`] or [`StoreError::Unavailable`].
     pub fn place(&self, engine: EngineName, folder: &Path) -> Result<Place, StoreError> {
+        // Named in the mark of a move, which is read from other folders.
+        let folder = std::path::absolute(folder).map_err(StoreError::io("find the store's folder"))?;
         match (engine, &self.url_file) {
-            (EngineName::Sled, _) => Ok(Place::Folder(folder.to_owned())),
+            (EngineName::Sled, _) => Ok(Place::Folder(folder)),
             (EngineName::Postgres, Some(url_file)) => {
                 let database = Database::from_files(url_file, self.ca_file.as_deref(), &self.schema)?;
-                Ok(Place::Database { database: Box::new(database), beside: Some(folder.to_owned()) })
+                Ok(Place::Database { database: Box::new(database), beside: Some(folder) })
             }
             (EngineName::Postgres, None) => {
                 let reason = "[store] url_file is missing: the file (mode 0600) with the database's URL";
@@ -119,6 +121,11 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// Whether it is known without opening it that nothing is there.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Folder(folder) if !folder.exists())
+    }
+
     /// Opens the engine there.
     pub(crate) async fn open(&self, meta: Meta) -> Result<Arc<dyn Engine>, StoreError> {
         let place = self.clone();
