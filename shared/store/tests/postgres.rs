@@ -187,9 +187,28 @@ async fn a_job_runs_again_when_somebody_else_was_in_the_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_as_large_as_may_be_is_kept() {
+    let cluster = Cluster::start().unwrap();
+    let store = open(&cluster.url()).unwrap();
+    let large = |txn: &mut dyn handover_store::Txn| {
+        (0..250_u8).try_for_each(|n| txn.put(&[1, n], vec![n; 120_000]))?;
+        txn.remove(&[1, 7])
+    };
+    store.write::<_, StoreError, _>(large).await.unwrap();
+    let report = store.check(|_| {}).await.unwrap();
+    assert_eq!((report.counts.cells, report.counts.damaged), (249, 0));
+    let last = store.read::<_, StoreError, _>(|txn| txn.get(&[1, 249])).await.unwrap();
+    assert_eq!(last, Some(vec![249; 120_000]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_is_named_and_taken_up_again() {
     let mut cluster = Cluster::start().unwrap();
-    let url = cluster.url_at(&format!("127.0.0.1:1,127.0.0.1:{}", cluster.port()));
+    // One host refuses, one takes the connection and says nothing; the third it is.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts =
+        [1, mute.local_addr().unwrap().port(), cluster.port()].map(|port| format!("127.0.0.1:{port}"));
+    let url = cluster.url_at(&hosts.join(","));
     let store = open(&url).unwrap();
     count_up(&store).await.unwrap();
     cluster.stop().unwrap();

@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, Statement};
 
-use super::database::Database;
+use super::database::{CONNECT_LIMIT, Database};
 use crate::StoreError;
 
 /// How long an answer may take, longer than the server's own limit for a statement.
@@ -86,25 +86,32 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to the first host that takes writes.
     pub(super) fn open(runtime: &Rc<Runtime>, database: &Database) -> Result<Self, Fault> {
-        let connecting = async {
-            match database.tls() {
-                Some(tls) => {
-                    let (client, driver) = database.config().connect(tls).await?;
-                    tokio::spawn(driver);
-                    Ok(client)
+        let mut tried = Err(Fault::Lost("no host".to_owned()));
+        for host in database.hosts() {
+            let connecting = async {
+                match database.tls() {
+                    Some(tls) => {
+                        let (client, driver) = host.connect(tls).await?;
+                        tokio::spawn(driver);
+                        Ok(client)
+                    }
+                    None => {
+                        let (client, driver) = host.connect(NoTls).await?;
+                        tokio::spawn(driver);
+                        Ok::<_, tokio_postgres::Error>(client)
+                    }
                 }
-                None => {
-                    let (client, driver) = database.config().connect(NoTls).await?;
-                    tokio::spawn(driver);
-                    Ok::<_, tokio_postgres::Error>(client)
-                }
+            };
+            tried = wait(runtime, CONNECT_LIMIT, connecting);
+            if tried.is_ok() {
+                break;
             }
-        };
-        let client = wait(runtime, database.connect_limit(), connecting)?;
+        }
+        let client = tried?;
         let schema = database.schema().to_string();
         let mut connection = Self { runtime: Rc::clone(runtime), client, schema, backend: 0 };
         connection.batch(SET)?;
-        connection.batch(&format!("SET search_path = {}", connection.schema))?;
+        connection.batch(&format!("SET search_path = \"{}\"", connection.schema))?;
         let rows = connection.query(SET_DURABLE, &[])?;
         let row = rows.first().ok_or_else(|| Fault::Lost("an empty answer".to_owned()))?;
         if !row.get::<_, bool>(0) {

@@ -20,7 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::StoreError;
 
 /// How long one host may take to answer a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// When a silent connection is first asked whether it is alive, and how often then.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_PAUSE: Duration = Duration::from_secs(5);
@@ -62,7 +62,10 @@ impl fmt::Display for Schema {
 /// A database that holds a store.
 #[derive(Clone)]
 pub struct Database {
+    /// As the URL says it.
     config: Config,
+    /// One for each host, so that one that hangs does not keep the next from being tried.
+    hosts: Vec<Config>,
     tls: Option<MakeRustlsConnect>,
     schema: Schema,
 }
@@ -110,19 +113,13 @@ impl Database {
                 return Err(settings("the database is on another machine, so it needs TLS: give ca_file"));
             }
         };
-        config
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
-            .application_name("handover")
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_user_timeout(UNCONFIRMED_LIMIT)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_PAUSE)
-            .keepalives_retries(3);
-        Ok(Self { config, tls, schema: schema.clone() })
+        let hosts = hosts(&config)?;
+        Ok(Self { config, hosts, tls, schema: schema.clone() })
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.config
+    /// How each host is reached, in the order in which they are tried.
+    pub(super) fn hosts(&self) -> &[Config] {
+        &self.hosts
     }
 
     pub(super) fn tls(&self) -> Option<MakeRustlsConnect> {
@@ -131,12 +128,6 @@ impl Database {
 
     pub(super) fn schema(&self) -> &Schema {
         &self.schema
-    }
-
-    /// How long connecting may take, whichever host answers.
-    pub(super) fn connect_limit(&self) -> Duration {
-        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
-        CONNECT_LIMIT.saturating_mul(u32::try_from(hosts).unwrap_or(1).max(1))
     }
 }
 
@@ -170,6 +161,43 @@ impl fmt::Debug for Database {
 
 fn settings(reason: impl Into<String>) -> StoreError {
     StoreError::Settings { reason: reason.into() }
+}
+
+/// The configuration of each host by itself.
+fn hosts(config: &Config) -> Result<Vec<Config>, StoreError> {
+    let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = names.len().max(addresses.len());
+    let fits =
+        |length: usize, may_be_one: bool| length == 0 || length == count || (may_be_one && length == 1);
+    if !fits(names.len(), false) || !fits(addresses.len(), false) || !fits(ports.len(), true) {
+        return Err(settings("the database's URL has not as many ports or addresses as hosts"));
+    }
+    let one = |at: usize| {
+        let mut one = Config::new();
+        match names.get(at) {
+            Some(Host::Tcp(name)) => one.host(name),
+            Some(Host::Unix(path)) => one.host_path(path),
+            None => &mut one,
+        };
+        addresses.get(at).map(|address| one.hostaddr(*address));
+        ports.get(at).or(ports.first()).map(|port| one.port(*port));
+        config.get_user().map(|user| one.user(user));
+        config.get_password().map(|password| one.password(password));
+        config.get_dbname().map(|name| one.dbname(name));
+        config.get_options().map(|options| one.options(options));
+        one.ssl_mode(config.get_ssl_mode())
+            .ssl_negotiation(config.get_ssl_negotiation())
+            .channel_binding(config.get_channel_binding())
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .application_name("handover")
+            .connect_timeout(CONNECT_LIMIT)
+            .tcp_user_timeout(UNCONFIRMED_LIMIT)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_PAUSE)
+            .keepalives_retries(3);
+        one
+    };
+    Ok((0..count).map(one).collect())
 }
 
 /// Whether all that is said to it stays on this machine.
@@ -240,6 +268,7 @@ mod tests {
             assert!(!reason(bad, None).contains("hidden"), "{bad}");
         }
         assert!(reason("postgresql:///db", None).contains("no host"));
+        assert!(reason("host=localhost,localhost port=1,2,3 user=u", None).contains("as many ports"));
     }
 
     #[test]

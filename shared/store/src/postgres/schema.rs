@@ -28,12 +28,13 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), Fault> {
     let lock = connection.lock_key("migration");
     connection.query("SELECT pg_advisory_xact_lock($1)", &[&lock])?;
     let schema = connection.schema();
-    let there = "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.version') IS NOT NULL";
+    let there = "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL, \
+         to_regclass(quote_ident($1) || '.version') IS NOT NULL";
     let there = connection.query(there, &[&schema])?;
     let (has_schema, has_version) = there.first().map_or((false, false), |row| (row.get(0), row.get(1)));
     // Whoever made them beforehand gives no right to make more.
     if !has_schema {
-        connection.batch(&format!("CREATE SCHEMA {schema}"))?;
+        connection.batch(&format!("CREATE SCHEMA \"{schema}\""))?;
     }
     if !has_version {
         connection.batch(

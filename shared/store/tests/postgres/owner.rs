@@ -29,7 +29,7 @@ async fn a_second_one_is_told_and_opens_once_the_first_is_gone() {
     assert!(matches!(second, StoreError::InUse { .. }), "{second}");
     assert!(second.to_string().contains("schema handover of database postgres at 127.0.0.1"), "{second}");
     // Another schema is another store.
-    let schema: Schema = "other".parse().unwrap();
+    let schema: Schema = "user".parse().unwrap();
     let other = Store::postgres(&Database::from_url(&cluster.url(), None, &schema).unwrap(), &cell_key());
     assert_eq!(count(&other.unwrap()).await, 0);
     let clone = store.clone();
