@@ -41,6 +41,7 @@ pub(super) fn run(shared: &Shared, jobs: &Mutex<mpsc::Receiver<(Job, Answer)>>) 
             continue;
         }
         let _ = answer.send(reader.carry_out(&mut job));
+        reader.end();
     }
 }
 
@@ -85,12 +86,16 @@ impl Reader<'_> {
                 .map_err(Fault::while_connecting)?,
         };
         let session = self.session.insert(session);
-        if session.begin_reading(&self.shared.token)? < confirmed {
-            return Err(Fault::Lost("it is behind what was confirmed".to_owned()));
-        }
+        session.begin_reading(&self.shared.token, confirmed);
         let outcome = run_job(job, &mut ReadOnly(session)).map(drop);
         session.check()?;
-        session.commit()?;
         Ok(outcome)
+    }
+
+    /// Ends the transaction, when its job was answered already. A connection on which that fails is of no use.
+    fn end(&mut self) {
+        if self.session.as_ref().is_some_and(|session| session.commit().is_err()) {
+            self.session = None;
+        }
     }
 }

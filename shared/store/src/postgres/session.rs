@@ -4,6 +4,7 @@
 //! it counts.
 
 use std::cell::RefCell;
+use std::future::Future;
 
 use futures::future::{join, join3};
 use tokio_postgres::Statement;
@@ -26,7 +27,14 @@ pub(super) struct Session {
     remove: Statement,
     claim: Statement,
     owned: Statement,
+    opening: RefCell<Option<Opening>>,
     fault: RefCell<Option<Fault>>,
+}
+
+/// What the transaction begins with that nothing was asked in yet.
+enum Opening {
+    Writing,
+    Reading { token: Token, confirmed: i64 },
 }
 
 impl Session {
@@ -43,41 +51,59 @@ impl Session {
             remove: connection.prepare("DELETE FROM cells WHERE key = ANY($1)")?,
             claim: connection.prepare("UPDATE owner SET last_group = $2 WHERE token = $1")?,
             owned: connection.prepare("SELECT last_group FROM owner WHERE token = $1")?,
+            opening: RefCell::new(None),
             fault: RefCell::new(None),
             connection,
         })
     }
 
     /// Begins a transaction that may write.
-    pub(super) fn begin(&self) -> Result<(), Fault> {
+    pub(super) fn begin(&self) {
         self.fault.take();
-        self.connection.batch("BEGIN ISOLATION LEVEL SERIALIZABLE")
+        self.opening.replace(Some(Opening::Writing));
     }
 
-    /// Begins one that reads what was committed when it began. There is one writer for each store, so a snapshot of
-    /// its commits is a state between two of them.
-    pub(super) fn begin_reading(&self, token: &Token) -> Result<i64, Fault> {
+    /// Begins one that reads what was committed when it began, at least everything up to the group `confirmed`. There
+    /// is one writer for each store, so a snapshot of its commits is a state between two of them.
+    pub(super) fn begin_reading(&self, token: &Token, confirmed: i64) {
         self.fault.take();
+        self.opening.replace(Some(Opening::Reading { token: *token, confirmed }));
+    }
+
+    /// Asks within the transaction. What begins it goes out with the first question, and is judged before the answer.
+    fn ask<T>(&self, asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Fault> {
         let client = self.connection.client();
-        // Both go out at once.
-        let both = async {
-            let values: [&(dyn ToSql + Sync); 1] = [&&token[..]];
-            let (begun, owned) = join(
-                client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
-                client.query_opt(&self.owned, &values),
-            )
-            .await;
-            begun?;
-            owned
-        };
-        let row = self.connection.wait(both)?.ok_or(TAKEN_OVER)?;
-        Ok(row.get(0))
+        match self.opening.take() {
+            None => self.connection.wait(asked),
+            Some(Opening::Writing) => self.connection.wait(async {
+                let begin = client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE");
+                let (begun, answer) = join(begin, asked).await;
+                begun?;
+                answer
+            }),
+            Some(Opening::Reading { token, confirmed }) => {
+                let token = &token[..];
+                let values: [&(dyn ToSql + Sync); 1] = [&token];
+                let (owned, answer) = self.connection.wait(async {
+                    let begin = client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+                    let (begun, owned, answer) =
+                        join3(begin, client.query_opt(&self.owned, &values), asked).await;
+                    begun?;
+                    Ok((owned?, answer?))
+                })?;
+                if owned.ok_or(TAKEN_OVER)?.get::<_, i64>(0) < confirmed {
+                    return Err(Fault::Lost("it is behind what was confirmed".to_owned()));
+                }
+                Ok(answer)
+            }
+        }
     }
 
     /// The last group that this owner committed.
     pub(super) fn last_group(&self, token: &Token) -> Result<i64, Fault> {
-        let values: [&(dyn ToSql + Sync); 1] = [&&token[..]];
-        let row = self.connection.wait(self.connection.client().query_opt(&self.owned, &values))?;
+        let token = &token[..];
+        let values: [&(dyn ToSql + Sync); 1] = [&token];
+        let row = self.ask(self.connection.client().query_opt(&self.owned, &values))?;
         Ok(row.ok_or(TAKEN_OVER)?.get(0))
     }
 
@@ -111,15 +137,17 @@ impl Session {
             removed?;
             Ok(claimed)
         };
-        if self.connection.wait(all)? == 1 { Ok(()) } else { Err(TAKEN_OVER) }
+        if self.ask(all)? == 1 { Ok(()) } else { Err(TAKEN_OVER) }
     }
 
     pub(super) fn commit(&self) -> Result<(), Fault> {
-        self.connection.batch("COMMIT")
+        // What asked nothing did not begin.
+        if self.opening.take().is_some() { Ok(()) } else { self.connection.batch("COMMIT") }
     }
 
     /// Ends a transaction whose writes are not to be kept. A connection on which that fails is of no use.
     pub(super) fn abandon(&self) -> Result<(), Fault> {
+        self.opening.take();
         self.connection.batch("ROLLBACK")
     }
 
@@ -145,7 +173,7 @@ impl View for Session {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.is_sound()?;
         let values: [&(dyn ToSql + Sync); 1] = [&key];
-        let row = self.connection.wait(self.connection.client().query_opt(&self.get, &values));
+        let row = self.ask(self.connection.client().query_opt(&self.get, &values));
         Ok(self.note(row)?.map(|row| row.get(0)))
     }
 
@@ -159,7 +187,7 @@ impl View for Session {
         let behind = behind(prefix);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values: [&(dyn ToSql + Sync); 3] = [&from, &behind, &limit];
-        let rows = self.connection.wait(self.connection.client().query(&self.scan, &values));
+        let rows = self.ask(self.connection.client().query(&self.scan, &values));
         Ok(self.note(rows)?.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 }

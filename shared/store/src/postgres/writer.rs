@@ -212,7 +212,7 @@ impl Writer<'_> {
     fn attempt(&mut self, group: &mut Group) -> Result<(), Fault> {
         self.connected()?;
         let Some(session) = &self.session else { return Err(Fault::Lost("no connection".to_owned())) };
-        session.begin()?;
+        session.begin();
         let (mut pending, mut bytes) = (Writes::new(), 0);
         let mut at = 0;
         while let Some(entry) = group.entries.get_mut(at) {
