@@ -94,7 +94,7 @@ impl Reader<'_> {
 
     /// Ends the transaction, when its job was answered already. A connection on which that fails is of no use.
     fn end(&mut self) {
-        if self.session.as_ref().is_some_and(|session| session.commit().is_err()) {
+        if self.session.as_ref().is_some_and(|session| session.abandon().is_err()) {
             self.session = None;
         }
     }

@@ -48,7 +48,7 @@ impl Proxy {
         self.port
     }
 
-    /// A commit that writes: those that only end a reading are told by nothing, so call this between two writes.
+    /// Only what may write is committed.
     pub(crate) fn cut_next_commit(&self, cut: Cut) {
         self.has_cut.store(false, Ordering::SeqCst);
         *self.next.lock().unwrap() = Some(cut);
