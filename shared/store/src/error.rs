@@ -21,9 +21,11 @@ pub enum StoreError {
         /// The operating system's or engine's words.
         reason: String,
     },
-    /// A write could not be made durable. Nothing is read or written until the store is opened again.
+    /// A write could not be made durable, or the store has another owner by now; the log says which. Nothing is read
+    /// or written until the store is opened again.
     #[error(
-        "an earlier write could not be made durable; the store refuses everything until it is opened again"
+        "an earlier write could not be made durable, or another process has the store by now; it refuses everything \
+         until it is opened again"
     )]
     Failed,
     /// The store was closed.

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Invariants: all or nothing; answered only when durable; readers see a consistent state of what is durable; a
-//! store that once failed to make a write durable refuses everything until it is opened again.
+//! store that cannot tell whether a write was made durable refuses everything until it is opened again.
 //!
 //! This package must not know what is stored: no record, transfer, account or protocol type is named here. The
 //! storage engines are named nowhere else.

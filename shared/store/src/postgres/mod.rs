@@ -158,7 +158,11 @@ impl Engine for PostgresEngine {
     }
 
     fn health(&self) -> Health {
-        self.shared.health()
+        let is_dead = self.writes.as_ref().is_none_or(mpsc::Sender::is_closed);
+        match self.shared.health() {
+            Health::Serving | Health::Away if is_dead => Health::Failed,
+            health => health,
+        }
     }
 
     async fn close(&self) {

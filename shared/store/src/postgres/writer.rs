@@ -356,12 +356,12 @@ impl Writer<'_> {
     }
 
     fn close(&mut self) {
-        // From here on `send` fails; what is still queued is answered with Closed by dropping its answer.
-        self.jobs.close();
-        while self.jobs.try_recv().is_ok() {}
         if self.shared.health() != Health::Failed {
             self.shared.health.store(Health::Closed as u8, Ordering::Release);
         }
+        // From here on `send` fails; what is still queued is answered with Closed by dropping its answer.
+        self.jobs.close();
+        while self.jobs.try_recv().is_ok() {}
         if let Some(session) = self.session.take() {
             let _ = owner::unlock(&session.connection);
         }
