@@ -1,8 +1,8 @@
 //! A PostgreSQL cluster for one test: made, started, killed, started again, thrown away.
 //!
 //! It listens on loopback, at a port that the system chose, and keeps nothing from the disk that a real one would put
-//! there. Invariants: it never runs as root (PostgreSQL refuses that); nothing of it is left behind, whether its owner
-//! is dropped, panics or is killed. Where PostgreSQL is missing, the test fails and says how to install it.
+//! there. Invariants: it never runs as root (PostgreSQL refuses that); nothing of it is left behind when its owner is
+//! dropped or panics, and no process when its owner is killed. Where PostgreSQL is missing, the test fails and says how to install it.
 
 use std::fs::{self, File, Permissions};
 use std::io::Read as _;
