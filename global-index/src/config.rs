@@ -8,7 +8,11 @@ use handover_cli::{ConfigFaults, Reader, Root};
 use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_net::{AddressPurpose, check_address};
+use handover_store::{EngineName, Place, Schema, Settings, StoreError};
 use handover_web::tls::is_name;
+
+/// The store's folder in the data folder, if that is where it lies.
+pub(crate) const STORE_FOLDER: &str = "store";
 
 /// What `run` needs to know.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Config {
     pub web_names: Vec<String>,
     /// Folders for packages.
     pub folders: FolderRules,
+    /// Which engine keeps the store, and where.
+    pub store: Settings,
 }
 
 /// What folders hold.
@@ -113,8 +119,19 @@ impl Config {
         let mut config = Self::read(Reader::from_file(path)?)?;
         if let Some(folder) = path.parent() {
             config.data = folder.join(&config.data);
+            for path in [&mut config.store.url_file, &mut config.store.ca_file].into_iter().flatten() {
+                *path = folder.join(&path);
+            }
         }
         Ok(config)
+    }
+
+    /// Where the configured engine has the store in a data folder, or another one would.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] or [`StoreError::Unavailable`].
+    pub fn store_place(&self, engine: EngineName) -> Result<Place, StoreError> {
+        self.store.place(engine, &self.data.join(STORE_FOLDER))
     }
 
     fn read(mut reader: Reader) -> Result<Self, ConfigFaults> {
@@ -126,6 +143,7 @@ impl Config {
         let web_listen = reader.required("web.listen");
         let mut web_names: Vec<String> = reader.list("web.names");
         let folders = FolderRules::read(&mut reader);
+        let store = store(&mut reader);
         if listen.is_empty() {
             reader.fault("net.listen", "needs at least one address");
         }
@@ -145,9 +163,23 @@ impl Config {
                 web_listen: web_listen?,
                 web_names,
                 folders,
+                store,
             })
         })
     }
+}
+
+fn store(reader: &mut Reader) -> Settings {
+    let settings = Settings {
+        engine: reader.default("store.engine", EngineName::default()),
+        url_file: reader.optional("store.url_file"),
+        ca_file: reader.optional("store.ca_file"),
+        schema: reader.default("store.schema", Schema::default()),
+    };
+    if let Some((key, reason)) = settings.fault() {
+        reader.fault(key, reason);
+    }
+    settings
 }
 
 fn addresses(reader: &mut Reader, key: &str, purpose: AddressPurpose) -> Vec<String> {
@@ -178,6 +210,12 @@ mod tests {
         let small = given.replace("# quota_mib = 32768", "quota_mib = 2");
         let config = Config::read(Reader::from_text(&small).unwrap()).unwrap();
         assert_eq!((config.folders.quota_bytes, config.folders.share_bytes()), (2 * MIB, MIB / 2));
+        let database = given.replace("# engine = ", "engine = ");
+        let faults = Config::read(Reader::from_text(&database).unwrap()).unwrap_err().to_string();
+        assert!(faults.contains("store.url_file: is missing"), "{faults}");
+        let database = database.replace("# url_file = ", "url_file = ");
+        let config = Config::read(Reader::from_text(&database).unwrap()).unwrap();
+        assert_eq!(config.store.engine, EngineName::Postgres);
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Performer {
         let config = context.config()?;
         let keys = IndexKeys::open(&data, &context.passphrase("Passphrase of the index's keys: ")?)?;
         let seat = service::seat(&data, config.root, &keys, &context.edge)?;
-        let store = service::open_store(&data, &keys).map_err(OpsError::from)?;
+        let store = service::open_store(&config, &keys).await.map_err(OpsError::from)?;
         let desk = Desk::open(store.clone(), seat, context.edge.clone()).await.map_err(OpsError::from)?;
         Ok(Self::Alone(Box::new((Operations::alone(desk, config.folders), store))))
     }

@@ -8,6 +8,7 @@ mod books;
 mod context;
 mod hospitals;
 mod incidents;
+mod moving;
 mod proposal;
 mod repair;
 mod root;
@@ -22,6 +23,7 @@ use handover_core::artefact::federation::Status;
 use handover_core::id::SigningPublic;
 use handover_core::{Digest, HospitalId, Timestamp};
 use handover_seal::Ed25519;
+use handover_store::EngineName;
 
 use self::context::Context;
 
@@ -117,6 +119,30 @@ enum Command {
     Incident {
         #[command(subcommand)]
         command: IncidentCommand,
+    },
+    /// The store's engine: moves everything that is stored from one to the other. The index must not run.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+}
+
+/// The store's engine.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum StoreCommand {
+    /// Copies everything that is stored to another engine, as the configuration describes it, and verifies
+    /// the copy. From then on only the copy opens. Begins anew where it was cut off.
+    Copy {
+        /// sled or postgres.
+        #[arg(long, value_name = "ENGINE")]
+        to: EngineName,
+    },
+    /// Lets the configured store open again that was moved, as long as its copy is the same; the copy does not open
+    /// any more then.
+    Undo {
+        /// The copy does not exist any more: it is not looked at. What was written to it since is lost.
+        #[arg(long)]
+        copy_is_lost: bool,
     },
 }
 
@@ -388,6 +414,10 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::BreakGlass => books::emergencies(&context),
         Command::Check => books::check(&context),
         Command::Repair { preview } => repair::repair(&context, preview),
+        Command::Store { command: StoreCommand::Copy { to } } => moving::copy_store(&context, to),
+        Command::Store { command: StoreCommand::Undo { copy_is_lost } } => {
+            moving::undo_copy(&context, copy_is_lost)
+        }
         Command::Folders { command: FoldersCommand::List } => books::folders(&context),
         Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),
     }

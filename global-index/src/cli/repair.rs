@@ -2,15 +2,20 @@
 
 use handover_cli::{CliError, Unit};
 use handover_core::Code;
-use handover_store::Store;
+use handover_store::{EngineName, Store};
 
 use super::context::Context;
+use crate::config::STORE_FOLDER;
 use crate::keys::IndexKeys;
-use crate::service::{IndexError, STORE_FOLDER};
+use crate::service::IndexError;
 
 /// Repairs the store, or says what that would come to.
 pub(super) fn repair(context: &Context, preview: bool) -> Result<(), CliError> {
     let data = context.data()?;
+    if context.config()?.store.engine != EngineName::Sled {
+        let fault = "the store is in a database: its own means repair it";
+        return Err(CliError::new(Code::UsageInvalid, fault));
+    }
     let keys = IndexKeys::open(&data, &context.passphrase("Passphrase of the index's keys: ")?)?;
     let mut progress = context.output.progress("Repair", Unit::Items, None);
     let (folder, now, mut read) = (data.join(STORE_FOLDER), context.edge.clock.now(), 0);

@@ -16,7 +16,7 @@ use handover_core::artefact::federation::Authority;
 use handover_core::{Code, Party, trust};
 use handover_net::{Inbound, Limits, Net, NetConfig, NetError};
 use handover_seal::Ed25519;
-use handover_store::{Store, StoreError};
+use handover_store::{EngineName, Store, StoreError};
 use handover_web::control::ControlError;
 use handover_web::{
     CancellationToken, Health, Metrics, ServeConfig, Serving, TlsIdentity, WebError, control,
@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use self::answer::Desks;
 use self::gate::Gate;
 use self::instruments::Instruments;
-use crate::config::Config;
+use crate::config::{Config, STORE_FOLDER};
 use crate::desk::{Changed, Desk, Edge, Seat};
 use crate::directory::{self, DirectoryError};
 use crate::folders::{self, Folders};
@@ -36,8 +36,6 @@ use crate::log::Log;
 use crate::ops::Operations;
 use crate::routing::Courier;
 
-/// The store's folder in the data folder.
-pub(crate) const STORE_FOLDER: &str = "store";
 /// The control socket in the data folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 /// Requests that are answered at one time.
@@ -145,11 +143,14 @@ pub(crate) fn seat(
     Ok(Seat { root, signer, certificate, authority })
 }
 
-/// Opens the store in a data folder.
-pub(crate) fn open_store(data: &std::path::Path, keys: &IndexKeys) -> Result<Store, StoreError> {
-    let folder = data.join(STORE_FOLDER);
-    Store::check_there(&folder, &data.join(folders::BLOBS_FOLDER))?;
-    Store::sled(&folder, &keys.cell_key())
+/// Opens the store where the configuration says.
+pub(crate) async fn open_store(config: &Config, keys: &IndexKeys) -> Result<Store, StoreError> {
+    let engine = config.store.engine;
+    if engine == EngineName::Sled {
+        let folder = config.data.join(STORE_FOLDER);
+        Store::check_there(&folder, &config.data.join(folders::BLOBS_FOLDER))?;
+    }
+    Store::open(&config.store_place(engine)?, &keys.cell_key()).await
 }
 
 impl Index {
@@ -159,7 +160,7 @@ impl Index {
     /// [`IndexError`]; nothing runs then.
     pub async fn start(config: Config, keys: IndexKeys, edge: Edge) -> Result<Self, IndexError> {
         let seat = seat(&config.data, config.root, &keys, &edge)?;
-        let store = open_store(&config.data, &keys)?;
+        let store = open_store(&config, &keys).await?;
         let desk = Desk::open(store, seat, edge).await?;
 
         let (net, inbound) = handover_net::start(

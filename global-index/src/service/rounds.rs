@@ -75,7 +75,7 @@ pub(super) async fn refresh(desk: Desk, log: Log, health: Health, stop: Cancella
         }
         let store = match desk.store.health() {
             StoreHealth::Serving => Ok(()),
-            StoreHealth::Failed | StoreHealth::Closed => Err(Code::StoreUnavailable),
+            StoreHealth::Failed | StoreHealth::Closed | StoreHealth::Away => Err(Code::StoreUnavailable),
         };
         health.set("store", store);
         let repaired = desk.store.repairs().await.is_ok_and(|repairs| !repairs.is_empty());

@@ -109,6 +109,7 @@ impl Realm {
             web_listen: "127.0.0.1:0".parse().unwrap(),
             web_names: vec!["localhost".to_owned()],
             folders: handover_index::FolderRules::default(),
+            store: handover_store::Settings::default(),
         };
         let operators = [key(201), key(202)];
         let realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };

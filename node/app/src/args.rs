@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use handover_cli::wait_seconds;
 use handover_core::id::{Department, Digest, HospitalId, PatientRef, RemoteLinkId, TransferId};
+use handover_store::EngineName;
 
 pub use emergency::{BreakGlassTask, ClinicianKey, ClinicianTask, Opening};
 
@@ -101,6 +102,28 @@ pub enum Task {
     /// Emergencies: a part of a patient's records from another hospital, without the patient.
     #[command(subcommand)]
     BreakGlass(BreakGlassTask),
+    /// The store's engine: moves everything that is stored from one to the other. The node must not run.
+    #[command(subcommand)]
+    Store(StoreTask),
+}
+
+/// The store's engine.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum StoreTask {
+    /// Copies everything that is stored to another engine, as the configuration describes it, and verifies
+    /// the copy. From then on only the copy opens. Begins anew where it was cut off.
+    Copy {
+        /// sled or postgres.
+        #[arg(long, value_name = "ENGINE")]
+        to: EngineName,
+    },
+    /// Lets the configured store open again that was moved, as long as its copy is the same; the copy does not open
+    /// any more then.
+    Undo {
+        /// The copy does not exist any more: it is not looked at. What was written to it since is lost.
+        #[arg(long)]
+        copy_is_lost: bool,
+    },
 }
 
 /// Incidents.

@@ -15,6 +15,7 @@ use handover_ingest::FileFaults;
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_ingest::department::Mapping;
 use handover_net::{AddressPurpose, check_address};
+use handover_store::{EngineName, Place, Schema, Settings, StoreError};
 use handover_web::tls::is_name;
 
 /// The most bytes of one of the hospital's own files.
@@ -64,6 +65,8 @@ pub struct Config {
     pub accepts_up_to: Option<Amount>,
     /// Whether packages for hospitals that are away are left in their folders at the index.
     pub leaves_packages: bool,
+    /// Which engine keeps the store, and where.
+    pub store: Settings,
 }
 
 /// Who the node speaks for.
@@ -125,6 +128,7 @@ impl Config {
         });
         let accepts_up_to = reader.optional("fees.accept_up_to");
         let leaves_packages = reader.optional("index.folders").unwrap_or(true);
+        let store = store(&mut reader, folder);
         let built = || {
             Some(Self {
                 data: data?,
@@ -143,6 +147,7 @@ impl Config {
                 prices: prices?,
                 accepts_up_to,
                 leaves_packages,
+                store,
             })
         };
         Ok(reader.finish_with(built)?)
@@ -152,6 +157,14 @@ impl Config {
     #[must_use]
     pub fn keys_file(&self) -> PathBuf {
         self.data.join("keys").join("keys.sealed")
+    }
+
+    /// Where the configured engine has the store, or another one would.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] or [`StoreError::Unavailable`].
+    pub fn store_place(&self, engine: EngineName) -> Result<Place, StoreError> {
+        self.store.place(engine, &self.data.join(STORE_FOLDER))
     }
 
     /// The control socket.
@@ -191,6 +204,20 @@ fn epoch_keys(reader: &mut Reader, folder: &Path, data: Option<&Path>) -> Option
         return None;
     }
     Some(path)
+}
+
+fn store(reader: &mut Reader, folder: &Path) -> Settings {
+    let file = |path: Option<PathBuf>| path.map(|path| folder.join(path));
+    let settings = Settings {
+        engine: reader.default("store.engine", EngineName::default()),
+        url_file: file(reader.optional("store.url_file")),
+        ca_file: file(reader.optional("store.ca_file")),
+        schema: reader.default("store.schema", Schema::default()),
+    };
+    if let Some((key, reason)) = settings.fault() {
+        reader.fault(key, reason);
+    }
+    settings
 }
 
 fn name(reader: &mut Reader) -> Option<String> {
@@ -359,6 +386,8 @@ mod tests {
         assert_eq!(config.web_url.as_deref(), Some("https://patients.lakeside.example"));
         assert_eq!(config.net_advertise.len(), 1);
         assert_eq!(config.epoch_keys, folder.path().join("epoch-keys"));
+        assert_eq!(config.store.engine, EngineName::Postgres);
+        assert_eq!(config.store.url_file, Some(folder.path().join("store.url")));
     }
 
     #[test]
@@ -378,7 +407,8 @@ mod tests {
             currency = \"QQQ\"\n[net]\nlisten = [\"tcp\", \"/ip4/300.0.0.0/tcp/1\"]\nadvertise = [\"/dns4/x\"]\n\
             [index]\naddresses = [\"/nonsense\", \"/ip4/127.0.0.1/tcp/1\"]\n\
             [web]\nlisten = \"nowhere\"\nnames = [\"a b\", \"localhost\"]\nurl = \"http://x\"\n\
-            [records]\ncatalogue = \"absent.csv\"\nprices = \"prices.csv\"\n";
+            [records]\ncatalogue = \"absent.csv\"\nprices = \"prices.csv\"\n\
+            [store]\nengine = \"postgres\"\nschema = \"A b\"\n";
         let error = Config::from_text(text, folder.path()).unwrap_err();
         assert_eq!(error.code, Code::ConfigInvalid);
         for key in [
@@ -399,6 +429,8 @@ mod tests {
             "web.url:",
             "records.catalogue:",
             "records.prices:",
+            "store.schema:",
+            "store.url_file: is missing",
         ] {
             assert!(error.detail.contains(key), "{key} in {}", error.detail);
         }

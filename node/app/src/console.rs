@@ -4,6 +4,7 @@
 mod calling;
 mod emergency;
 mod incidents;
+mod moving;
 mod remote;
 mod repair;
 
@@ -100,6 +101,7 @@ impl Console {
             }
             Task::Check => self.check().await,
             Task::Repair { preview } => self.repair(preview).await,
+            Task::Store(task) => self.store(task).await,
         }
     }
 

@@ -12,7 +12,7 @@ use handover_ingest::department::Mapping;
 use handover_net::Net;
 use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Records, Subject};
 use handover_seal::{KeyRing, SystemClock};
-use handover_store::{Blobs, Keyring, Store, StoreError};
+use handover_store::{Blobs, EngineName, Keyring, Store, StoreError};
 use handover_web::{CancellationToken, Health, Metrics};
 use tokio::sync::Semaphore;
 
@@ -62,10 +62,13 @@ impl Node {
         let mapping = Arc::new(config.mapping.clone());
         let incoming = config.data.join("incoming");
         make_private_folder(&incoming)?;
-        Store::check_there(&config.data.join(STORE_FOLDER), &config.data.join(BLOBS_FOLDER))
-            .map_err(stored("store"))?;
-        let store =
-            Store::sled(&config.data.join(STORE_FOLDER), &secrets.cell_key()).map_err(stored("store"))?;
+        let engine = config.store.engine;
+        if engine == EngineName::Sled {
+            Store::check_there(&config.data.join(STORE_FOLDER), &config.data.join(BLOBS_FOLDER))
+                .map_err(stored("store"))?;
+        }
+        let place = config.store_place(engine).map_err(stored("store"))?;
+        let store = Store::open(&place, &secrets.cell_key()).await.map_err(stored("store"))?;
         let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), clock.now())
             .await
             .map_err(stored("epoch keys"))?;

@@ -2,6 +2,7 @@
 
 mod emergency;
 mod incidents;
+mod moving;
 mod recalls;
 mod remote;
 mod status;
@@ -27,6 +28,7 @@ use crate::operations::{
 
 pub(crate) use emergency::{ClinicianMade, clinician, clinician_made, clinicians, glass, glasses, opened};
 pub(crate) use incidents::{incident, incidents};
+pub(crate) use moving::{StoreMoved, StoreReopened, store_moved, store_reopened};
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};
 pub(crate) use status::status;

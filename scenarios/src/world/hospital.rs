@@ -53,8 +53,8 @@ impl Settings {
              [hospital]\nid = {:?}\nname = {:?}\njurisdiction = {:?}\ncurrency = {:?}\n\n\
              [index]\naddresses = {index:?}\n{patience}\n[net]\nlisten = {net:?}\n\n\
              [web]\nlisten = \"{web}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
-             [records]\ncatalogue = {catalogue:?}\nprices = {prices:?}\n",
-            place.id, place.name, place.jurisdiction, place.currency,
+             [records]\ncatalogue = {catalogue:?}\nprices = {prices:?}\n{}",
+            place.id, place.name, place.jurisdiction, place.currency, place.more,
         )
     }
 }
@@ -101,6 +101,11 @@ impl Hospital {
         self.apart = apart;
         self.write_config()?;
         self.run_daemon(programs)
+    }
+
+    pub(super) fn configure(&mut self, more: &str) -> Result<()> {
+        more.clone_into(&mut self.place.more);
+        self.write_config()
     }
 
     fn write_config(&self) -> Result<()> {

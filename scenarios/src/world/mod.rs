@@ -49,6 +49,8 @@ pub struct Place {
     pub currency: String,
     /// Its price list; the world's if absent.
     pub prices: Option<PathBuf>,
+    /// What stands in its node's configuration besides, as TOML.
+    pub more: String,
 }
 
 impl Place {
@@ -63,6 +65,7 @@ impl Place {
             jurisdiction: JURISDICTION.to_owned(),
             currency: CURRENCY.to_owned(),
             prices: None,
+            more: String::new(),
         }
     }
 }
@@ -387,6 +390,15 @@ impl World {
     /// It does not end well.
     pub fn stop_index(&mut self) -> Result<()> {
         self.federation.stop()
+    }
+
+    /// Changes what stands in a hospital's configuration besides; commands have it at once, its process from its next
+    /// start on.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn configure(&mut self, hospital: &str, more: &str) -> Result<()> {
+        self.hospital_mut(hospital)?.configure(more)
     }
 
     /// Stops the index, or kills it, and starts it on its data folder, where it listened before.

@@ -13,6 +13,7 @@ mod passphrase;
 mod progress;
 mod root;
 mod run;
+mod steps;
 mod verify;
 mod wait;
 
@@ -25,5 +26,6 @@ pub use passphrase::{PASSPHRASE_OPTION, new_passphrase, passphrase};
 pub use progress::{Progress, Unit};
 pub use root::{Root, SAMPLE_ROOT};
 pub use run::{exit_code, run};
+pub use steps::Steps;
 pub use verify::{VerifyArgs, verify_file};
 pub use wait::wait_seconds;

@@ -113,7 +113,7 @@ codes! {
     KeyAwaited = "key-awaited", Refused, "The old hospital has not released its half of the key yet. It goes on once that comes.";
     AuditUnavailable = "audit-unavailable", Refused, "The audit log cannot be written, so nothing is disclosed.";
     AccessDenied = "access-denied", Refused, "This is not allowed with the role, department or purpose given.";
-    StoreUnavailable = "store-unavailable", Configuration, "The data folder cannot be opened or written. Check the disk and that no other process uses it.";
+    StoreUnavailable = "store-unavailable", Configuration, "The store cannot be opened or written. Check the disk or the database, and that no other process uses it.";
     StoreDamaged = "store-damaged", Integrity, "Stored data is damaged. Run check, then restore or repair.";
     KeyUnavailable = "key-unavailable", Configuration, "The key file cannot be opened.";
     EpochKeyUnavailable = "epoch-key-unavailable", Configuration, "A key of an epoch is missing or does not belong here. Put the folder of epoch keys back from its copy; nothing was changed.";

@@ -27,13 +27,15 @@ pub enum Health {
     Failed,
     /// It was closed.
     Closed,
+    /// The database does not answer at the moment; it is tried again, and what comes is taken or refused by itself.
+    Away,
 }
 
 impl Health {
     /// Refuses unless serving.
     pub(crate) fn require_serving(self) -> Result<(), StoreError> {
         match self {
-            Self::Serving => Ok(()),
+            Self::Serving | Self::Away => Ok(()),
             Self::Failed => Err(StoreError::Failed),
             Self::Closed => Err(StoreError::Closed),
         }

@@ -12,7 +12,7 @@ pub enum StoreError {
     /// Another process holds the folder's lock.
     #[error("the store in {} is in use by another process", folder.display())]
     InUse {
-        /// The store's folder.
+        /// The store's folder, or where in which database it is.
         folder: PathBuf,
     },
     /// The operating system refused to read or write.
@@ -23,9 +23,11 @@ pub enum StoreError {
         /// The operating system's or engine's words.
         reason: String,
     },
-    /// A write could not be made durable. Nothing is read or written until the store is opened again.
+    /// A write could not be made durable, or the store has another owner by now; the log says which. Nothing is read
+    /// or written until the store is opened again.
     #[error(
-        "an earlier write could not be made durable; the store refuses everything until it is opened again"
+        "an earlier write could not be made durable, or another process has the store by now; it refuses everything \
+         until it is opened again"
     )]
     Failed,
     /// The store was closed.
@@ -112,6 +114,38 @@ pub enum StoreError {
     /// No content with this root is here.
     #[error("no blob with this root is here")]
     UnknownBlob,
+    /// What was said about a database is of no use. No password stands in it.
+    #[error("{reason}")]
+    Settings {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The store lies elsewhere by now.
+    #[error("this store was moved to {to}: set [store] engine to that one; `store undo` takes the move back")]
+    Moved {
+        /// Where to.
+        to: String,
+    },
+    /// A store that was being moved here; the copy is not known to be whole.
+    #[error(
+        "the copy from {from} to here was not completed: give `store copy` again, on the engine from before"
+    )]
+    Unfinished {
+        /// Where from.
+        from: String,
+    },
+    /// A store is copied to an empty place only.
+    #[error("{place} holds a store already; take it away, or name another place")]
+    NotEmpty {
+        /// The place.
+        place: String,
+    },
+    /// The command does not fit how the two stores are.
+    #[error("{reason}")]
+    NotMoved {
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl StoreError {
@@ -134,6 +168,9 @@ impl StoreError {
             }
             Self::KeyReserved | Self::ScanTooWide { .. } | Self::ReadOnly | Self::Panicked => Code::Internal,
             Self::UnknownBlob => Code::UnknownRecord,
+            Self::Settings { .. } => Code::ConfigInvalid,
+            Self::Moved { .. } | Self::Unfinished { .. } => Code::StoreUnavailable,
+            Self::NotEmpty { .. } | Self::NotMoved { .. } => Code::UsageInvalid,
         }
     }
 

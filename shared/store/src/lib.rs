@@ -4,13 +4,13 @@
 //! disk. The rules (limits, encryption of values, key making) are written once, above the engines:
 //!
 //! ```text
-//!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled
+//!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled | postgres
 //!   Blobs ── sealed content by its BLAKE3 root, in a folder
 //!   Keyring ── secrets that can be forgotten, wrapped under an epoch's key outside the store
 //! ```
 //!
 //! Invariants: all or nothing; answered only when durable; readers see a consistent state of what is durable; a
-//! store that once failed to make a write durable refuses everything until it is opened again.
+//! store that cannot tell whether a write was made durable refuses everything until it is opened again.
 //!
 //! This package must not know what is stored: no record, transfer, account or protocol type is named here. The
 //! storage engines are named nowhere else.
@@ -26,7 +26,10 @@ mod forgettable;
 mod keys;
 mod memory;
 mod meta;
+mod moving;
 mod note;
+mod place;
+mod postgres;
 mod repair;
 mod repaired;
 mod rotation;
@@ -51,6 +54,9 @@ pub use error::StoreError;
 pub use forgettable::Keyring;
 pub use keys::{KeyBuilder, KeyMaker};
 pub use memory::{Faults, Unflushed};
+pub use moving::{Moved, Step, copy, undo};
+pub use place::{EngineName, Place, Settings};
+pub use postgres::{Database, Schema};
 pub use repair::{KindRepaired, Repaired};
 pub use repaired::RepairMark;
 pub use rotation::{DamagedSecrets, Rotated};

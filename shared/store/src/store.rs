@@ -7,8 +7,9 @@ use crate::cell::{CellTxn, Cells};
 use crate::engine::{Engine, Health, Job, Verdict};
 use crate::memory::{Faults, Memory};
 use crate::meta::Meta;
+use crate::postgres::PostgresEngine;
 use crate::sled_engine::SledEngine;
-use crate::{CellKey, KeyMaker, StoreError, Txn};
+use crate::{CellKey, Database, KeyMaker, Place, StoreError, Txn};
 
 /// A store. Clones are cheap and are the same store; the last one that goes closes it.
 #[derive(Clone)]
@@ -37,7 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::WrongKey`], [`StoreError::UnknownFormat`], [`StoreError::Damaged`],
-    /// [`StoreError::Lost`] or [`StoreError::Unavailable`].
+    /// [`StoreError::Lost`], [`StoreError::Moved`], [`StoreError::Unfinished`] or [`StoreError::Unavailable`].
     pub fn sled(folder: &Path, cell_key: &CellKey) -> Result<Self, StoreError> {
         let engine = SledEngine::open(folder, &Meta::new(cell_key))?;
         Ok(Self::over(Arc::new(engine), cell_key))
@@ -59,7 +60,26 @@ impl Store {
         })
     }
 
-    fn over(engine: Arc<dyn Engine>, cell_key: &CellKey) -> Self {
+    /// Opens the store in a database; its tables are made if they are not there. Blocks until the database has
+    /// answered, or a few seconds have passed.
+    ///
+    /// # Errors
+    /// As [`Store::sled`]; [`StoreError::Settings`], [`StoreError::Moved`] or [`StoreError::Unfinished`].
+    pub fn postgres(database: &Database, cell_key: &CellKey) -> Result<Self, StoreError> {
+        let engine = PostgresEngine::open(database.clone(), Meta::new(cell_key))?;
+        Ok(Self::over(Arc::new(engine), cell_key))
+    }
+
+    /// Opens the store where the configuration says.
+    ///
+    /// # Errors
+    /// As [`Store::sled`] and [`Store::postgres`].
+    pub async fn open(place: &Place, cell_key: &CellKey) -> Result<Self, StoreError> {
+        let engine = place.open(Meta::new(cell_key)).await?;
+        Ok(Self::over(engine, cell_key))
+    }
+
+    pub(crate) fn over(engine: Arc<dyn Engine>, cell_key: &CellKey) -> Self {
         Self { engine, cells: cell_key.cells(), keys: cell_key.key_maker() }
     }
 

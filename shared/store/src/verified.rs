@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::StoreError;
-use crate::meta::{LAST_OWN_KEY, META_KEY, Meta};
+use crate::meta::{LAST_OWN_KEY, META_KEY, MOVE_KEY, Meta};
 use crate::note::{Note, Noted};
 use crate::sled_files::RESTORE_OR_REPAIR;
 use crate::sled_tree::Tree;
@@ -56,6 +56,7 @@ fn check(folder: &Path, meta: &Meta, noted: Noted) -> Result<Verified, StoreErro
         tree.apply([].into(), own.into_iter().map(|(key, value)| (key.to_vec(), value)).collect())?;
         tree.flush()?;
     }
+    meta.admit_mark(tree.get(MOVE_KEY)?.as_deref())?;
     let Some(kept) = Sums::kept(&tree)? else {
         return Err(lost(&["what the store keeps of itself cannot be read".to_owned()]));
     };

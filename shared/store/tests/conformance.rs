@@ -5,7 +5,8 @@ mod suite;
 
 use std::path::Path;
 
-use handover_store::{CellKey, Health, Store, StoreError, Unflushed};
+use handover_cluster::Cluster;
+use handover_store::{CellKey, Database, Health, Store, StoreError, Unflushed};
 
 fn cell_key() -> CellKey {
     CellKey::from_bytes([3; 32])
@@ -31,6 +32,19 @@ async fn sled_conforms() {
     suite::run(|| {
         stores += 1;
         Store::sled(&folder.path().join(stores.to_string()), &cell_key()).unwrap()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_conforms() {
+    let cluster = Cluster::start().unwrap();
+    let mut stores = 0;
+    suite::run(|| {
+        stores += 1;
+        let schema = format!("store_{stores}").parse().unwrap();
+        let database = Database::from_url(&cluster.url(), None, &schema).unwrap();
+        Store::postgres(&database, &cell_key()).unwrap()
     })
     .await;
 }

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test says so by failing")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use handover_store::{CellKey, Store, StoreError};
+use handover_cluster::Cluster;
+use handover_store::{CellKey, Database, Schema, Store, StoreError};
 
-const FOLDER: &str = "HANDOVER_STORE_KILLED_FOLDER";
+/// A folder, or a database's URL.
+const PLACE: &str = "HANDOVER_STORE_KILLED_PLACE";
 const ROUNDS: usize = 4;
 /// Acknowledged writes per round before the kill.
 const ACKNOWLEDGED: usize = 150;
@@ -19,9 +20,17 @@ fn cell_key() -> CellKey {
     CellKey::from_bytes([5; 32])
 }
 
+fn open(place: &str) -> Store {
+    if place.starts_with("postgresql:") {
+        let database = Database::from_url(place, None, &Schema::default()).unwrap();
+        return Store::postgres(&database, &cell_key()).unwrap();
+    }
+    Store::sled(place.as_ref(), &cell_key()).unwrap()
+}
+
 /// Each writer counts up in its own space; the counter and the entry are written together.
-async fn write_until_killed(folder: &Path) {
-    let store = Store::sled(folder, &cell_key()).unwrap();
+async fn write_until_killed(place: &str) {
+    let store = open(place);
     let tasks = (0..WRITERS).map(|writer| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -54,19 +63,29 @@ fn key(writer: u64, entry: u64) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other process of the test below"]
 async fn writer_process() {
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        write_until_killed(Path::new(&folder)).await;
+    if let Ok(place) = std::env::var(PLACE) {
+        write_until_killed(&place).await;
     }
 }
 
 #[tokio::test]
 async fn everything_acknowledged_is_there_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
+    kill_and_look(folder.path().to_str().unwrap()).await;
+}
+
+#[tokio::test]
+async fn everything_acknowledged_is_in_the_database_after_a_kill() {
+    let cluster = Cluster::start().unwrap();
+    kill_and_look(&cluster.url()).await;
+}
+
+async fn kill_and_look(place: &str) {
     let mut acknowledged = Vec::new();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writer_process", "--ignored", "--nocapture"])
-            .env(FOLDER, folder.path())
+            .env(PLACE, place)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -81,7 +100,7 @@ async fn everything_acknowledged_is_there_after_a_kill() {
         child.wait().unwrap();
         assert!(acknowledged.len() >= wanted, "round {round}: the writer ended by itself");
 
-        let store = Store::sled(folder.path(), &cell_key()).unwrap();
+        let store = open(place);
         let expected = acknowledged.clone();
         let lost = store
             .read::<_, StoreError, _>(move |txn| {

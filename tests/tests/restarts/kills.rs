@@ -21,7 +21,7 @@ const SEED_VARIABLE: &str = "HANDOVER_SEED";
 
 /// Where in a move the blow falls.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
+pub(crate) enum Moment {
     /// The desk was told that the request is stored.
     Requested,
     /// The source has stored its quote.
@@ -45,7 +45,7 @@ const PHASES: [Moment; 7] = [
 ];
 
 /// Plays a move in which `victim` is killed at `moment`, started again, and the people go on with what they were at.
-fn play(world: &mut World, it: &mut Move, victim: Victim, moment: Moment) -> Result<()> {
+pub(crate) fn play(world: &mut World, it: &mut Move, victim: Victim, moment: Moment) -> Result<()> {
     let pid = victim.pid(world)?;
     it.ask(world)?;
     it.request(world)?;

@@ -1,5 +1,5 @@
 //! Every step is idempotent, and durable before it is acknowledged: on real moves processes are killed (`kill -9`) at
-//! every step, commands are repeated, the index stays away, stored content is damaged. Each move ends filed, exactly
+//! every step, commands are repeated, the index stays away, stored content is damaged, stores lie in a database. Each move ends filed, exactly
 //! once, with one fee, and everything that is stored is whole.
 
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
@@ -8,6 +8,7 @@ mod absence;
 mod attempts;
 mod away;
 mod damage;
+mod database;
 mod files;
 mod forgetting;
 mod kills;

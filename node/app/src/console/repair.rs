@@ -5,15 +5,18 @@ use handover_core::Code;
 use handover_core::time::Clock as _;
 use handover_records::{Action, Purpose};
 use handover_seal::SystemClock;
-use handover_store::Store;
+use handover_store::{EngineName, Store};
 
 use super::{Console, PROMPT};
-use crate::config::STORE_FOLDER;
+use crate::config::{STORE_FOLDER, usage};
 use crate::keys::Secrets;
 use crate::node::Node;
 
 impl Console {
     pub(super) async fn repair(&self, preview: bool) -> Result<(), CliError> {
+        if self.config.store.engine != EngineName::Sled {
+            return Err(usage("the store is in a database: its own means repair it"));
+        }
         let secret = passphrase(self.passphrase_file.as_deref(), PROMPT)?;
         let secrets = Secrets::load(&self.config.keys_file(), &secret)?;
         secrets.check_hospital(&self.config.hospital.id)?;

@@ -8,6 +8,7 @@ pub(crate) async fn run(mut open: impl FnMut() -> Store) {
     keys_come_in_order_and_in_pages(open()).await;
     what_was_answered_is_read(open()).await;
     no_update_is_lost(open()).await;
+    crossing_updates_are_as_if_one_after_another(open()).await;
     readers_see_whole_transactions(open()).await;
     limits_are_named(open()).await;
     a_panic_ends_one_transaction(open()).await;
@@ -123,6 +124,29 @@ async fn no_update_is_lost(store: Store) {
     }
     let count = store.read::<_, StoreError, _>(|txn| txn.get(b"count")).await.unwrap();
     assert_eq!(number(count), 400);
+}
+
+/// Each transaction reads what the other writes. One after another, exactly one of a pair finds nothing; side by side,
+/// both would.
+async fn crossing_updates_are_as_if_one_after_another(store: Store) {
+    let look_and_put = |look: [u8; 2], put: [u8; 2]| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            store
+                .write::<_, StoreError, _>(move |txn| {
+                    let found = txn.get(&look)?.is_some();
+                    txn.put(&put, vec![1])?;
+                    Ok(found)
+                })
+                .await
+                .unwrap()
+        })
+    };
+    for round in 0..50_u8 {
+        let (one, other) = ([1, round], [2, round]);
+        let (first, second) = tokio::join!(look_and_put(one, other), look_and_put(other, one));
+        assert_ne!(first.unwrap(), second.unwrap(), "round {round}");
+    }
 }
 
 /// Two values are always moved together; a reader that gets them one after the other finds them equal.

@@ -1,0 +1,289 @@
+//! A store is moved from one engine to another: every cell as it lies, without being decrypted to do so.
+//!
+//! Invariant: of the two stores at most one opens, whenever this is cut off. The target says that it is not complete
+//! before the first cell goes in; the source says that it was moved before the target stops saying so. A copy that was
+//! cut off is begun anew.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::cell::Cells;
+use crate::engine::{Engine, Verdict};
+use crate::meta::{LAST_OWN_KEY, MOVE_KEY, Mark, Meta};
+use crate::txn::Cell;
+use crate::{CellKey, Place, StoreError, Txn};
+
+/// Cells that are read in one go.
+const PAGE_CELLS: usize = 1_000;
+/// Bytes that are written in one transaction, and one cell more.
+const WRITE_BYTES: usize = 8 * 1024 * 1024;
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The source is read, and every cell opened.
+    Reading,
+    /// Its cells are written to the target.
+    Copying,
+    /// The target is read, every cell opened, and compared.
+    Verifying,
+}
+
+impl Step {
+    /// For people.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Reading => "Read",
+            Self::Copying => "Copy",
+            Self::Verifying => "Verify",
+        }
+    }
+}
+
+/// What was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Cells.
+    pub cells: u64,
+    /// Their keys and stored values, in bytes.
+    pub bytes: u64,
+    /// Over all of them, in order.
+    pub digest: [u8; 32],
+}
+
+/// Copies the store at `from` to `to`, which is empty or holds a copy that was cut off, and verifies it. From then on
+/// `to` opens and `from` does not; nothing else is changed there. `progress` is told how many cells of how many.
+///
+/// # Errors
+/// [`StoreError::InUse`] while a process runs on either; [`StoreError::NotEmpty`]; [`StoreError::Moved`] or
+/// [`StoreError::Unfinished`] if `from` is not the store any more, or not yet; [`StoreError::Damaged`] if a cell does
+/// not open or the copy differs; what opening either can meet.
+pub async fn copy(
+    from: &Place,
+    to: &Place,
+    cell_key: &CellKey,
+    mut progress: impl FnMut(Step, u64, Option<u64>),
+) -> Result<Moved, StoreError> {
+    let (source, target) = both(from, to, cell_key).await?;
+    let copied = async {
+        let (of_source, of_target) = (mark(&*source).await?, mark(&*target).await?);
+        let is_begun =
+            matches!(&of_target, Some(Mark::Unfinished { from: begun }) if *begun == from.to_string());
+        let is_empty = page(&*target, LAST_OWN_KEY.to_vec(), 1).await?.is_empty();
+        match of_source {
+            Some(Mark::Unfinished { from }) => return Err(StoreError::Unfinished { from }),
+            // It was cut off just before its end.
+            Some(Mark::Moved { to: moved }) if is_begun && moved == to.to_string() => {}
+            Some(Mark::Moved { to }) => return Err(StoreError::Moved { to }),
+            None => {}
+        }
+        if !is_begun && (!is_empty || of_target.is_some()) {
+            return Err(StoreError::NotEmpty { place: to.to_string() });
+        }
+        set_mark(&*target, Some(Mark::Unfinished { from: from.to_string() })).await?;
+        empty(&*target).await?;
+        let cells = cell_key.cells();
+        let read = digest(&*source, &cells, |done| progress(Step::Reading, done, None)).await?;
+        let total = Some(read.cells);
+        copy_cells(&*source, &*target, |done| progress(Step::Copying, done, total)).await?;
+        let copied = digest(&*target, &cells, |done| progress(Step::Verifying, done, total)).await?;
+        if copied != read {
+            return Err(StoreError::Damaged {
+                what: format!("the copy in {to}"),
+                advice: "the store it was made of is untouched; give the command again, and check the disks",
+            });
+        }
+        set_mark(&*source, Some(Mark::Moved { to: to.to_string() })).await?;
+        set_mark(&*target, None).await?;
+        Ok(copied)
+    }
+    .await;
+    source.close().await;
+    target.close().await;
+    copied
+}
+
+/// Takes a move back: the store at `from` opens again, and its copy at `to` does not. Only while the two are the
+/// same, so that nothing is lost that was written since. A copy that is lost is not looked at: `None`.
+///
+/// # Errors
+/// [`StoreError::NotMoved`]; what opening either can meet.
+pub async fn undo(from: &Place, to: Option<&Place>, cell_key: &CellKey) -> Result<(), StoreError> {
+    let not = |reason: &str| Err(StoreError::NotMoved { reason: reason.to_owned() });
+    let Some(to) = to else {
+        let source = from.open(Meta::for_moving(cell_key)).await?;
+        let undone = match mark(&*source).await {
+            Ok(Some(Mark::Moved { .. })) => set_mark(&*source, None).await,
+            Ok(_) => not("this store was not moved: there is nothing to undo"),
+            Err(error) => Err(error),
+        };
+        source.close().await;
+        return undone;
+    };
+    let gone = format!("there is no store in {to} any more; if it is lost for good, say so (--copy-is-lost)");
+    // Opening it would make one.
+    if to.is_absent() {
+        return not(&gone);
+    }
+    let (source, target) = both(from, to, cell_key).await?;
+    let undone = async {
+        match mark(&*source).await? {
+            Some(Mark::Moved { to: moved }) if moved == to.to_string() => {}
+            Some(Mark::Moved { to }) => return Err(StoreError::Moved { to }),
+            _ => return not("this store was not moved: there is nothing to undo"),
+        }
+        if page(&*target, LAST_OWN_KEY.to_vec(), 1).await?.is_empty() {
+            return not(&gone);
+        }
+        let cells = cell_key.cells();
+        if digest(&*source, &cells, |_| {}).await? != digest(&*target, &cells, |_| {}).await? {
+            return not("the copy was written to since: take it back with `store copy` instead, so that nothing is lost");
+        }
+        set_mark(&*target, Some(Mark::Moved { to: from.to_string() })).await?;
+        set_mark(&*source, None).await
+    }
+    .await;
+    source.close().await;
+    target.close().await;
+    undone
+}
+
+async fn both(
+    from: &Place,
+    to: &Place,
+    cell_key: &CellKey,
+) -> Result<(Arc<dyn Engine>, Arc<dyn Engine>), StoreError> {
+    let source = from.open(Meta::for_moving(cell_key)).await?;
+    match to.open(Meta::for_moving(cell_key)).await {
+        Ok(target) => Ok((source, target)),
+        Err(error) => {
+            source.close().await;
+            Err(error)
+        }
+    }
+}
+
+async fn mark(engine: &dyn Engine) -> Result<Option<Mark>, StoreError> {
+    let bytes = read(engine, |txn| txn.get(MOVE_KEY)).await?;
+    bytes.map(|bytes| Mark::from_bytes(&bytes)).transpose()
+}
+
+async fn set_mark(engine: &dyn Engine, mark: Option<Mark>) -> Result<(), StoreError> {
+    write(engine, move |txn| match &mark {
+        Some(mark) => txn.put(MOVE_KEY, mark.to_bytes()),
+        None => txn.remove(MOVE_KEY),
+    })
+    .await
+}
+
+async fn page(engine: &dyn Engine, after: Vec<u8>, limit: usize) -> Result<Vec<Cell>, StoreError> {
+    read(engine, move |txn| txn.scan(&[], Some(&after), limit)).await
+}
+
+/// Removes what a copy that was cut off left.
+async fn empty(engine: &dyn Engine) -> Result<(), StoreError> {
+    loop {
+        let found = page(engine, LAST_OWN_KEY.to_vec(), PAGE_CELLS).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        write(engine, move |txn| found.iter().try_for_each(|(key, _)| txn.remove(key))).await?;
+    }
+}
+
+/// Reads and opens every cell.
+async fn digest(
+    engine: &dyn Engine,
+    cells: &Cells,
+    mut progress: impl FnMut(u64),
+) -> Result<Moved, StoreError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut seen = Moved { cells: 0, bytes: 0, digest: [0; 32] };
+    let mut after = LAST_OWN_KEY.to_vec();
+    loop {
+        let found = page(engine, after, PAGE_CELLS).await?;
+        for (key, stored) in &found {
+            cells.open(key, stored)?;
+            for part in [key, stored] {
+                hasher.update(&(part.len() as u64).to_be_bytes());
+                hasher.update(part);
+                seen.bytes = seen.bytes.saturating_add(part.len() as u64);
+            }
+            seen.cells = seen.cells.saturating_add(1);
+        }
+        progress(seen.cells);
+        match found.into_iter().next_back() {
+            Some((key, _)) => after = key,
+            None => return Ok(Moved { digest: *hasher.finalize().as_bytes(), ..seen }),
+        }
+    }
+}
+
+async fn copy_cells(
+    source: &dyn Engine,
+    target: &dyn Engine,
+    mut progress: impl FnMut(u64),
+) -> Result<(), StoreError> {
+    let mut done = 0_u64;
+    let mut after = LAST_OWN_KEY.to_vec();
+    loop {
+        let found = page(source, after, PAGE_CELLS).await?;
+        let Some((last, _)) = found.last() else { return Ok(()) };
+        after = last.clone();
+        let mut waiting = found.into_iter().peekable();
+        while waiting.peek().is_some() {
+            let (mut part, mut bytes) = (Vec::new(), 0_usize);
+            while bytes < WRITE_BYTES
+                && let Some((key, value)) = waiting.next()
+            {
+                bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
+                part.push((key, value));
+            }
+            done = done.saturating_add(part.len() as u64);
+            write(target, move |txn| part.iter().try_for_each(|(key, value)| txn.put(key, value.clone())))
+                .await?;
+            progress(done);
+        }
+    }
+}
+
+/// Runs `f` below the cells, where values are as they are stored.
+async fn read<T: Send + 'static>(
+    engine: &dyn Engine,
+    f: impl FnMut(&mut dyn Txn) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (job, outcome) = job(f);
+    engine.read(job).await?;
+    take(&outcome)
+}
+
+async fn write<T: Send + 'static>(
+    engine: &dyn Engine,
+    f: impl FnMut(&mut dyn Txn) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (job, outcome) = job(f);
+    engine.write(job).await?;
+    take(&outcome)
+}
+
+type Outcome<T> = Arc<Mutex<Option<Result<T, StoreError>>>>;
+
+fn job<T: Send + 'static>(
+    mut f: impl FnMut(&mut dyn Txn) -> Result<T, StoreError> + Send + 'static,
+) -> (crate::engine::Job, Outcome<T>) {
+    let outcome = Outcome::default();
+    let slot = Arc::clone(&outcome);
+    let job = move |txn: &mut dyn Txn| {
+        let result = f(txn);
+        let verdict = if result.is_ok() { Verdict::Commit } else { Verdict::Abandon };
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        verdict
+    };
+    (Box::new(job), outcome)
+}
+
+fn take<T>(outcome: &Outcome<T>) -> Result<T, StoreError> {
+    let result = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // An engine that answers without having run the job has closed in between.
+    result.unwrap_or(Err(StoreError::Closed))
+}

@@ -1,0 +1,62 @@
+//! The tables, by numbered steps that are applied once, in a transaction, one process at a time.
+//!
+//! Invariant: a schema of a newer version is not touched.
+
+use super::connection::{Connection, Fault};
+use crate::StoreError;
+
+/// What leads from one version to the next; the first makes version 1.
+///
+/// `cells` is ordered by its key as bytes. Values are ciphertext, which does not get smaller: they are stored as they
+/// are. `owner` has one row: who may write, and the last group of transactions that was committed by it.
+const STEPS: &[&str] = &["
+    CREATE TABLE cells (key bytea PRIMARY KEY, value bytea NOT NULL);
+    ALTER TABLE cells ALTER COLUMN value SET STORAGE EXTERNAL;
+    CREATE TABLE owner (
+        only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+        token bytea NOT NULL,
+        last_group bigint NOT NULL,
+        asked bigint NOT NULL,
+        since timestamptz NOT NULL
+    );
+"];
+
+/// Brings the schema to this version.
+pub(super) fn migrate(connection: &Connection) -> Result<(), Fault> {
+    let known = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
+    connection.batch("BEGIN")?;
+    let lock = connection.lock_key("migration");
+    connection.query("SELECT pg_advisory_xact_lock($1)", &[&lock])?;
+    let schema = connection.schema();
+    let there = "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL, \
+         to_regclass(quote_ident($1) || '.version') IS NOT NULL";
+    let there = connection.query(there, &[&schema])?;
+    let (has_schema, has_version) = there.first().map_or((false, false), |row| (row.get(0), row.get(1)));
+    // Whoever made them beforehand gives no right to make more.
+    if !has_schema {
+        connection.batch(&format!("CREATE SCHEMA \"{schema}\""))?;
+    }
+    if !has_version {
+        connection.batch(
+            "CREATE TABLE version \
+             (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), number integer NOT NULL)",
+        )?;
+    }
+    let rows = connection.query("SELECT number FROM version", &[])?;
+    let found: i32 = rows.first().map_or(0, |row| row.get(0));
+    if !(0..=known).contains(&found) {
+        return Err(Fault::Store(StoreError::UnknownFormat {
+            found: u8::try_from(found).unwrap_or(u8::MAX),
+        }));
+    }
+    for step in STEPS.iter().skip(usize::try_from(found).unwrap_or_default()) {
+        connection.batch(step)?;
+    }
+    if found < known {
+        connection.query(
+            "INSERT INTO version (number) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET number = $1",
+            &[&known],
+        )?;
+    }
+    connection.batch("COMMIT")
+}

@@ -1,0 +1,386 @@
+//! The writer: one thread, one connection, groups of jobs.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Connection, Fault};
+use super::session::Session;
+use super::{AWAY_LIMIT, Answer, CONFLICT_TRIES, LOSS_TRIES, Shared, owner, pause, place, runtime, schema};
+use crate::StoreError;
+use crate::engine::{Health, Job, Verdict, run as run_job};
+use crate::meta::{META_KEY, MOVE_KEY, Meta};
+use crate::txn::{Layer, Overlay, View as _, Writes};
+
+/// Jobs that one group commits at most.
+const GROUP_MAX_JOBS: usize = 100;
+/// Pending bytes at which a group is committed without waiting for more jobs.
+const GROUP_FULL_BYTES: usize = 8 * 1024 * 1024;
+/// How often a writer without work looks after its connection.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// How long an opening waits for a lock: the server lets go of it a little after its holder is gone.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+pub(super) enum Command {
+    Run(Job, Answer),
+    Close(oneshot::Sender<()>),
+}
+
+/// A job of a group, and how it went when it was last run.
+struct Entry {
+    job: Job,
+    answer: Answer,
+    outcome: Result<(), StoreError>,
+}
+
+#[derive(Default)]
+struct Group {
+    entries: Vec<Entry>,
+    /// Who waits for the closing, if that was asked.
+    closing: Option<oneshot::Sender<()>>,
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    runtime: Rc<Runtime>,
+    jobs: mpsc::Receiver<Command>,
+    session: Option<Session>,
+    /// The server's process of the last connection.
+    backend: i32,
+    /// The last group that was sent, whatever became of it.
+    last_group: i64,
+    /// Since when the database cannot be reached.
+    away_since: Option<Instant>,
+}
+
+/// The writer's thread: opens the store, says how that went, serves until the last handle goes or on `Close`.
+pub(super) fn run(
+    shared: &Arc<Shared>,
+    jobs: mpsc::Receiver<Command>,
+    meta: &Meta,
+    opened: &std::sync::mpsc::Sender<Result<(), StoreError>>,
+) {
+    let opening = runtime().and_then(|runtime| {
+        let runtime = Rc::new(runtime);
+        let session = open(shared, &runtime, meta)?;
+        Ok((runtime, session))
+    });
+    let (runtime, session) = match opening {
+        Ok(made) => made,
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return;
+        }
+    };
+    let backend = session.connection.backend;
+    let (last_group, away_since) = (0, None);
+    let mut writer =
+        Writer { shared, runtime, jobs, session: Some(session), backend, last_group, away_since };
+    let _ = opened.send(Ok(()));
+    let closing = writer.serve();
+    writer.close();
+    if let Some(answer) = closing {
+        let _ = answer.send(());
+    }
+}
+
+/// Opens the store: the lock, the tables, the format, then the ownership.
+fn open(shared: &Shared, runtime: &Rc<Runtime>, meta: &Meta) -> Result<Session, StoreError> {
+    let begun = Instant::now();
+    let mut tries = 0;
+    loop {
+        match open_once(shared, runtime, meta) {
+            // It may be starting at this moment, as may this process.
+            Err(Fault::Lost(_) | Fault::Conflict) if begun.elapsed() < AWAY_LIMIT => {
+                runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
+                tries = tries.saturating_add(1);
+            }
+            other => return other.map_err(|fault| fault.into_error("open the store")),
+        }
+    }
+}
+
+fn open_once(shared: &Shared, runtime: &Rc<Runtime>, meta: &Meta) -> Result<Session, Fault> {
+    let connection = Connection::open(runtime, &shared.database)?;
+    let end = Instant::now() + LOCK_LIMIT;
+    let mut tries = 0;
+    while !owner::lock(&connection)? {
+        if Instant::now() >= end {
+            return Err(Fault::Store(StoreError::InUse { folder: place(&shared.database) }));
+        }
+        runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
+        tries = tries.saturating_add(1);
+    }
+    schema::migrate(&connection)?;
+    let session = Session::prepare(connection)?;
+    let (format, mark) = (session.get(META_KEY), session.get(MOVE_KEY));
+    let is_empty = session.scan(&[], None, 1).map(|found| found.is_empty());
+    session.check()?;
+    let admitted = format.and_then(|format| {
+        let new = meta.admit(format.as_deref(), is_empty?)?;
+        meta.admit_mark(mark?.as_deref())?;
+        if new.is_some() {
+            meta.admit_new()?;
+        }
+        Ok(new.map(<[u8]>::to_vec))
+    });
+    if let Some(bytes) = admitted.map_err(Fault::Store)? {
+        session.connection.query("INSERT INTO cells (key, value) VALUES ($1, $2)", &[&META_KEY, &bytes])?;
+    }
+    owner::take(&session.connection, &shared.token)?;
+    Ok(session)
+}
+
+impl Writer<'_> {
+    fn serve(&mut self) -> Option<oneshot::Sender<()>> {
+        loop {
+            let runtime = Rc::clone(&self.runtime);
+            let next = async { tokio::time::timeout(LOOK_PAUSE, self.jobs.recv()).await };
+            let closing = match runtime.block_on(next) {
+                Ok(Some(Command::Run(job, answer))) => self.group(job, answer),
+                Ok(Some(Command::Close(answer))) => Some(answer),
+                Ok(None) => return None,
+                Err(_) => {
+                    self.look();
+                    None
+                }
+            };
+            if closing.is_some() {
+                return closing;
+            }
+        }
+    }
+
+    /// Runs one group. Returns who waits for the closing, if that was asked.
+    fn group(&mut self, job: Job, answer: Answer) -> Option<oneshot::Sender<()>> {
+        let mut group = Group::default();
+        group.entries.push(Entry { job, answer, outcome: Ok(()) });
+        let committed = self.carry_out(&mut group);
+        for entry in group.entries {
+            // A caller that went away has no one to tell; its transaction stands all the same.
+            let _ = entry.answer.send(committed.clone().and(entry.outcome));
+        }
+        if self.away_since.is_some_and(|since| since.elapsed() > AWAY_LIMIT) {
+            self.refuse_waiting(&mut group.closing);
+        }
+        group.closing
+    }
+
+    /// Tries until it is done, or is not going to be.
+    fn carry_out(&mut self, group: &mut Group) -> Result<(), StoreError> {
+        let (mut conflicts, mut losses, mut tries) = (0, 0, 0_u32);
+        loop {
+            self.shared.health().require_serving()?;
+            let attempted = self.attempt(group);
+            let pauses = match attempted {
+                Ok(()) => return Ok(()),
+                Err(Fault::Conflict) if conflicts < CONFLICT_TRIES => {
+                    conflicts += 1;
+                    self.abandon();
+                    conflicts
+                }
+                Err(Fault::Lost(reason)) => {
+                    // One that comes back each time and is lost each time may be lost because of this group.
+                    losses += u32::from(self.session.take().is_some());
+                    let since = self.lost(&reason);
+                    if since.elapsed() > AWAY_LIMIT || losses > LOSS_TRIES {
+                        self.shared.is_away.store(since.elapsed() > AWAY_LIMIT, Ordering::Release);
+                        return Err(Fault::Lost(reason).into_error("write"));
+                    }
+                    tries += 1;
+                    tries
+                }
+                Err(Fault::Fenced(why)) => {
+                    self.session = None;
+                    self.shared.fail(why);
+                    return Err(StoreError::Failed);
+                }
+                Err(fault) => {
+                    self.abandon();
+                    return Err(fault.into_error("write"));
+                }
+            };
+            self.sleep(pauses);
+        }
+    }
+
+    /// Runs the group's jobs in one transaction, with those that came in the meantime, and commits it.
+    fn attempt(&mut self, group: &mut Group) -> Result<(), Fault> {
+        self.connected()?;
+        let Some(session) = &self.session else { return Err(Fault::Lost("no connection".to_owned())) };
+        session.begin();
+        let (mut pending, mut bytes) = (Writes::new(), 0);
+        let mut at = 0;
+        while let Some(entry) = group.entries.get_mut(at) {
+            entry.outcome = run_over(session, &mut entry.job, &mut pending, &mut bytes);
+            session.check()?;
+            at += 1;
+            let has_room = at < GROUP_MAX_JOBS && bytes < GROUP_FULL_BYTES && group.closing.is_none();
+            if at == group.entries.len() && has_room {
+                match self.jobs.try_recv() {
+                    Ok(Command::Run(job, answer)) => {
+                        group.entries.push(Entry { job, answer, outcome: Ok(()) });
+                    }
+                    Ok(Command::Close(answer)) => group.closing = Some(answer),
+                    Err(_) => {}
+                }
+            }
+        }
+        if pending.is_empty() {
+            session.last_group(&self.shared.token)?;
+            return session.commit();
+        }
+        self.last_group += 1;
+        session.write(&pending, &self.shared.token, self.last_group)?;
+        let committed = session.commit();
+        if let Err(Fault::Lost(reason)) = &committed {
+            self.lost(reason);
+            self.session = None;
+            if !self.find_out(group)? {
+                return Err(Fault::Conflict);
+            }
+        } else {
+            committed?;
+        }
+        self.shared.confirmed.store(self.last_group, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the last group was committed. Asks for as long as it takes, because nothing else can tell; whoever
+    /// waits behind it is refused meanwhile.
+    fn find_out(&mut self, group: &mut Group) -> Result<bool, Fault> {
+        let mut tries = 0;
+        loop {
+            let asked = self.connected().and_then(|()| match &self.session {
+                Some(session) => owner::was_committed(session, &self.shared.token, self.last_group),
+                None => Err(Fault::Lost("no connection".to_owned())),
+            });
+            match asked {
+                Ok(answer) => return Ok(answer),
+                Err(fault @ Fault::Fenced(_)) => return Err(fault),
+                Err(_) => self.session = None,
+            }
+            let since = self.lost("a commit's outcome is not known");
+            if since.elapsed() > AWAY_LIMIT {
+                self.shared.is_away.store(true, Ordering::Release);
+                self.refuse_waiting(&mut group.closing);
+            }
+            if group.closing.is_some() || self.jobs.is_closed() {
+                return Err(Fault::Fenced("it was closed while a commit's outcome was not known"));
+            }
+            self.sleep(tries);
+            tries = tries.saturating_add(1);
+        }
+    }
+
+    /// Answers everything that waits: the database is not there.
+    fn refuse_waiting(&mut self, closing: &mut Option<oneshot::Sender<()>>) {
+        while closing.is_none()
+            && let Ok(command) = self.jobs.try_recv()
+        {
+            match command {
+                Command::Run(_, answer) => {
+                    let reason = "it does not answer".to_owned();
+                    let _ = answer.send(Err(Fault::Lost(reason).into_error("write")));
+                }
+                Command::Close(answer) => *closing = Some(answer),
+            }
+        }
+    }
+
+    /// A connection, with the lock on it, and the store still this process's.
+    fn connected(&mut self) -> Result<(), Fault> {
+        if self.session.as_ref().is_some_and(|session| !session.connection.is_closed()) {
+            return Ok(());
+        }
+        self.session = None;
+        let session = Connection::open(&self.runtime, &self.shared.database)
+            .and_then(Session::prepare)
+            .map_err(Fault::while_connecting)?;
+        owner::resume(
+            &session,
+            &self.shared.token,
+            self.backend,
+            self.shared.confirmed.load(Ordering::Acquire),
+        )?;
+        self.backend = session.connection.backend;
+        self.session = Some(session);
+        if self.away_since.take().is_some() {
+            tracing::info!(store = %self.shared.database, "the database is back");
+        }
+        self.shared.is_away.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Notes since when the database is away; says so once.
+    fn lost(&mut self, reason: &str) -> Instant {
+        *self.away_since.get_or_insert_with(|| {
+            tracing::warn!(store = %self.shared.database, reason, "the database was lost; trying again");
+            Instant::now()
+        })
+    }
+
+    /// Looks after the connection while there is nothing to do, so that the store is held, and its loss is known.
+    fn look(&mut self) {
+        let looked = self.connected().and_then(|()| match &self.session {
+            Some(session) => session.last_group(&self.shared.token).map(drop),
+            None => Ok(()),
+        });
+        match looked {
+            Ok(()) => {}
+            Err(Fault::Fenced(why)) => {
+                self.session = None;
+                self.shared.fail(why);
+            }
+            Err(fault) => {
+                self.session = None;
+                self.lost(&fault.into_error("read").to_string());
+                self.shared.is_away.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Ends what is left of a transaction; a connection on which that fails is given up.
+    fn abandon(&mut self) {
+        if self.session.as_ref().is_some_and(|session| session.abandon().is_err()) {
+            self.session = None;
+        }
+    }
+
+    fn sleep(&self, tries: u32) {
+        self.runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
+    }
+
+    fn close(&mut self) {
+        if self.shared.health() != Health::Failed {
+            self.shared.health.store(Health::Closed as u8, Ordering::Release);
+        }
+        // From here on `send` fails; what is still queued is answered with Closed by dropping its answer.
+        self.jobs.close();
+        while self.jobs.try_recv().is_ok() {}
+        if let Some(session) = self.session.take() {
+            let _ = owner::unlock(&session.connection);
+        }
+    }
+}
+
+/// Runs one job over the database and the group's pending writes, and adds its own to them if it commits.
+fn run_over(
+    session: &Session,
+    job: &mut Job,
+    pending: &mut Writes,
+    pending_bytes: &mut usize,
+) -> Result<(), StoreError> {
+    let below = Layer { below: session, writes: pending };
+    let mut txn = Overlay::new(&below);
+    if run_job(job, &mut txn)? == Verdict::Commit {
+        let (writes, bytes) = txn.into_writes();
+        pending.extend(writes);
+        *pending_bytes = pending_bytes.saturating_add(bytes);
+    }
+    Ok(())
+}
