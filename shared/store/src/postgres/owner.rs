@@ -7,6 +7,7 @@
 //! The row also names the last group of transactions that was committed. So after a connection was lost in a commit it
 //! can be asked whether that was carried out; and a database that comes back without what it confirmed is found out.
 
+use super::AWAY_LIMIT;
 use super::connection::{Connection, Fault};
 use super::session::{Session, Token};
 
@@ -59,10 +60,9 @@ pub(super) fn resume(session: &Session, token: &Token, former: i32, confirmed: i
 /// group before it was to be committed, so this waits for its end; and this is a commit itself, so that what it says
 /// is as durable.
 pub(super) fn was_committed(session: &Session, token: &Token, group: i64) -> Result<bool, Fault> {
-    let rows = session.connection.query(
-        "UPDATE owner SET asked = asked + 1 WHERE token = $1 RETURNING last_group = $2",
-        &[&&token[..], &group],
-    )?;
+    let asked = "UPDATE owner SET asked = asked + 1 WHERE token = $1 RETURNING last_group = $2";
+    let connection = &session.connection;
+    let rows = connection.wait_for(AWAY_LIMIT, connection.client().query(asked, &[&&token[..], &group]))?;
     match rows.first() {
         Some(row) => Ok(row.get(0)),
         None => Err(Fault::Fenced("another process has opened it since")),
