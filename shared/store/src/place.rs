@@ -121,22 +121,20 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// Whether it is known without opening it that nothing is there.
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self, Self::Folder(folder) if !folder.exists())
-    }
-
     /// Opens the engine there.
     pub(crate) async fn open(&self, meta: Meta) -> Result<Arc<dyn Engine>, StoreError> {
         let place = self.clone();
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Engine>, StoreError> {
             Ok(match place {
-                Self::Folder(folder) => Arc::new(SledEngine::open(&folder, &meta)?),
+                Self::Folder(folder) => {
+                    // Opening it makes files, and whoever may not make a store leaves none.
+                    if !is_occupied(&folder) {
+                        meta.admit_new()?;
+                    }
+                    Arc::new(SledEngine::open(&folder, &meta)?)
+                }
                 Self::Database { database, beside } => {
-                    let occupied = beside.filter(|folder| {
-                        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
-                    });
-                    let meta = match occupied {
+                    let meta = match beside.filter(|folder| is_occupied(folder)) {
                         Some(folder) => meta.beside(Self::Folder(folder).to_string()),
                         None => meta,
                     };
@@ -146,4 +144,9 @@ impl Place {
         });
         opening.await.unwrap_or(Err(StoreError::Panicked))
     }
+}
+
+/// Whether something lies in a folder, a store most likely.
+fn is_occupied(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }

@@ -86,8 +86,11 @@ impl SledEngine {
     pub(crate) fn open(folder: &Path, meta: &Meta) -> Result<Self, StoreError> {
         let (db, mut files) = open_tree(folder)?;
         let stored = db.get(META_KEY).map_err(|error| unavailable("read the format cell", &error))?;
-        if let Some(bytes) = meta.admit(stored.as_deref(), db.is_empty())? {
-            db.insert(META_KEY, bytes).map_err(|error| unavailable("write the format cell", &error))?;
+        let first = meta.admit(stored.as_deref(), db.is_empty())?;
+        if !first.is_empty() {
+            let mut batch = sled::Batch::default();
+            first.into_iter().for_each(|(key, value)| batch.insert(key, value));
+            db.apply_batch(batch).map_err(|error| unavailable("write the format cell", &error))?;
             files.flush(&db)?;
         }
         let mark = db.get(MOVE_KEY).map_err(|error| unavailable("read the format cell", &error))?;

@@ -115,21 +115,20 @@ fn open_once(shared: &Shared, runtime: &Rc<Runtime>, meta: &Meta) -> Result<Sess
         runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
         tries = tries.saturating_add(1);
     }
-    schema::migrate(&connection)?;
+    schema::migrate(&connection, meta)?;
     let session = Session::prepare(connection)?;
     let (format, mark) = (session.get(META_KEY), session.get(MOVE_KEY));
     let is_empty = session.scan(&[], None, 1).map(|found| found.is_empty());
     session.check()?;
     let admitted = format.and_then(|format| {
-        let new = meta.admit(format.as_deref(), is_empty?)?;
+        let first = meta.admit(format.as_deref(), is_empty?)?;
         meta.admit_mark(mark?.as_deref())?;
-        if new.is_some() {
-            meta.admit_new()?;
-        }
-        Ok(new.map(<[u8]>::to_vec))
+        Ok(first)
     });
-    if let Some(bytes) = admitted.map_err(Fault::Store)? {
-        session.connection.query("INSERT INTO cells (key, value) VALUES ($1, $2)", &[&META_KEY, &bytes])?;
+    let (keys, values): (Vec<_>, Vec<_>) = admitted.map_err(Fault::Store)?.into_iter().unzip();
+    if !keys.is_empty() {
+        let all = "INSERT INTO cells (key, value) SELECT * FROM unnest($1::bytea[], $2::bytea[])";
+        session.connection.query(all, &[&keys, &values])?;
     }
     owner::take(&session.connection, &shared.token)?;
     Ok(session)
