@@ -1,6 +1,6 @@
 //! The store's own cell: its format and a check value of its cell key, so that a wrong passphrase is named as such
 //! when the store is opened and is not taken for damage. Beside it a store that was moved, or whose copy is not
-//! complete, says so and does not open. Both are the only values that are not encrypted.
+//! complete, or whose database lost something, says so and does not open. These are the only values that are not encrypted.
 
 use crate::txn::Cell;
 use crate::{CellKey, StoreError};
@@ -24,13 +24,16 @@ pub(crate) enum Mark {
     Moved { to: String },
     /// A copy from there has begun, and is not known to be whole.
     Unfinished { from: String },
+    /// What was confirmed to whoever had it open is not in it any more.
+    Lossy,
 }
 
 impl Mark {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let (kind, place) = match self {
-            Self::Moved { to } => (1, to),
-            Self::Unfinished { from } => (2, from),
+            Self::Moved { to } => (1, to.as_str()),
+            Self::Unfinished { from } => (2, from.as_str()),
+            Self::Lossy => (3, ""),
         };
         [&[MARK_FORMAT, kind], place.as_bytes()].concat()
     }
@@ -40,6 +43,7 @@ impl Mark {
         match bytes {
             [MARK_FORMAT, 1, rest @ ..] => Ok(Self::Moved { to: place(rest) }),
             [MARK_FORMAT, 2, rest @ ..] => Ok(Self::Unfinished { from: place(rest) }),
+            [MARK_FORMAT, 3] => Ok(Self::Lossy),
             _ => Err(StoreError::Damaged {
                 what: "the mark that the store was moved".to_owned(),
                 advice: "restore the store from a backup",
@@ -51,6 +55,11 @@ impl Mark {
         match self {
             Self::Moved { to } => StoreError::Moved { to },
             Self::Unfinished { from } => StoreError::Unfinished { from },
+            Self::Lossy => StoreError::Damaged {
+                what: "the store in the database".to_owned(),
+                advice: "the database had lost what it had confirmed (a standby that was behind took over?); bring \
+                         back the one that has everything, or accept the loss: `store undo --loss-is-accepted`",
+            },
         }
     }
 }
@@ -108,7 +117,7 @@ impl Meta {
         Err(StoreError::NotMoved { reason })
     }
 
-    /// Refuses a store that was moved or is not complete.
+    /// Refuses a store that was moved, is not complete, or lost something.
     pub(crate) fn admit_mark(&self, stored: Option<&[u8]>) -> Result<(), StoreError> {
         match (stored, &self.opening) {
             (Some(bytes), Opening::Store { .. }) => Err(Mark::from_bytes(bytes)?.into_error()),

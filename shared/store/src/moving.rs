@@ -165,6 +165,24 @@ pub async fn undo(from: &Place, to: Option<&Place>, cell_key: &CellKey) -> Resul
     undone
 }
 
+/// Lets a store open again whose database lost what it had confirmed, when that is not to be had any more.
+///
+/// # Errors
+/// [`StoreError::NotMoved`] if it says nothing of that; what opening it can meet.
+pub async fn accept_loss(place: &Place, cell_key: &CellKey) -> Result<(), StoreError> {
+    let nothing = format!("no loss is known of a store in {place}: there is nothing to accept");
+    let store = place.open(Meta::existing(cell_key, nothing.clone())).await?;
+    let accepted = async {
+        match mark(&*store).await? {
+            Some(Mark::Lossy) => set_mark(&*store, None).await,
+            _ => Err(StoreError::NotMoved { reason: nothing }),
+        }
+    }
+    .await;
+    store.close().await;
+    accepted
+}
+
 fn gone(to: &Place) -> String {
     format!("there is no store in {to} any more; if it is lost for good, say so (--copy-is-lost)")
 }

@@ -10,6 +10,7 @@
 use super::AWAY_LIMIT;
 use super::connection::{Connection, Fault};
 use super::session::{Session, Token};
+use crate::meta::{MOVE_KEY, Mark};
 
 /// Takes the lock, if nobody has it.
 pub(super) fn lock(connection: &Connection) -> Result<bool, Fault> {
@@ -49,8 +50,12 @@ pub(super) fn resume(session: &Session, token: &Token, former: i32, confirmed: i
         return Err(Fault::Lost("the connection before this one still holds the store".to_owned()));
     }
     if session.last_group(token)? < confirmed {
+        // Whoever opens it next was told nothing, and has no number to compare.
+        let mark = "INSERT INTO cells (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+        connection.query(mark, &[&MOVE_KEY, &Mark::Lossy.to_bytes()])?;
         return Err(Fault::Fenced(
-            "the database has lost what it had confirmed; restore it, then start again",
+            "the database has lost what it had confirmed; it is marked, and opens when it was restored or the loss is \
+             accepted",
         ));
     }
     Ok(())

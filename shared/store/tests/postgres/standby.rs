@@ -59,8 +59,9 @@ async fn a_commit_that_waits_for_a_standby_is_told_of_and_holds_up_nobody() {
     require_standby(&cluster, "nobody");
     let counted = waiting(&store);
     until("it is away", || store.health() == Health::Away).await;
-    tokio::time::timeout(Duration::from_secs(40), store.close()).await.unwrap();
-    assert!(matches!(counted.await.unwrap(), Err(StoreError::Failed)));
+    let drained = tokio::time::timeout(Duration::from_secs(40), store.drain(counted)).await.unwrap();
+    assert!(matches!(drained.unwrap(), Err(StoreError::Failed)));
+    store.close().await;
     require_standby(&cluster, "");
     assert_eq!(
         count(&open(&cluster.url()).unwrap()).await,
