@@ -176,6 +176,14 @@ async fn a_store_in_use_or_damaged_stays_where_it_is() {
     let refused = open(&beside).await.map(drop).unwrap_err();
     assert!(matches!(refused, StoreError::NotMoved { .. }), "{refused}");
     assert!(refused.to_string().contains("store copy"), "{refused}");
+    // Nor the other way round.
+    let fresh = files.path().join("fresh");
+    let other: Schema = "fresh".parse().unwrap();
+    let settings = Settings { schema: other, ..settings };
+    drop(open(&settings.place(EngineName::Postgres, &fresh).unwrap()).await.unwrap());
+    let refused = open(&folder(&fresh)).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("one in schema fresh"), "{refused}");
+    assert!(!fresh.exists());
     let other = CellKey::from_bytes([9; 32]);
     assert!(matches!(copy(&old, &database, &other, |_, _, _| {}).await, Err(StoreError::WrongKey)));
     moved(&old, &database).await.unwrap();

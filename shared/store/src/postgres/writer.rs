@@ -144,7 +144,10 @@ impl Writer<'_> {
                 Ok(Some(Command::Close(answer))) => Some(answer),
                 Ok(None) => return None,
                 Err(_) => {
-                    self.look();
+                    // One that failed does not come back.
+                    if self.shared.health().require_serving().is_ok() {
+                        self.look();
+                    }
                     None
                 }
             };
