@@ -143,6 +143,9 @@ enum StoreCommand {
         /// The copy does not exist any more: it is not looked at. What was written to it since is lost.
         #[arg(long)]
         copy_is_lost: bool,
+        /// It was not moved, but its database lost what it had confirmed, and nobody has that any more.
+        #[arg(long, conflicts_with = "copy_is_lost")]
+        loss_is_accepted: bool,
     },
 }
 
@@ -415,8 +418,8 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Check => books::check(&context),
         Command::Repair { preview } => repair::repair(&context, preview),
         Command::Store { command: StoreCommand::Copy { to } } => moving::copy_store(&context, to),
-        Command::Store { command: StoreCommand::Undo { copy_is_lost } } => {
-            moving::undo_copy(&context, copy_is_lost)
+        Command::Store { command: StoreCommand::Undo { copy_is_lost, loss_is_accepted } } => {
+            moving::undo_copy(&context, copy_is_lost, loss_is_accepted)
         }
         Command::Folders { command: FoldersCommand::List } => books::folders(&context),
         Command::Verify { file, root } => verify_file(&file, &context.root(root)?, context.output, &Ed25519),

@@ -2,7 +2,7 @@
 
 use handover_cli::{CliError, Steps};
 use handover_core::Code;
-use handover_store::{CellKey, EngineName, Place, StoreError, copy, undo};
+use handover_store::{CellKey, EngineName, Place, StoreError, accept_loss, copy, undo};
 use serde_json::json;
 
 use super::context::{Context, runtime};
@@ -46,10 +46,18 @@ pub(super) fn copy_store(context: &Context, to: EngineName) -> Result<(), CliErr
 }
 
 /// Lets a store open again that was moved.
-pub(super) fn undo_copy(context: &Context, copy_is_lost: bool) -> Result<(), CliError> {
+pub(super) fn undo_copy(
+    context: &Context,
+    copy_is_lost: bool,
+    loss_is_accepted: bool,
+) -> Result<(), CliError> {
     let here = context.config()?.store.engine;
-    let (from, copy, key) = places(context, (!copy_is_lost).then_some(here.other()))?;
-    runtime()?.block_on(undo(&from, copy.as_ref(), &key)).map_err(stored)?;
+    let has_copy = !copy_is_lost && !loss_is_accepted;
+    let (from, copy, key) = places(context, has_copy.then_some(here.other()))?;
+    let undone = async {
+        if loss_is_accepted { accept_loss(&from, &key).await } else { undo(&from, copy.as_ref(), &key).await }
+    };
+    runtime()?.block_on(undone).map_err(stored)?;
     let shown = json!({ "store": from.to_string(), "engine": here.to_string() });
     context.output.emit("handover/store-reopened/1", &shown, |out| {
         writeln!(out, "The store in {from} opens again; leave engine = \"{here}\" as it is.")

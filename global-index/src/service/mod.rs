@@ -221,8 +221,11 @@ impl Index {
     pub async fn stop(self) {
         let Self { net, desk, web, socket, mut chores, courier, stop, .. } = self;
         stop.cancel();
-        while chores.join_next().await.is_some() {}
-        for ended in [courier.await, web.join.await, socket.await] {
+        let drained = async {
+            while chores.join_next().await.is_some() {}
+            [courier.await, web.join.await, socket.await]
+        };
+        for ended in desk.store.drain(drained).await {
             if let Err(fault) = ended {
                 tracing::error!(%fault, "a part of the index ended badly");
             }

@@ -123,6 +123,9 @@ pub enum StoreTask {
         /// The copy does not exist any more: it is not looked at. What was written to it since is lost.
         #[arg(long)]
         copy_is_lost: bool,
+        /// It was not moved, but its database lost what it had confirmed, and nobody has that any more.
+        #[arg(long, conflicts_with = "copy_is_lost")]
+        loss_is_accepted: bool,
     },
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use handover_core::artefact::patient::CLOCK_SKEW_MS;
 use handover_core::{Code, Party};
 use handover_net::Net;
-use handover_store::StoreError;
+use handover_store::{Health as StoreHealth, StoreError};
 use handover_web::metrics::Gauge;
 use handover_web::{CancellationToken, Health};
 
@@ -17,6 +17,8 @@ use crate::Node;
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const HEARTBEAT: &str = "heartbeat";
+/// How long it may take. A commit whose outcome nobody knows can take for ever.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Looks until shut down.
 pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: CancellationToken) {
@@ -82,8 +84,13 @@ pub(crate) async fn look(node: &Node, health: &Health) {
     let key = node.store.keys().space(HEARTBEAT).build();
     // Only a durable write shows that the disk takes one; the audit log lies in the same store.
     let write = node.store.write(move |txn| txn.put(&key, now.as_millis().to_be_bytes().to_vec()));
-    let written: Result<(), StoreError> = write.await;
-    let written = written.map_err(|fault| fault.code());
+    let write = async { write.await.map_err(|fault: StoreError| fault.code()) };
+    let written = match node.store.health() {
+        StoreHealth::Serving => {
+            tokio::time::timeout(HEARTBEAT_LIMIT, write).await.unwrap_or(Err(Code::StoreUnavailable))
+        }
+        StoreHealth::Failed | StoreHealth::Closed | StoreHealth::Away => Err(Code::StoreUnavailable),
+    };
     health.set("store", written);
     health.set("audit", written.map_err(|_| Code::AuditUnavailable));
     let held = node.directories.held();

@@ -113,15 +113,19 @@ impl Running {
     pub async fn stop(self) {
         self.node.stopping.cancel();
         self.shutdown.cancel();
-        for part in self.listeners {
-            ended(part.await);
-        }
-        // An import whose client left is no listener's any more; it ends after its batch.
-        let import = self.node.importing.acquire().await;
-        ended(self.exchange.await);
-        for part in self.helpers {
-            ended(part.await);
-        }
+        let drained = async {
+            for part in self.listeners {
+                ended(part.await);
+            }
+            // An import whose client left is no listener's any more; it ends after its batch.
+            let import = self.node.importing.acquire().await;
+            ended(self.exchange.await);
+            for part in self.helpers {
+                ended(part.await);
+            }
+            import
+        };
+        let import = self.node.store.drain(drained).await;
         self.net.shutdown().await;
         self.node.close().await;
         drop(import);

@@ -12,6 +12,9 @@ const LOG_VARIABLE: &str = "HANDOVER_LOG";
 /// What is logged without it. `handover` is the beginning of every package's name here.
 const DEFAULT_FILTER: &str = "warn,handover=info";
 
+/// What holds whatever the variable says: a database's client logs what it is asked, keys and all.
+const QUIET: &str = "tokio_postgres=warn";
+
 /// Sends logs to stderr, as JSON lines or text, filtered by `HANDOVER_LOG`. Call it once, first of all.
 ///
 /// # Errors
@@ -29,7 +32,10 @@ pub fn init_logging(json: bool) -> Result<(), CliError> {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, CliError> {
-    EnvFilter::try_new(text)
+    let filter = EnvFilter::try_new(text);
+    let quiet = |filter: EnvFilter| Ok(filter.add_directive(QUIET.parse()?));
+    filter
+        .and_then(quiet)
         .map_err(|error| CliError::new(Code::UsageInvalid, format!("{LOG_VARIABLE} cannot be read: {error}")))
 }
 
@@ -40,7 +46,7 @@ mod tests {
     #[test]
     fn filters_are_read_or_refused() {
         for good in [DEFAULT_FILTER, "debug", "handover_net=trace,warn"] {
-            filter(good).unwrap();
+            assert!(filter(good).unwrap().to_string().contains(QUIET));
         }
         assert_eq!(filter("handover=loudly").unwrap_err().code, Code::UsageInvalid);
     }

@@ -54,7 +54,7 @@ pub use error::StoreError;
 pub use forgettable::Keyring;
 pub use keys::{KeyBuilder, KeyMaker};
 pub use memory::{Faults, Unflushed};
-pub use moving::{Moved, Step, copy, undo};
+pub use moving::{Moved, Step, accept_loss, copy, undo};
 pub use place::{EngineName, Place, Settings};
 pub use postgres::{Database, Schema};
 pub use repair::{KindRepaired, Repaired};

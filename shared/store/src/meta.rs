@@ -1,8 +1,9 @@
 //! The store's own cell: its format and a check value of its cell key, so that a wrong passphrase is named as such
 //! when the store is opened and is not taken for damage. Beside it a store that was moved, or whose copy is not
-//! complete, says so and does not open. Both are the only values that are not encrypted.
+//! complete, or whose database lost something, says so and does not open. These are the only values that are not encrypted.
 
 use crate::sums::Summing;
+use crate::txn::Cell;
 use crate::{CellKey, StoreError};
 
 /// Where it is kept. Keys that start with a zero byte are refused to callers.
@@ -24,13 +25,16 @@ pub(crate) enum Mark {
     Moved { to: String },
     /// A copy from there has begun, and is not known to be whole.
     Unfinished { from: String },
+    /// What was confirmed to whoever had it open is not in it any more.
+    Lossy,
 }
 
 impl Mark {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let (kind, place) = match self {
-            Self::Moved { to } => (1, to),
-            Self::Unfinished { from } => (2, from),
+            Self::Moved { to } => (1, to.as_str()),
+            Self::Unfinished { from } => (2, from.as_str()),
+            Self::Lossy => (3, ""),
         };
         [&[MARK_FORMAT, kind], place.as_bytes()].concat()
     }
@@ -40,6 +44,7 @@ impl Mark {
         match bytes {
             [MARK_FORMAT, 1, rest @ ..] => Ok(Self::Moved { to: place(rest) }),
             [MARK_FORMAT, 2, rest @ ..] => Ok(Self::Unfinished { from: place(rest) }),
+            [MARK_FORMAT, 3] => Ok(Self::Lossy),
             _ => Err(StoreError::Damaged {
                 what: "the mark that the store was moved".to_owned(),
                 advice: "restore the store from a backup",
@@ -47,28 +52,40 @@ impl Mark {
         }
     }
 
-    fn into_error(self) -> StoreError {
+    pub(crate) fn into_error(self) -> StoreError {
         match self {
             Self::Moved { to } => StoreError::Moved { to },
             Self::Unfinished { from } => StoreError::Unfinished { from },
+            Self::Lossy => StoreError::Damaged {
+                what: "the store in the database".to_owned(),
+                advice: "the database had lost what it had confirmed (a standby that was behind took over?); bring \
+                         back the one that has everything, or accept the loss: `store undo --loss-is-accepted`",
+            },
         }
     }
 }
 
-/// What a store made with this cell key carries.
+/// What a store made with this cell key carries, and what is opened.
 pub(crate) struct Meta {
     bytes: Vec<u8>,
     summing: Summing,
-    minds_marks: bool,
-    /// Where a store lies that a new one would take the place of.
-    beside: Option<String>,
+    opening: Opening,
+}
+
+enum Opening {
+    /// The store that is used; made, if there is none. With the place of one that a new one would take the place of.
+    Store { beside: Option<String> },
+    /// One that is there, whatever its mark says; else the reason why that does not do.
+    Existing { missing: String },
+    /// What is copied to; made with this mark, if there is none.
+    Target { mark: Mark },
 }
 
 impl Meta {
     pub(crate) fn new(cell_key: &CellKey) -> Self {
         let mut bytes = vec![STORE_FORMAT];
         bytes.extend(cell_key.check_value());
-        Self { bytes, summing: cell_key.summing(), minds_marks: true, beside: None }
+        Self { bytes, summing: cell_key.summing(), opening: Opening::Store { beside: None } }
     }
 
     /// What makes the store's sums.
@@ -76,42 +93,55 @@ impl Meta {
         &self.summing
     }
 
-    /// For who moves a store: also opens one that was moved or is not complete.
-    pub(crate) fn for_moving(cell_key: &CellKey) -> Self {
-        Self { minds_marks: false, ..Self::new(cell_key) }
+    /// For who moves a store: also one that was moved or is not complete, but none is made.
+    pub(crate) fn existing(cell_key: &CellKey, missing: String) -> Self {
+        Self { opening: Opening::Existing { missing }, ..Self::new(cell_key) }
+    }
+
+    /// The same for what is copied to. A new one has its mark from its first moment.
+    pub(crate) fn target(cell_key: &CellKey, mark: Mark) -> Self {
+        Self { opening: Opening::Target { mark }, ..Self::new(cell_key) }
     }
 
     /// Refuses a new store while there is one by another engine at that place: it was to be moved, most likely.
-    pub(crate) fn beside(self, place: String) -> Self {
-        Self { beside: Some(place), ..self }
+    pub(crate) fn beside(mut self, place: String) -> Self {
+        if let Opening::Store { beside } = &mut self.opening {
+            *beside = Some(place);
+        }
+        self
     }
 
-    /// Whether a new store may be made.
+    /// Whether a store may be made. Asked before anything is written.
     pub(crate) fn admit_new(&self) -> Result<(), StoreError> {
-        match &self.beside {
-            Some(place) if self.minds_marks => Err(StoreError::NotMoved {
-                reason: format!(
-                    "there is no store yet where [store] says, and one in {place}: set engine back and give \
-                     `store copy`, or take that one away"
-                ),
-            }),
-            _ => Ok(()),
-        }
+        let reason = match &self.opening {
+            Opening::Store { beside: None } | Opening::Target { .. } => return Ok(()),
+            Opening::Existing { missing } => missing.clone(),
+            Opening::Store { beside: Some(place) } => format!(
+                "there is no store yet where [store] says, and one in {place}: set engine back and give \
+                 `store copy`, or take that one away"
+            ),
+        };
+        Err(StoreError::NotMoved { reason })
     }
 
-    /// Refuses a store that was moved or is not complete.
+    /// Refuses a store that was moved, is not complete, or lost something.
     pub(crate) fn admit_mark(&self, stored: Option<&[u8]>) -> Result<(), StoreError> {
-        match stored {
-            Some(bytes) if self.minds_marks => Err(Mark::from_bytes(bytes)?.into_error()),
+        match (stored, &self.opening) {
+            (Some(bytes), Opening::Store { .. }) => Err(Mark::from_bytes(bytes)?.into_error()),
             _ => Ok(()),
         }
     }
 
-    /// Compares with what is stored. `Some` is what to write into a store that is new.
-    pub(crate) fn admit(&self, stored: Option<&[u8]>, is_empty: bool) -> Result<Option<&[u8]>, StoreError> {
+    /// Compares with what is stored. What is to be written, all at once, into a store that is new.
+    pub(crate) fn admit(&self, stored: Option<&[u8]>, is_empty: bool) -> Result<Vec<Cell>, StoreError> {
         let Some(stored) = stored else {
             if is_empty {
-                return Ok(Some(&self.bytes));
+                self.admit_new()?;
+                let mut first = vec![(META_KEY.to_vec(), self.bytes.clone())];
+                if let Opening::Target { mark } = &self.opening {
+                    first.push((MOVE_KEY.to_vec(), mark.to_bytes()));
+                }
+                return Ok(first);
             }
             return Err(StoreError::Damaged {
                 what: "the store's format cell".to_owned(),
@@ -119,7 +149,7 @@ impl Meta {
             });
         };
         match stored.first() {
-            Some(&STORE_FORMAT) if stored == self.bytes => Ok(None),
+            Some(&STORE_FORMAT) if stored == self.bytes => Ok(Vec::new()),
             Some(&STORE_FORMAT) if stored.len() == self.bytes.len() => Err(StoreError::WrongKey),
             Some(&found) if found != STORE_FORMAT => Err(StoreError::UnknownFormat { found }),
             _ => Err(StoreError::Damaged {
@@ -137,8 +167,8 @@ mod tests {
     #[test]
     fn a_wrong_key_is_not_taken_for_damage() {
         let meta = Meta::new(&CellKey::from_bytes([1; 32]));
-        let written = meta.admit(None, true).unwrap().unwrap().to_vec();
-        assert!(matches!(meta.admit(Some(&written), false), Ok(None)));
+        let written = meta.admit(None, true).unwrap().remove(0).1;
+        assert!(meta.admit(Some(&written), false).unwrap().is_empty());
         let other = Meta::new(&CellKey::from_bytes([2; 32]));
         assert!(matches!(other.admit(Some(&written), false), Err(StoreError::WrongKey)));
         assert!(matches!(other.admit(Some(&[9]), false), Err(StoreError::UnknownFormat { found: 9 })));

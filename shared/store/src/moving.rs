@@ -1,8 +1,8 @@
 //! A store is moved from one engine to another: every cell as it lies, without being decrypted to do so.
 //!
 //! Invariant: of the two stores at most one opens, whenever this is cut off. The target says that it is not complete
-//! before the first cell goes in; the source says that it was moved before the target stops saying so. A copy that was
-//! cut off is begun anew.
+//! from its first moment on; the source says that it was moved before the target stops saying so. A copy that was cut
+//! off is begun anew. Where a store has to be, none is made.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,45 +62,68 @@ pub async fn copy(
     from: &Place,
     to: &Place,
     cell_key: &CellKey,
-    mut progress: impl FnMut(Step, u64, Option<u64>),
+    mut progress: impl FnMut(Step, u64, Option<u64>) + Send,
 ) -> Result<Moved, StoreError> {
-    let (source, target) = both(from, to, cell_key).await?;
+    let missing = format!("there is no store in {from}, so there is nothing to copy");
+    let source = from.open(Meta::existing(cell_key, missing)).await?;
     let copied = async {
-        let (of_source, of_target) = (mark(&*source).await?, mark(&*target).await?);
-        let is_begun =
-            matches!(&of_target, Some(Mark::Unfinished { from: begun }) if *begun == from.to_string());
-        let is_empty = page(&*target, LAST_OWN_KEY.to_vec(), 1).await?.is_empty();
-        match of_source {
-            Some(Mark::Unfinished { from }) => return Err(StoreError::Unfinished { from }),
+        let resumes = match mark(&*source).await? {
+            None => false,
             // It was cut off just before its end.
-            Some(Mark::Moved { to: moved }) if is_begun && moved == to.to_string() => {}
-            Some(Mark::Moved { to }) => return Err(StoreError::Moved { to }),
-            None => {}
+            Some(Mark::Moved { to: moved }) if moved == to.to_string() => true,
+            Some(mark) => return Err(mark.into_error()),
+        };
+        if is_empty(&*source).await? {
+            let reason = format!("the store in {from} holds nothing, so there is nothing to copy");
+            return Err(StoreError::NotMoved { reason });
         }
-        if !is_begun && (!is_empty || of_target.is_some()) {
-            return Err(StoreError::NotEmpty { place: to.to_string() });
+        let begun = Mark::Unfinished { from: from.to_string() };
+        let meta =
+            if resumes { Meta::existing(cell_key, gone(to)) } else { Meta::target(cell_key, begun.clone()) };
+        let target = to.open(meta).await?;
+        let copied = async {
+            let of_target = mark(&*target).await?;
+            if of_target.as_ref() != Some(&begun) {
+                if resumes {
+                    return Err(StoreError::Moved { to: to.to_string() });
+                }
+                if of_target.is_some() || !is_empty(&*target).await? {
+                    return Err(StoreError::NotEmpty { place: to.to_string() });
+                }
+                set_mark(&*target, Some(begun)).await?;
+            }
+            copy_between((from, &*source), (to, &*target), &cell_key.cells(), &mut progress).await
         }
-        set_mark(&*target, Some(Mark::Unfinished { from: from.to_string() })).await?;
-        empty(&*target).await?;
-        let cells = cell_key.cells();
-        let read = digest(&*source, &cells, |done| progress(Step::Reading, done, None)).await?;
-        let total = Some(read.cells);
-        copy_cells(&*source, &*target, |done| progress(Step::Copying, done, total)).await?;
-        let copied = digest(&*target, &cells, |done| progress(Step::Verifying, done, total)).await?;
-        if copied != read {
-            return Err(StoreError::Damaged {
-                what: format!("the copy in {to}"),
-                advice: "the store it was made of is untouched; give the command again, and check the disks",
-            });
-        }
-        set_mark(&*source, Some(Mark::Moved { to: to.to_string() })).await?;
-        set_mark(&*target, None).await?;
-        Ok(copied)
+        .await;
+        target.close().await;
+        copied
     }
     .await;
     source.close().await;
-    target.close().await;
     copied
+}
+
+/// From where both are open, and the target says that it is not complete, to where it is the store.
+async fn copy_between(
+    (from, source): (&Place, &dyn Engine),
+    (to, target): (&Place, &dyn Engine),
+    cells: &Cells,
+    progress: &mut (dyn FnMut(Step, u64, Option<u64>) + Send),
+) -> Result<Moved, StoreError> {
+    empty(target).await?;
+    let read = digest(source, cells, |done| progress(Step::Reading, done, None)).await?;
+    let total = Some(read.cells);
+    copy_cells(source, target, |done| progress(Step::Copying, done, total)).await?;
+    let copied = digest(target, cells, |done| progress(Step::Verifying, done, total)).await?;
+    if copied != read {
+        return Err(StoreError::Damaged {
+            what: format!("the copy in {to}, made from {from},"),
+            advice: "the store it was made of is untouched; give the command again, and check the disks",
+        });
+    }
+    set_mark(source, Some(Mark::Moved { to: to.to_string() })).await?;
+    set_mark(target, None).await?;
+    Ok(copied)
 }
 
 /// Takes a move back: the store at `from` opens again, and its copy at `to` does not. Only while the two are the
@@ -110,57 +133,62 @@ pub async fn copy(
 /// [`StoreError::NotMoved`]; what opening either can meet.
 pub async fn undo(from: &Place, to: Option<&Place>, cell_key: &CellKey) -> Result<(), StoreError> {
     let not = |reason: &str| Err(StoreError::NotMoved { reason: reason.to_owned() });
-    let Some(to) = to else {
-        let source = from.open(Meta::for_moving(cell_key)).await?;
-        let undone = match mark(&*source).await {
-            Ok(Some(Mark::Moved { .. })) => set_mark(&*source, None).await,
-            Ok(_) => not("this store was not moved: there is nothing to undo"),
-            Err(error) => Err(error),
-        };
-        source.close().await;
-        return undone;
-    };
-    let gone = format!("there is no store in {to} any more; if it is lost for good, say so (--copy-is-lost)");
-    // Opening it would make one.
-    if to.is_absent() {
-        return not(&gone);
-    }
-    let (source, target) = both(from, to, cell_key).await?;
+    let nothing = "this store was not moved: there is nothing to undo";
+    let source = from.open(Meta::existing(cell_key, nothing.to_owned())).await?;
     let undone = async {
-        match mark(&*source).await? {
-            Some(Mark::Moved { to: moved }) if moved == to.to_string() => {}
-            Some(Mark::Moved { to }) => return Err(StoreError::Moved { to }),
-            _ => return not("this store was not moved: there is nothing to undo"),
+        let moved = match mark(&*source).await? {
+            Some(Mark::Moved { to }) => to,
+            _ => return not(nothing),
+        };
+        let Some(to) = to else { return set_mark(&*source, None).await };
+        if moved != to.to_string() {
+            return Err(StoreError::Moved { to: moved });
         }
-        if page(&*target, LAST_OWN_KEY.to_vec(), 1).await?.is_empty() {
-            return not(&gone);
+        let target = to.open(Meta::existing(cell_key, gone(to))).await?;
+        let undone = async {
+            if is_empty(&*target).await? {
+                return not(&gone(to));
+            }
+            let cells = cell_key.cells();
+            if digest(&*source, &cells, |_| {}).await? != digest(&*target, &cells, |_| {}).await? {
+                return not("the copy was written to since: take it back with `store copy` instead, so that nothing is lost");
+            }
+            set_mark(&*target, Some(Mark::Moved { to: from.to_string() })).await?;
+            set_mark(&*source, None).await
         }
-        let cells = cell_key.cells();
-        if digest(&*source, &cells, |_| {}).await? != digest(&*target, &cells, |_| {}).await? {
-            return not("the copy was written to since: take it back with `store copy` instead, so that nothing is lost");
-        }
-        set_mark(&*target, Some(Mark::Moved { to: from.to_string() })).await?;
-        set_mark(&*source, None).await
+        .await;
+        target.close().await;
+        undone
     }
     .await;
     source.close().await;
-    target.close().await;
     undone
 }
 
-async fn both(
-    from: &Place,
-    to: &Place,
-    cell_key: &CellKey,
-) -> Result<(Arc<dyn Engine>, Arc<dyn Engine>), StoreError> {
-    let source = from.open(Meta::for_moving(cell_key)).await?;
-    match to.open(Meta::for_moving(cell_key)).await {
-        Ok(target) => Ok((source, target)),
-        Err(error) => {
-            source.close().await;
-            Err(error)
+/// Lets a store open again whose database lost what it had confirmed, when that is not to be had any more.
+///
+/// # Errors
+/// [`StoreError::NotMoved`] if it says nothing of that; what opening it can meet.
+pub async fn accept_loss(place: &Place, cell_key: &CellKey) -> Result<(), StoreError> {
+    let nothing = format!("no loss is known of a store in {place}: there is nothing to accept");
+    let store = place.open(Meta::existing(cell_key, nothing.clone())).await?;
+    let accepted = async {
+        match mark(&*store).await? {
+            Some(Mark::Lossy) => set_mark(&*store, None).await,
+            _ => Err(StoreError::NotMoved { reason: nothing }),
         }
     }
+    .await;
+    store.close().await;
+    accepted
+}
+
+fn gone(to: &Place) -> String {
+    format!("there is no store in {to} any more; if it is lost for good, say so (--copy-is-lost)")
+}
+
+async fn is_empty(engine: &dyn Engine) -> Result<bool, StoreError> {
+    Ok(page(engine, LAST_OWN_KEY.to_vec(), 1).await?.is_empty())
 }
 
 async fn mark(engine: &dyn Engine) -> Result<Option<Mark>, StoreError> {

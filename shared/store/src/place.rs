@@ -106,7 +106,8 @@ pub enum Place {
     Database {
         /// Which.
         database: Box<Database>,
-        /// The folder that the embedded engine has. While a store lies there, no new one is made in the database.
+        /// The folder that the embedded engine has. While a store lies there, no new one is made in the database; nor
+        /// there, once one was opened in the database.
         beside: Option<PathBuf>,
     },
 }
@@ -121,29 +122,52 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// Whether it is known without opening it that nothing is there.
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self, Self::Folder(folder) if !folder.exists())
-    }
-
     /// Opens the engine there.
     pub(crate) async fn open(&self, meta: Meta) -> Result<Arc<dyn Engine>, StoreError> {
         let place = self.clone();
         let opening = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Engine>, StoreError> {
             Ok(match place {
-                Self::Folder(folder) => Arc::new(SledEngine::open(&folder, &meta)?),
+                Self::Folder(folder) => {
+                    // Opening it makes files, and whoever may not make a store leaves none.
+                    if is_occupied(&folder) {
+                        return Ok(Arc::new(SledEngine::open(&folder, &meta)?));
+                    }
+                    let note = note(&folder);
+                    let meta = match std::fs::read_to_string(&note) {
+                        Ok(place) => meta.beside(format!("{place} (so says {})", note.display())),
+                        Err(_) => meta,
+                    };
+                    meta.admit_new()?;
+                    Arc::new(SledEngine::open(&folder, &meta)?)
+                }
                 Self::Database { database, beside } => {
-                    let occupied = beside.filter(|folder| {
-                        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
-                    });
-                    let meta = match occupied {
-                        Some(folder) => meta.beside(Self::Folder(folder).to_string()),
+                    let meta = match beside.as_ref().filter(|folder| is_occupied(folder)) {
+                        Some(folder) => meta.beside(Self::Folder(folder.clone()).to_string()),
                         None => meta,
                     };
-                    Arc::new(PostgresEngine::open(*database, meta)?)
+                    let place = database.to_string();
+                    let engine = PostgresEngine::open(*database, meta)?;
+                    if let Some(folder) = beside {
+                        std::fs::write(note(&folder), place)
+                            .map_err(StoreError::io("note which database has the store"))?;
+                    }
+                    Arc::new(engine)
                 }
             })
         });
         opening.await.unwrap_or(Err(StoreError::Panicked))
     }
+}
+
+/// The file beside the embedded engine's folder that names the database in which a store was opened: where that lies,
+/// no new store is made in the folder.
+fn note(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".database");
+    name.into()
+}
+
+/// Whether something lies in a folder, a store most likely.
+fn is_occupied(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }

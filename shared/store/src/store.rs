@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::cell::{CellTxn, Cells};
 use crate::engine::{Engine, Health, Job, Verdict};
@@ -10,6 +11,9 @@ use crate::meta::Meta;
 use crate::postgres::PostgresEngine;
 use crate::sled_engine::SledEngine;
 use crate::{CellKey, Database, KeyMaker, Place, StoreError, Txn};
+
+/// How long is waited between two looks whether the database is away.
+const AWAY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A store. Clones are cheap and are the same store; the last one that goes closes it.
 #[derive(Clone)]
@@ -126,6 +130,23 @@ impl Store {
     #[must_use]
     pub fn health(&self) -> Health {
         self.engine.health()
+    }
+
+    /// Waits for `work`, the last that is done with this store. If its database is away, or goes away meanwhile, the
+    /// store is closed under it: what waits for a commit's outcome might wait for ever.
+    pub async fn drain<T>(&self, work: impl Future<Output = T>) -> T {
+        let closing = async {
+            loop {
+                if self.health() == Health::Away {
+                    self.engine.close().await;
+                }
+                tokio::time::sleep(AWAY_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            never = closing => never,
+        }
     }
 
     /// Finishes what was accepted, then lets go of the folder. Other clones are closed with it.

@@ -51,9 +51,10 @@ fn check(folder: &Path, meta: &Meta, noted: Noted) -> Result<Verified, StoreErro
         }
         _ => {}
     }
-    if let Some(bytes) = meta.admit(stored.as_deref(), is_empty)? {
-        let own = [(META_KEY, bytes.to_vec()), (COMMIT_KEY, Sums::default().commit_value())];
-        tree.apply([].into(), own.into_iter().map(|(key, value)| (key.to_vec(), value)).collect())?;
+    let mut first = meta.admit(stored.as_deref(), is_empty)?;
+    if !first.is_empty() {
+        first.push((COMMIT_KEY.to_vec(), Sums::default().commit_value()));
+        tree.apply([].into(), first)?;
         tree.flush()?;
     }
     meta.admit_mark(tree.get(MOVE_KEY)?.as_deref())?;

@@ -20,7 +20,11 @@ fn folder(path: &Path) -> Place {
 }
 
 fn database(cluster: &Cluster) -> Place {
-    let database = Database::from_url(&cluster.url(), None, &Schema::default()).unwrap();
+    database_in(cluster, &Schema::default())
+}
+
+fn database_in(cluster: &Cluster, schema: &Schema) -> Place {
+    let database = Database::from_url(&cluster.url(), None, schema).unwrap();
     Place::Database { database: Box::new(database), beside: None }
 }
 
@@ -58,6 +62,14 @@ async fn everything(place: &Place) -> Vec<(Vec<u8>, Vec<u8>)> {
     }
     store.close().await;
     all
+}
+
+/// Why a command did not fit.
+fn not<T: std::fmt::Debug>(done: Result<T, StoreError>) -> String {
+    match done {
+        Err(StoreError::NotMoved { reason }) => reason,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn moved(from: &Place, to: &Place) -> Result<Moved, StoreError> {
@@ -130,10 +142,6 @@ async fn a_move_is_taken_back_while_nothing_is_lost_by_it() {
     let (cluster, files) = (Cluster::start().unwrap(), tempfile::tempdir().unwrap());
     let (old, database) = (folder(&files.path().join("old")), database(&cluster));
     fill(&old).await;
-    let not = |done: Result<(), StoreError>| match done {
-        Err(StoreError::NotMoved { reason }) => reason,
-        other => panic!("{other:?}"),
-    };
     assert!(not(undo(&old, Some(&database), &cell_key()).await).contains("was not moved"));
     moved(&old, &database).await.unwrap();
     undo(&old, Some(&database), &cell_key()).await.unwrap();
@@ -168,6 +176,14 @@ async fn a_store_in_use_or_damaged_stays_where_it_is() {
     let refused = open(&beside).await.map(drop).unwrap_err();
     assert!(matches!(refused, StoreError::NotMoved { .. }), "{refused}");
     assert!(refused.to_string().contains("store copy"), "{refused}");
+    // Nor the other way round.
+    let fresh = files.path().join("fresh");
+    let other: Schema = "fresh".parse().unwrap();
+    let settings = Settings { schema: other, ..settings };
+    drop(open(&settings.place(EngineName::Postgres, &fresh).unwrap()).await.unwrap());
+    let refused = open(&folder(&fresh)).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("one in schema fresh"), "{refused}");
+    assert!(!fresh.exists());
     let other = CellKey::from_bytes([9; 32]);
     assert!(matches!(copy(&old, &database, &other, |_, _, _| {}).await, Err(StoreError::WrongKey)));
     moved(&old, &database).await.unwrap();
@@ -176,4 +192,37 @@ async fn a_store_in_use_or_damaged_stays_where_it_is() {
     assert!(matches!(moved(&database, &new).await, Err(StoreError::Damaged { .. })));
     assert!(matches!(open(&new).await.map(drop), Err(StoreError::Unfinished { .. })));
     drop(open(&database).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_makes_no_store() {
+    let (cluster, files) = (Cluster::start().unwrap(), tempfile::tempdir().unwrap());
+    let (old, new) = (folder(&files.path().join("old")), files.path().join("new"));
+    let there = database(&cluster);
+    let elsewhere = |schema: &str| database_in(&cluster, &schema.parse::<Schema>().unwrap());
+    let is_there = |schema: &str| {
+        cluster.sql(&format!("SELECT to_regnamespace('{schema}') IS NOT NULL")).unwrap() == "t"
+    };
+    // From where no store is: a wrong schema, no folder, an empty one.
+    assert!(not(moved(&elsewhere("typo"), &folder(&new)).await).contains("there is no store in schema typo"));
+    std::fs::create_dir(files.path().join("empty")).unwrap();
+    for path in ["none", "empty"] {
+        let path = files.path().join(path);
+        assert!(not(moved(&folder(&path), &there).await).contains("there is no store"));
+        assert!(std::fs::read_dir(path).map_or(0, Iterator::count) == 0);
+    }
+    drop(open(&elsewhere("nothing")).await.unwrap());
+    assert!(not(moved(&elsewhere("nothing"), &folder(&new)).await).contains("holds nothing"));
+    assert!(!is_there("typo") && !is_there("handover") && !new.exists());
+    // Once it was moved, to nowhere else.
+    fill(&old).await;
+    moved(&old, &there).await.unwrap();
+    assert!(matches!(moved(&old, &elsewhere("second")).await, Err(StoreError::Moved { .. })));
+    assert!(!is_there("second"));
+    // Whose copy is gone, of that none is made.
+    cluster.sql("DROP SCHEMA handover CASCADE").unwrap();
+    assert!(not(undo(&old, Some(&there), &cell_key()).await).contains("--copy-is-lost"));
+    assert!(not(moved(&old, &there).await).contains("--copy-is-lost"));
+    assert!(!is_there("handover"));
+    assert!(matches!(open(&old).await.map(drop), Err(StoreError::Moved { .. })));
 }

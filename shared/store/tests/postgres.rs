@@ -6,6 +6,8 @@
 mod owner;
 #[path = "postgres/proxy.rs"]
 mod proxy;
+#[path = "postgres/standby.rs"]
+mod standby;
 #[path = "postgres/tls.rs"]
 mod tls;
 
@@ -156,6 +158,20 @@ async fn a_commit_whose_answer_was_lost_counts_once() {
         assert_eq!(count(&store).await, before + 1, "{cut:?}");
         assert!(proxy.has_cut());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_begin_writes_nothing() {
+    let cluster = Cluster::start().unwrap();
+    let proxy = Proxy::start(cluster.port());
+    let store = open(&cluster.url_at(&format!("127.0.0.1:{}", proxy.port()))).unwrap();
+    count_up(&store).await.unwrap();
+    proxy.garble_next_begin();
+    // It reads nothing, so its writes are the first that is sent.
+    let written = store.write::<_, StoreError, _>(|txn| txn.put(b"unasked", vec![1])).await;
+    assert!(matches!(written, Err(StoreError::Unavailable { .. })), "{written:?}");
+    assert_eq!(store.read::<_, StoreError, _>(|txn| txn.get(b"unasked")).await.unwrap(), None);
+    assert_eq!(count_up(&store).await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

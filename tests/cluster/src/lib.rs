@@ -255,7 +255,9 @@ impl Cluster {
 
     fn answers(&self) -> Result<bool> {
         let mut command = Command::new(self.programs.join("pg_isready"));
-        command.args(["--quiet", "--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        // By its own socket: the port may have become a stranger's.
+        command.arg("--quiet").arg("--host").arg(self.folder.path());
+        command.args(["--port", &self.port.to_string()]);
         Ok(command.status().context("pg_isready")?.success())
     }
 

@@ -1,7 +1,7 @@
 //! The store is moved from one engine to the other, and back. No process may have it open.
 
 use handover_cli::{CliError, Steps, passphrase};
-use handover_store::{EngineName, StoreError, copy, undo};
+use handover_store::{EngineName, StoreError, accept_loss, copy, undo};
 
 use super::{Console, PROMPT};
 use crate::args::StoreTask;
@@ -35,9 +35,13 @@ impl Console {
                 let moved = show::StoreMoved::of(&from, &target, to, &copied?);
                 self.output.emit("handover/store-moved/1", &moved, |out| show::store_moved(out, &moved))
             }
-            StoreTask::Undo { copy_is_lost } => {
-                let copy = if copy_is_lost { None } else { Some(place(here.other())?) };
-                undo(&from, copy.as_ref(), &key).await.map_err(stored)?;
+            StoreTask::Undo { copy_is_lost, loss_is_accepted } => {
+                if loss_is_accepted {
+                    accept_loss(&from, &key).await.map_err(stored)?;
+                } else {
+                    let copy = if copy_is_lost { None } else { Some(place(here.other())?) };
+                    undo(&from, copy.as_ref(), &key).await.map_err(stored)?;
+                }
                 let back = show::StoreReopened::of(&from, here);
                 self.output.emit("handover/store-reopened/1", &back, |out| show::store_reopened(out, &back))
             }

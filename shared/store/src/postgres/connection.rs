@@ -63,6 +63,15 @@ impl Fault {
         }
     }
 
+    /// For who only reads: it may have met a server that was left behind. Whether the store is still this process's is
+    /// for the writer to say, whose connection holds the lock.
+    pub(super) fn while_reading(self) -> Self {
+        match self {
+            Self::Fenced(reason) => Self::Lost(reason.to_owned()),
+            other => other,
+        }
+    }
+
     /// For whoever called the store.
     pub(super) fn into_error(self, doing: &'static str) -> StoreError {
         match self {
@@ -79,6 +88,9 @@ pub(super) struct Connection {
     runtime: Rc<Runtime>,
     client: Client,
     schema: String,
+    /// What begins a transaction that may write. That its commit waits for the disk is said in it: whatever lies
+    /// between here and the server may give it another session than the one that was set.
+    begin: String,
     /// The server's process.
     pub(super) backend: i32,
 }
@@ -109,7 +121,8 @@ impl Connection {
         }
         let client = tried?;
         let schema = database.schema().to_string();
-        let mut connection = Self { runtime: Rc::clone(runtime), client, schema, backend: 0 };
+        let mut connection =
+            Self { runtime: Rc::clone(runtime), client, schema, begin: String::new(), backend: 0 };
         connection.batch(SET)?;
         connection.batch(&format!("SET search_path = \"{}\"", connection.schema))?;
         let rows = connection.query(SET_DURABLE, &[])?;
@@ -120,6 +133,10 @@ impl Connection {
             return Err(Fault::Store(StoreError::Settings { reason: reason.to_owned() }));
         }
         connection.backend = row.get(1);
+        connection.begin = format!(
+            "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL synchronous_commit = '{}'",
+            row.get::<_, &str>(2)
+        );
         Ok(connection)
     }
 
@@ -129,6 +146,10 @@ impl Connection {
 
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(super) fn begin(&self) -> &str {
+        &self.begin
     }
 
     pub(super) fn schema(&self) -> &str {
@@ -148,7 +169,16 @@ impl Connection {
         &self,
         asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Fault> {
-        wait(&self.runtime, ANSWER_LIMIT, asked)
+        self.wait_for(ANSWER_LIMIT, asked)
+    }
+
+    /// The same with another limit.
+    pub(super) fn wait_for<T>(
+        &self,
+        limit: Duration,
+        asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Fault> {
+        wait(&self.runtime, limit, asked)
     }
 
     /// Statements without parameters or rows.

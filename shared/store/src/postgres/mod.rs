@@ -17,10 +17,10 @@ mod session;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handover_seal::{OsRandom, Secret32};
 use tokio::sync::{mpsc, oneshot};
@@ -46,12 +46,14 @@ const CONFLICT_TRIES: u32 = 12;
 const LOSS_TRIES: u32 = 5;
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
+/// A job that reads, and since when it waits.
+type Question = (Job, Answer, Instant);
 
 pub(crate) struct PostgresEngine {
     shared: Arc<Shared>,
     /// Taken when the engine goes, which ends the threads.
     writes: Option<mpsc::Sender<Command>>,
-    reads: Option<mpsc::Sender<(Job, Answer)>>,
+    reads: Option<mpsc::Sender<Question>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -64,6 +66,8 @@ struct Shared {
     is_away: AtomicBool,
     /// The last group of writes whose callers were answered, or are about to be.
     confirmed: AtomicI64,
+    /// How often a commit's outcome had to be asked. A group that was seen before may not be one since.
+    doubts: AtomicU64,
 }
 
 impl Shared {
@@ -96,6 +100,7 @@ impl PostgresEngine {
             health: AtomicU8::new(Health::Serving as u8),
             is_away: AtomicBool::new(false),
             confirmed: AtomicI64::new(0),
+            doubts: AtomicU64::new(0),
         });
         let (writes, jobs) = mpsc::channel(QUEUE_JOBS);
         let (opened, opening) = std::sync::mpsc::channel();
@@ -153,7 +158,7 @@ impl Engine for PostgresEngine {
     async fn read(&self, job: Job) -> Result<(), StoreError> {
         self.shared.health().require_serving()?;
         let (answer, answered) = oneshot::channel();
-        queued(self.reads.as_ref(), (job, answer)).await?;
+        queued(self.reads.as_ref(), (job, answer, Instant::now())).await?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 

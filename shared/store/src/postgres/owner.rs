@@ -7,8 +7,10 @@
 //! The row also names the last group of transactions that was committed. So after a connection was lost in a commit it
 //! can be asked whether that was carried out; and a database that comes back without what it confirmed is found out.
 
+use super::AWAY_LIMIT;
 use super::connection::{Connection, Fault};
 use super::session::{Session, Token};
+use crate::meta::{MOVE_KEY, Mark};
 
 /// Takes the lock, if nobody has it.
 pub(super) fn lock(connection: &Connection) -> Result<bool, Fault> {
@@ -48,8 +50,12 @@ pub(super) fn resume(session: &Session, token: &Token, former: i32, confirmed: i
         return Err(Fault::Lost("the connection before this one still holds the store".to_owned()));
     }
     if session.last_group(token)? < confirmed {
+        // Whoever opens it next was told nothing, and has no number to compare.
+        let mark = "INSERT INTO cells (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+        connection.query(mark, &[&MOVE_KEY, &Mark::Lossy.to_bytes()])?;
         return Err(Fault::Fenced(
-            "the database has lost what it had confirmed; restore it, then start again",
+            "the database has lost what it had confirmed; it is marked, and opens when it was restored or the loss is \
+             accepted",
         ));
     }
     Ok(())
@@ -59,10 +65,9 @@ pub(super) fn resume(session: &Session, token: &Token, former: i32, confirmed: i
 /// group before it was to be committed, so this waits for its end; and this is a commit itself, so that what it says
 /// is as durable.
 pub(super) fn was_committed(session: &Session, token: &Token, group: i64) -> Result<bool, Fault> {
-    let rows = session.connection.query(
-        "UPDATE owner SET asked = asked + 1 WHERE token = $1 RETURNING last_group = $2",
-        &[&&token[..], &group],
-    )?;
+    let asked = "UPDATE owner SET asked = asked + 1 WHERE token = $1 RETURNING last_group = $2";
+    let connection = &session.connection;
+    let rows = connection.wait_for(AWAY_LIMIT, connection.client().query(asked, &[&&token[..], &group]))?;
     match rows.first() {
         Some(row) => Ok(row.get(0)),
         None => Err(Fault::Fenced("another process has opened it since")),

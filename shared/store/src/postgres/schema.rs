@@ -4,6 +4,7 @@
 
 use super::connection::{Connection, Fault};
 use crate::StoreError;
+use crate::meta::Meta;
 
 /// What leads from one version to the next; the first makes version 1.
 ///
@@ -21,8 +22,8 @@ const STEPS: &[&str] = &["
     );
 "];
 
-/// Brings the schema to this version.
-pub(super) fn migrate(connection: &Connection) -> Result<(), Fault> {
+/// Brings the schema to this version; makes it, where a store may be made.
+pub(super) fn migrate(connection: &Connection, meta: &Meta) -> Result<(), Fault> {
     let known = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
     connection.batch("BEGIN")?;
     let lock = connection.lock_key("migration");
@@ -32,6 +33,9 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), Fault> {
          to_regclass(quote_ident($1) || '.version') IS NOT NULL";
     let there = connection.query(there, &[&schema])?;
     let (has_schema, has_version) = there.first().map_or((false, false), |row| (row.get(0), row.get(1)));
+    if !has_version {
+        meta.admit_new().map_err(Fault::Store)?;
+    }
     // Whoever made them beforehand gives no right to make more.
     if !has_schema {
         connection.batch(&format!("CREATE SCHEMA \"{schema}\""))?;

@@ -3,13 +3,14 @@
 //! Invariant: a transaction that meets a fault stays at fault, whatever its job makes of the error, so that nothing of
 //! it counts.
 
-use std::cell::RefCell;
+use std::cell::{Cell as Slot, RefCell};
 use std::future::Future;
 
 use futures::future::{join, join3};
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
+use super::AWAY_LIMIT;
 use super::connection::{Connection, Fault};
 use crate::txn::{Cell, View, Writes};
 use crate::{KEY_MAX_BYTES, StoreError};
@@ -29,6 +30,8 @@ pub(super) struct Session {
     owned: Statement,
     opening: RefCell<Option<Opening>>,
     fault: RefCell<Option<Fault>>,
+    /// The last group that the transaction reads, if that was asked.
+    seen: Slot<i64>,
 }
 
 /// What the transaction begins with that nothing was asked in yet.
@@ -53,6 +56,7 @@ impl Session {
             owned: connection.prepare("SELECT last_group FROM owner WHERE token = $1")?,
             opening: RefCell::new(None),
             fault: RefCell::new(None),
+            seen: Slot::new(0),
             connection,
         })
     }
@@ -67,7 +71,13 @@ impl Session {
     /// is one writer for each store, so a snapshot of its commits is a state between two of them.
     pub(super) fn begin_reading(&self, token: &Token, confirmed: i64) {
         self.fault.take();
+        self.seen.set(confirmed);
         self.opening.replace(Some(Opening::Reading { token: *token, confirmed }));
+    }
+
+    /// The last group of which this reading can have seen something.
+    pub(super) fn seen(&self) -> i64 {
+        self.seen.get()
     }
 
     /// Asks within the transaction. What begins it goes out with the first question, and is judged before the answer.
@@ -76,7 +86,7 @@ impl Session {
         match self.opening.take() {
             None => self.connection.wait(asked),
             Some(Opening::Writing) => self.connection.wait(async {
-                let begin = client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE");
+                let begin = client.batch_execute(self.connection.begin());
                 let (begun, answer) = join(begin, asked).await;
                 begun?;
                 answer
@@ -91,7 +101,8 @@ impl Session {
                     begun?;
                     Ok((owned?, answer?))
                 })?;
-                if owned.ok_or(TAKEN_OVER)?.get::<_, i64>(0) < confirmed {
+                self.seen.set(owned.ok_or(TAKEN_OVER)?.get(0));
+                if self.seen.get() < confirmed {
                     return Err(Fault::Lost("it is behind what was confirmed".to_owned()));
                 }
                 Ok(answer)
@@ -120,6 +131,10 @@ impl Session {
                 None => gone.push(key),
             }
         }
+        // By itself, if nothing was read: behind a beginning that failed each write would be a commit of its own.
+        if self.opening.take().is_some() {
+            self.connection.batch(self.connection.begin())?;
+        }
         let client = self.connection.client();
         let all = async {
             let token = &token[..];
@@ -137,12 +152,15 @@ impl Session {
             removed?;
             Ok(claimed)
         };
-        if self.ask(all)? == 1 { Ok(()) } else { Err(TAKEN_OVER) }
+        if self.connection.wait(all)? == 1 { Ok(()) } else { Err(TAKEN_OVER) }
     }
 
     pub(super) fn commit(&self) -> Result<(), Fault> {
         // What asked nothing did not begin.
-        if self.opening.take().is_some() { Ok(()) } else { self.connection.batch("COMMIT") }
+        if self.opening.take().is_some() {
+            return Ok(());
+        }
+        self.connection.wait_for(AWAY_LIMIT, self.connection.client().batch_execute("COMMIT"))
     }
 
     /// Ends a transaction whose writes are not to be kept. A connection on which that fails is of no use.

@@ -115,21 +115,20 @@ fn open_once(shared: &Shared, runtime: &Rc<Runtime>, meta: &Meta) -> Result<Sess
         runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
         tries = tries.saturating_add(1);
     }
-    schema::migrate(&connection)?;
+    schema::migrate(&connection, meta)?;
     let session = Session::prepare(connection)?;
     let (format, mark) = (session.get(META_KEY), session.get(MOVE_KEY));
     let is_empty = session.scan(&[], None, 1).map(|found| found.is_empty());
     session.check()?;
     let admitted = format.and_then(|format| {
-        let new = meta.admit(format.as_deref(), is_empty?)?;
+        let first = meta.admit(format.as_deref(), is_empty?)?;
         meta.admit_mark(mark?.as_deref())?;
-        if new.is_some() {
-            meta.admit_new()?;
-        }
-        Ok(new.map(<[u8]>::to_vec))
+        Ok(first)
     });
-    if let Some(bytes) = admitted.map_err(Fault::Store)? {
-        session.connection.query("INSERT INTO cells (key, value) VALUES ($1, $2)", &[&META_KEY, &bytes])?;
+    let (keys, values): (Vec<_>, Vec<_>) = admitted.map_err(Fault::Store)?.into_iter().unzip();
+    if !keys.is_empty() {
+        let all = "INSERT INTO cells (key, value) SELECT * FROM unnest($1::bytea[], $2::bytea[])";
+        session.connection.query(all, &[&keys, &values])?;
     }
     owner::take(&session.connection, &shared.token)?;
     Ok(session)
@@ -145,7 +144,10 @@ impl Writer<'_> {
                 Ok(Some(Command::Close(answer))) => Some(answer),
                 Ok(None) => return None,
                 Err(_) => {
-                    self.look();
+                    // One that failed does not come back.
+                    if self.shared.health().require_serving().is_ok() {
+                        self.look();
+                    }
                     None
                 }
             };
@@ -175,7 +177,8 @@ impl Writer<'_> {
         let (mut conflicts, mut losses, mut tries) = (0, 0, 0_u32);
         loop {
             self.shared.health().require_serving()?;
-            let attempted = self.attempt(group);
+            // What fails takes no others with it.
+            let attempted = self.attempt(group, conflicts == 0 && tries == 0);
             let pauses = match attempted {
                 Ok(()) => return Ok(()),
                 Err(Fault::Conflict) if conflicts < CONFLICT_TRIES => {
@@ -208,9 +211,10 @@ impl Writer<'_> {
         }
     }
 
-    /// Runs the group's jobs in one transaction, with those that came in the meantime, and commits it.
-    fn attempt(&mut self, group: &mut Group) -> Result<(), Fault> {
+    /// Runs the group's jobs in one transaction, if it `may_grow` with those that came in the meantime, and commits it.
+    fn attempt(&mut self, group: &mut Group, may_grow: bool) -> Result<(), Fault> {
         self.connected()?;
+        self.is_back();
         let Some(session) = &self.session else { return Err(Fault::Lost("no connection".to_owned())) };
         session.begin();
         let (mut pending, mut bytes) = (Writes::new(), 0);
@@ -219,7 +223,8 @@ impl Writer<'_> {
             entry.outcome = run_over(session, &mut entry.job, &mut pending, &mut bytes);
             session.check()?;
             at += 1;
-            let has_room = at < GROUP_MAX_JOBS && bytes < GROUP_FULL_BYTES && group.closing.is_none();
+            let has_room =
+                may_grow && at < GROUP_MAX_JOBS && bytes < GROUP_FULL_BYTES && group.closing.is_none();
             if at == group.entries.len() && has_room {
                 match self.jobs.try_recv() {
                     Ok(Command::Run(job, answer)) => {
@@ -236,11 +241,12 @@ impl Writer<'_> {
         }
         self.last_group += 1;
         session.write(&pending, &self.shared.token, self.last_group)?;
+        let begun = Instant::now();
         let committed = session.commit();
         if let Err(Fault::Lost(reason)) = &committed {
             self.lost(reason);
             self.session = None;
-            if !self.find_out(group)? {
+            if !self.find_out(group, begun)? {
                 return Err(Fault::Conflict);
             }
         } else {
@@ -251,22 +257,29 @@ impl Writer<'_> {
     }
 
     /// Whether the last group was committed. Asks for as long as it takes, because nothing else can tell; whoever
-    /// waits behind it is refused meanwhile.
-    fn find_out(&mut self, group: &mut Group) -> Result<bool, Fault> {
+    /// waits behind it is refused meanwhile. A database that can be reached, but does not commit (its standby is
+    /// away), is away too.
+    fn find_out(&mut self, group: &mut Group, begun: Instant) -> Result<bool, Fault> {
+        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
         let mut tries = 0;
         loop {
+            let is_away = begun.elapsed() > AWAY_LIMIT;
+            if is_away {
+                self.shared.is_away.store(true, Ordering::Release);
+            }
             let asked = self.connected().and_then(|()| match &self.session {
                 Some(session) => owner::was_committed(session, &self.shared.token, self.last_group),
                 None => Err(Fault::Lost("no connection".to_owned())),
             });
             match asked {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.is_back();
+                    return Ok(answer);
+                }
                 Err(fault @ Fault::Fenced(_)) => return Err(fault),
                 Err(_) => self.session = None,
             }
-            let since = self.lost("a commit's outcome is not known");
-            if since.elapsed() > AWAY_LIMIT {
-                self.shared.is_away.store(true, Ordering::Release);
+            if is_away {
                 self.refuse_waiting(&mut group.closing);
             }
             if group.closing.is_some() || self.jobs.is_closed() {
@@ -309,11 +322,15 @@ impl Writer<'_> {
         )?;
         self.backend = session.connection.backend;
         self.session = Some(session);
+        Ok(())
+    }
+
+    /// Notes that the database does what it is asked.
+    fn is_back(&mut self) {
         if self.away_since.take().is_some() {
             tracing::info!(store = %self.shared.database, "the database is back");
         }
         self.shared.is_away.store(false, Ordering::Release);
-        Ok(())
     }
 
     /// Notes since when the database is away; says so once.
@@ -331,7 +348,7 @@ impl Writer<'_> {
             None => Ok(()),
         });
         match looked {
-            Ok(()) => {}
+            Ok(()) => self.is_back(),
             Err(Fault::Fenced(why)) => {
                 self.session = None;
                 self.shared.fail(why);

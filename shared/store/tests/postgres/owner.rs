@@ -1,7 +1,7 @@
 //! One process at a time, and only on a database that keeps what it confirmed.
 
 use handover_cluster::Cluster;
-use handover_store::{CellKey, Database, Health, Schema, Store, StoreError};
+use handover_store::{CellKey, Database, Health, Place, Schema, Store, StoreError, accept_loss};
 
 use crate::{cell_key, count, count_up, open};
 
@@ -75,6 +75,15 @@ async fn a_database_that_lost_what_it_confirmed_is_found_out() {
     cluster.sql("UPDATE handover.owner SET last_group = last_group - 1").unwrap();
     cluster.sql(CUT_OFF).unwrap();
     fails(&store).await;
+    drop(store);
+    // Nor does the next one take it for whole, until somebody says that it has to do.
+    let lost = open(&cluster.url()).map(drop).unwrap_err();
+    assert!(matches!(lost, StoreError::Damaged { .. }), "{lost}");
+    let database = Database::from_url(&cluster.url(), None, &Schema::default()).unwrap();
+    let place = Place::Database { database: Box::new(database), beside: None };
+    accept_loss(&place, &cell_key()).await.unwrap();
+    assert_eq!(count(&open(&cluster.url()).unwrap()).await, 3);
+    assert!(matches!(accept_loss(&place, &cell_key()).await, Err(StoreError::NotMoved { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

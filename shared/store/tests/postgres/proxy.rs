@@ -19,26 +19,31 @@ pub(crate) struct Proxy {
     port: u16,
     next: Arc<Mutex<Option<Cut>>>,
     has_cut: Arc<AtomicBool>,
+    garbles: Arc<AtomicBool>,
 }
 
 /// As the client sends it: a simple query.
 const COMMIT: &[u8] = b"COMMIT\0";
+/// What begins a transaction that may write.
+const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL SERIALIZABLE";
 
 impl Proxy {
     pub(crate) fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (next, has_cut) = (Arc::default(), Arc::default());
-        let proxy = Self { port, next: Arc::clone(&next), has_cut: Arc::clone(&has_cut) };
+        let proxy = Self { port, next: Arc::default(), has_cut: Arc::default(), garbles: Arc::default() };
+        let (next, has_cut, garbles) =
+            (Arc::clone(&proxy.next), Arc::clone(&proxy.has_cut), Arc::clone(&proxy.garbles));
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", server)).unwrap());
-                let (next, has_cut) = (Arc::clone(&next), Arc::clone(&has_cut));
+                let (next, has_cut, garbles) =
+                    (Arc::clone(&next), Arc::clone(&has_cut), Arc::clone(&garbles));
                 let is_mute = Arc::new(AtomicBool::new(false));
                 let (back, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let muted = Arc::clone(&is_mute);
                 thread::spawn(move || answers(back, to, &muted));
-                thread::spawn(move || questions(client, server, &next, &has_cut, &is_mute));
+                thread::spawn(move || questions(client, server, &next, &has_cut, &garbles, &is_mute));
             }
         });
         proxy
@@ -52,6 +57,11 @@ impl Proxy {
     pub(crate) fn cut_next_commit(&self, cut: Cut) {
         self.has_cut.store(false, Ordering::SeqCst);
         *self.next.lock().unwrap() = Some(cut);
+    }
+
+    /// The server refuses to begin the next transaction that may write.
+    pub(crate) fn garble_next_begin(&self) {
+        self.garbles.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn has_cut(&self) -> bool {
@@ -81,6 +91,7 @@ fn questions(
     mut to: TcpStream,
     next: &Mutex<Option<Cut>>,
     has_cut: &AtomicBool,
+    garbles: &AtomicBool,
     is_mute: &AtomicBool,
 ) {
     let mut bytes = [0; 65_536];
@@ -89,6 +100,10 @@ fn questions(
             Ok(0) | Err(_) => break,
             Ok(read) => read,
         };
+        let begins = bytes[..read].windows(BEGIN.len()).position(|part| part == BEGIN);
+        if let Some(at) = begins.filter(|_| garbles.swap(false, Ordering::SeqCst)) {
+            bytes[at] = b'?';
+        }
         let is_commit = bytes[..read].ends_with(COMMIT);
         match if is_commit { next.lock().unwrap().take() } else { None } {
             Some(Cut::Question) => {
