@@ -143,11 +143,10 @@ impl Writer<'_> {
                 Ok(Some(Command::Run(job, answer))) => self.group(job, answer),
                 Ok(Some(Command::Close(answer))) => Some(answer),
                 Ok(None) => return None,
+                // One that failed does not come back.
+                Err(_) if self.shared.health().require_serving().is_err() => None,
                 Err(_) => {
-                    // One that failed does not come back.
-                    if self.shared.health().require_serving().is_ok() {
-                        self.look();
-                    }
+                    self.look();
                     None
                 }
             };
@@ -264,9 +263,7 @@ impl Writer<'_> {
         let mut tries = 0;
         loop {
             let is_away = begun.elapsed() > AWAY_LIMIT;
-            if is_away {
-                self.shared.is_away.store(true, Ordering::Release);
-            }
+            self.shared.is_away.fetch_or(is_away, Ordering::AcqRel);
             let asked = self.connected().and_then(|()| match &self.session {
                 Some(session) => owner::was_committed(session, &self.shared.token, self.last_group),
                 None => Err(Fault::Lost("no connection".to_owned())),
