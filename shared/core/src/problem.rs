@@ -80,7 +80,7 @@ codes! {
     UnknownRecord = "unknown-record", Refused, "No such record is here, or it may not be shown.";
     NotLinked = "not-linked", Refused, "The patient has not linked themselves to this hospital.";
     LinkCodeWrong = "link-code-wrong", Refused, "The link code is wrong, used or expired. Ask the desk for a new one.";
-    AskExpired = "ask-expired", Refused, "The patient's question is too old. Ask again.";
+    AskExpired = "ask-expired", Refused, "The patient's question is too old or from the future. Ask again; check the clock.";
     AskMismatch = "ask-mismatch", Refused, "The patient's question names another hospital, transfer or purpose.";
     ReferralMismatch = "referral-mismatch", Refused, "The referral is for another patient or hospital, or not valid at this time.";
     KeyRecordOutdated = "key-record-outdated", Refused, "Another device has replaced this one for the patient. Use the newest wallet; what waits for an answer is asked for again there. If you did not replace it, recover with the recovery key.";
