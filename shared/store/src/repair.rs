@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::blobs::free_bytes;
 use crate::cell::Cells;
-use crate::meta::{META_KEY, Meta};
+use crate::meta::{META_KEY, MOVE_KEY, Meta};
 use crate::note::{Note, Noted};
 use crate::repaired::RepairMark;
 use crate::sled_files::{LOCK_LIMIT, LOCK_PAUSE, parent, sync_folder};
@@ -111,10 +111,12 @@ impl Store {
             let reason = format!("needs {} MiB free on its disk, {} are", room_bytes / MIB, free_bytes / MIB);
             return Err(StoreError::Unavailable { doing: "repair the store", reason });
         }
-        let (copy, fresh) = (beside(folder, "copy"), free_name(folder));
+        let (copy, fresh) = (free_name(folder, "copy"), free_name(folder, "damaged"));
         let repair = Repair { folder, copy: &copy, cells: cell_key.cells(), meta: Meta::new(cell_key) };
         let done = repair.run(&fresh, now, preview, progress);
-        remove(&copy)?;
+        if let Err(error) = remove(&copy) {
+            tracing::warn!(%error, copy = %copy.display(), "the copy that was read is still there; remove it");
+        }
         if !matches!(&done, Ok(repaired) if repaired.aside.is_some()) {
             remove(&fresh)?;
         }
@@ -178,9 +180,10 @@ impl Repair<'_> {
 
     /// Opens a copy, for sled writes to what it opens.
     fn open_copy(&self) -> Result<Tree, StoreError> {
-        remove(self.copy)?;
         copy_all(self.folder, self.copy)?;
         let tree = Tree::open(self.copy)?;
+        // One that was moved, or is half of a copy, is not the store any more: repaired it would be a second one.
+        self.meta.admit_mark(tree.get(MOVE_KEY).ok().flatten().as_deref())?;
         match tree.get(META_KEY) {
             Ok(Some(stored)) => match self.meta.admit(Some(&stored), false) {
                 Err(fault @ (StoreError::WrongKey | StoreError::UnknownFormat { .. })) => Err(fault),
@@ -295,9 +298,9 @@ fn beside(folder: &Path, what: &str) -> PathBuf {
 }
 
 /// Where the damaged files will lie: a name that nothing has.
-fn free_name(folder: &Path) -> PathBuf {
-    let names = (1_u64..).map(|number| beside(folder, &format!("damaged-{number}")));
-    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| beside(folder, "damaged"))
+fn free_name(folder: &Path, what: &str) -> PathBuf {
+    let names = (1_u64..).map(|number| beside(folder, &format!("{what}-{number}")));
+    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| beside(folder, what))
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {

@@ -21,7 +21,7 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// How a snapshot's unfinished file is named.
 const PIECE_START: &str = "snap.";
 const PIECE_END: &str = ".generating";
-const LOG_FILE: &str = "db";
+pub(crate) const LOG_FILE: &str = "db";
 const CONFIGURATION_FILE: &str = "conf";
 /// Where pieces go, below the store's folder.
 const ASIDE: &str = "aside";

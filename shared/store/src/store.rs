@@ -8,8 +8,10 @@ use crate::cell::{CellTxn, Cells};
 use crate::engine::{Engine, Health, Job, Verdict};
 use crate::memory::{Faults, Memory};
 use crate::meta::Meta;
+use crate::note::NOTE_FILE;
 use crate::postgres::PostgresEngine;
 use crate::sled_engine::SledEngine;
+use crate::sled_files::LOG_FILE;
 use crate::{CellKey, Database, KeyMaker, Place, StoreError, Txn};
 
 /// How long is waited between two looks whether the database is away.
@@ -48,18 +50,19 @@ impl Store {
         Ok(Self::over(Arc::new(engine), cell_key))
     }
 
-    /// Refuses where a store's folder is gone or empty: `made_later` is there, which is made once there is a store. A disk that is
-    /// not mounted must not look like a new hospital.
+    /// Refuses a folder without a store: `made_later` is there, which is made once there is one. A disk that is not
+    /// mounted must not look like a new hospital.
     ///
     /// # Errors
     /// [`StoreError::Lost`].
     pub fn check_there(folder: &Path, made_later: &Path) -> Result<(), StoreError> {
-        let is_empty = std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
-        if !is_empty || !made_later.exists() {
+        let is_there =
+            |name: &str| folder.join(name).try_exists().map_err(StoreError::io("look for the store"));
+        if is_there(LOG_FILE)? || is_there(NOTE_FILE)? || !made_later.exists() {
             return Ok(());
         }
         Err(StoreError::Lost {
-            what: format!("{} is missing or empty, and {} is there", folder.display(), made_later.display()),
+            what: format!("in {} is no store, and {} is there", folder.display(), made_later.display()),
             advice: "mount its disk, or restore the last backup; for a new store, take another data folder",
         })
     }

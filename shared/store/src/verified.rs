@@ -27,9 +27,10 @@ pub(crate) struct Verified {
 
 /// Opens the store in `folder`, made if it is not there.
 pub(crate) fn open(folder: &Path, meta: &Meta) -> Result<Verified, StoreError> {
-    // Before sled makes files of its own.
+    let opened = Tree::open(folder);
+    // Not before the folder is this process's alone.
     let noted = Note::read(folder)?;
-    let whole = check(folder, meta, noted);
+    let whole = opened.and_then(|tree| check(folder, tree, meta, noted));
     whole.map_err(|fault| match (fault, noted) {
         // What sled says of it is that it is damaged; how much is at stake, the note knows.
         (StoreError::Damaged { what, .. }, Noted::Last(last)) => lost(&[format!(
@@ -40,8 +41,7 @@ pub(crate) fn open(folder: &Path, meta: &Meta) -> Result<Verified, StoreError> {
     })
 }
 
-fn check(folder: &Path, meta: &Meta, noted: Noted) -> Result<Verified, StoreError> {
-    let mut tree = Tree::open(folder)?;
+fn check(folder: &Path, mut tree: Tree, meta: &Meta, noted: Noted) -> Result<Verified, StoreError> {
     let stored = tree.get(META_KEY)?;
     let is_empty = tree.is_empty()?;
     match noted {

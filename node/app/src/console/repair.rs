@@ -50,9 +50,12 @@ impl Console {
             permit.map(drop).map_err(|fault| CliError::new(fault.code(), fault.to_string()))
         };
         noted.await.map_err(|fault: CliError| {
-            fault.with_next(
-                "The store was repaired, and cannot be used: too much of it is gone. Restore the last backup.",
-            )
+            let next = if fault.code == Code::StoreDamaged {
+                "The store was repaired, and cannot be used: too much of it is gone. Restore the last backup."
+            } else {
+                "The store was repaired; only the audit log does not say so."
+            };
+            fault.with_next(next)
         })
     }
 }
