@@ -21,6 +21,8 @@ pub struct Config {
     pub name: String,
     /// The data folder.
     pub data: PathBuf,
+    /// Where what is in folders lies: the data folder, or one that all processes of the index have.
+    pub shared: PathBuf,
     /// The federation's root key.
     pub root: SigningPublic,
     /// libp2p addresses to listen on.
@@ -119,6 +121,7 @@ impl Config {
         let mut config = Self::read(Reader::from_file(path)?)?;
         if let Some(folder) = path.parent() {
             config.data = folder.join(&config.data);
+            config.shared = folder.join(&config.shared);
             for path in [&mut config.store.url_file, &mut config.store.ca_file].into_iter().flatten() {
                 *path = folder.join(&path);
             }
@@ -137,6 +140,7 @@ impl Config {
     fn read(mut reader: Reader) -> Result<Self, ConfigFaults> {
         let name: Option<Name> = reader.required("index.name");
         let data: Option<PathBuf> = reader.required("index.data");
+        let shared: Option<PathBuf> = reader.optional("index.shared");
         let root: Option<Root> = reader.required("index.root");
         let listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
         let advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
@@ -156,6 +160,7 @@ impl Config {
         reader.finish_with(|| {
             Some(Self {
                 name: name?.0,
+                shared: shared.or_else(|| data.clone())?,
                 data: data?,
                 root: root?.0,
                 listen,

@@ -5,7 +5,7 @@
 //!   ops · http · service          commands, HTTPS, the running process
 //!   folders                       sealed packages that wait for a hospital that is away
 //!   registry · locator · routing  the rooms that decide
-//!   directory · log               what the index signs
+//!   directory · log · statements  what the index signs
 //!   ledger                        the books
 //! ```
 //!
@@ -27,6 +27,7 @@ mod ops;
 mod registry;
 mod routing;
 mod service;
+mod statements;
 
 pub use config::{Config, FolderRules};
 pub use desk::Edge;

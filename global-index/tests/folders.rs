@@ -172,7 +172,7 @@ async fn only_its_own_source_leaves_a_package_that_verifies() {
     }
     let release = foreign.offer.release.clone();
     let mixed = package.left(&realm, &source, move |it| it.release = release).await;
-    assert_eq!(mixed, Err(Code::PackageMismatch), "another package's release");
+    assert_eq!(mixed, Err(Code::SharesMismatch), "another package's release");
     let unknown = foreign.left(&realm, &source, |_| {}).await;
     assert_eq!(unknown, Err(Code::EvidenceMissing), "a transfer that nobody asked for");
     assert_eq!(folders(&realm).await, json!([]));

@@ -10,6 +10,7 @@ mod common;
 
 use common::transfer::{Patient, Story, dollars};
 use common::{LIMIT, Node, Realm, now};
+use handover_core::artefact::books::{HoldOrder, Settled};
 use handover_core::artefact::recall::Recall;
 use handover_core::artefact::transfer::PackageHeader;
 use handover_core::artefact::{Signed, Verified};
@@ -118,4 +119,56 @@ async fn a_recall_gives_back_its_part_of_the_fee_once() {
     assert_eq!(balances["balanced"], true, "{balances}");
     let check = realm.op(json!({"op": "check"})).await.unwrap();
     assert_eq!(check["sound"], true, "{check}");
+}
+
+/// What two operators have settled for the payer no hospital alone makes due again: neither the source by a recall, nor
+/// the destination by a receipt that comes after all, nor silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fee_that_was_settled_for_its_payer_stays_settled() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let [reserved, posted] =
+        [500, 700].map(|stated| Story::new(&patient, &source, &destination, 500, stated));
+    for story in [&reserved, &posted] {
+        for content in story.handover() {
+            source.send(&realm, None, content).await.unwrap();
+        }
+    }
+    destination.send(&realm, None, &reserved.refusal).await.unwrap();
+    realm.pass(7 * DAY_MS);
+    assert_eq!(entries(&realm, &posted, 2).await[1]["proof"], "silence");
+    destination.send(&realm, None, &posted.receipt).await.unwrap();
+    for (story, count) in [(&reserved, 2), (&posted, 3)] {
+        let hold = &entries(&realm, story, count).await[count - 1];
+        let order = HoldOrder {
+            transfer: story.transfer,
+            hold: hold["id"].as_str().unwrap().parse().unwrap(),
+            settled: Settled::ForPayer,
+            reason: "the package was empty".to_owned(),
+            issued: now(),
+            extensions: Extensions::default(),
+        };
+        realm.settle(&order, 0).await.unwrap();
+        assert_eq!(realm.settle(&order, 1).await.unwrap()["outcome"], "effective");
+    }
+    let name = destination.id.clone();
+    for story in [&reserved, &posted] {
+        let recall = recall(story, &source, &source, 1, 200);
+        source.send(&realm, Some(&name), recall.envelope()).await.unwrap();
+    }
+    // It is taken and kept, as evidence.
+    for _ in 0..2 {
+        destination.send(&realm, None, &reserved.receipt).await.unwrap();
+        source.send(&realm, None, &reserved.receipt).await.unwrap();
+    }
+    realm.pass(100 * DAY_MS);
+    let told = |entries: Vec<Value>| -> Vec<String> {
+        entries.iter().map(|it| it["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(told(entries(&realm, &reserved, 4).await), ["reserve", "hold", "void", "release"]);
+    assert_eq!(told(entries(&realm, &posted, 5).await), ["reserve", "post", "hold", "reverse", "release"]);
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!((&check["sound"], &check["open_holds"]), (&json!(true), &json!(0)), "{check}");
 }

@@ -11,10 +11,15 @@ mod common;
 use common::attempt::altered;
 use common::transfer::{Patient, Story, dollars};
 use common::{LIMIT, Node, Realm, now, orders};
+use handover_core::artefact::Verified;
+use handover_core::artefact::books::{HOLD_REASON_MAX_BYTES, HoldOrder, Settled};
 use handover_core::artefact::federation::FeeSchedule;
-use handover_core::artefact::transfer::PackageHeader;
+use handover_core::artefact::transfer::{NextAttempt, PackageHeader};
+use handover_core::codec::Extensions;
+use handover_core::id::SealingPublic;
 use handover_core::time::{DAY_MS, HOUR_MS};
-use handover_core::{Code, TransferId};
+use handover_core::{Code, Digest, TransferId};
+use handover_seal::{OsRandom, SigningKey};
 use serde_json::{Value, json};
 
 /// The silence period where no schedule says otherwise.
@@ -111,6 +116,43 @@ async fn a_fresh_key_frees_nobody_who_has_the_share() {
     realm.pass(SILENCE_MS);
     let fee = nth_entry(&realm, story.transfer, 2).await;
     assert_eq!((&fee["kind"], &fee["proof"]), (&json!("post"), &json!("silence")));
+}
+
+/// What a destination tells the index otherwise than its source counts as the source has it: else nothing that follows
+/// would fit, and nobody would owe for what was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_tells_the_index_another_thing_owes_all_the_same() {
+    let realm = Realm::new().await;
+    let mut source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let [asked, denied] = [(); 2].map(|()| Story::new(&patient, &source, &destination, 500, 500));
+    let second = asked.attempt(2, &patient, &source, &destination);
+    for content in [&asked.request, &asked.quote, &asked.consent, &asked.header] {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    // With a key that nobody releases to; the patient releases to the one that the source was asked with.
+    let other = altered(&second.next_attempt, &destination.signing, |it: &mut NextAttempt| {
+        it.request_key = SealingPublic::from_bytes([99; 32]);
+    });
+    destination.send(&realm, None, other.envelope()).await.unwrap();
+    let refused = destination.send(&realm, None, &second.next_attempt).await;
+    assert_eq!(refused, Err(Code::Conflict), "it has said something else itself");
+    for content in
+        [&second.next_attempt, &second.header, &second.delivered, &second.key_release, &second.share_release]
+    {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    assert_eq!(destination.send(&realm, None, other.envelope()).await, Err(Code::Conflict));
+    // What it says to the index alone is told to the source, who is to judge what is held on it.
+    hand_over(&realm, &denied, &source).await;
+    destination.send(&realm, None, &denied.refusal).await.unwrap();
+    assert_eq!(source.letter().await, denied.refusal);
+    realm.pass(SILENCE_MS);
+    let fee = nth_entry(&realm, asked.transfer, 2).await;
+    assert_eq!((&fee["kind"], &fee["proof"]), (&json!("post"), &json!("silence")));
+    assert_eq!(kinds(&realm, denied.transfer).await, ["reserve", "hold"]);
+    sound(&realm).await;
 }
 
 /// Silence is about one attempt: delivery of one and releases of another are nothing that could be opened.
@@ -221,7 +263,7 @@ async fn the_schedule_of_the_quote_says_how_long() {
     // With another fee, the one that stands is still the answer, and people see it.
     nth_entry(&realm, other.transfer, 2).await;
     source.send(&realm, None, &other.receipt).await.unwrap();
-    assert_eq!(kinds(&realm, other.transfer).await, ["reserve", "post"]);
+    assert_eq!(kinds(&realm, other.transfer).await, ["reserve", "post", "hold"]);
     let hold = &entries(&realm, other.transfer).await[1]["hold"];
     assert_eq!(hold, "the receipt states 7.00 USD, reserved is 5.00 USD");
     sound(&realm).await;
@@ -251,17 +293,61 @@ async fn silence_says_nothing_where_somebody_has_spoken() {
     realm.pass(SILENCE_MS);
     // The others came before it, so they were looked at before it.
     nth_entry(&realm, silent.transfer, 2).await;
-    assert_eq!(kinds(&realm, held.transfer).await, ["reserve"]);
+    assert_eq!(kinds(&realm, held.transfer).await, ["reserve", "hold"]);
     assert_eq!(kinds(&realm, forgone.transfer).await, ["reserve", "void"]);
     assert_eq!(kinds(&realm, revoked.transfer).await, ["reserve", "void"]);
     sound(&realm).await;
-    // What people have not decided when the reservation expires can only be let go.
+    // What people have not decided waits for them, also past the end of the reservation.
     realm.pass(100 * DAY_MS);
-    let void = nth_entry(&realm, held.transfer, 2).await;
-    assert_eq!((&void["kind"], &void["reason"]), (&json!("void"), &json!("reservation-expired")));
     assert_eq!(kinds(&realm, silent.transfer).await, ["reserve", "post"]);
     assert_eq!(kinds(&realm, revoked.transfer).await, ["reserve", "void"]);
+    assert_eq!(kinds(&realm, held.transfer).await, ["reserve", "hold"]);
     sound(&realm).await;
+    settled(&realm, held.transfer, revoked.transfer).await;
+}
+
+/// Two operators settle it for the source, once: the reservation is over, so what is due is posted after it.
+async fn settled(realm: &Realm, transfer: TransferId, other: TransferId) {
+    let shown = realm.op(json!({"op": "hold-show", "transfer": transfer.to_string()})).await.unwrap();
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!(
+        (&check["open_holds"], &check["held_since"]),
+        (&json!(1), &entries(realm, transfer).await[1]["at"])
+    );
+    let order = HoldOrder {
+        transfer,
+        hold: shown["hold"].as_str().unwrap().parse().unwrap(),
+        settled: Settled::ForSource,
+        reason: "the package was whole".to_owned(),
+        issued: now(),
+        extensions: Extensions::default(),
+    };
+    let payer = HoldOrder { settled: Settled::ForPayer, ..order.clone() };
+    let elsewhere = HoldOrder { transfer: other, ..order.clone() };
+    let not_this = HoldOrder { hold: Digest::from_bytes([7; 32]), ..order.clone() };
+    let long = HoldOrder { reason: "x".repeat(HOLD_REASON_MAX_BYTES + 1), ..order.clone() };
+    for (wrong, code) in [(elsewhere, Code::NotHeld), (not_this, Code::Conflict), (long, Code::Malformed)] {
+        assert_eq!(realm.settle(&wrong, 0).await.map(drop), Err(code));
+        assert_eq!(realm.settle(&wrong, 1).await.map(drop), Err(code));
+    }
+    let stranger = Verified::sign(order.clone(), &SigningKey::generate(&mut OsRandom));
+    let stranger = json!({"op": "hold-settle", "envelope": hex::encode(stranger.envelope())});
+    assert_eq!(realm.op(stranger).await.map(drop), Err(Code::WrongSigner));
+    for _ in 0..2 {
+        assert_eq!(realm.settle(&order, 0).await.unwrap()["outcome"], "pending");
+        assert_eq!(kinds(realm, transfer).await, ["reserve", "hold"]);
+    }
+    for _ in 0..2 {
+        assert_eq!(realm.settle(&order, 1).await.unwrap()["outcome"], "effective");
+        assert_eq!(kinds(realm, transfer).await, ["reserve", "hold", "void", "post-direct", "release"]);
+    }
+    assert_eq!(realm.settle(&payer, 1).await.map(drop), Err(Code::NotHeld));
+    let shown = realm.op(json!({"op": "hold-show", "transfer": transfer.to_string()})).await.unwrap();
+    assert_eq!((&shown["why"], &shown["settled"]), (&Value::Null, &json!("settled-for-source")));
+    assert_eq!(entries(realm, transfer).await[3]["proof"], "order");
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!((&check["open_holds"], &check["held_since"]), (&json!(0), &Value::Null));
+    sound(realm).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

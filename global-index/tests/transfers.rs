@@ -194,7 +194,7 @@ async fn what_is_not_so_is_refused_by_name() {
     // A receipt that states another fee: nothing is posted, and the books say why.
     tell(&realm, &story, &mut source, &mut destination).await;
     let page = realm.op(json!({"op": "ledger-entries", "after": null})).await.unwrap();
-    assert_eq!(page["entries"].as_array().unwrap().len(), 1);
+    assert_eq!(entries(&realm).await, booked(&[("reserve", "5.00"), ("hold", "5.00")]));
     assert_eq!(page["entries"][0]["hold"], "the receipt states 7.00 USD, reserved is 5.00 USD");
 }
 
@@ -237,15 +237,17 @@ async fn a_consent_taken_back_between_the_two_shares_lets_the_fee_go() {
             destination.send(&realm, None, copies[*copy]).await.unwrap();
             let is_taken_back = [0, 2].iter().all(|needed| order[..=number].contains(needed));
             let stands = if is_taken_back { 2 } else { 1 };
-            assert_eq!(
-                entries(&realm).await.len(),
-                stands,
-                "its own word alone frees it of nothing: {order:?}"
-            );
+            let moved = moved(&realm).await;
+            assert_eq!(moved.len(), stands, "its own word alone frees it of nothing: {order:?}");
         }
-        assert_eq!(entries(&realm).await, booked(&[("reserve", "5.00"), ("void", "5.00")]));
+        assert_eq!(moved(&realm).await, booked(&[("reserve", "5.00"), ("void", "5.00")]));
         assert_eq!(held(&realm).await, Value::Null);
     }
+}
+
+/// The entries that move something.
+async fn moved(realm: &Realm) -> Vec<(String, String)> {
+    entries(realm).await.into_iter().filter(|(kind, _)| kind != "hold").collect()
 }
 
 async fn held(realm: &Realm) -> Value {
@@ -273,7 +275,7 @@ async fn a_destination_does_not_free_itself_of_the_fee_for_what_it_has() {
         for copy in order {
             source.send(&realm, None, copies[copy]).await.unwrap();
         }
-        assert_eq!(entries(&realm).await, expected);
+        assert_eq!(moved(&realm).await, expected);
         assert_eq!(held(&realm).await, refused);
         // Its receipt after all settles it.
         source.send(&realm, None, &story.receipt).await.unwrap();

@@ -8,7 +8,8 @@
 
 mod common;
 
-use common::Realm;
+use common::transfer::{Patient, Story};
+use common::{LIMIT, Realm};
 use handover_core::ledger::checkpoint::Checkpoint;
 use handover_index::keys::CERTIFICATE_FILE;
 use handover_seal::Ed25519;
@@ -57,4 +58,33 @@ async fn health_metrics_checkpoint_and_directory_are_public() {
     let metrics = String::from_utf8(metrics).unwrap();
     assert!(metrics.contains("handover_index_requests_total{verb=\"enrol\",outcome=\"ok\"} 1"), "{metrics}");
     assert_eq!(page(&realm, "/v1/nothing").await.0, 404);
+}
+
+/// A fee that waits for two operators makes nobody unwell, and is told until they have settled it.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics_tell_of_fees_that_are_held() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let story = Story::new(&Patient::new(), &source, &destination, 500, 500);
+    for content in story.handover() {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    destination.send(&realm, None, &story.refusal).await.unwrap();
+    let told = async {
+        loop {
+            let (status, health) = page(&realm, "/health").await;
+            assert_eq!(status, 200);
+            let health: serde_json::Value = serde_json::from_slice(&health).unwrap();
+            if health["components"]["holds"] == "fees-held" {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, told).await.unwrap();
+    let (_, metrics) = page(&realm, "/metrics").await;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains("handover_index_fees_held{} 1"), "{metrics}");
+    assert!(!metrics.contains("handover_index_fees_held_since{} 0"), "{metrics}");
 }

@@ -7,5 +7,6 @@ pub mod generator;
 pub mod json;
 pub mod process;
 pub mod programs;
+pub mod signals;
 pub mod story;
 pub mod world;

@@ -4,11 +4,11 @@
 //! process says on stderr goes to a file that errors name. Must not know what the programs do.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -16,11 +16,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::json;
+use crate::signals::{self, Signal};
 
 /// How long a command may take that is not told how long to wait itself.
 const CALL_LIMIT: Duration = Duration::from_secs(180);
 /// How long a daemon may take until it is ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// The exit code of a server whose store failed, or is another's.
+const STORE_FAILED: i32 = 3;
 /// How long a daemon may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Lines of a log that an error shows.
@@ -32,19 +35,19 @@ const PROBLEM_SCHEMA: &str = "handover/problem/1";
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 fn running() -> MutexGuard<'static, Vec<u32>> {
-    RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Kills every process that this one started and that still runs: for a handler of Ctrl-C.
 pub fn kill_all() {
     for pid in std::mem::take(&mut *running()) {
-        signal(pid, "-KILL");
+        signal(pid, Signal::KILL);
     }
 }
 
-fn signal(pid: u32, name: &str) {
+fn signal(pid: u32, signal: Signal) {
     // A process that is gone already needs no signal.
-    let _ = Command::new("kill").args([name, &pid.to_string()]).stderr(Stdio::null()).status();
+    let _ = signals::send(pid, signal);
 }
 
 /// What a command said.
@@ -114,7 +117,7 @@ pub fn call(mut command: Command) -> Result<Answer> {
     thread::spawn(move || sender.send(child.wait_with_output()));
     let ended = receiver.recv_timeout(CALL_LIMIT);
     if ended.is_err() {
-        signal(pid, "-KILL");
+        signal(pid, Signal::KILL);
     }
     running().retain(|it| *it != pid);
     let output = ended.map_err(|_| anyhow!("no end within {} s: {shown}", CALL_LIMIT.as_secs()))??;
@@ -157,6 +160,8 @@ pub struct Daemon {
     name: String,
     log: PathBuf,
     child: Option<Child>,
+    /// What it says on stdout, line by line.
+    lines: Mutex<mpsc::Receiver<std::io::Result<String>>>,
     /// What it said when it was ready.
     pub ready: Value,
 }
@@ -166,7 +171,23 @@ impl Daemon {
     ///
     /// # Errors
     /// It ends, or is not ready within `READY_LIMIT`; the end of its log is shown.
-    pub fn start(name: &str, mut command: Command, log: &Path, apart: bool) -> Result<Self> {
+    pub fn start(name: &str, command: Command, log: &Path, apart: bool) -> Result<Self> {
+        let mut daemon = Self::launch(name, command, log, apart)?;
+        daemon.ready = daemon.says("ready")?;
+        Ok(daemon)
+    }
+
+    /// Starts it and waits until it says that it stands by.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn stand_by(name: &str, command: Command, log: &Path, apart: bool) -> Result<Self> {
+        let mut daemon = Self::launch(name, command, log, apart)?;
+        daemon.says("standing_by")?;
+        Ok(daemon)
+    }
+
+    fn launch(name: &str, mut command: Command, log: &Path, apart: bool) -> Result<Self> {
         let stderr = File::options().create(true).append(true).open(log);
         let stderr = stderr.with_context(|| format!("{} cannot be written", log.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
@@ -176,33 +197,70 @@ impl Daemon {
         let mut child = command.spawn().with_context(|| format!("cannot be started: {}", shown(&command)))?;
         running().push(child.id());
         let stdout = child.stdout.take();
-        let mut daemon =
-            Self { name: name.to_owned(), log: log.to_owned(), child: Some(child), ready: Value::Null };
+        let (sender, lines) = mpsc::channel();
+        let lines = Mutex::new(lines);
+        let daemon = Self {
+            name: name.to_owned(),
+            log: log.to_owned(),
+            child: Some(child),
+            lines,
+            ready: Value::Null,
+        };
         let stdout = stdout.context("no pipe from its stdout")?;
-        let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
-            let mut stdout = BufReader::new(stdout);
-            let mut line = String::new();
-            let read = stdout.read_line(&mut line).map(|_| line);
             // Read on, so that it never waits for a reader.
-            if sender.send(read).is_ok() {
-                let _ = stdout.read_to_end(&mut Vec::new());
+            for line in BufReader::new(stdout).lines() {
+                let _ = sender.send(line);
             }
         });
-        let line = receiver.recv_timeout(READY_LIMIT).map_err(|_| {
-            anyhow!("{name} was not ready within {} s; its log: {}", READY_LIMIT.as_secs(), log.display())
-        })??;
-        daemon.ready = serde_json::from_str(&line)
-            .ok()
-            .filter(|ready: &Value| json::at(ready, "ready") == true)
-            .with_context(|| {
-                format!(
-                    "expected: the ready line of {name}\n  came: {line:?}\n  its log {}:\n{}",
-                    log.display(),
-                    tail(log)
-                )
-            })?;
         Ok(daemon)
+    }
+
+    /// Waits for its next line, which has to say this.
+    fn says(&mut self, what: &str) -> Result<Value> {
+        let (name, log) = (&self.name, &self.log);
+        let line = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(READY_LIMIT);
+        if matches!(line, Err(mpsc::RecvTimeoutError::Timeout)) {
+            bail!("{name} was not {what} within {} s; its log: {}", READY_LIMIT.as_secs(), log.display());
+        }
+        let line = line.unwrap_or_else(|_| Ok(String::new()))?;
+        let said = serde_json::from_str(&line).ok().filter(|said: &Value| json::at(said, what) == true);
+        said.with_context(|| {
+            let (log, tail) = (log.display(), tail(log));
+            format!("expected: {name} says {what}\n  came: {line:?}\n  its log {log}:\n{tail}")
+        })
+    }
+
+    /// Whether one that stood by has said in the meantime that it is ready.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn is_ready(&mut self) -> Result<bool> {
+        while self.ready.is_null() {
+            match self.lines.get_mut().unwrap_or_else(PoisonError::into_inner).try_recv() {
+                Ok(line) => {
+                    let said: Value = serde_json::from_str(&line?)?;
+                    if json::at(&said, "ready") == true {
+                        self.ready = said;
+                    }
+                }
+                Err(mpsc::TryRecvError::Empty) => return Ok(false),
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    bail!("{} has ended; its log {}:\n{}", self.name, self.log.display(), tail(&self.log))
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until it has ended by itself; its exit code.
+    ///
+    /// # Errors
+    /// It does not within `STOP_LIMIT`.
+    pub fn ends(&mut self) -> Result<Option<i32>> {
+        let Some(child) = self.child.take() else { bail!("{} was stopped before", self.name) };
+        let status = waited(child)?;
+        Ok(status.with_context(|| format!("{} does not end by itself", self.name))?.code())
     }
 
     /// Its process identifier, while it runs.
@@ -224,7 +282,7 @@ impl Daemon {
     pub fn stop(&mut self) -> Result<()> {
         let Some(child) = self.child.take() else { return Ok(()) };
         let pid = child.id();
-        signal(pid, "-TERM");
+        signal(pid, Signal::TERM);
         let status = waited(child)?;
         match status {
             Some(status) if status.success() => Ok(()),
@@ -240,16 +298,17 @@ impl Daemon {
         }
     }
 
-    /// Kills it (SIGKILL) and waits until it is gone.
+    /// Kills it (SIGKILL) and waits until it is gone. One whose store failed, or is another's, ends by itself, and that
+    /// is as good.
     ///
     /// # Errors
     /// It ended otherwise before.
     pub fn kill(&mut self) -> Result<()> {
         let Some(child) = self.child.take() else { return Ok(()) };
-        signal(child.id(), "-KILL");
+        signal(child.id(), Signal::KILL);
         let status = waited(child)?;
-        match status.and_then(|status| status.signal()) {
-            Some(9) => Ok(()),
+        match status.map(|status| (status.signal(), status.code())) {
+            Some((Some(9), _) | (_, Some(STORE_FAILED))) => Ok(()),
             _ => bail!(
                 "{} had ended by itself; its log {}:\n{}",
                 self.name,
@@ -284,7 +343,7 @@ fn waited(mut child: Child) -> Result<Option<ExitStatus>> {
     thread::spawn(move || sender.send(child.wait()));
     let ended = receiver.recv_timeout(STOP_LIMIT);
     if ended.is_err() {
-        signal(pid, "-KILL");
+        signal(pid, Signal::KILL);
     }
     running().retain(|it| *it != pid);
     Ok(ended.ok().transpose()?)

@@ -31,7 +31,8 @@ pub struct Programs {
     clock: Option<Clock>,
 }
 
-/// A clock that is ahead of the system's by what stands in its file; who runs sees at once that it was set.
+/// A clock that is ahead of the system's by what stands in its file; who runs sees at once that it was set. Who runs
+/// on has one of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Clock {
     library: PathBuf,
@@ -57,9 +58,15 @@ impl Clock {
     /// Sets it so many seconds ahead; back, if they are fewer than before.
     pub(crate) fn set_ahead(&self, seconds: i64) -> Result<()> {
         // Whole at once: it is read at any time.
-        let new = self.file.with_extension("new");
+        let mut new = self.file.clone().into_os_string();
+        new.push("-new");
         std::fs::write(&new, format!("{seconds:+}\n"))?;
         Ok(std::fs::rename(&new, &self.file)?)
+    }
+
+    /// The clock of one process, beside the one for all others.
+    pub(crate) fn of(&self, name: &str) -> Self {
+        Self { library: self.library.clone(), file: self.file.with_extension(name) }
     }
 
     fn wind(&self, command: &mut Command) {
@@ -81,6 +88,14 @@ impl Programs {
         let mut command = Command::new(program);
         if let Some(clock) = &self.clock {
             clock.wind(&mut command);
+        }
+        command
+    }
+
+    /// A command that runs on, with a clock of its own if there are any.
+    pub(crate) fn wound(&self, mut command: Command, name: &str) -> Command {
+        if let Some(clock) = &self.clock {
+            clock.of(name).wind(&mut command);
         }
         command
     }

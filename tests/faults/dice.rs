@@ -19,4 +19,10 @@ impl Dice {
         let bytes = digest.as_bytes().first_chunk().copied().unwrap_or_default();
         u64::from_be_bytes(bytes) % bound
     }
+
+    /// One of several.
+    #[expect(clippy::indexing_slicing, reason = "below its length; nobody asks for one of none")]
+    pub(crate) fn one_of<T: Clone>(&mut self, several: &[T]) -> T {
+        several[self.below(several.len() as u64) as usize].clone()
+    }
 }

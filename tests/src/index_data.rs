@@ -1,11 +1,11 @@
 //! Everything that an index has, opened with its own keys: what a thief of the whole machine holds.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use handover_index::keys::IndexKeys;
+use handover_scenarios::signals::{self, Signal};
 use handover_scenarios::world::World;
 use handover_store::{SCAN_MAX_CELLS, Store, StoreError};
 
@@ -33,7 +33,7 @@ pub fn keys_of(world: &World) -> Result<IndexKeys> {
 /// It does not.
 pub fn store_of(world: &World) -> Result<Store> {
     let pid = world.index_pid().context("the index does not run")?;
-    ensure!(Command::new("kill").arg("-TERM").arg(pid.to_string()).status()?.success(), "no kill");
+    signals::send(pid, Signal::TERM)?;
     let (keys, path) = (keys_of(world)?, folder(world).join("store"));
     let begun = Instant::now();
     loop {
@@ -50,19 +50,27 @@ pub fn store_of(world: &World) -> Result<Store> {
 /// # Errors
 /// The store's.
 pub async fn everything(store: &Store) -> Result<(usize, Vec<u8>)> {
-    let (mut cells, mut all, mut after) = (0, Vec::new(), None::<Vec<u8>>);
+    let cells = cells(store).await?;
+    let count = cells.len();
+    let (keys, values): (Vec<_>, Vec<_>) = cells.into_iter().unzip();
+    Ok((count, [values.concat(), keys.concat()].concat()))
+}
+
+/// Every key with its value in the clear, in order.
+///
+/// # Errors
+/// The store's.
+pub async fn cells(store: &Store) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let (mut all, mut after) = (Vec::new(), None::<Vec<u8>>);
     loop {
         let from = after.take();
         let page = store
             .read(move |txn| -> Result<_, StoreError> { txn.scan(&[], from.as_deref(), SCAN_MAX_CELLS) });
         let page = page.await?;
-        cells += page.len();
-        let (keys, values): (Vec<_>, Vec<_>) = page.into_iter().unzip();
-        all.extend(values.concat());
-        all.extend(keys.concat());
-        after = keys.into_iter().nth(SCAN_MAX_CELLS - 1);
+        after = page.get(SCAN_MAX_CELLS - 1).map(|(key, _)| key.clone());
+        all.extend(page);
         if after.is_none() {
-            return Ok((cells, all));
+            return Ok(all);
         }
     }
 }

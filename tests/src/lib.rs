@@ -3,11 +3,14 @@
 //! [`fixture`] is a whole federation in memory, honest and the same every time; [`golden`] compares formats with the
 //! bytes that were agreed on; [`table`] holds dishonest things against the codes that refuse them;
 //! [`moves`] plays patients' moves on real processes;
-//! [`rogue`] is a hospital on the real network that keeps no promise; [`index_data`] is all that an index has.
+//! [`watch`] is what has to hold at every moment of them; [`rogue`] is a hospital on the real network that keeps no promise; [`index_data`] is all that an index has;
+//! [`said`] is what can be read in it.
 
 pub mod fixture;
 pub mod golden;
 pub mod index_data;
 pub mod moves;
 pub mod rogue;
+pub mod said;
 pub mod table;
+pub mod watch;

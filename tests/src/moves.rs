@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use handover_scenarios::generator::{self, Expected};
 use handover_scenarios::process::Answer;
 use handover_scenarios::programs::Programs;
-use handover_scenarios::world::{Options, World, is_due};
+use handover_scenarios::world::{INDEX, Options, World, is_due};
 use serde_json::{Value, json};
 
 /// Who holds the records.
@@ -32,7 +31,7 @@ const SHOWN_BYTES: u64 = 1_000_000;
 const AT_ONCE: usize = 4;
 
 /// A process that can be killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Victim {
     /// The source's node.
     Source,
@@ -46,7 +45,15 @@ impl Victim {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Source, Self::Destination, Self::Index];
 
-    const fn hospital(self) -> Option<&'static str> {
+    /// Whose clock and log are its.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.hospital().unwrap_or(INDEX)
+    }
+
+    /// Its hospital, if it is not the index.
+    #[must_use]
+    pub const fn hospital(self) -> Option<&'static str> {
         match self {
             Self::Source => Some(SOURCE),
             Self::Destination => Some(DESTINATION),
@@ -65,7 +72,7 @@ impl Victim {
         }
     }
 
-    /// Starts it again on its data folder after [`kill`].
+    /// Starts it again on its data folder after it was killed.
     pub fn restart(self, world: &mut World) -> Result<()> {
         match self.hospital() {
             Some(hospital) => {
@@ -76,13 +83,6 @@ impl Victim {
             None => world.restart_index(true),
         }
     }
-}
-
-/// `kill -9`.
-pub fn kill(pid: u32) -> Result<()> {
-    let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
-    ensure!(status.success(), "{pid} cannot be killed");
-    Ok(())
 }
 
 /// A world of two hospitals.
@@ -100,7 +100,7 @@ pub fn close(world: World, outcome: Result<()>) -> Result<()> {
 }
 
 /// A patient with a wallet, linked at both hospitals, and their one transfer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Move {
     /// The wallet's name.
     pub wallet: String,
@@ -227,7 +227,7 @@ impl Move {
     }
 
     /// Same records at both ends, each once and in its first version, and one Provenance.
-    fn records_are_equal(&self, world: &World) -> Result<()> {
+    pub fn records_are_equal(&self, world: &World) -> Result<()> {
         let sent = self.records(world, SOURCE)?;
         let (own, filed): (Vec<Value>, Vec<Value>) = self
             .records(world, DESTINATION)?
@@ -295,6 +295,12 @@ pub fn all_is_whole(world: &World) -> Result<()> {
         ensure!(total["pending_debits"] == "0.00", "{balances}");
     }
     Ok(())
+}
+
+/// Where a process keeps what is on its way in, by its data folder.
+pub fn incoming(data: &Path) -> Result<PathBuf> {
+    let own = std::fs::read_dir(data.join("incoming"))?.next().context("nothing ever came in")??;
+    Ok(own.path())
 }
 
 /// Looks until something holds.

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use handover_core::artefact::federation::{Directory, Status};
+use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, Status};
 use handover_core::codec::Bytes;
+use handover_core::rules::emergency_member;
 use handover_core::time::{Clock, DAY_MS, MINUTE_MS};
 use handover_core::{Code, Timestamp};
 use handover_exchange::Directories;
@@ -13,11 +14,11 @@ use handover_tests::fixture::{T0, World, altered};
 
 const NOW: Timestamp = T0.plus_ms(DAY_MS);
 
-struct At;
+struct At(Timestamp);
 
 impl Clock for At {
     fn now(&self) -> Timestamp {
-        NOW
+        self.0
     }
 }
 
@@ -26,7 +27,11 @@ fn store() -> Store {
 }
 
 async fn open(store: &Store) -> Directories {
-    Directories::open(World::shared().root.public(), store.clone(), Arc::new(At)).await.unwrap()
+    open_at(store, NOW).await
+}
+
+async fn open_at(store: &Store, now: Timestamp) -> Directories {
+    Directories::open(World::shared().root.public(), store.clone(), Arc::new(At(now))).await.unwrap()
 }
 
 fn code<T>(outcome: Result<T, handover_exchange::ExchangeError>) -> Result<T, Code> {
@@ -147,4 +152,66 @@ async fn no_version_is_ahead_of_its_time() {
     take(&directories, &Directory { version: time, ..held.clone() }).await.unwrap();
     let honest = Directory { version: time + 1, ..held };
     take(&directories, &honest).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_expired_one_stops_nobody_who_holds_one_that_is_good_and_everybody_goes_on_after_an_outage() {
+    let world = World::shared();
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    // None of them is taken, and none is held against the index.
+    for (what, issued) in [
+        ("it ran out a moment ago", NOW.plus_ms(-DIRECTORY_LIFE_MS)),
+        ("it ran out a day ago", NOW.plus_ms(-DIRECTORY_LIFE_MS - DAY_MS)),
+    ] {
+        let expired = world.directory(20, issued);
+        assert_eq!(take(&directories, &expired).await, Err(Code::DirectoryExpired), "{what}");
+        assert_eq!((directories.version(), directories.check(NOW)), (10, Ok(())), "{what}");
+    }
+    // A lower version that is good still follows.
+    take(&directories, &Directory { version: 11, ..held.clone() }).await.unwrap();
+    // After weeks without an index nothing held is good: the newest says most, and a good one follows any.
+    let later = NOW.plus_ms(20 * DAY_MS);
+    let directories = open_at(&store, later).await;
+    assert_eq!(directories.check(later), Err(Code::DirectoryExpired));
+    let expired = Directory { version: 20, ..held.clone() };
+    take(&directories, &expired).await.unwrap();
+    assert_eq!((directories.version(), directories.check(later)), (20, Err(Code::DirectoryExpired)));
+    let fresh = World::shared().directory(21, later);
+    take(&directories, &fresh).await.unwrap();
+    assert_eq!(directories.check(later), Ok(()));
+}
+
+#[tokio::test]
+async fn every_directory_holds_for_exactly_as_long_as_the_others() {
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    // Who has the index's key signs one that ends at once, or never.
+    for (what, life_ms) in [
+        ("a second", 1_000),
+        ("no time", 0),
+        ("it ends before it begins", -DAY_MS),
+        ("a moment less", DIRECTORY_LIFE_MS - 1),
+        ("a moment more", DIRECTORY_LIFE_MS + 1),
+        ("years", 1_000 * DAY_MS),
+    ] {
+        let other = Directory { version: 11, expires: NOW.plus_ms(life_ms), ..held.clone() };
+        assert_eq!(take(&directories, &other).await, Err(Code::DirectoryLife), "{what}");
+        assert_eq!((directories.version(), directories.check(NOW)), (10, Ok(())), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_one_does_not_end_emergencies_in_an_outage() {
+    let world = World::shared();
+    let store = store();
+    let (_, held) = holding(&store).await;
+    let later = held.expires.plus_ms(5 * DAY_MS);
+    let directories = open_at(&store, later).await;
+    let serves = || emergency_member(&directories.held().unwrap(), &world.lakeside.id, later).map(drop);
+    assert_eq!(serves(), Ok(()));
+    // Signed with the index's key: a higher version that ran out before the one held.
+    let earlier = world.directory(20, NOW.plus_ms(-6 * DAY_MS));
+    assert_eq!(take(&directories, &earlier).await, Err(Code::DirectoryExpired));
+    assert_eq!((directories.version(), serves()), (10, Ok(())));
 }

@@ -88,7 +88,7 @@ fn a_file_of_several_attempts_verifies() {
     let fault = check([&first[..4], &[dearer]].concat()).unwrap_err();
     assert_eq!(fault.code, Code::QuoteMismatch, "another fee");
     let unasked = [&first[..7], &[second.share_release.envelope().to_vec()]].concat();
-    assert_eq!(check(unasked).unwrap_err().code, Code::ConsentMismatch, "a key that nobody asked with");
+    assert_eq!(check(unasked).unwrap_err().code, Code::ReleaseMismatch, "a key that nobody asked with");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn the_fault_and_its_artefact_are_named() {
     let fault = check(contents.clone()).unwrap_err();
     assert_eq!((fault.code, fault.artefact.as_str()), (Code::WrongSigner, Receipt::TYPE));
     contents[last] = codec::encode(&other.revocation);
-    assert_eq!(check(contents).unwrap_err().code, Code::ConsentMismatch);
+    assert_eq!(check(contents).unwrap_err().code, Code::RevocationMismatch);
 
     let honest = Story::file(story.to_receipt());
     let stranger = verify(&honest, &world.stranger.public(), &Ed25519).unwrap_err();

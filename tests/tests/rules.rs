@@ -118,28 +118,32 @@ fn dishonest_consents() {
         ("other transfer", consent(&|it| it.transfer = other_id()), Code::ConsentMismatch),
         ("other patient", consent(&|it| it.patient = other.patient.reference()), Code::ConsentMismatch),
         ("other key record", consent(&|it| it.key_record = nothing()), Code::ConsentMismatch),
-        ("other source", consent(&|it| it.source = world.hillcrest.id.clone()), Code::ConsentMismatch),
-        ("other hospital", consent(&|it| it.destination = world.hillcrest.id.clone()), Code::ConsentMismatch),
+        ("other source", consent(&|it| it.source = world.hillcrest.id.clone()), Code::ConsentForAnother),
+        (
+            "other hospital",
+            consent(&|it| it.destination = world.hillcrest.id.clone()),
+            Code::ConsentForAnother,
+        ),
         (
             "other hospital's key",
             consent(&|it| {
                 it.destination_key = world.hillcrest.signing.public().thumbprint();
             }),
-            Code::ConsentMismatch,
+            Code::ConsentKey,
         ),
-        ("never valid", consent(&|it| it.expires = it.not_before), Code::ConsentMismatch),
+        ("never valid", consent(&|it| it.expires = it.not_before), Code::ConsentPeriod),
         (
             "valid for too long",
             consent(&|it| {
                 it.expires = it.not_before.plus_ms(CONSENT_MAX_LIFE_MS + 1);
             }),
-            Code::ConsentMismatch,
+            Code::ConsentPeriod,
         ),
-        ("a cap below nothing", consent(&|it| it.fee_cap = usd(-1)), Code::ConsentMismatch),
+        ("a cap below nothing", consent(&|it| it.fee_cap = usd(-1)), Code::Malformed),
         (
             "used too early",
             rules::consent_in_time(&story.consent, story.consent.not_before.plus_ms(-300_001)),
-            Code::ConsentExpired,
+            Code::ConsentEarly,
         ),
         (
             "used too late",
@@ -170,16 +174,16 @@ fn dishonest_headers() {
             check(&Story::signed_by(&story.header, &world.hillcrest.signing)),
             Code::WrongSigner,
         ),
-        ("another transfer's", check(other.header.envelope()), Code::PackageMismatch),
-        ("other transfer", header(&|it| it.transfer = other_id()), Code::PackageMismatch),
-        ("other source", header(&|it| it.source = world.hillcrest.id.clone()), Code::PackageMismatch),
+        ("another transfer's", check(other.header.envelope()), Code::HeaderMismatch),
+        ("other transfer", header(&|it| it.transfer = other_id()), Code::HeaderMismatch),
+        ("other source", header(&|it| it.source = world.hillcrest.id.clone()), Code::HeaderMismatch),
         (
             "other destination",
             header(&|it| it.destination = world.hillcrest.id.clone()),
-            Code::PackageMismatch,
+            Code::HeaderMismatch,
         ),
-        ("other consent", header(&|it| it.consent = nothing()), Code::PackageMismatch),
-        ("attempt 0", header(&|it| it.attempt = 0), Code::PackageMismatch),
+        ("other consent", header(&|it| it.consent = nothing()), Code::HeaderMismatch),
+        ("attempt 0", header(&|it| it.attempt = 0), Code::HeaderMismatch),
         ("a cent above the cap", header(&|it| it.fee = usd(2_001)), Code::CapExceeded),
         ("in another currency", header(&|it| it.fee = eur), Code::CapExceeded),
         (
@@ -261,40 +265,40 @@ fn dishonest_deliveries_and_releases() {
             delivered(&Story::signed_by(&story.delivered, lakeside)),
             Code::WrongSigner,
         ),
-        ("another transfer's delivery", delivered(other.delivered.envelope()), Code::PackageMismatch),
+        ("another transfer's delivery", delivered(other.delivered.envelope()), Code::DeliveredMismatch),
         (
             "delivery of another header",
             delivered(&altered(&story.delivered, riverside, |it| it.header = nothing())),
-            Code::PackageMismatch,
+            Code::DeliveredMismatch,
         ),
         (
             "delivery of another attempt",
             delivered(&altered(&story.delivered, riverside, |it| it.attempt = 2)),
-            Code::PackageMismatch,
+            Code::DeliveredMismatch,
         ),
         (
             "delivery to another",
             delivered(&altered(&story.delivered, riverside, |it| {
                 it.destination = world.hillcrest.id.clone();
             })),
-            Code::PackageMismatch,
+            Code::DeliveredMismatch,
         ),
         (
             "release by the destination",
             keys(&Story::signed_by(&story.key_release, riverside)),
             Code::WrongSigner,
         ),
-        ("shares swapped", keys(&swapped), Code::PackageMismatch),
-        ("another transfer's release", keys(other.key_release.envelope()), Code::PackageMismatch),
+        ("shares swapped", keys(&swapped), Code::SharesMismatch),
+        ("another transfer's release", keys(other.key_release.envelope()), Code::SharesMismatch),
         (
             "release for another header",
             keys(&altered(&story.key_release, lakeside, |it| it.header = nothing())),
-            Code::PackageMismatch,
+            Code::SharesMismatch,
         ),
         (
             "release for another attempt",
             keys(&altered(&story.key_release, lakeside, |it| it.attempt = 2)),
-            Code::PackageMismatch,
+            Code::SharesMismatch,
         ),
         (
             "the patient's release by the source",
@@ -309,26 +313,26 @@ fn dishonest_deliveries_and_releases() {
         (
             "for another consent",
             share(&altered(&story.share_release, patient, |it| it.consent = nothing())),
-            Code::ConsentMismatch,
+            Code::ReleaseMismatch,
         ),
         (
             "for another transfer",
             share(&altered(&story.share_release, patient, |it| it.transfer = other_id())),
-            Code::ConsentMismatch,
+            Code::ReleaseMismatch,
         ),
         (
             "for another patient",
             share(&altered(&story.share_release, patient, |it| {
                 it.patient = other.patient.reference();
             })),
-            Code::ConsentMismatch,
+            Code::ReleaseMismatch,
         ),
         (
             "to another hospital",
             share(&altered(&story.share_release, patient, |it| {
                 it.destination = world.hillcrest.id.clone();
             })),
-            Code::ConsentMismatch,
+            Code::ReleaseMismatch,
         ),
     ]);
 }
@@ -346,12 +350,12 @@ fn dishonest_receipts() {
             check(&Story::signed_by(&story.receipt, &world.lakeside.signing)),
             Code::WrongSigner,
         ),
-        ("another transfer's", check(other.receipt.envelope()), Code::PackageMismatch),
-        ("other transfer", receipt(&|it| it.transfer = other_id()), Code::PackageMismatch),
-        ("other attempt", receipt(&|it| it.attempt = 2), Code::PackageMismatch),
-        ("other header", receipt(&|it| it.header = nothing()), Code::PackageMismatch),
-        ("other consent", receipt(&|it| it.consent = nothing()), Code::PackageMismatch),
-        ("another root", receipt(&|it| it.record_root = nothing()), Code::PackageMismatch),
+        ("another transfer's", check(other.receipt.envelope()), Code::ReceiptMismatch),
+        ("other transfer", receipt(&|it| it.transfer = other_id()), Code::ReceiptMismatch),
+        ("other attempt", receipt(&|it| it.attempt = 2), Code::ReceiptMismatch),
+        ("other header", receipt(&|it| it.header = nothing()), Code::ReceiptMismatch),
+        ("other consent", receipt(&|it| it.consent = nothing()), Code::ReceiptMismatch),
+        ("another root", receipt(&|it| it.record_root = nothing()), Code::ReceiptMismatch),
     ]);
     // A fee that the destination computes otherwise is no forgery: it is stated, and the ledger holds it.
     assert_eq!(receipt(&|it| it.fee = usd(1)), Ok(()));
@@ -392,20 +396,24 @@ fn dishonest_ends() {
             })),
             Code::AskMismatch,
         ),
-        ("a guessed secret", revoked(&|it| it.preimage = [0; 32]), Code::ConsentMismatch),
+        ("a guessed secret", revoked(&|it| it.preimage = [0; 32]), Code::RevocationMismatch),
         (
             "another consent's secret",
             rules::revocation(&other.revocation, &story.consent),
-            Code::ConsentMismatch,
+            Code::RevocationMismatch,
         ),
-        ("a revocation of another transfer", revoked(&|it| it.transfer = other_id()), Code::ConsentMismatch),
-        ("a revocation of another consent", revoked(&|it| it.consent = nothing()), Code::ConsentMismatch),
+        (
+            "a revocation of another transfer",
+            revoked(&|it| it.transfer = other_id()),
+            Code::RevocationMismatch,
+        ),
+        ("a revocation of another consent", revoked(&|it| it.consent = nothing()), Code::RevocationMismatch),
         (
             "confirmed by a third",
             confirmed(&altered(by_source, &world.hillcrest.signing, |it| {
                 it.by = world.hillcrest.id.clone();
             })),
-            Code::ConsentMismatch,
+            Code::RevocationMismatch,
         ),
         (
             "confirmed in another's name",
@@ -417,7 +425,7 @@ fn dishonest_ends() {
             confirmed(&altered(by_source, &world.lakeside.signing, |it| {
                 it.consent = nothing();
             })),
-            Code::ConsentMismatch,
+            Code::RevocationMismatch,
         ),
     ]);
 }

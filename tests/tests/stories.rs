@@ -97,6 +97,8 @@ fn every_shipped_story_comes_out_as_told() -> Result<()> {
             }
         };
         ensure!(outcome.ledger.balanced, "\"{}\": the books do not balance", story.title);
+        let differences = &outcome.ledger.differences;
+        ensure!(differences.is_empty(), "\"{}\": not what was signed: {differences:?}", story.title);
     }
     for hospital in &hospitals {
         let checked = world.node(hospital, &["check"])?.json()?;

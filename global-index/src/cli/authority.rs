@@ -88,11 +88,7 @@ pub(super) fn init(context: &Context, name: Option<String>) -> Result<(), CliErr
 }
 
 fn make_folder(data: &Path) -> Result<(), CliError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
+    handover_seal::keyfile::make_private_folder(data)
         .map_err(|error| CliError::new(Code::StoreUnavailable, format!("{}: {error}", data.display())))
 }
 

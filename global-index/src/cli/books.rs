@@ -28,10 +28,9 @@ pub(super) fn directory(context: &Context) -> Result<(), CliError> {
     })
 }
 
-/// Shows every entry, page by page.
-pub(super) fn entries(context: &Context) -> Result<(), CliError> {
-    let runtime = runtime()?;
-    let view = runtime.block_on(async {
+/// Every entry, page by page.
+pub(super) fn all_entries(context: &Context) -> Result<EntriesView, CliError> {
+    runtime()?.block_on(async {
         let performer = Performer::find(context).await?;
         let mut all = EntriesView { entries: Vec::new(), next: None };
         loop {
@@ -46,7 +45,12 @@ pub(super) fn entries(context: &Context) -> Result<(), CliError> {
         }
         performer.close().await;
         Ok::<_, CliError>(all)
-    })?;
+    })
+}
+
+/// Shows every entry.
+pub(super) fn entries(context: &Context) -> Result<(), CliError> {
+    let view = all_entries(context)?;
     context.output.emit("handover/ledger-entries/1", &view, |to| {
         for it in &view.entries {
             // What a fee was posted on, or why it was let go.
@@ -166,9 +170,12 @@ pub(super) fn check(context: &Context) -> Result<(), CliError> {
         writeln!(to, "{} values read, {} damaged", view.cells, view.damaged)?;
         writeln!(
             to,
-            "{} entries of {} transfers, {} reservations open",
-            view.entries, view.transfers, view.open_reservations
+            "{} entries of {} transfers, {} reservations open, {} fees held",
+            view.entries, view.transfers, view.open_reservations, view.open_holds
         )?;
+        if let Some(since) = &view.held_since {
+            writeln!(to, "the first is held since {since}: ledger holds names them")?;
+        }
         writeln!(to, "directory version {}", view.directory_version)?;
         for repair in &view.repairs {
             writeln!(to, "repaired {repair}")?;

@@ -1,6 +1,7 @@
 //! What every command needs: where the data is, the passphrase, and the way to whoever performs an operation.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use handover_cli::{CliError, Output};
@@ -62,9 +63,16 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
     fs::read(path).map_err(|error| file_fault(path, error))
 }
 
-/// Writes a request or certificate: nothing secret.
+/// Writes a request or certificate: nothing secret, and durable, because the index's own certificate is one.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    fs::write(path, bytes).map_err(|error| file_fault(path, error))
+    let write = || {
+        let mut file = fs::File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|error: std::io::Error| file_fault(path, error))
 }
 
 impl Context {
@@ -84,6 +92,9 @@ impl Context {
         let Some(path) = &self.common.config else { return Ok(None) };
         let mut config = Config::load(path)?;
         if let Some(data) = &self.common.data {
+            if config.shared == config.data {
+                config.shared.clone_from(data);
+            }
             config.data.clone_from(data);
         }
         Ok(Some(config))

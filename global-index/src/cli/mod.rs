@@ -6,6 +6,7 @@
 mod authority;
 mod books;
 mod context;
+mod holds;
 mod hospitals;
 mod incidents;
 mod moving;
@@ -360,6 +361,10 @@ enum LedgerCommand {
     Entries,
     /// Every account, and the totals.
     Balances,
+    /// Fees that a destination disputes: they wait for two operators.
+    Holds,
+    /// Settles one: booked when a second operator says the same. Once, and for good.
+    Settle(holds::SettleArgs),
 }
 
 /// Runs a command.
@@ -408,6 +413,8 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Directory { command: DirectoryCommand::Show } => books::directory(&context),
         Command::Ledger { command: LedgerCommand::Entries } => books::entries(&context),
         Command::Ledger { command: LedgerCommand::Balances } => books::balances(&context),
+        Command::Ledger { command: LedgerCommand::Holds } => holds::list(&context),
+        Command::Ledger { command: LedgerCommand::Settle(args) } => holds::settle(&context, args),
         Command::Mail => books::mail(&context),
         Command::Incident { command: IncidentCommand::List } => incidents::list(&context),
         Command::Incident { command: IncidentCommand::Show { id, out } } => {

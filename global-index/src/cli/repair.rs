@@ -19,7 +19,7 @@ pub(super) fn repair(context: &Context, preview: bool) -> Result<(), CliError> {
     let keys = IndexKeys::open(&data, &context.passphrase("Passphrase of the index's keys: ")?)?;
     let mut progress = context.output.progress("Repair", Unit::Items, None);
     let (folder, now, mut read) = (data.join(STORE_FOLDER), context.edge.clock.now(), 0);
-    let repaired = Store::repair(&folder, &keys.cell_key(), now, preview, |cells: u64| {
+    let repaired = Store::repair(&folder, &keys.cell_key(), now, "", preview, |cells: u64| {
         progress.inc(cells.saturating_sub(read));
         read = cells;
     });

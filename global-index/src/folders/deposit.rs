@@ -23,7 +23,7 @@ use super::{Alone, FolderError, Folders, standing};
 use crate::config::FolderRules;
 use crate::routing::Intake;
 
-const OFFER_LIMIT: Duration = Duration::from_secs(60);
+const OFFER_LIMIT: Duration = Duration::from_secs(30);
 /// Packages in one folder, whatever their size.
 const PACKAGES_MAX: u64 = 10_000;
 

@@ -27,7 +27,7 @@ use handover_core::{Code, ContentRoot, HospitalId, TransferId};
 use handover_dossier::DossierError;
 use handover_net::NetError;
 use handover_parcel::{ParcelError, Places};
-use handover_store::{Blobs, StoreError};
+use handover_store::{Blobs, StoreError, own_folder};
 use tokio::sync::mpsc;
 
 pub(crate) use self::instruments::Instruments;
@@ -127,10 +127,10 @@ impl Folders {
         desk: Desk,
         courier: Courier,
         rules: FolderRules,
-        data: &Path,
+        shared: &Path,
         instruments: Instruments,
     ) -> Result<(Self, mpsc::Receiver<Call>), StoreError> {
-        let blobs = Blobs::open(&data.join(BLOBS_FOLDER))?;
+        let blobs = Blobs::open(&shared.join(BLOBS_FOLDER))?;
         let (calls, queue) = mpsc::channel(CALLS);
         let inner = Inner {
             desk,
@@ -138,7 +138,7 @@ impl Folders {
             rules,
             instruments,
             blobs,
-            incoming: data.join(INCOMING_FOLDER),
+            incoming: own_folder(&shared.join(INCOMING_FOLDER))?,
             receiving: Places::to_receive(),
             arriving: Mutex::default(),
             names: tokio::sync::Mutex::default(),

@@ -155,6 +155,47 @@ impl Book {
         self.book(txn, booking, transfer, &command)
     }
 
+    /// The destination disputes the fee: nothing more is booked by itself until people have looked.
+    ///
+    /// # Errors
+    /// [`BooksError`]; nothing was written then.
+    pub fn hold(
+        &self,
+        txn: &mut dyn Txn,
+        booking: &Booking,
+        terms: &Terms,
+        stated: Option<Amount>,
+        evidence: &Evidence,
+    ) -> Result<Booked, BooksError> {
+        let command = Command::Hold { terms: terms.clone(), stated, evidence: evidence.clone() };
+        self.book(txn, booking, &terms.transfer, &command)
+    }
+
+    /// Two operators settle a hold, once.
+    ///
+    /// # Errors
+    /// [`BooksError`]; nothing was written then.
+    pub fn settle(
+        &self,
+        txn: &mut dyn Txn,
+        booking: &Booking,
+        terms: &Terms,
+        is_due: bool,
+        evidence: &Evidence,
+    ) -> Result<Booked, BooksError> {
+        let command = Command::Settle { terms: terms.clone(), is_due, evidence: evidence.clone() };
+        self.book(txn, booking, &terms.transfer, &command)
+    }
+
+    /// What the books say of a transfer.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn story(&self, txn: &mut dyn Txn, transfer: &TransferId) -> Result<TransferLedger, BooksError> {
+        let listed = self.transfer(txn, transfer)?;
+        Ok(TransferLedger::from_entries(listed.into_iter().map(|listed| listed.entry))?)
+    }
+
     fn book(
         &self,
         txn: &mut dyn Txn,
@@ -163,7 +204,7 @@ impl Book {
         command: &Command,
     ) -> Result<Booked, BooksError> {
         let listed = self.transfer(txn, transfer)?;
-        let ledger = TransferLedger::from_entries(listed.iter().map(|listed| listed.entry.clone()))?;
+        let mut ledger = TransferLedger::from_entries(listed.iter().map(|listed| listed.entry.clone()))?;
         let head: Option<Head> = rows::get(txn, &self.keys.head())?;
         let context = Context { now: booking.now, open_cycle: head.as_ref().map(|head| head.cycle.clone()) };
         match apply(&ledger, &context, command)? {
@@ -178,9 +219,11 @@ impl Book {
                 for entry in entries {
                     self.append(txn, size, &entry, &booking.salt_seed)?;
                     self.keep_due(txn, &entry)?;
+                    ledger.push(entry.clone())?;
                     booked = Some(Listed { sequence: size, entry });
                     size = size.checked_add(1).ok_or(BooksError::Damaged("the sequence number"))?;
                 }
+                self.keep_held(txn, &ledger)?;
                 let entry = booked.ok_or(BooksError::Damaged("a decision without entries"))?;
                 let cycle = entry.entry.cycle.clone();
                 let head = Head { size, cycle, extensions: Extensions::default() };

@@ -1,7 +1,7 @@
 //! Replays the books: every entry, leaf and node, every transfer's story, and the caches.
 
-use handover_core::Digest;
 use handover_core::ledger::{Balances, Cycle, TransferLedger, TrialRow, merkle};
+use handover_core::{Digest, Timestamp};
 use handover_store::{SCAN_MAX_CELLS, Txn};
 
 use super::book::read_entry;
@@ -29,6 +29,10 @@ pub struct CheckReport {
     pub transfers: u64,
     /// Reservations neither posted nor voided.
     pub open_reservations: u64,
+    /// Holds that nobody has settled.
+    pub open_holds: u64,
+    /// Since when the first of them is.
+    pub held_since: Option<Timestamp>,
     /// The tree's root; `None` if the tree is damaged.
     pub root: Option<Digest>,
     /// Totals per currency; empty if they do not balance.
@@ -73,6 +77,8 @@ pub(super) fn run(book: &Book, txn: &mut dyn Txn) -> Result<CheckReport, BooksEr
         entries: 0,
         transfers: 0,
         open_reservations: 0,
+        open_holds: 0,
+        held_since: None,
         root: None,
         trial_balance: Vec::new(),
         faults: Vec::new(),
@@ -188,16 +194,28 @@ fn check_transfers(book: &Book, txn: &mut dyn Txn, report: &mut CheckReport) -> 
         after = Some(book.keys.transfer(&first.transfer).u64(last).build().max(key));
         let ledger = TransferLedger::from_entries(story.into_iter().map(|listed| listed.entry));
         let Some(ledger) = report.note(Some(sequence), ledger.map_err(BooksError::from))? else { continue };
+        let is_held = ledger.open_hold().is_some();
+        report.open_holds = report.open_holds.saturating_add(u64::from(is_held));
+        if is_held && !book.is_held(txn, &ledger)? {
+            report.fault(Some(sequence), "nobody is told of a fee that is held");
+        }
         let Some(reserved) = ledger.open_reservation() else { continue };
         report.open_reservations = report.open_reservations.saturating_add(1);
         let due = book.due_of(txn, &reserved.transfer);
-        if report.note(Some(sequence), due)? == Some(None) {
+        // What is held waits for people.
+        if report.note(Some(sequence), due)? == Some(None) && !is_held {
             report.fault(Some(sequence), "nobody will look at an open reservation");
         }
     }
     if listed != report.entries {
         report.fault(None, "transfers list more or fewer entries than there are");
     }
+    let counted = book.count_held(txn);
+    if report.note(None, counted)?.is_some_and(|counted| counted != report.open_holds) {
+        report.fault(None, "other fees are noted as held than are");
+    }
+    let held = book.held(txn);
+    report.held_since = report.note(None, held)?.and_then(|held| held.since);
     let dues = book.are_dues_in_order(txn);
     if report.note(None, dues)? == Some(false) {
         report.fault(None, "the times at which fees are looked at are not in their order");

@@ -1,5 +1,5 @@
 //! When the fee of a transfer has to be looked at next. Each transfer has one such time or none; one with an open
-//! reservation always has one, at the latest the reservation's expiry. What is to be done then, the caller decides.
+//! reservation that is not held always has one, at the latest the reservation's expiry. What is to be done then, the caller decides.
 
 use handover_core::codec::Extensions;
 use handover_core::ledger::Entry;
@@ -21,7 +21,7 @@ impl Book {
         rows::put(txn, &self.keys.due_of(transfer), &row)
     }
 
-    /// There is nothing to look at any more. Not for a transfer with an open reservation.
+    /// There is nothing to look at any more. Not for a transfer with an open reservation that is not held.
     ///
     /// # Errors
     /// [`BooksError`].

@@ -12,6 +12,8 @@ mod balances;
 mod book;
 mod check;
 mod due;
+mod held;
+mod pages;
 mod proof;
 mod rows;
 
@@ -26,6 +28,8 @@ use handover_store::{Store, StoreError};
 
 pub use book::{Book, Booked, Booking, Filter, Listed, Page};
 pub use check::{CheckReport, Fault};
+pub use held::Held;
+pub use pages::{Part, Proven};
 pub use proof::{Inclusion, TreeHead};
 
 /// Why the books did not take or tell something.

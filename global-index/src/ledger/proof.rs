@@ -5,7 +5,7 @@ use handover_core::codec::Extensions;
 use handover_core::ledger::merkle::{self, Position};
 use handover_store::Txn;
 
-use super::rows::{self, Head, StoredTreeHead};
+use super::rows::{self, Head, StoredEntry, StoredTreeHead};
 use super::{Book, BooksError};
 
 /// A tree.
@@ -61,10 +61,21 @@ impl Book {
     pub fn inclusion(&self, txn: &mut dyn Txn, sequence: u64) -> Result<Inclusion, BooksError> {
         let stored = self.stored(txn, sequence)?;
         let tree = self.tree_head(txn)?;
+        self.inclusion_of(txn, &tree, sequence, &stored)
+    }
+
+    /// The same for an entry that was read.
+    pub(super) fn inclusion_of(
+        &self,
+        txn: &mut dyn Txn,
+        tree: &TreeHead,
+        sequence: u64,
+        stored: &StoredEntry,
+    ) -> Result<Inclusion, BooksError> {
         let path = merkle::inclusion(tree.size, sequence, &mut |at| self.node(txn, at))?
             .ok_or(BooksError::UnknownEntry(sequence))?;
         let commitment = merkle::commitment(&stored.salt, stored.entry.as_ref());
-        Ok(Inclusion { tree, sequence, commitment, salt: stored.salt, path })
+        Ok(Inclusion { tree: *tree, sequence, commitment, salt: stored.salt, path })
     }
 
     /// The proof that the tree continues the one that had `old_size` leaves.
@@ -89,13 +100,17 @@ impl Book {
     /// [`BooksError::Damaged`] if it does not: nothing may be signed then.
     pub fn advance_checkpoint(&self, txn: &mut dyn Txn) -> Result<TreeHead, BooksError> {
         let tree = self.tree_head(txn)?;
-        if let Some(last) = self.last_checkpoint(txn)? {
-            let path = if last.size == 0 { Vec::new() } else { self.consistency(txn, last.size)? };
-            merkle::verify_consistency((&last.root, last.size), (&tree.root, tree.size), &path)
-                .map_err(|_| BooksError::Damaged("the tree does not continue the last checkpoint"))?;
-        }
+        self.check_continues(txn, &tree)?;
         let row = StoredTreeHead { size: tree.size, root: tree.root, extensions: Extensions::default() };
         rows::put(txn, &self.keys.checkpoint(), &row)?;
         Ok(tree)
+    }
+
+    /// Nothing is signed over a tree that does not continue the one remembered for signing last.
+    pub(super) fn check_continues(&self, txn: &mut dyn Txn, tree: &TreeHead) -> Result<(), BooksError> {
+        let Some(last) = self.last_checkpoint(txn)? else { return Ok(()) };
+        let path = if last.size == 0 { Vec::new() } else { self.consistency(txn, last.size)? };
+        merkle::verify_consistency((&last.root, last.size), (&tree.root, tree.size), &path)
+            .map_err(|_| BooksError::Damaged("the tree does not continue the last checkpoint"))
     }
 }

@@ -71,6 +71,16 @@ cbor_map! {
     }
 }
 
+cbor_map! {
+    /// A transfer's fee is held.
+    pub struct HeldSince {
+        /// The transfer.
+        1 => transfer: TransferId,
+        /// When the hold was booked.
+        2 => at: Timestamp,
+    }
+}
+
 /// Makes this room's keys.
 #[derive(Clone)]
 pub(super) struct Keys(pub(super) KeyMaker);
@@ -139,9 +149,18 @@ impl Keys {
     pub(super) fn due_of(&self, transfer: &TransferId) -> Vec<u8> {
         self.dues_of().hashed(transfer.as_bytes()).build()
     }
+
+    /// Transfers whose fees are held, the longest first.
+    pub(super) fn all_held(&self) -> KeyBuilder {
+        self.0.space("ledger-held")
+    }
+
+    pub(super) fn held(&self, at: Timestamp, transfer: &TransferId) -> Vec<u8> {
+        self.all_held().u64(due_order(at)).hashed(transfer.as_bytes()).build()
+    }
 }
 
-/// A time as an ordered number; nothing is due before 1970.
+/// A time as an ordered number; nothing is due or held before 1970.
 pub(super) fn due_order(at: Timestamp) -> u64 {
     u64::try_from(at.as_millis()).unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use handover_core::artefact::Signer;
+use handover_core::artefact::books::HOLD_ORDER_MAX_BYTES;
 use handover_core::id::SigningPublic;
 use handover_core::ledger::{Entry, EntryKind, Holder, merkle};
 use handover_core::{Digest, PatientRef, time};
@@ -270,11 +271,35 @@ async fn check_finds_what_was_altered() {
     }
 }
 
+/// Path and order are bytes of a page, too: both travel beside the entry.
+#[tokio::test]
+async fn a_page_counts_all_that_is_shown() {
+    let ledger = three_transfers().await;
+    raw(&ledger, |book, txn| {
+        let refused = Evidence { refusal: Some(hash("refusal")), ..receipt() };
+        book.hold(txn, &on(3, 7), &terms(3), None, &refused)?;
+        let ordered = Evidence { order: Some(hash("order")), receipt: None, ..receipt() };
+        book.settle(txn, &on(4, 8), &terms(3), false, &ordered).map(drop)
+    })
+    .await;
+    raw(&ledger, |book, txn| {
+        let part = book.part(txn, &terms(3).source, 0, 0)?;
+        let of_it: Vec<_> = part.entries.iter().filter(|it| it.entry.transfer == terms(3).transfer).collect();
+        let orders = [0, 0, HOLD_ORDER_MAX_BYTES, HOLD_ORDER_MAX_BYTES];
+        assert_eq!(of_it.len(), orders.len());
+        for (it, order) in of_it.into_iter().zip(orders) {
+            assert_eq!(pages::shown_bytes(it), it.bytes.len() + it.proof.path.len() * 32 + order);
+        }
+        Ok(())
+    })
+    .await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn stays_sound_and_balances_are_the_fold(steps in prop::collection::vec((0_u8..5, 0_i64..9, 0_u8..8), 1..50)) {
+    fn stays_sound_and_balances_are_the_fold(steps in prop::collection::vec((0_u8..5, 0_i64..9, 0_u8..11), 1..50)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let ledger = ledger();
@@ -293,6 +318,16 @@ proptest! {
                         raw(&ledger, |book, txn| book.fold(txn).map(drop)).await;
                         continue;
                     }
+                    8 => {
+                        let (book, of) = (ledger.book().clone(), terms(number));
+                        let refused = Evidence { refusal: Some(hash("refusal")), ..receipt() };
+                        ledger.store.write(move |txn| book.hold(txn, &booking, &of, None, &refused)).await
+                    }
+                    9 | 10 => {
+                        let (book, of) = (ledger.book().clone(), terms(number));
+                        let ordered = Evidence { order: Some(hash("order")), receipt: None, ..receipt() };
+                        ledger.store.write(move |txn| book.settle(txn, &booking, &of, what == 9, &ordered)).await
+                    }
                     _ => {
                         let amount = Amount::from_minor(70, terms(number).amount.currency());
                         let number = u32::from(seed % 2);
@@ -302,6 +337,8 @@ proptest! {
             }
             let report = ledger.check().await.unwrap();
             assert_eq!(report.faults, []);
+            let held = ledger.held().await.unwrap();
+            assert_eq!((held.count as u64, held.since), (report.open_holds, report.held_since));
             let mut folded = Balances::default();
             for listed in ledger.list(Filter::default(), None, 1_000).await.unwrap().entries {
                 folded.fold(&listed.entry).unwrap();

@@ -1,6 +1,6 @@
 //! Operations on the books, the mailboxes and the store as a whole.
 
-use handover_core::ledger::{AccountBalance, LedgerError};
+use handover_core::ledger::{AccountBalance, Entry, LedgerError};
 use handover_core::{Amount, Currency};
 use handover_store::SCAN_MAX_CELLS;
 
@@ -22,6 +22,14 @@ fn amounts(currency: Currency, balance: &AccountBalance) -> AmountsView {
         pending_credits: decimal(balance.pending.credits_minor),
         posted_debits: decimal(balance.posted.debits_minor),
         posted_credits: decimal(balance.posted.credits_minor),
+    }
+}
+
+/// Why a fee is held, for people.
+pub(super) fn why_held(hold: &Entry) -> String {
+    match hold.stated {
+        Some(stated) => format!("the receipt states {stated}, reserved is {}", hold.amount),
+        None => format!("the destination refused after delivery, reserved is {}", hold.amount),
     }
 }
 
@@ -51,23 +59,15 @@ fn entry_view(Listed { sequence, entry }: Listed, hold: Option<String>) -> Entry
 impl Operations {
     pub(super) async fn entries(&self, after: Option<u64>) -> Result<EntriesView, OpsError> {
         let page = self.desk.ledger.list(Filter::default(), after, PAGE_ENTRIES).await?;
-        let (keys, next) = (self.desk.keys.clone(), page.next);
+        let (book, next) = (self.desk.ledger.book().clone(), page.next);
         let entries = page.entries;
         self.desk
             .store
             .read(move |txn| {
                 let mut views = Vec::with_capacity(entries.len());
                 for listed in entries.clone() {
-                    let hold = routing::hold_of(txn, &keys, &listed.entry.transfer)?;
-                    let why = hold.map(|hold| match hold.stated {
-                        Some(stated) => {
-                            format!("the receipt states {stated}, reserved is {}", hold.reserved)
-                        }
-                        None => {
-                            format!("the destination refused after delivery, reserved is {}", hold.reserved)
-                        }
-                    });
-                    views.push(entry_view(listed, why));
+                    let hold = book.story(txn, &listed.entry.transfer)?.open_hold().map(why_held);
+                    views.push(entry_view(listed, hold));
                 }
                 Ok(EntriesView { entries: views, next })
             })
@@ -139,6 +139,8 @@ impl Operations {
             entries: 0,
             transfers: 0,
             open_reservations: 0,
+            open_holds: 0,
+            held_since: None,
             log_root: None,
             directory_version: self.desk.current().version(),
             repairs: repairs.iter().map(ToString::to_string).collect(),
@@ -154,6 +156,8 @@ impl Operations {
                 view.entries = books.entries;
                 view.transfers = books.transfers;
                 view.open_reservations = books.open_reservations;
+                view.open_holds = books.open_holds;
+                view.held_since = books.held_since.map(|since| since.to_string());
                 view.log_root = books.root.map(|root| root.to_string());
                 view.faults.extend(books.faults.into_iter().map(|fault| match fault.sequence {
                     Some(sequence) => format!("entry {sequence}: {}", fault.what),

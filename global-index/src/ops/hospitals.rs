@@ -53,7 +53,7 @@ impl Operations {
         Ok(Hospitals { hospitals: rows.iter().map(view).collect::<Result<_, _>>()? })
     }
 
-    async fn operators(&self) -> Result<Vec<OperatorView>, OpsError> {
+    pub(super) async fn operators(&self) -> Result<Vec<OperatorView>, OpsError> {
         let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
         let operators = self.desk.store.read(move |txn| registry::operators(txn, &keys, &root, now)).await?;
         Ok(operators.iter().map(operator_view).collect())
@@ -99,7 +99,7 @@ impl Operations {
         view(&row)
     }
 
-    fn ordered(&self, outcome: &Outcome) -> Ordered {
+    pub(super) fn ordered(&self, outcome: &Outcome) -> Ordered {
         let outcome = match outcome {
             Outcome::Pending => "pending",
             Outcome::Effective => "effective",

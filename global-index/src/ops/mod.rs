@@ -6,12 +6,13 @@
 mod books;
 pub(crate) mod emergencies;
 mod folders;
+mod holds;
 mod hospitals;
 mod incidents;
 pub(crate) mod views;
 
 use handover_core::codec::DecodeError;
-use handover_core::{Code, Digest, HospitalId};
+use handover_core::{Code, Digest, HospitalId, TransferId};
 use handover_dossier::DossierError;
 use handover_net::Net;
 use handover_store::StoreError;
@@ -25,6 +26,7 @@ use crate::desk::Desk;
 use crate::directory::DirectoryError;
 use crate::ledger::BooksError;
 use crate::registry::RegistryError;
+use crate::routing::RoutingError;
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +54,10 @@ pub(crate) enum Command {
     LedgerEntries { after: Option<u64> },
     /// Every account → `BalancesView`.
     LedgerBalances,
+    /// A fee that is held, with what an operator needs to sign → `HoldContext`.
+    HoldShow { transfer: TransferId },
+    /// An order that settles one, signed once or twice → `Ordered`.
+    HoldSettle { envelope: Hex },
     /// What hospitals have not taken → `MailView`.
     MailShow,
     /// Reads everything → `CheckView`.
@@ -98,6 +104,8 @@ pub(crate) enum OpsError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Dossier(#[from] DossierError),
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
     #[error("a stored artefact cannot be read: {0}")]
     Artefact(#[from] handover_core::artefact::ArtefactError),
     #[error("a stored row cannot be read: {0}")]
@@ -116,6 +124,7 @@ impl OpsError {
             Self::Books(fault) => fault.code(),
             Self::Store(fault) => fault.code(),
             Self::Dossier(fault) => fault.code(),
+            Self::Routing(fault) => fault.code(),
             Self::Artefact(_) | Self::Row(_) => Code::StoreDamaged,
             Self::Request(_) => Code::UsageInvalid,
             Self::Answer => Code::Internal,
@@ -165,6 +174,8 @@ impl Operations {
             Command::DirectoryShow => value(&self.directory()),
             Command::LedgerEntries { after } => value(&self.entries(after).await?),
             Command::LedgerBalances => value(&self.balances().await?),
+            Command::HoldShow { transfer } => value(&self.hold(transfer).await?),
+            Command::HoldSettle { envelope } => value(&self.settle(envelope).await?),
             Command::MailShow => value(&self.mail().await?),
             Command::Check => value(&self.check().await?),
             Command::IncidentList => value(&self.incidents().await?),

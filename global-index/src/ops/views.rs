@@ -136,7 +136,7 @@ pub(crate) struct EntryView {
     pub(crate) cycle: String,
     /// What shows that the fee is due, for a post: `receipt` or `silence`.
     pub(crate) proof: Option<String>,
-    /// Why the fee is not posted although there is a receipt.
+    /// Why the transfer's fee is held for people, if it is.
     pub(crate) hold: Option<String>,
     /// The hash of the recall that gives this back, for a reversal.
     pub(crate) recall: Option<String>,
@@ -204,6 +204,10 @@ pub(crate) struct CheckView {
     pub(crate) entries: u64,
     pub(crate) transfers: u64,
     pub(crate) open_reservations: u64,
+    /// Fees that are held until two operators settle them.
+    pub(crate) open_holds: u64,
+    /// Since when the first of them is.
+    pub(crate) held_since: Option<String>,
     pub(crate) log_root: Option<String>,
     pub(crate) directory_version: u64,
     pub(crate) faults: Vec<String>,
@@ -261,4 +265,25 @@ pub(crate) struct FoldersView {
     /// Of each source in each folder.
     pub(crate) share_bytes: u64,
     pub(crate) folders: Vec<FolderView>,
+}
+
+/// A hold, with what an operator needs to settle it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HoldContext {
+    /// The transfer.
+    pub(crate) transfer: String,
+    /// The hold's entry, if there ever was one.
+    pub(crate) hold: Option<String>,
+    /// Why it is held; none once it is settled.
+    pub(crate) why: Option<String>,
+    /// What it was settled as by operators.
+    pub(crate) settled: Option<String>,
+    /// What one operator has signed.
+    pub(crate) pending: Option<super::Hex>,
+    /// What two have.
+    pub(crate) order: Option<super::Hex>,
+    /// Who may.
+    pub(crate) operators: Vec<OperatorView>,
+    /// The directory's version.
+    pub(crate) directory_version: u64,
 }

@@ -22,7 +22,7 @@ use handover_seal::{Ed25519, SealError};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 pub(crate) use self::enrol::{Claim, drop_enrolment, enrol, prove};
-pub(crate) use self::orders::{Outcome, submit_order};
+pub(crate) use self::orders::{Outcome, one_operator, submit_order};
 pub(crate) use self::rows::Hospital;
 use self::rows::Operator;
 pub(crate) use self::schedules::{newest_schedule, pending_schedule, schedule_envelopes, submit_schedule};

@@ -23,7 +23,7 @@ pub(crate) enum Outcome {
 }
 
 /// Verifies an artefact that one operator signed.
-pub(super) fn one_operator<T: handover_core::artefact::Payload>(
+pub(crate) fn one_operator<T: handover_core::artefact::Payload>(
     envelope: &[u8],
     operators: &[AuthorityCertificate],
 ) -> Result<handover_core::artefact::Verified<T>, RegistryError> {

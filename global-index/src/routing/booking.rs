@@ -4,7 +4,7 @@
 //!
 //! Copies come in any order. Invariants:
 //! - With a receipt among them exactly one fee stands, whatever ended the transfer before it and whichever attempt it is
-//!   of.
+//!   of; but none if two operators have settled it for the payer: a receipt after that is kept and books nothing.
 //! - A revocation lets the fee go while no share is known to be out; with the source's alone, once the destination has
 //!   signed that it opens nothing; with both, never.
 //! - A destination that is known to have the package frees itself of nothing by a refusal: people look at that.
@@ -13,21 +13,16 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::Consent;
-use handover_core::artefact::transfer::{PackageHeader, Payer, RevocationEffect};
-use handover_core::codec::Extensions;
-use handover_core::ledger::{
-    Evidence, Holder, RESERVATION_AFTER_CONSENT_MS, Reason, Terms, TransferLedger, copies_until,
-};
-use handover_core::rules::{self, Context, Cover};
+use handover_core::artefact::transfer::RevocationEffect;
+use handover_core::ledger::{Evidence, RESERVATION_AFTER_CONSENT_MS, Reason, Terms, copies_until};
+use handover_core::rules::{self, Context};
 use handover_core::transfer::Phase;
-use handover_core::{Amount, Code, Digest, TransferId};
+use handover_core::{Code, Digest, TransferId};
 use handover_dossier::{Dossier, Kind, Row, Taken};
 use handover_store::{KeyMaker, StoreError, Txn};
 
-pub(crate) use super::rows::Hold;
 use super::{RoutingError, recalls, silence};
 use crate::ledger::{Book, Booking, BooksError};
-use handover_store::rows as cells;
 
 /// Books what follows from an artefact that was just taken in.
 pub(super) fn consequence(
@@ -81,7 +76,6 @@ pub(super) fn consequence(
                 let mut dossier = Dossier::of(txn, keys, transfer);
                 if let Some(evidence) = taken_back(&mut dossier, context)? {
                     void(txn, book, booking, &transfer, Reason::ConsentRevoked, &evidence)?;
-                    txn.remove(&hold_key(keys, &transfer))?;
                 }
             }
         }
@@ -120,7 +114,7 @@ fn has_any(dossier: &mut Dossier<'_>, kind: Kind) -> Result<bool, StoreError> {
     Ok(!dossier.attempts_with(kind)?.is_empty())
 }
 
-/// A receipt makes the fee due, whatever the state is by now.
+/// A receipt makes the fee due, whatever the state is by now, if it was not settled for the payer.
 fn receipt(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
@@ -132,16 +126,17 @@ fn receipt(
     let mut dossier = Dossier::of(txn, keys, transfer);
     let Agreement { terms, mut evidence, .. } = agreement(&mut dossier, attempt, context)?;
     let receipt = dossier.receipt(attempt, context)?;
-    if receipt.fee != terms.amount {
-        return Ok(put_hold(txn, keys, booking, &terms, Some(receipt.fee))?);
-    }
     evidence.receipt = Some(receipt.hash());
+    if receipt.fee != terms.amount {
+        book.hold(txn, booking, &terms, Some(receipt.fee), &evidence)?;
+        return Ok(());
+    }
     if dossier.get(Kind::Delivered.of(attempt))?.is_some() {
         evidence.delivered = Some(dossier.delivered(attempt, context)?.hash());
     }
+    // Whatever people are still to look at, the destination's own receipt settles it.
     book.post(txn, booking, &terms, &evidence)?;
-    // Whatever people were to look at, the destination's own receipt has settled it.
-    Ok(txn.remove(&hold_key(keys, &transfer))?)
+    Ok(())
 }
 
 /// Whether the destination has refused.
@@ -169,9 +164,8 @@ fn hold_back(
     transfer: TransferId,
     context: Context<'_>,
 ) -> Result<(), RoutingError> {
-    let entries = book.transfer(txn, &transfer)?.into_iter().map(|listed| listed.entry);
-    let ledger = TransferLedger::from_entries(entries).map_err(BooksError::from)?;
-    if ledger.posted().is_some() || hold_of(txn, keys, &transfer)?.is_some() {
+    let ledger = book.story(txn, &transfer)?;
+    if ledger.posted().is_some() || ledger.hold().is_some() {
         return Ok(());
     }
     let mut dossier = Dossier::of(txn, keys, transfer);
@@ -180,25 +174,11 @@ fn hold_back(
     }
     let attempt = last_sealed(&mut dossier)?;
     let agreed = agreement(&mut dossier, attempt, context)?;
+    let refusal = Some(dossier.refusal(context)?.hash());
     reserve(txn, book, booking, &agreed)?;
-    Ok(put_hold(txn, keys, booking, &agreed.terms, None)?)
-}
-
-fn put_hold(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    booking: &Booking,
-    terms: &Terms,
-    stated: Option<Amount>,
-) -> Result<(), StoreError> {
-    let hold = Hold {
-        transfer: terms.transfer,
-        reserved: terms.amount,
-        stated,
-        at: booking.now,
-        extensions: Extensions::default(),
-    };
-    cells::put(txn, &hold_key(keys, &terms.transfer), &hold)
+    let evidence = Evidence { refusal, ..agreed.evidence };
+    book.hold(txn, booking, &agreed.terms, None, &evidence)?;
+    Ok(())
 }
 
 /// Reserves what was agreed on, to be looked at when no more copies are waited for; nothing if that time is over, a
@@ -248,23 +228,7 @@ pub(super) fn agreement(
         header: Some(header.hash()),
         ..Evidence::default()
     };
-    Ok(Agreement { terms: terms(&header, &consent, &cover), evidence, consent })
-}
-
-fn terms(header: &PackageHeader, consent: &Consent, cover: &Cover) -> Terms {
-    // Nothing in another currency than the cap's is still within it.
-    let cap = if header.fee.minor() == 0 { Amount::zero(header.fee.currency()) } else { cover.cap };
-    Terms {
-        transfer: header.transfer,
-        source: header.source.clone(),
-        destination: header.destination.clone(),
-        payer: match cover.payer {
-            Payer::Patient => Holder::Patient(consent.patient),
-            Payer::Hospital => Holder::Hospital(header.destination.clone()),
-        },
-        amount: header.fee,
-        cap,
-    }
+    Ok(Agreement { terms: rules::fee_terms(&header, &consent, &cover), evidence, consent })
 }
 
 /// Lets an open reservation go; without one there is nothing to do.
@@ -276,22 +240,8 @@ fn void(
     reason: Reason,
     evidence: &Evidence,
 ) -> Result<(), BooksError> {
-    let entries = book.transfer(txn, transfer)?.into_iter().map(|listed| listed.entry);
-    if TransferLedger::from_entries(entries)?.open_reservation().is_some() {
+    if book.story(txn, transfer)?.open_reservation().is_some() {
         book.void(txn, booking, transfer, reason, evidence)?;
     }
     Ok(())
-}
-
-fn hold_key(keys: &KeyMaker, transfer: &TransferId) -> Vec<u8> {
-    keys.space("hold").hashed(transfer.as_bytes()).build()
-}
-
-/// Why a transfer's fee is held, if it is.
-pub(crate) fn hold_of(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    transfer: &TransferId,
-) -> Result<Option<Hold>, StoreError> {
-    cells::get(txn, &hold_key(keys, transfer))
 }

@@ -9,6 +9,7 @@ mod courier;
 mod mailbox;
 mod recalls;
 mod rows;
+mod settlement;
 mod silence;
 
 use handover_core::message::Parcel;
@@ -16,17 +17,18 @@ use handover_core::rules::Context;
 use handover_core::transfer::Role;
 use handover_core::{Code, HospitalId, Timestamp};
 use handover_dossier::incidents::{self, Incident};
-use handover_dossier::{Dossier, DossierError, Kind, transfer_of};
+use handover_dossier::{Dossier, DossierError, Kind, Taken, transfer_of};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn};
 
-pub(crate) use self::booking::hold_of;
 pub(crate) use self::courier::Courier;
 pub(crate) use self::mailbox::{dead_letters, waiting};
+pub(crate) use self::settlement::{held, order_of, settle};
 pub(crate) use self::silence::look;
 use crate::directory::Current;
 use crate::ledger::{Book, Booking, BooksError};
 use crate::locator;
+use crate::registry::RegistryError;
 
 /// Why a parcel is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,9 @@ pub(crate) enum RoutingError {
     /// The artefact does not fit those before it.
     #[error(transparent)]
     Dossier(#[from] DossierError),
+    /// Operators may not order this.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The books do not take what follows from it.
     #[error(transparent)]
     Books(#[from] BooksError),
@@ -58,6 +63,7 @@ impl RoutingError {
         match self {
             Self::Refused(code) => *code,
             Self::Dossier(fault) => fault.code(),
+            Self::Registry(fault) => fault.code(),
             Self::Books(fault) => fault.code(),
             Self::Store(fault) => fault.code(),
         }
@@ -102,7 +108,12 @@ impl Intake {
         // A copy for the index alone is evidence of what the hospitals did; it goes on to nobody.
         let taken = match &parcel.to {
             Some(_) => dossier.take_in(Role::Index, content, context, self.now)?,
-            None => dossier.take_copy(content, context, self.now)?,
+            None => match dossier.take_copy(content, context, self.now) {
+                Err(DossierError::Refused(Code::Conflict)) => {
+                    dossier.take_instead(&self.sender, content, context, self.now)?
+                }
+                taken => taken?,
+            },
         };
         let both = [&taken.row.source, &taken.row.destination];
         if !both.contains(&&self.sender) {
@@ -113,10 +124,7 @@ impl Intake {
             booking::consequence(txn, &self.keys, &self.book, &booking, &taken, context)?;
         }
         mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.place)?;
-        // A release is offered to the destination whoever brings it, and whomever for: its silence is to mean something.
-        let offered = matches!(taken.kind(), Kind::KeyRelease | Kind::ShareRelease)
-            .then_some(&taken.row.destination)
-            .filter(|destination| Some(*destination) != parcel.to.as_ref());
+        let offered = offered(&taken).into_iter().filter(|it| Some(*it) != parcel.to.as_ref());
         let mut to = Vec::new();
         for receiver in parcel.to.iter().chain(offered).filter(|receiver| **receiver != self.sender) {
             if !both.contains(&receiver) {
@@ -141,6 +149,16 @@ impl Intake {
     ) -> Result<Option<Incident>, DossierError> {
         let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
         incidents::note(txn, &self.keys, parcel.content.as_ref(), code, context, self.now)
+    }
+}
+
+/// Who is offered an artefact whoever brings it, and whomever for: releases the destination, whose silence is to mean
+/// something; a refusal both, as a fee may be held on it.
+fn offered(taken: &Taken) -> Vec<&HospitalId> {
+    match taken.kind() {
+        Kind::KeyRelease | Kind::ShareRelease => vec![&taken.row.destination],
+        Kind::Refusal => vec![&taken.row.source, &taken.row.destination],
+        _ => Vec::new(),
     }
 }
 

@@ -5,13 +5,13 @@
 //! there is nothing to be reversed: whatever posts it asks here.
 
 use handover_core::TransferId;
-use handover_core::ledger::{Evidence, Reason, TransferLedger};
+use handover_core::ledger::{Evidence, Reason};
 use handover_core::rules::Context;
 use handover_dossier::{Dossier, Kind};
 use handover_store::{KeyMaker, Txn};
 
 use super::RoutingError;
-use crate::ledger::{Book, Booking, BooksError};
+use crate::ledger::{Book, Booking};
 
 /// Reverses what the recalls that are here give back, once the fee is posted.
 pub(super) fn give_back(
@@ -26,9 +26,9 @@ pub(super) fn give_back(
     if numbers.is_empty() {
         return Ok(());
     }
-    let entries = book.transfer(txn, &transfer)?.into_iter().map(|listed| listed.entry);
-    let ledger = TransferLedger::from_entries(entries).map_err(BooksError::from)?;
-    if ledger.posted().is_none() {
+    let ledger = book.story(txn, &transfer)?;
+    // A fee that was settled for its payer is given back already.
+    if ledger.posted().is_none() || ledger.let_go().is_some() {
         return Ok(());
     }
     for number in numbers.into_iter().filter(|number| ledger.reversal(*number).is_none()) {

@@ -1,6 +1,7 @@
 //! What this room stores.
 
-use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId, cbor_map};
+use handover_core::codec::Bytes;
+use handover_core::{Code, HospitalId, Timestamp, TransferId, cbor_map};
 use handover_dossier::Kind;
 
 cbor_map! {
@@ -42,17 +43,13 @@ cbor_map! {
 }
 
 cbor_map! {
-    /// Nothing more is booked until people have looked: a receipt states another fee than the one reserved, or the
-    /// destination refused what it had taken delivery of.
-    pub struct Hold {
-        /// The transfer.
-        1 => transfer: TransferId,
-        /// As reserved.
-        2 => reserved: Amount,
-        /// As the destination's receipt states it; none if it refused after delivery.
-        3 => stated: Option<Amount>,
-        /// When.
-        4 => at: Timestamp,
+    /// What operators order about a hold.
+    #[derive(Default)]
+    pub struct HoldOrders {
+        /// Signed by one, waiting for a second.
+        1 => pending: Option<Bytes>,
+        /// Signed by two, and booked.
+        2 => order: Option<Bytes>,
     }
 }
 

@@ -7,17 +7,17 @@
 //! derived from what is stored each time, so that a look repeated or made too early harms nothing.
 
 use handover_core::codec::Extensions;
-use handover_core::ledger::{Due, Evidence, Handover, Terms, TransferLedger};
+use handover_core::ledger::{Due, Evidence, Handover, Terms};
 use handover_core::rules::{self, Context};
 use handover_core::{Timestamp, TransferId};
 use handover_dossier::{Dossier, Kind, Row};
 use handover_store::rows as cells;
 use handover_store::{KeyMaker, Txn};
 
-use super::booking::{Agreement, agreement, hold_of, is_exit, last_sealed};
+use super::booking::{Agreement, agreement, is_exit, last_sealed};
 use super::rows::Offered;
 use super::{RoutingError, recalls};
-use crate::ledger::{Book, Booking, BooksError};
+use crate::ledger::{Book, Booking};
 
 /// Notes it if the destination has been offered everything now, and looks at the fee. From now on by the index's own
 /// clock: the artefacts' dates are the word of those who gain by a sooner or a later one.
@@ -104,8 +104,7 @@ pub(crate) fn look(
     transfer: TransferId,
     context: Context<'_>,
 ) -> Result<Due, RoutingError> {
-    let entries = book.transfer(txn, &transfer)?.into_iter().map(|listed| listed.entry);
-    let ledger = TransferLedger::from_entries(entries).map_err(BooksError::from)?;
+    let ledger = book.story(txn, &transfer)?;
     let Known { handover, terms, evidence } = known(txn, keys, transfer, context)?;
     let due = handover.due(&ledger, booking.now);
     match due {
@@ -134,7 +133,6 @@ fn known(
     transfer: TransferId,
     context: Context<'_>,
 ) -> Result<Known, RoutingError> {
-    let is_held = hold_of(txn, keys, &transfer)?.is_some();
     let offered = cells::get::<Offered>(txn, &offered_key(keys, &transfer))?;
     let mut dossier = Dossier::of(txn, keys, transfer);
     let attempt = match handed_over(&mut dossier)? {
@@ -153,7 +151,6 @@ fn known(
         released,
         is_ended: offered.is_none() || is_refused,
         silent_until: offered.map(|offered| offered.until),
-        is_held,
     };
     Ok(Known { handover, terms, evidence })
 }

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
-use handover_core::message::{Answer, Parcel, Request, Verb};
-use handover_core::{Code, HospitalId, Party, TransferId};
+use handover_core::message::{Answer, BooksQuestion, EvidenceQuestion, Parcel, Request, Verb};
+use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_net::Net;
+use tokio::sync::Mutex;
 
 use super::instruments::Instruments;
 use crate::desk::Desk;
 use crate::emergency;
 use crate::folders::Folders;
+use crate::ledger::BooksError;
 use crate::locator::{self, LocatorError};
 use crate::registry::{self, Claim, RegistryError};
 use crate::routing::{Courier, Intake, RoutingError};
+use crate::statements;
 
 /// Parcels of one message.
 const MAX_PARCELS: usize = 64;
+/// The most bytes of a question for evidence.
+const QUESTION_MAX_BYTES: usize = 1024;
 
 /// What answering needs.
 #[derive(Clone)]
@@ -26,6 +31,8 @@ pub(super) struct Desks {
     pub(super) folders: Folders,
     pub(super) net: Net,
     pub(super) instruments: Instruments,
+    /// When the last page of the books was dated.
+    pub(super) pages: Arc<Mutex<Option<Timestamp>>>,
 }
 
 type Items = Result<Vec<Vec<u8>>, Code>;
@@ -65,7 +72,55 @@ impl Desks {
             // Between hospitals only: the index need not know who looks for old records.
             Verb::RemoteLink | Verb::BreakGlassPart => Err(Code::AccessDenied),
             Verb::BreakGlass => self.emergency(hospital(party)?, request).await,
+            Verb::Books => self.books(hospital(party)?, &request).await,
+            Verb::Newest => self.newest(hospital(party)?, &request).await,
+            Verb::Evidence => self.evidence(hospital(party)?, &request).await,
         }
+    }
+
+    /// Whoever was suspended may see what its books say, too.
+    async fn books(&self, sender: HospitalId, request: &Request) -> Items {
+        let question: BooksQuestion =
+            codec::decode(request.only_item()?, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        let (book, keys) = (self.desk.ledger.book().clone(), self.desk.keys.clone());
+        let signer = Arc::clone(&self.desk.seat.signer);
+        // One after the other, and none dated before the last one: of two pages the later is never of a shorter log,
+        // which would be taken for a proof that it was cut.
+        let mut last = self.pages.lock().await;
+        let now = self.desk.now();
+        let now = last.map_or(now, |last| last.max(now));
+        let read = self
+            .desk
+            .store
+            .read(move |txn| statements::answer(txn, (&keys, &book), &sender, &question, &signer, now));
+        let answer = read.await.map_err(|fault: BooksError| logged(fault.code(), &fault))?;
+        *last = Some(now);
+        Ok(vec![answer])
+    }
+
+    /// What a hospital signed last, of what is held here: whoever does not know it has lost something.
+    async fn newest(&self, sender: HospitalId, request: &Request) -> Items {
+        if !request.items.is_empty() {
+            return Err(Code::Malformed);
+        }
+        let keys = self.desk.keys.clone();
+        let newest =
+            self.desk.store.read(move |txn| handover_dossier::newest_signed(txn, &keys, &sender)).await;
+        Ok(newest.map_err(|fault| logged(fault.code(), &fault))?.into_iter().collect())
+    }
+
+    /// The transfers that a hospital takes part in, for it to take back what it has lost. Whoever was suspended may
+    /// have its own back, too.
+    async fn evidence(&self, sender: HospitalId, request: &Request) -> Items {
+        let question: EvidenceQuestion =
+            codec::decode(request.only_item()?, QUESTION_MAX_BYTES).map_err(|_| Code::Malformed)?;
+        let keys = self.desk.keys.clone();
+        let answer = self
+            .desk
+            .store
+            .read(move |txn| handover_dossier::evidence(txn, &keys, &sender, None, &question))
+            .await;
+        Ok(vec![codec::encode(&answer.map_err(|fault| logged(fault.code(), &fault))?)])
     }
 
     async fn enrol(&self, request: Request) -> Items {

@@ -12,12 +12,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_cli::tell_standing;
 use handover_core::artefact::federation::Authority;
 use handover_core::{Code, Party, trust};
 use handover_net::{Inbound, Limits, Net, NetConfig, NetError};
 use handover_seal::Ed25519;
-use handover_store::{EngineName, Store, StoreError};
-use handover_web::control::ControlError;
+use handover_store::{EngineName, Standing, Store, StoreError};
+use handover_web::control::{ControlError, stands_by};
 use handover_web::{
     CancellationToken, Health, Metrics, ServeConfig, Serving, TlsIdentity, WebError, control,
 };
@@ -26,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use self::answer::Desks;
 use self::gate::Gate;
-use self::instruments::Instruments;
+use self::instruments::{Doors, Holds, Instruments};
 use crate::config::{Config, STORE_FOLDER};
 use crate::desk::{Changed, Desk, Edge, Seat};
 use crate::directory::{self, DirectoryError};
@@ -148,9 +149,23 @@ pub(crate) async fn open_store(config: &Config, keys: &IndexKeys) -> Result<Stor
     let engine = config.store.engine;
     if engine == EngineName::Sled {
         let folder = config.data.join(STORE_FOLDER);
-        Store::check_there(&folder, &config.data.join(folders::BLOBS_FOLDER))?;
+        Store::check_there(&folder, &config.shared.join(folders::BLOBS_FOLDER))?;
     }
     Store::open(&config.store_place(engine)?, &keys.cell_key()).await
+}
+
+/// The same for who serves: stands by while another process has a store in a database, and says so. Whether it did.
+pub(crate) async fn open_or_stand_by(config: &Config, keys: &IndexKeys) -> Result<(Store, bool), IndexError> {
+    if config.store.engine == EngineName::Sled {
+        return Ok((open_store(config, keys).await?, false));
+    }
+    let place = config.store_place(config.store.engine)?;
+    let (told, standing) = mpsc::unbounded_channel();
+    let say = |it: Standing| tell_standing("index", &it.store, it.serving.as_deref());
+    let cell_key = keys.cell_key();
+    let opening = Store::open_or_stand_by(&place, &cell_key, told);
+    let (opened, stood_by) = stands_by(config.data.join(CONTROL_SOCKET), standing, say, opening).await?;
+    Ok((opened?, stood_by))
 }
 
 impl Index {
@@ -159,8 +174,24 @@ impl Index {
     /// # Errors
     /// [`IndexError`]; nothing runs then.
     pub async fn start(config: Config, keys: IndexKeys, edge: Edge) -> Result<Self, IndexError> {
-        let seat = seat(&config.data, config.root, &keys, &edge)?;
         let store = open_store(&config, &keys).await?;
+        Self::start_on((store, false), config, keys, edge).await
+    }
+
+    /// The same on a store that is open, maybe after another process.
+    ///
+    /// # Errors
+    /// [`IndexError`]; nothing runs then.
+    pub(crate) async fn start_on(
+        (store, stood_by): (Store, bool),
+        config: Config,
+        keys: IndexKeys,
+        edge: Edge,
+    ) -> Result<Self, IndexError> {
+        let seat = seat(&config.data, config.root, &keys, &edge)?;
+        if config.store.engine == EngineName::Postgres {
+            store.check_folder(&config.shared, &config.data).await?;
+        }
         let desk = Desk::open(store, seat, edge).await?;
 
         let (net, inbound) = handover_net::start(
@@ -198,12 +229,18 @@ impl Index {
         let (courier, carrying) = Courier::start(desk.clone(), net.clone(), stop.child_token());
         let telling = folders::Instruments::new(&metrics, &health);
         let (folders, calls) =
-            Folders::open(desk.clone(), courier.clone(), config.folders, &config.data, telling)?;
+            Folders::open(desk.clone(), courier.clone(), config.folders, &config.shared, telling)?;
         let mut chores = JoinSet::new();
         chores.spawn(folders::run(folders.clone(), net.clone(), calls, stop.child_token()));
+        if stood_by {
+            chores.spawn(rounds::greet(desk.clone(), net.clone(), stop.child_token()));
+        }
         chores.spawn(rounds::push(desk.clone(), net.clone(), stop.child_token()));
-        chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), stop.child_token()));
-        let desks = Desks { desk: desk.clone(), courier, folders, net: net.clone(), instruments };
+        let doors = Doors::new(&metrics, net.clone(), Arc::clone(&web.turned_away));
+        let told = (doors, Holds::new(&metrics));
+        chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), told, stop.child_token()));
+        let pages = Arc::default();
+        let desks = Desks { desk: desk.clone(), courier, folders, net: net.clone(), instruments, pages };
         chores.spawn(serve_net(desks, inbound, stop.child_token()));
 
         let ready = Ready { net: net.addresses(), web: format!("https://{}", web.address), control };
@@ -215,6 +252,13 @@ impl Index {
     #[must_use]
     pub const fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// Waits until its store refuses everything for good; why. Nothing is served after that.
+    pub async fn failed(&self) -> StoreError {
+        let failure = self.desk.store.failed().await;
+        self.stop.cancel();
+        failure
     }
 
     /// Takes nothing new, answers what is under way, then lets go of everything.

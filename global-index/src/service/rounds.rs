@@ -3,17 +3,20 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use handover_core::artefact::federation::Status;
 use handover_core::ledger::Due;
 use handover_core::message::{Request, Verb};
 use handover_core::rules::Context;
 use handover_core::time::HOUR_MS;
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
-use handover_net::{Net, Route};
+use handover_net::{Limits, Net, Route};
 use handover_seal::Ed25519;
 use handover_store::Health as StoreHealth;
 use handover_web::{CancellationToken, Health};
 use tokio::task::JoinSet;
 
+use super::instruments::{Doors, Holds};
 use crate::desk::{Changed, Desk};
 use crate::directory::DirectoryError;
 use crate::ledger::{Booking, BooksError};
@@ -28,6 +31,9 @@ const FEES_PER_ROUND: usize = 100;
 const UNDECIDED_MS: i64 = HOUR_MS;
 /// How long one hospital may take to take a directory, in milliseconds.
 const PUSH_MS: u64 = 20_000;
+
+/// Hospitals that are greeted at one time.
+const GREETED_AT_ONCE: usize = 16;
 
 /// Whenever a new directory is in force: whoever it no longer has loses the connection's standing, everyone else
 /// gets it.
@@ -52,10 +58,32 @@ pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
     }
 }
 
+/// After another process: every hospital is dialled and gets the directory. One that is still connected to that
+/// process, which may hang, lets go of it. Of a large federation not all: half of the connections are left to who comes.
+pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
+    let most = usize::try_from(Limits::default().connections / 2).unwrap_or(usize::MAX);
+    let current = desk.current();
+    let active = current.federation().members().filter(|member| member.order.status == Status::Active);
+    let known = active.map(|member| (member.profile.hospital.clone(), member.profile.addresses.clone()));
+    let greeted = futures::stream::iter(known.collect::<Vec<_>>())
+        .take_while(|_| std::future::ready(net.connected().len() < most))
+        .for_each_concurrent(GREETED_AT_ONCE, |(hospital, addresses)| {
+            push_by(&desk, &net, hospital, addresses)
+        });
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = greeted => {}
+    }
+}
+
 /// Sends the directory in force to a hospital, if it is connected.
 pub(super) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
+    push_by(desk, net, hospital, Vec::new()).await;
+}
+
+async fn push_by(desk: &Desk, net: &Net, hospital: HospitalId, addresses: Vec<String>) {
     let body = Request::encode(Verb::Directory, vec![desk.current().envelope().to_vec()]);
-    let route = Route { party: Party::Hospital(hospital.clone()), addresses: Vec::new() };
+    let route = Route { party: Party::Hospital(hospital.clone()), addresses };
     let sent = tokio::time::timeout(Duration::from_millis(PUSH_MS), net.request(&route, body)).await;
     // Who did not get it asks for it, at the latest before the one it holds expires.
     match sent {
@@ -66,7 +94,13 @@ pub(super) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
 }
 
 /// Every few seconds until `stop`.
-pub(super) async fn refresh(desk: Desk, log: Log, health: Health, stop: CancellationToken) {
+pub(super) async fn refresh(
+    desk: Desk,
+    log: Log,
+    health: Health,
+    (doors, holds): (Doors, Holds),
+    stop: CancellationToken,
+) {
     let mut tick = tokio::time::interval(Duration::from_millis(ROUND_MS));
     loop {
         tokio::select! {
@@ -83,6 +117,14 @@ pub(super) async fn refresh(desk: Desk, log: Log, health: Health, stop: Cancella
         health.set("directory", renew(&desk).await);
         health.set("log", log.checkpoint().await.map(drop).map_err(|fault| fault.code()));
         health.set("ledger", settle(&desk).await.map_err(|fault| fault.code()));
+        // Nobody but operators can settle them, so they are told; the index itself is well.
+        let held = desk.ledger.held().await.map_err(|fault| fault.code());
+        if let Ok(held) = held {
+            holds.show(held);
+        }
+        health
+            .tell("holds", held.and_then(|held| if held.count == 0 { Ok(()) } else { Err(Code::FeesHeld) }));
+        doors.show();
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use handover_core::artefact::books::HoldOrder;
 use handover_core::artefact::federation::{
     Authority, AuthorityCertificate, CertificateRequest, EndpointCertificate, EnrolmentProof,
     EnrolmentRequest, FeeSchedule, HospitalCertificate, HospitalProfile, Status, StatusOrder,
@@ -103,6 +104,7 @@ impl Realm {
         let config = Config {
             name: "index.test".to_owned(),
             data: folder.path().to_owned(),
+            shared: folder.path().to_owned(),
             root: root.public(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
             advertise: vec![],
@@ -209,6 +211,16 @@ impl Realm {
         let first = Verified::sign(schedule, &self.operators[0]);
         self.op(submit(first.envelope())).await?;
         self.op(submit(&Countersigned::sign(&first, &self.operators[1]))).await
+    }
+
+    /// What the first operator signs, or the second after the first.
+    pub async fn settle(&self, order: &HoldOrder, operator: usize) -> Result<Value, Code> {
+        let first = Verified::sign(order.clone(), &self.operators[0]);
+        let envelope = match operator {
+            0 => first.envelope().to_vec(),
+            _ => Countersigned::sign(&first, &self.operators[operator]),
+        };
+        self.op(json!({"op": "hold-settle", "envelope": hex::encode(envelope)})).await
     }
 
     /// Both operators, one after the other.

@@ -1,6 +1,7 @@
 //! The command line, as clap reads it.
 
 mod emergency;
+mod fees;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use handover_core::id::{Department, Digest, HospitalId, PatientRef, RemoteLinkId
 use handover_store::EngineName;
 
 pub use emergency::{BreakGlassTask, ClinicianKey, ClinicianTask, Opening};
+pub use fees::FeesTask;
 
 /// One hospital's node: keeps its records by department, and exchanges them with other hospitals under the
 /// patients' consent.
@@ -76,6 +78,10 @@ pub enum Task {
     Epoch(EpochTask),
     /// Says how the node stands: what does not work and until when the rest does, and what waits for whom.
     Status,
+    /// Says that the store was restored from a backup, and asks the index and all hospitals for what it may lack. The node
+    /// finds that out by itself as soon as anybody holds what it signed and does not know; this is for when nobody can
+    /// tell. Until all have answered, nothing is signed, sealed or released; status says who has not.
+    Rejoin,
     /// Reads everything stored and verifies that it is whole.
     Check,
     /// Salvages what can be read of a damaged store into a fresh one and says what is gone; the damaged one is kept
@@ -96,6 +102,9 @@ pub enum Task {
     /// Incidents: what other hospitals or the index signed and may not have signed, kept as proof.
     #[command(subcommand)]
     Incident(IncidentTask),
+    /// Fees for transfers: what the index has booked, held against this hospital's own evidence.
+    #[command(subcommand)]
+    Fees(FeesTask),
     /// Clinicians who may break the glass for this hospital.
     #[command(subcommand)]
     Clinician(ClinicianTask),

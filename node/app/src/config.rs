@@ -35,6 +35,9 @@ const PATIENCE_SECONDS: u64 = 30;
 pub struct Config {
     /// The data folder.
     pub data: PathBuf,
+    /// Where large content lies, and what is on its way in: the data folder, or one that all processes of the hospital
+    /// have.
+    pub shared: PathBuf,
     /// The folder of epoch keys, which no backup of the data takes along.
     pub epoch_keys: PathBuf,
     /// The federation's root.
@@ -102,7 +105,8 @@ impl Config {
 
     fn read(mut reader: Reader, folder: &Path) -> Result<Self, CliError> {
         let data = data_folder(&mut reader, folder);
-        let epoch_keys = epoch_keys(&mut reader, folder, data.as_deref());
+        let shared = shared(&mut reader, folder, data.as_deref());
+        let epoch_keys = epoch_keys(&mut reader, folder, data.as_deref(), shared.as_deref());
         let root: Option<Root> = reader.required("root");
         let id = reader.required("hospital.id");
         let name = name(&mut reader);
@@ -132,6 +136,7 @@ impl Config {
         let built = || {
             Some(Self {
                 data: data?,
+                shared: shared?,
                 epoch_keys: epoch_keys?,
                 root: root?.0,
                 hospital: Hospital { id: id?, name: name?, jurisdiction: jurisdiction?, currency: currency? },
@@ -190,13 +195,26 @@ fn absolute(reader: &mut Reader, key: &str, path: &Path) -> Option<PathBuf> {
     }
 }
 
-fn epoch_keys(reader: &mut Reader, folder: &Path, data: Option<&Path>) -> Option<PathBuf> {
+fn shared(reader: &mut Reader, folder: &Path, data: Option<&Path>) -> Option<PathBuf> {
+    match reader.optional::<PathBuf>("shared") {
+        Some(path) => absolute(reader, "shared", &folder.join(path)),
+        None => data.map(Path::to_owned),
+    }
+}
+
+fn epoch_keys(
+    reader: &mut Reader,
+    folder: &Path,
+    data: Option<&Path>,
+    shared: Option<&Path>,
+) -> Option<PathBuf> {
     let Some(path) = reader.optional::<PathBuf>("epoch_keys") else {
-        return Some(data?.join("epoch-keys"));
+        return Some(shared?.join("epoch-keys"));
     };
     let path = absolute(reader, "epoch_keys", &folder.join(path))?;
-    let is_within = |part: &str| data.is_some_and(|data| path.starts_with(data.join(part)));
-    if is_within(STORE_FOLDER) || is_within(BLOBS_FOLDER) {
+    let is_within =
+        |above: Option<&Path>, part: &str| above.is_some_and(|above| path.starts_with(above.join(part)));
+    if is_within(data, STORE_FOLDER) || is_within(shared, BLOBS_FOLDER) {
         reader.fault(
             "epoch_keys",
             "must not lie where the records do: a copy of them would take the keys along",
@@ -386,6 +404,7 @@ mod tests {
         assert_eq!(config.web_url.as_deref(), Some("https://patients.lakeside.example"));
         assert_eq!(config.net_advertise.len(), 1);
         assert_eq!(config.epoch_keys, folder.path().join("epoch-keys"));
+        assert_eq!(config.shared, folder.path().join("shared"));
         assert_eq!(config.store.engine, EngineName::Postgres);
         assert_eq!(config.store.url_file, Some(folder.path().join("store.url")));
     }

@@ -4,6 +4,7 @@
 //! of this node (hospitals go on without it until the directory expires): that is told and makes nothing red.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use handover_core::artefact::patient::CLOCK_SKEW_MS;
@@ -20,18 +21,27 @@ const HEARTBEAT: &str = "heartbeat";
 /// How long it may take. A commit whose outcome nobody knows can take for ever.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Looks until shut down.
-pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: CancellationToken) {
+/// Looks until shut down; `web` counts who was turned away there.
+pub(crate) async fn watch(
+    node: Arc<Node>,
+    net: Net,
+    web: Arc<AtomicU64>,
+    health: Health,
+    shutdown: CancellationToken,
+) {
     let connected = node.metrics.gauge("index_connected", "Whether the index is connected", []);
     let version = node.metrics.gauge("directory_version", "The directory's version", []);
     let refused = node.metrics.gauge("directories_refused", "Directories refused since the start", []);
     let owed = node.metrics.gauge("break_glass_reviews", "Reviews of break-glasses that wait", ["state"]);
+    let turned_away = handover_web::metrics::turned_away(&node.metrics);
     let mut last = None;
     loop {
         look(&node, &health).await;
         let is_connected = net.connected().contains(&Party::Index);
         health.tell("repair", repaired(&node).await);
         health.tell("break-glass-reviews", reviews(&node, &owed).await);
+        health.tell("books", books(&node).await);
+        rejoin(&node, &health);
         health.tell("index", if is_connected { Ok(()) } else { Err(Code::Unreachable) });
         let standing = standing(&node);
         if last != Some(standing) {
@@ -44,6 +54,9 @@ pub(crate) async fn watch(node: Arc<Node>, net: Net, health: Health, shutdown: C
         connected.set([], i64::from(is_connected));
         version.set([], i64::try_from(node.directories.version()).unwrap_or(i64::MAX));
         refused.set([], i64::try_from(node.directories.refused()).unwrap_or(i64::MAX));
+        for (door, count) in [("net", net.turned_away()), ("web", web.load(Ordering::Relaxed))] {
+            turned_away.set([door], i64::try_from(count).unwrap_or(i64::MAX));
+        }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -69,6 +82,20 @@ async fn reviews(node: &Node, gauge: &Gauge<1>) -> Result<(), Code> {
 async fn repaired(node: &Node) -> Result<(), Code> {
     let repairs = node.store.repairs().await.map_err(|fault| fault.code())?;
     if repairs.is_empty() { Ok(()) } else { Err(Code::StoreRepaired) }
+}
+
+/// Whether the index's books are what was signed: told, and no fault of this node.
+pub(crate) async fn books(node: &Node) -> Result<(), Code> {
+    node.exchange.books_fault().await.map_err(|fault| fault.code())?.map_or(Ok(()), Err)
+}
+
+/// Whether the store, which was restored, may speak for its hospital again: for nobody, which is a fault, or not for all
+/// yet, which is told.
+pub(crate) fn rejoin(node: &Node, health: &Health) {
+    let standing = node.exchange.catching_up();
+    let of = |is_so: bool| if is_so { Err(Code::CatchingUp) } else { Ok(()) };
+    health.set("store-restored", of(standing == Some(true)));
+    health.tell("store-restored", of(standing.is_some()));
 }
 
 /// Whether the directory has this hospital as active.

@@ -5,13 +5,13 @@
 //! identifier, then the seeds and keys of 32 bytes each in the order of [`Secrets`], then the RSA key as PKCS#8 DER
 //! to the end. Nothing is ever overwritten.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use handover_cli::CliError;
 use handover_core::{Code, HospitalId, Random};
-use handover_seal::keyfile::{KdfParams, Unlock, open_keyfile, read_private, seal_keyfile, write_private};
+use handover_seal::keyfile::{
+    self, KdfParams, Unlock, open_keyfile, read_private, seal_keyfile, write_private,
+};
 use handover_seal::{RsaPrivateKey, SealError, Secret32, SigningKey};
 use handover_store::CellKey;
 use zeroize::Zeroizing;
@@ -173,15 +173,12 @@ impl Secrets {
     }
 }
 
-/// Makes a folder, and those above it, for this user only.
+/// Makes a folder, and those above it, for this user only; durable.
 ///
 /// # Errors
 /// [`Code::StoreUnavailable`].
 pub fn make_private_folder(folder: &Path) -> Result<(), CliError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    keyfile::make_private_folder(folder)
         .map_err(|error| CliError::new(Code::StoreUnavailable, format!("{}: {error}", folder.display())))
 }
 

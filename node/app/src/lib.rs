@@ -31,7 +31,7 @@ mod show;
 pub use config::Config;
 pub use console::main;
 pub use error::NodeError;
-pub use import::{HOSPITAL_WIDE, Imported, RecordCounts};
+pub use import::{HOSPITAL_WIDE, Imported, Merged, RecordCounts, SentBefore};
 pub use node::Node;
 pub use operations::{
     Carried, Checked, Command, DeliveryShown, Dismissed, EpochLine, EpochRotated, EpochsListed, Event,

@@ -5,21 +5,26 @@
 
 use std::sync::{Arc, OnceLock};
 
-use handover_cli::CliError;
+use handover_cli::{CliError, tell_standing};
 use handover_core::time::Clock;
 use handover_core::{Code, Timestamp};
 use handover_ingest::department::Mapping;
 use handover_net::Net;
-use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Records, Subject};
+use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Records, RecordsError, Subject};
 use handover_seal::{KeyRing, SystemClock};
-use handover_store::{Blobs, EngineName, Keyring, Store, StoreError};
+use handover_store::{Blobs, EngineName, Keyring, Standing, Store, StoreError, own_folder};
+use handover_web::control::stands_by;
 use handover_web::{CancellationToken, Health, Metrics};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{BLOBS_FOLDER, Config, STORE_FOLDER};
 use crate::error::NodeError;
-use crate::keys::{Secrets, make_private_folder};
-use handover_exchange::{Directories, Exchange, Identity, Parts};
+use crate::keys::Secrets;
+use handover_exchange::{Directories, Exchange, Gate, Identity, Parts};
+
+/// Repairs of the store whose audit line is written, by their time.
+const REPAIR_NOTED: &str = "repair-noted";
+const ROW_VERSION: u8 = 1;
 
 /// An opened node.
 pub struct Node {
@@ -48,6 +53,10 @@ pub(crate) struct Live {
     pub(crate) health: Health,
 }
 
+fn stored(what: &'static str) -> impl Fn(StoreError) -> CliError {
+    move |fault| CliError::new(fault.code(), format!("{what}: {fault}"))
+}
+
 impl Node {
     /// Opens the data folder.
     ///
@@ -55,24 +64,47 @@ impl Node {
     /// The keys are another hospital's; the folder is in use, was made with other keys, or is damaged.
     pub async fn open(config: Config, secrets: Secrets) -> Result<Arc<Self>, CliError> {
         secrets.check_hospital(&config.hospital.id)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let stored = |what: &'static str| {
-            move |fault: StoreError| CliError::new(fault.code(), format!("{what}: {fault}"))
-        };
-        let mapping = Arc::new(config.mapping.clone());
-        let incoming = config.data.join("incoming");
-        make_private_folder(&incoming)?;
         let engine = config.store.engine;
         if engine == EngineName::Sled {
-            Store::check_there(&config.data.join(STORE_FOLDER), &config.data.join(BLOBS_FOLDER))
+            Store::check_there(&config.data.join(STORE_FOLDER), &config.shared.join(BLOBS_FOLDER))
                 .map_err(stored("store"))?;
         }
         let place = config.store_place(engine).map_err(stored("store"))?;
         let store = Store::open(&place, &secrets.cell_key()).await.map_err(stored("store"))?;
+        Self::open_on(store, config, secrets).await
+    }
+
+    /// The same for who serves: stands by while another process has a store in a database, and says so.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub async fn open_or_stand_by(config: Config, secrets: Secrets) -> Result<Arc<Self>, CliError> {
+        if config.store.engine == EngineName::Sled {
+            return Self::open(config, secrets).await;
+        }
+        secrets.check_hospital(&config.hospital.id)?;
+        let place = config.store_place(config.store.engine).map_err(stored("store"))?;
+        let (told, standing) = mpsc::unbounded_channel();
+        let say = |it: Standing| tell_standing("node", &it.store, it.serving.as_deref());
+        let cell_key = secrets.cell_key();
+        let opening = Store::open_or_stand_by(&place, &cell_key, told);
+        let (opened, _) = stands_by(config.control_socket(), standing, say, opening)
+            .await
+            .map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
+        Self::open_on(opened.map_err(stored("store"))?, config, secrets).await
+    }
+
+    async fn open_on(store: Store, config: Config, secrets: Secrets) -> Result<Arc<Self>, CliError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mapping = Arc::new(config.mapping.clone());
+        if config.store.engine == EngineName::Postgres {
+            store.check_folder(&config.shared, &config.data).await.map_err(stored("shared"))?;
+        }
+        let incoming = own_folder(&config.shared.join("incoming")).map_err(stored("incoming"))?;
         let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), clock.now())
             .await
             .map_err(stored("epoch keys"))?;
-        let blobs = Blobs::open(&config.data.join(BLOBS_FOLDER)).map_err(stored("blobs"))?;
+        let blobs = Blobs::open(&config.shared.join(BLOBS_FOLDER)).map_err(stored("blobs"))?;
         let records = Records::open(store.clone(), blobs.clone(), keyring.clone(), secrets.hospital_key())
             .await
             .map_err(|fault| CliError::new(fault.code(), format!("records: {fault}")))?;
@@ -81,6 +113,7 @@ impl Node {
         };
         let directories =
             Directories::open(config.root, store.clone(), Arc::clone(&clock)).await.map_err(opened)?;
+        let gate = Gate::open(&store).await.map_err(opened)?;
         let rsa = secrets.rsa().map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
         let exchange = Exchange::new(Parts {
             identity: Identity {
@@ -100,10 +133,11 @@ impl Node {
             index_patience: config.index_patience,
             accepts_up_to: config.accepts_up_to,
             leaves_packages: config.leaves_packages,
+            gate,
             index_addresses: config.index_addresses.clone(),
             clock: Arc::clone(&clock),
         });
-        Ok(Arc::new(Self {
+        let node = Self {
             config,
             secrets,
             store,
@@ -117,16 +151,30 @@ impl Node {
             stopping: CancellationToken::new(),
             metrics: Metrics::new("handover"),
             live: OnceLock::new(),
-        }))
+        };
+        node.note_repairs()
+            .await
+            .map_err(|fault| CliError::new(fault.code(), format!("records: {fault}")))?;
+        Ok(Arc::new(node))
     }
 
-    /// Opens the data folder of an initialised node with its passphrase.
-    ///
-    /// # Errors
-    /// As [`Node::open`]; [`Code::KeyUnavailable`].
-    pub async fn unlock(config: Config, passphrase: &str) -> Result<Arc<Self>, CliError> {
-        let secrets = Secrets::load(&config.keys_file(), passphrase)?;
-        Self::open(config, secrets).await
+    /// Each repair of the store has one line in the audit log: whoever opens it first writes that.
+    async fn note_repairs(&self) -> Result<(), RecordsError> {
+        for repair in self.store.repairs().await? {
+            let at = u64::try_from(repair.at.as_millis()).unwrap_or(0);
+            let key = self.store.keys().space(REPAIR_NOTED).u64(at).build();
+            let request = by_staff(&repair.by, Action::Repair, Purpose::Administration, None);
+            let (audit, now) = (self.records.audit().clone(), self.now());
+            let noted = self.store.write(move |txn| {
+                if txn.get(&key)?.is_none() {
+                    audit.permit_in(txn, &request, now)?;
+                    txn.put(&key, vec![ROW_VERSION])?;
+                }
+                Ok::<_, RecordsError>(())
+            });
+            noted.await?;
+        }
+        Ok(())
     }
 
     /// Lets go of the data folder, with everything durable.
@@ -160,15 +208,11 @@ impl Node {
         purpose: Purpose,
         patient: Option<&LocalPatient>,
     ) -> Result<Permit, NodeError> {
-        let request = GrantRequest {
-            subject: Subject::Staff { name: staff.to_owned() },
-            action,
-            purpose,
-            patient: patient.cloned(),
-            departments: Departments::All,
-            transfer: None,
-            break_glass: None,
-        };
+        let request = by_staff(staff, action, purpose, patient);
         Ok(self.records.audit().permit(request, self.now()).await?)
     }
+}
+
+fn by_staff(staff: &str, action: Action, purpose: Purpose, patient: Option<&LocalPatient>) -> GrantRequest {
+    GrantRequest::new(Subject::staff(staff), action, purpose, patient.cloned())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use handover_cli::CliError;
 use handover_core::Code;
 use handover_net::{Limits as NetLimits, Net, NetConfig, NetError};
+use handover_store::StoreError;
 use handover_web::{CancellationToken, Health, Limits, ServeConfig, TlsIdentity, WebError, control, serve};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -73,7 +74,7 @@ impl Running {
         let routes = http::routes(node.exchange.clone(), &health, &node.metrics);
         let serving = ServeConfig { listen: config.web_listen, tls, limits: Limits::default() };
         let serving = serve(serving, routes, shutdown.clone()).await.map_err(|fault| web(&fault))?;
-        let web = format!("https://{}", serving.address);
+        let (web, turned_away) = (format!("https://{}", serving.address), Arc::clone(&serving.turned_away));
         let patient_url = config.web_url.clone().unwrap_or_else(|| web.clone());
         node.go_live(Live { net: net.clone(), patient_url, health: health.clone() })?;
 
@@ -82,7 +83,13 @@ impl Running {
             tokio::spawn(endpoint::renew(Arc::clone(&node), net.clone(), hello, shutdown.clone())),
             tokio::spawn(operations::resume(Arc::clone(&node), shutdown.clone())),
             tokio::spawn(enrol::keep_profile(Arc::clone(&node), shutdown.clone())),
-            tokio::spawn(health::watch(Arc::clone(&node), net.clone(), health, shutdown.clone())),
+            tokio::spawn(health::watch(
+                Arc::clone(&node),
+                net.clone(),
+                turned_away,
+                health,
+                shutdown.clone(),
+            )),
         ];
         let socket = config.control_socket();
         let commands = Arc::new(Commands(Arc::clone(&node)));
@@ -106,6 +113,14 @@ impl Running {
     #[must_use]
     pub const fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// Waits until its store refuses everything for good; why. Nothing is served after that.
+    pub async fn failed(&self) -> StoreError {
+        let failure = self.node.store.failed().await;
+        self.node.stopping.cancel();
+        self.shutdown.cancel();
+        failure
     }
 
     /// Drains and stops: nothing new is accepted, what runs is finished or ends at its next safe point, everything

@@ -1,9 +1,11 @@
 //! Answers as people read them.
 
 mod emergency;
+mod fees;
 mod incidents;
 mod moving;
 mod recalls;
+mod rejoin;
 mod remote;
 mod status;
 
@@ -27,9 +29,11 @@ use crate::operations::{
 };
 
 pub(crate) use emergency::{ClinicianMade, clinician, clinician_made, clinicians, glass, glasses, opened};
+pub(crate) use fees::fees;
 pub(crate) use incidents::{incident, incidents};
 pub(crate) use moving::{StoreMoved, StoreReopened, store_moved, store_reopened};
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
+pub(crate) use rejoin::rejoin;
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};
 pub(crate) use status::status;
 
@@ -174,6 +178,29 @@ pub(crate) fn imported(out: Out<'_>, imported: &Imported) -> io::Result<()> {
     }
     if imported.kept_aside > 0 {
         writeln!(out, "{} entries could not be read and are named above", imported.kept_aside)?;
+    }
+    for merged in &imported.merged {
+        let (patient, by) = (&merged.patient, &merged.replaced_by);
+        writeln!(out, "Patient {patient} was replaced by {by}. Their records stay as they are.")?;
+        for sent in &merged.sent {
+            writeln!(
+                out,
+                "  sent to {} before: {} records, transfer {}",
+                sent.hospital, sent.records, sent.transfer
+            )?;
+        }
+        match (&merged.recall, &merged.not_looked_up) {
+            (Some(recall), Some(code)) => {
+                writeln!(out, "  Who was sent what before could not be looked up ({code}); later: {recall}")?
+            }
+            (Some(recall), None) => {
+                writeln!(out, "  If they are another person's: {recall}; then without --preview.")?
+            }
+            (None, _) => writeln!(out, "  Nothing of {patient} was sent to anybody.")?,
+        }
+    }
+    if imported.merged_unnamed > 0 {
+        writeln!(out, "{} more were replaced and are not named", imported.merged_unnamed)?;
     }
     Ok(())
 }

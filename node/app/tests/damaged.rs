@@ -4,9 +4,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+/// By when who was told to end has ended.
+const END_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 struct Place {
     folder: tempfile::TempDir,
@@ -16,16 +22,25 @@ impl Place {
     /// A node that has imported a few patients, one after another.
     fn filled() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
+        place.initialise();
+        place.fill();
+        place
+    }
+
+    fn initialise(&self) {
         let text = format!(
             "data = \"data\"\nroot = \"{}\"\n[hospital]\nid = \"lakeside\"\nname = \"Lakeside\"\njurisdiction = \"US\"\n\
              currency = \"USD\"\n[index]\naddresses = [\"/ip4/127.0.0.1/tcp/9/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5\"]\n[net]\n\
              listen = [\"/ip4/127.0.0.1/tcp/0\"]\n[web]\nlisten = \"127.0.0.1:0\"\nnames = [\"localhost\"]\n",
             "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"
         );
-        fs::write(place.path("node.toml"), text).unwrap();
-        fs::write(place.path("passphrase"), "correct horse battery staple").unwrap();
-        fs::set_permissions(place.path("passphrase"), fs::Permissions::from_mode(0o600)).unwrap();
-        place.done(&["init"]);
+        fs::write(self.path("node.toml"), text).unwrap();
+        fs::write(self.path("passphrase"), "correct horse battery staple").unwrap();
+        fs::set_permissions(self.path("passphrase"), fs::Permissions::from_mode(0o600)).unwrap();
+        self.done(&["init"]);
+    }
+
+    fn fill(&self) {
         for patient in 0..4 {
             let subject = json!({"reference": format!("Patient/p{patient}")});
             let lines: Vec<String> = (0..20)
@@ -35,10 +50,9 @@ impl Place {
                     .to_string()
                 })
                 .collect();
-            fs::write(place.path("in.ndjson"), lines.join("\n")).unwrap();
-            place.done(&["import", "in.ndjson"]);
+            fs::write(self.path("in.ndjson"), lines.join("\n")).unwrap();
+            self.done(&["import", "in.ndjson"]);
         }
-        place
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -46,10 +60,14 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_handover-node"));
         command.current_dir(self.folder.path());
         command.args(["--json", "--config", "node.toml", "--passphrase-file", "passphrase"]).args(arguments);
-        command.output().unwrap()
+        command
     }
 
     fn done(&self, arguments: &[&str]) -> Value {
@@ -89,7 +107,7 @@ fn a_store_that_lost_its_end_is_refused_and_repaired() {
         let problem = place.damaged(&[command]);
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("commits are gone"), "{detail}");
-        assert!(detail.contains("restore the last backup, or give repair"), "{detail}");
+        assert!(detail.contains("put the last backup in its place, or give repair"), "{detail}");
     }
     place.damaged(&["repair", "--preview"]);
     place.damaged(&["check"]);
@@ -100,6 +118,10 @@ fn a_store_that_lost_its_end_is_refused_and_repaired() {
     let after = place.done(&["check"]);
     assert_eq!(after["repairs"].as_array().unwrap().len(), 1, "{after}");
     assert!(after["records"].as_u64() < before["records"].as_u64());
+    // Whoever opened it first said in the audit log who repaired it, once; each check says that it was one.
+    let salvaged = repaired["kinds"]["records.audit"]["salvaged"].as_u64().unwrap();
+    assert_eq!(after["audit_lines"], salvaged + 2, "{after}");
+    assert_eq!(place.done(&["check"])["audit_lines"], salvaged + 3);
     // It works on.
     place.done(&["import", "in.ndjson"]);
     let again = place.done(&["repair"]);
@@ -114,6 +136,33 @@ fn a_turned_bit_is_found_at_the_start() {
     assert!(detail.contains("repair"), "{detail}");
     place.done(&["repair"]);
     place.done(&["records", "list", "--patient", "p0"]);
+}
+
+/// Opening a large store takes long: a file that says nothing stands for it.
+#[test]
+fn a_node_that_is_opening_its_store_ends_at_once_when_it_is_told_to() {
+    let place = Place { folder: tempfile::tempdir().unwrap() };
+    place.initialise();
+    place.done(&["check"]);
+    let silent = place.path("data/store/snap.1");
+    assert!(Command::new("mkfifo").arg(&silent).status().unwrap().success());
+    let mut running = place.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
+    // Open for writing once somebody reads it.
+    let held = fs::OpenOptions::new().write(true).open(&silent).unwrap();
+    assert!(Command::new("kill").arg(running.id().to_string()).status().unwrap().success());
+    let asked = Instant::now();
+    // The file is held for as long: it would be waited for.
+    let ended = loop {
+        match running.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None => assert!(asked.elapsed() < END_LIMIT, "it does not end"),
+        }
+        thread::sleep(LOOK_AGAIN);
+    };
+    assert!(ended.success(), "{ended}");
+    drop(held);
+    fs::remove_file(silent).unwrap();
+    place.done(&["check"]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The agreed quote's body as each hospital keeps it for its own desk: at the source since it quoted, at the
 //! destination since it opened the package. It names tests, so it is sealed under a secret that can be forgotten.
 
-use handover_core::artefact::transfer::{QuoteBody, QuoteLine};
+use handover_core::artefact::transfer::{OtherTests, QuoteBody, QuoteLine};
 use handover_core::codec::{self, Extensions};
-use handover_core::{TransferId, cbor_map};
+use handover_core::{Code, Currency, TransferId, cbor_map};
+use handover_ingest::exact::ExactAmount;
 use handover_seal::OsRandom;
 use handover_seal::cell::{open_cell, seal_cell};
 use handover_store::{KeyMaker, Keyring, StoreError, Txn, rows};
@@ -32,6 +33,48 @@ impl Priced {
     pub(crate) fn tests(&self) -> impl Iterator<Item = &QuoteLine> {
         self.body.lines.iter().chain(&self.others)
     }
+
+    /// Those that are not sent and for which a fee is owed.
+    pub(crate) fn charged_others(&self) -> impl Iterator<Item = &QuoteLine> {
+        let is_charged = self.body.rate_bps > 0;
+        self.others.iter().filter(move |line| is_charged && line.price.is_some() && line.charged_by.is_none())
+    }
+}
+
+/// Tests that are not sent as a quote names them: those that were charged before count nothing.
+pub(crate) fn summed<'a>(
+    others: impl IntoIterator<Item = &'a QuoteLine>,
+    currency: Currency,
+) -> Result<Option<OtherTests>, Code> {
+    let others: Vec<_> = others.into_iter().filter(|line| line.charged_by.is_none()).collect();
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let tests = u32::try_from(others.len()).map_err(|_| Code::TooLarge)?;
+    let (basis, unpriced) = sum(others)?;
+    let basis = basis.to_decimal_string(currency);
+    Ok(Some(OtherTests { tests, unpriced, basis, extensions: Extensions::default() }))
+}
+
+/// The exact sum of the lines' prices, and how many have none and were not charged before.
+pub(crate) fn sum<'a>(lines: impl IntoIterator<Item = &'a QuoteLine>) -> Result<(ExactAmount, u32), Code> {
+    let (mut basis, mut unpriced) = (ExactAmount::ZERO, 0_u32);
+    for line in lines {
+        match (&line.price, line.charged_by) {
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => return Err(Code::QuoteFalse),
+            (None, None) => unpriced = unpriced.saturating_add(1),
+            (Some(price), None) => {
+                basis = basis.checked_add(exactly(price)?).ok_or(Code::QuoteFalse)?;
+            }
+        }
+    }
+    Ok((basis, unpriced))
+}
+
+/// A price as a line says it.
+pub(crate) fn exactly(price: &str) -> Result<ExactAmount, Code> {
+    price.parse().map_err(|_| Code::QuoteFalse)
 }
 
 pub(crate) fn put(

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use handover_core::artefact::transfer::{Payer, QuoteLine};
 use handover_core::codec::Extensions;
-use handover_core::{HospitalId, TransferId, cbor_map};
-use handover_dossier::{Dossier, DossierError, Standing};
+use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
+use handover_dossier::{Dossier, DossierError, Row, Standing};
 use handover_records::LocalPatient;
 use handover_store::{KeyBuilder, KeyMaker, Store, StoreError, Txn, rows};
 
@@ -17,6 +17,9 @@ use crate::ExchangeError;
 use crate::bodies::Priced;
 
 const CHARGED: &str = "charged";
+const UNTIL: &str = "charged-until";
+/// A date in an RFC 3339 time, and in a FHIR dateTime that is whole.
+const DATE_CHARS: usize = 10;
 /// Notes that are removed in one transaction.
 const PAGE: usize = 500;
 
@@ -28,10 +31,22 @@ cbor_map! {
     }
 }
 
+cbor_map! {
+    /// A transfer that charged tests, of which nobody knows here any more which.
+    struct UntilRow {
+        /// The transfer.
+        1 => by: TransferId,
+        /// When it was sealed: what was done later it did not charge.
+        2 => until: Timestamp,
+    }
+}
+
 /// Whose tests, charged to whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     pub(crate) patient: LocalPatient,
+    /// The same in the federation, in this transfer.
+    pub(crate) reference: PatientRef,
     pub(crate) payer: Payer,
     pub(crate) destination: HospitalId,
 }
@@ -51,6 +66,40 @@ fn of_patient(keys: &KeyMaker, patient: &LocalPatient) -> KeyBuilder {
     keys.space(CHARGED).hashed(patient.as_str().as_bytes())
 }
 
+fn of_reference(keys: &KeyMaker, patient: &PatientRef, payer: Payer, destination: &HospitalId) -> KeyBuilder {
+    keys.space(UNTIL).hashed(patient.as_bytes()).raw(payer.as_str()).raw(destination.as_str())
+}
+
+/// Notes that a transfer charged its payer, and that nobody knows here any more for which tests: all that were done until
+/// then count as charged. So nobody pays twice.
+pub(crate) fn note_all_until(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    (row, payer): (&Row, Payer),
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    let key = of_reference(keys, &row.patient, payer, &row.destination).raw(row.transfer.as_bytes()).build();
+    rows::put(txn, &key, &UntilRow { by: row.transfer, until, extensions: Extensions::default() })
+}
+
+/// Removes those notes of a patient who is being forgotten.
+pub(crate) fn forget_until(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    patient: &PatientRef,
+) -> Result<(), StoreError> {
+    let notes = keys.space(UNTIL).hashed(patient.as_bytes()).build();
+    let noted: Vec<_> = txn.scan(&notes, None, PAGE)?;
+    noted.iter().try_for_each(|(key, _)| txn.remove(key))
+}
+
+/// Whether a test may have been done by then; one without a date may.
+fn is_done_by(line: &QuoteLine, until: Timestamp) -> bool {
+    let done = line.date.as_deref().filter(|date| date.len() >= DATE_CHARS);
+    let until = until.to_string();
+    done.is_none_or(|done| done.get(..DATE_CHARS) <= until.get(..DATE_CHARS))
+}
+
 /// Whether a line adds its price to the basis.
 const fn counts(line: &QuoteLine) -> bool {
     line.price.is_some() && line.charged_by.is_none()
@@ -65,21 +114,24 @@ pub(crate) fn before<'a>(
     tests: impl IntoIterator<Item = &'a QuoteLine>,
 ) -> Result<Before, DossierError> {
     let (mut before, mut known) = (Before::new(), BTreeMap::new());
+    let of_account = of_reference(keys, &account.reference, account.payer, &account.destination);
+    let until: Vec<UntilRow> = rows::all(txn, &of_account.build())?;
     for line in tests.into_iter().filter(|line| counts(line)) {
-        let Some(row) = rows::get::<ChargedRow>(txn, &account.key(keys, &line.record))? else { continue };
-        if row.by == own {
-            continue;
-        }
-        let stands = match known.get(&row.by) {
-            Some(stands) => *stands,
-            None => {
-                let stands = Dossier::of(txn, keys, row.by).standing()? == Standing::Stands;
-                known.insert(row.by, stands);
-                stands
+        let row = rows::get::<ChargedRow>(txn, &account.key(keys, &line.record))?.map(|row| row.by);
+        let maybe = until.iter().filter(|it| is_done_by(line, it.until)).map(|it| it.by);
+        for by in row.into_iter().chain(maybe).filter(|by| *by != own) {
+            let stands = match known.get(&by) {
+                Some(stands) => *stands,
+                None => {
+                    let stands = Dossier::of(txn, keys, by).standing()? == Standing::Stands;
+                    known.insert(by, stands);
+                    stands
+                }
+            };
+            if stands {
+                before.insert(line.record.clone(), by);
+                break;
             }
-        };
-        if stands {
-            before.insert(line.record.clone(), row.by);
         }
     }
     Ok(before)
@@ -155,13 +207,47 @@ mod tests {
 
     fn account(patient: &str, payer: Payer, destination: &str) -> Account {
         let destination = destination.parse().unwrap();
-        Account { patient: patient.parse().unwrap(), payer, destination }
+        Account {
+            patient: patient.parse().unwrap(),
+            reference: PatientRef::from_bytes([7; 32]),
+            payer,
+            destination,
+        }
     }
 
     async fn noted(store: &Store, account: &Account, test: &str) -> bool {
         let (keys, account, test) = (store.keys(), account.clone(), test.to_owned());
         let read = store.read(move |txn| -> Result<_, StoreError> { txn.get(&account.key(&keys, &test)) });
         read.await.unwrap().is_some()
+    }
+
+    /// Who cannot tell any more what was charged charges nothing twice.
+    #[test]
+    fn what_may_have_been_done_by_then_counts_as_charged() {
+        // 2026-03-05, noon.
+        let until = Timestamp::from_millis(1_772_712_000_000);
+        assert_eq!(until.to_string().get(..DATE_CHARS), Some("2026-03-05"));
+        let line = |date: Option<&str>| QuoteLine {
+            record: "DiagnosticReport/1".to_owned(),
+            date: date.map(str::to_owned),
+            system: String::new(),
+            code: "1".to_owned(),
+            display: String::new(),
+            price: Some("1".to_owned()),
+            charged_by: None,
+            extensions: Extensions::default(),
+        };
+        for (date, is_charged) in [
+            (None, true),
+            (Some("2026"), true),
+            (Some("2026-03"), true),
+            (Some("2026-03-04"), true),
+            (Some("2026-03-05"), true),
+            (Some("2026-03-06"), false),
+            (Some("2027-01-01"), false),
+        ] {
+            assert_eq!(is_done_by(&line(date), until), is_charged, "{date:?}");
+        }
     }
 
     #[tokio::test]

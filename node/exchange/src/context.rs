@@ -1,5 +1,6 @@
 //! What every part of the exchange works with, and how an artefact is taken in here.
 
+mod directories;
 mod revocations;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use handover_core::artefact::Verified;
+use handover_core::artefact::recall::RecallConfirmed;
 use handover_core::artefact::transfer::{Payer, Quote, Refusal, Step};
 use handover_core::codec::Extensions;
 use handover_core::id::HospitalId;
@@ -29,8 +31,9 @@ use tokio::sync::Notify;
 use crate::federation::Directories;
 use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
+use crate::rejoin::{self, Gate};
 use crate::wakes::Wakes;
-use crate::{ExchangeError, continuous, fees, inboxes, incidents, left, recalled, secrets};
+use crate::{ExchangeError, books, continuous, fees, inboxes, incidents, left, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -72,6 +75,8 @@ pub struct Parts {
     pub accepts_up_to: Option<Amount>,
     /// Whether packages for hospitals that are away are left in their folders at the index.
     pub leaves_packages: bool,
+    /// Whether the store may speak for this hospital.
+    pub gate: Gate,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -89,6 +94,10 @@ pub(crate) struct Inner {
     pub(crate) remote: Notify,
     /// Something is left to be done about a break-glass.
     pub(crate) glass: Notify,
+    /// The index may have something new in its books.
+    pub(crate) books: Notify,
+    /// They are looked at by one at a time.
+    pub(crate) reconciling: tokio::sync::Mutex<()>,
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.
@@ -208,11 +217,14 @@ impl Inner {
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
-        let role = self.role(&mut Dossier::of(txn, keys, transfer), content)?;
-        // What lies at the index may be released there: a patient's no is kept, and ends the transfer once that is known.
+        let (role, other) = self.sides(&mut Dossier::of(txn, keys, transfer), content)?;
+        if from == Came::Own {
+            self.parts.gate.may_sign(&other)?;
+        }
+        // What lies at the index may be released there: a no is kept, and ends the transfer once that is known.
         let is_out = role == Role::Source && left::last_out(txn, keys, transfer)?.is_some();
         let mut dossier = Dossier::of(txn, keys, transfer);
-        dossier.hold_patients_no(is_out);
+        dossier.hold_no(is_out);
         let taken = dossier.take_in(role, content, context, now).map_err(|fault| match fault {
             // The destination may be further than what has got here from the index: it comes.
             DossierError::Refused(Code::OutOfOrder) if is_out => Code::EvidenceMissing.into(),
@@ -221,6 +233,7 @@ impl Inner {
         if !taken.is_new {
             return Ok(taken);
         }
+        books::expect(txn, keys, transfer, taken.kind(), now)?;
         if taken.kind() == Kind::Request || begins_delivery(&taken) {
             let local =
                 self.parts.records.by_ref_in(txn, &taken.row.patient).map_err(recalled::of_records)?;
@@ -229,19 +242,11 @@ impl Inner {
         for label in labels(taken.kind(), from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;
         }
-        if taken.kind() == Kind::Quote && taken.row.role == Role::Destination {
-            self.accept_fee(txn, keys, transfer, context, now)?;
-        }
-        let is_revoked_at_once = taken.kind() == Kind::Consent && taken.row.state.phase == Phase::Revoked;
-        if (taken.kind() == Kind::Revocation && !is_out) || is_revoked_at_once {
-            self.confirm_revocation(txn, keys, &taken.row, context, now)?;
-        }
-        if taken.kind() == Kind::KeyRelease && is_out && revocations::is_unconfirmed(txn, keys, transfer)? {
-            // It was handed out before the revocation got there.
-            self.confirm_revocation(txn, keys, &taken.row, context, now)?;
-        }
-        if taken.kind() == Kind::Recall && taken.row.role == Role::Destination {
-            self.confirm_recall(txn, keys, &taken, context, now)?;
+        // While this hospital may not sign, what follows is seen to afterwards.
+        if self.parts.gate.may_sign(&other).is_err() {
+            rejoin::see_to_later(txn, keys, transfer)?;
+        } else {
+            self.answer(txn, keys, &taken, is_out, context, now)?;
         }
         for row in std::iter::once(&taken.row).chain(&taken.ended) {
             if row.state.phase.is_final() {
@@ -253,11 +258,45 @@ impl Inner {
         Ok(taken)
     }
 
-    /// Source or destination: by the row, or by the request that begins it, or the quote of a delivery.
-    fn role(&self, dossier: &mut Dossier<'_>, content: &[u8]) -> Result<Role, DossierError> {
+    /// What this hospital says to what it has just taken in.
+    fn answer(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        taken: &Taken,
+        is_out: bool,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        if taken.kind() == Kind::Quote && taken.row.role == Role::Destination {
+            self.accept_fee(txn, keys, taken.row.transfer, context, now)?;
+        }
+        let is_revoked_at_once = taken.kind() == Kind::Consent && taken.row.state.phase == Phase::Revoked;
+        if (taken.kind() == Kind::Revocation && !is_out) || is_revoked_at_once {
+            self.confirm_revocation(txn, keys, &taken.row, context, now)?;
+        }
+        if taken.kind() == Kind::KeyRelease
+            && is_out
+            && revocations::is_unconfirmed(txn, keys, taken.row.transfer)?
+        {
+            // It was handed out before the revocation got there.
+            self.confirm_revocation(txn, keys, &taken.row, context, now)?;
+        }
+        if taken.kind() == Kind::Recall && taken.row.role == Role::Destination {
+            self.confirm_recall(txn, keys, taken, context, now)?;
+        }
+        Ok(())
+    }
+
+    /// Source or destination, and the other one: by the row, or by the request that begins it, or the quote of a delivery.
+    pub(crate) fn sides(
+        &self,
+        dossier: &mut Dossier<'_>,
+        content: &[u8],
+    ) -> Result<(Role, HospitalId), DossierError> {
         use handover_core::artefact::{Signed, transfer::TransferRequest};
         if let Some(row) = dossier.row()? {
-            return Ok(row.role);
+            return Ok((row.role, row.other().clone()));
         }
         let (source, destination) = match Signed::<TransferRequest>::read(content) {
             Ok(request) => (request.claim().source.clone(), request.claim().destination.clone()),
@@ -268,16 +307,16 @@ impl Inner {
             }
         };
         if source == *self.own() {
-            Ok(Role::Source)
+            Ok((Role::Source, destination))
         } else if destination == *self.own() {
-            Ok(Role::Destination)
+            Ok((Role::Destination, source))
         } else {
             Err(Code::AskMismatch.into())
         }
     }
 
     /// Accepts a fee that this hospital owes, if nobody has to be asked. Else a clerk is.
-    fn accept_fee(
+    pub(crate) fn accept_fee(
         &self,
         txn: &mut dyn Txn,
         keys: &KeyMaker,
@@ -309,12 +348,24 @@ impl Inner {
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<(), DossierError> {
-        let Parts { keyring, records, identity, .. } = &self.parts;
-        let desk = recalled::Desk { keys, keyring, records, ring: &identity.ring };
-        let confirmed = desk.mark(txn, &taken.row, taken.place.attempt, context, now)?;
-        let confirmed = Verified::sign(confirmed, &identity.signing);
+        let confirmed = self.mark_recall(txn, keys, (&taken.row, taken.place.attempt), context, now)?;
+        let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
         self.take_in(txn, keys, taken.row.transfer, confirmed.envelope(), Came::Own, context, now)?;
         Ok(())
+    }
+
+    /// Marks what a recall is about; the confirmation to be signed.
+    pub(crate) fn mark_recall(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        (row, number): (&Row, u32),
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<RecallConfirmed, DossierError> {
+        let Parts { keyring, records, identity, .. } = &self.parts;
+        let desk = recalled::Desk { keys, keyring, records, ring: &identity.ring };
+        desk.mark(txn, row, number, context, now)
     }
 
     /// Wakes those who wait for what was taken.
@@ -389,14 +440,15 @@ impl Inner {
 }
 
 /// Whether a delivery under a continuous consent begins with this.
-fn begins_delivery(taken: &Taken) -> bool {
+pub(crate) fn begins_delivery(taken: &Taken) -> bool {
     taken.kind() == Kind::Quote && taken.row.origin.is_some()
 }
 
 /// Where a new artefact goes from here.
 fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
     if from == Came::Network {
-        // Whom the fee is due to tells the index of all that it stands on: a destination may keep its own copies back.
+        // Whom the fee is due to tells the index of all that it stands on: a destination may keep its own copies back, or
+        // be cut off from the index. The index answers what it has already as it did before.
         let is_evidence = matches!(
             kind,
             Kind::Request
@@ -405,6 +457,8 @@ fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
                 | Kind::ShareRelease
                 | Kind::NextAttempt
                 | Kind::Delivered
+                | Kind::Receipt
+                | Kind::Refusal
         );
         let is_owed = is_evidence && row.role == Role::Source;
         return if is_owed { vec![Label::copy(row.transfer, now)] } else { Vec::new() };

@@ -144,8 +144,8 @@ fn versions(
     keys: &KeyMaker,
     transfer: TransferId,
 ) -> Result<BTreeMap<RecordId, u32>, StoreError> {
-    let selected = selection::read(txn, keys, transfer)?.unwrap_or_default();
-    Ok(selected.into_iter().map(|it| (it.record, it.version)).collect())
+    let chosen = selection::read(txn, keys, transfer)?.unwrap_or_default();
+    Ok(chosen.records.into_iter().map(|it| (it.record, it.version)).collect())
 }
 
 /// Which version of each record the destination has under a consent: the first transfer's, and what was delivered since.

@@ -20,10 +20,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::ExchangeError;
 use crate::context::Inner;
 use crate::outbox::{self, Label, Passed, Target, Waiting};
 use crate::pauses::{Pauses, Run};
+use crate::{ExchangeError, rejoin};
 
 /// Parcels that go out in one round.
 const ROUND_PARCELS: usize = 1_000;
@@ -294,6 +294,7 @@ const fn is_away(code: Code) -> bool {
 
 async fn send(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waiting) -> Result<(), ExchangeError> {
     let Some(content) = outbox::content(&inner.parts.store, parcel.number).await? else { return Ok(()) };
+    rejoin::compare_first(inner, net, &target.clone().party()).await?;
     let (route, to) = match target {
         Target::Index => (inner.route_to_index(), parcel.label.to.clone()),
         Target::Hospital(hospital) => (inner.route_to(hospital)?, None),

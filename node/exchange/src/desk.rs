@@ -13,9 +13,7 @@ use handover_core::rules::{self, Context};
 use handover_core::transfer::{FIRST_ATTEMPT, Phase, State};
 use handover_core::{Code, HospitalId, KeyChain, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_records::{
-    Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject,
-};
+use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject};
 use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
 use handover_store::{KeyMaker, StoreError, Txn, rows};
@@ -81,7 +79,7 @@ impl Exchange {
         request: Option<&RequestId>,
     ) -> Result<String, ExchangeError> {
         let records = &self.0.parts.records;
-        let subject = Subject::Staff { name: staff.to_owned() };
+        let subject = Subject::staff(staff);
         let permit = self.link_permit(subject, patient).await?;
         let now = self.0.now();
         let code = match request {
@@ -125,15 +123,7 @@ impl Exchange {
         } else {
             Purpose::PatientAccess
         };
-        let request = GrantRequest {
-            subject,
-            action: Action::Link,
-            purpose,
-            patient: Some(patient.clone()),
-            departments: Departments::All,
-            transfer: None,
-            break_glass: None,
-        };
+        let request = GrantRequest::new(subject, Action::Link, purpose, Some(patient.clone()));
         Ok(self.0.parts.records.audit().permit(request, self.0.now()).await?)
     }
 

@@ -125,7 +125,8 @@ impl Directories {
     ///
     /// # Errors
     /// [`Code::DirectoryRollback`] for an older one, [`Code::DirectoryForked`] for another of the same version,
-    /// [`Code::DirectoryTakesBack`], and why one does not verify.
+    /// [`Code::DirectoryTakesBack`], [`Code::DirectoryExpired`] for one that has expired while the one held has not,
+    /// and why one does not verify.
     pub async fn take(&self, envelope: Vec<u8>) -> Result<(), ExchangeError> {
         let taken = self.judge(&envelope).await;
         if let Err(fault) = &taken {
@@ -156,10 +157,13 @@ impl Directories {
                 let place = keys.space(DIRECTORY);
                 if let Some(stored) = rows::get_pieces(txn, &place)? {
                     let stored = as_issued(&stored, &root)?;
-                    match offered.succeeds(&stored) {
+                    match offered.succeeds(&stored, now) {
                         Ok(true) => {}
                         Ok(false) => return Ok(Verdict::Held),
-                        Err(Code::DirectoryRollback) => return Ok(Verdict::Refused(Code::DirectoryRollback)),
+                        // Late, or of no use: no proof of a lie.
+                        Err(code @ (Code::DirectoryRollback | Code::DirectoryExpired)) => {
+                            return Ok(Verdict::Refused(code));
+                        }
                         Err(code) => {
                             let (held, offered) = (stored.directory(), offered.directory());
                             disputes::keep(txn, &keys, code, held, offered, now)?;
@@ -194,7 +198,7 @@ impl Directories {
 
     /// Lets everybody see what was offered beside the held one.
     fn disputed(&self, code: Code, version: u64) {
-        if code == Code::DirectoryRollback {
+        if matches!(code, Code::DirectoryRollback | Code::DirectoryExpired) {
             return;
         }
         *self.dispute.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, version));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{FeeAcceptance, FeeOffer, Quote, QuoteBody};
+use handover_core::artefact::transfer::{FeeAcceptance, FeeOffer, OtherTests, Quote, QuoteBody};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{FEE_OFFER_LABEL, part_binding};
 use handover_core::{Amount, Code, Timestamp, TransferId};
@@ -52,20 +52,40 @@ pub(crate) fn accept(
     Verified::sign(acceptance, signing)
 }
 
-/// What the fee of a quote comes to without these tests of its lines, at its own rate.
+/// Tests that were recalled, so that no fee is owed for them.
+#[derive(Default)]
+pub(crate) struct Gone {
+    /// Of the quote's lines, by their records.
+    pub(crate) lines: BTreeSet<String>,
+    /// The sum of its other tests.
+    others: ExactAmount,
+}
+
+impl Gone {
+    /// Other tests, too. A sum that is none counts nothing: the fee that is given back differs then, which is told.
+    pub(crate) fn add_others(&mut self, others: &OtherTests) {
+        let sum = others.basis.parse().ok().filter(|sum: &ExactAmount| !sum.is_negative());
+        self.others = sum.and_then(|sum| self.others.checked_add(sum)).unwrap_or(self.others);
+    }
+}
+
+/// What the fee of a quote comes to without these tests, at its own rate. No more of its other tests can be gone than
+/// there were.
 ///
 /// # Errors
-/// [`Code::QuoteMismatch`] if its lines are no prices.
-pub(crate) fn without(body: &QuoteBody, tests: &BTreeSet<String>) -> Result<Amount, Code> {
+/// [`Code::QuoteFalse`] if its lines are no prices.
+pub(crate) fn without(body: &QuoteBody, gone: &Gone) -> Result<Amount, Code> {
     let others = body.other_tests.as_ref().map_or(Ok(ExactAmount::ZERO), |others| others.basis.parse());
-    let mut basis = others.map_err(|_| Code::QuoteMismatch)?;
+    let others: ExactAmount = others.map_err(|_| Code::QuoteFalse)?;
+    let left = others.checked_sub(gone.others).filter(|left| !left.is_negative());
+    let mut basis = left.unwrap_or(ExactAmount::ZERO);
     for price in
-        body.lines.iter().filter(|line| !tests.contains(&line.record)).filter_map(|it| it.price.as_ref())
+        body.lines.iter().filter(|line| !gone.lines.contains(&line.record)).filter_map(|it| it.price.as_ref())
     {
-        let price: ExactAmount = price.parse().map_err(|_| Code::QuoteMismatch)?;
-        basis = basis.checked_add(price).ok_or(Code::QuoteMismatch)?;
+        let price: ExactAmount = price.parse().map_err(|_| Code::QuoteFalse)?;
+        basis = basis.checked_add(price).ok_or(Code::QuoteFalse)?;
     }
-    exact::fee(basis, body.rate_bps, body.fee.currency()).map_err(|_| Code::QuoteMismatch)
+    exact::fee(basis, body.rate_bps, body.fee.currency()).map_err(|_| Code::QuoteFalse)
 }
 
 /// Whether a fee is accepted without asking anybody.

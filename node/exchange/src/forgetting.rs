@@ -3,9 +3,7 @@
 
 use handover_core::Code;
 use handover_dossier::{Dossier, key_records};
-use handover_records::{
-    Action, BeingForgotten, Departments, GrantRequest, LocalPatient, Purpose, Subject, Swept,
-};
+use handover_records::{Action, BeingForgotten, GrantRequest, LocalPatient, Purpose, Subject, Swept};
 
 use crate::{
     Exchange, ExchangeError, bodies, charged, continuous, desk, glass, inboxes, parts, recalled, referrals,
@@ -27,15 +25,12 @@ impl Exchange {
         patient: &LocalPatient,
     ) -> Result<BeingForgotten, ExchangeError> {
         let (parts, now) = (&self.0.parts, self.0.now());
-        let request = GrantRequest {
-            subject: Subject::Staff { name: staff.to_owned() },
-            action: Action::Forget,
-            purpose: Purpose::Administration,
-            patient: Some(patient.clone()),
-            departments: Departments::All,
-            transfer: None,
-            break_glass: None,
-        };
+        let request = GrantRequest::new(
+            Subject::staff(staff),
+            Action::Forget,
+            Purpose::Administration,
+            Some(patient.clone()),
+        );
         let permit = parts.records.audit().permit(request, now).await?;
         let (records, keys, patient) = (parts.records.clone(), self.0.keys(), patient.clone());
         let keyring = parts.keyring.clone();
@@ -61,6 +56,7 @@ impl Exchange {
                 glass::forget(txn, (&keys, &keyring), &patient)?;
                 for patient in &refs {
                     key_records::forget(txn, &keys, patient)?;
+                    charged::forget_until(txn, &keys, patient)?;
                 }
                 Ok(records.forget_in(txn, &permit, now)?)
             })

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
 use crate::context::{Came, Inner};
-use crate::{glass, jobs, key_records, links, remote, requests};
+use crate::{glass, handing_back, jobs, key_records, links, remote, requests};
 
 /// Requests worked on at once.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -63,7 +63,9 @@ pub(crate) async fn serve(
                 tracing::info!(%party, "connected");
                 if party == Party::Index {
                     inner.index_came_or_went();
+                    inner.books.notify_one();
                 }
+                inner.parts.gate.connected(&party);
                 inner.connected.add(party);
                 inner.jobs.notify_one();
                 inner.remote.notify_one();
@@ -91,12 +93,14 @@ async fn answer(
     let request = Request::decode(body)?;
     match request.verb {
         Verb::Directory if *party == Party::Index => {
-            take_directory(inner, net, request.only_item()?.to_vec()).await?;
+            inner.take_directory(net, request.only_item()?.to_vec()).await?;
         }
         Verb::Keys if *party == Party::Index => key_records::learn(inner, request.only_item()?).await?,
         Verb::RemoteLink => return remote::take(inner, party, request.only_item()?).await,
         Verb::BreakGlass => return glass::take(inner, party, request.only_item()?).await,
         Verb::BreakGlassPart => return glass::piece(inner, party, &request.items).await,
+        Verb::Newest => return handing_back::newest(inner, party, &request.items).await,
+        Verb::Evidence => return handing_back::evidence(inner, party, request.only_item()?).await,
         Verb::Deliver => {
             if request.items.len() > PARCELS_MAX {
                 return Err(Code::TooLarge.into());
@@ -114,16 +118,6 @@ async fn answer(
         _ => return Err(Code::AccessDenied.into()),
     }
     Ok(Vec::new())
-}
-
-/// Takes a directory and makes the network follow it at once.
-async fn take_directory(inner: &Arc<Inner>, net: &Net, envelope: Vec<u8>) -> Result<(), ExchangeError> {
-    inner.parts.directories.take(envelope).await?;
-    net.recheck().await;
-    inner.outbox.notify_one();
-    inner.jobs.notify_one();
-    inner.wakes.directory();
-    Ok(())
 }
 
 /// Keeps the connection to the index, asks for newer directories, tells it of new links and of patients' new keys.
@@ -147,11 +141,7 @@ pub(crate) async fn keep_index(inner: Arc<Inner>, net: Net, shutdown: Cancellati
 async fn refresh(inner: &Arc<Inner>, net: &Net) -> Result<(), ExchangeError> {
     let route = inner.route_to_index();
     net.connect(&route).await?;
-    let held = inner.parts.directories.version().to_be_bytes().to_vec();
-    let answer = net.request(&route, Request::encode(Verb::Directory, vec![held])).await?;
-    if let Some(envelope) = Answer::decode(&answer)?.into_iter().next() {
-        take_directory(inner, net, envelope).await?;
-    }
+    inner.refresh_directory(net, &route).await?;
     let mut after = None;
     loop {
         let page = links::owed(&inner.parts.store, after, LINKS_AT_ONCE).await?;

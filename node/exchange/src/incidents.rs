@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use handover_core::rules::Context;
 use handover_core::{Code, Digest};
+use handover_dossier::DossierError;
 use handover_dossier::incidents::{self, Incident};
 use handover_seal::Ed25519;
 
 use crate::context::Inner;
-use crate::{Exchange, ExchangeError};
+use crate::{Exchange, ExchangeError, books};
 
 /// Keeps what was refused, if it proves something.
 pub(crate) async fn note(inner: &Arc<Inner>, content: Arc<Vec<u8>>, code: Code) -> Result<(), ExchangeError> {
@@ -76,6 +77,10 @@ impl Exchange {
     /// [`Code::UnknownIncident`].
     pub async fn remove_incident(&self, id: Digest) -> Result<(), ExchangeError> {
         let keys = self.0.keys();
-        Ok(self.0.parts.store.write(move |txn| incidents::remove(txn, &keys, &id)).await?)
+        let removed = self.0.parts.store.write(move |txn| -> Result<(), DossierError> {
+            incidents::remove(txn, &keys, &id)?;
+            Ok(books::dealt_with(txn, &keys)?)
+        });
+        Ok(removed.await?)
     }
 }

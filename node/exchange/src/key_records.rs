@@ -121,6 +121,25 @@ pub(crate) async fn count_owed(inner: &Arc<Inner>) -> Result<u64, ExchangeError>
     }
 }
 
+/// Owes all patients' keys to the index, which may have been told better ones that are not here any more.
+pub(crate) async fn owe_all(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
+    let mut after = None;
+    loop {
+        let (keys, from) = (inner.keys(), after);
+        let owed = inner.parts.store.write(move |txn| -> Result<_, ExchangeError> {
+            let page = key_records::page(txn, &keys, from.as_deref(), PAGE)?;
+            for (_, row) in &page {
+                owe(txn, &keys, &KeyChain::verify(&row.records, &Ed25519)?)?;
+            }
+            Ok(page.into_iter().nth(PAGE - 1).map(|(key, _)| key))
+        });
+        after = owed.await?;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 /// Tells the index of the keys that are owed to it; it answers with better ones if it has them.
 pub(crate) async fn tell(inner: &Arc<Inner>, net: &Net, route: &Route) -> Result<(), ExchangeError> {
     let mut after = None;

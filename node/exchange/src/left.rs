@@ -15,7 +15,7 @@ cbor_map! {
     pub(crate) struct Left {
         /// Which attempt.
         1 => attempt: u32,
-        /// The `KeyRelease` beside it.
+        /// The `KeyRelease` beside it; empty: whether there is one is not known any more.
         2 => release: Bytes,
         /// Until when the index keeps it, since it said so.
         3 => until: Option<Timestamp>,
@@ -45,6 +45,34 @@ impl Left {
 
 fn key(keys: &KeyMaker, transfer: TransferId, attempt: u32) -> Vec<u8> {
     keys.space(LEFT).raw(transfer.as_bytes()).u64(u64::from(attempt)).build()
+}
+
+/// Notes that an attempt may have been left, which the store that was restored does not know.
+pub(crate) fn put_lost(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    attempt: u32,
+) -> Result<(), StoreError> {
+    match get(txn, keys, transfer, attempt)? {
+        Some(_) => Ok(()),
+        None => put(txn, keys, transfer, &Left::new(attempt, Vec::new())),
+    }
+}
+
+/// Whether an attempt may have been left, and the index was not asked since.
+pub(crate) fn is_lost(txn: &mut dyn Txn, keys: &KeyMaker, transfer: TransferId) -> Result<bool, StoreError> {
+    Ok(all(txn, keys, transfer)?.iter().any(|left| left.withdrawn.is_none() && left.release.0.is_empty()))
+}
+
+/// Whether this is a release that was left there.
+pub(crate) fn holds(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+    release: &[u8],
+) -> Result<bool, StoreError> {
+    Ok(all(txn, keys, transfer)?.iter().any(|left| left.release.0 == release))
 }
 
 /// What was left of an attempt.

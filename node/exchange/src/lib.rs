@@ -17,6 +17,7 @@
 
 mod again;
 mod bodies;
+mod books;
 mod charged;
 mod context;
 mod continuous;
@@ -28,6 +29,7 @@ mod federation;
 mod fees;
 mod forgetting;
 mod glass;
+mod handing_back;
 mod inbound;
 mod inboxes;
 mod incidents;
@@ -45,6 +47,7 @@ mod provenance;
 mod recalled;
 mod recalls;
 mod referrals;
+mod rejoin;
 mod remote;
 mod requests;
 mod secrets;
@@ -64,6 +67,7 @@ use tokio_util::sync::CancellationToken;
 
 use context::Inner;
 
+pub use books::{Books, Counterparty, FeeLine};
 pub use context::{Identity, Parts};
 pub use desk::{Asked, FeeOwed, InFolder, Refused, TransferDetails, TransferView};
 pub use error::ExchangeError;
@@ -75,6 +79,7 @@ pub use links::UnknownLink;
 pub use pauses::Wait;
 pub use recalls::{Planned, RecallWish, Recalled, RecalledName};
 pub use referrals::Referred;
+pub use rejoin::{Gate, Rejoining};
 pub use remote::{Confirmed, RemoteLink};
 pub use standing::{Owed, Standing};
 
@@ -105,6 +110,8 @@ impl Exchange {
             links: Notify::new(),
             remote: Notify::new(),
             glass: Notify::new(),
+            books: Notify::new(),
+            reconciling: tokio::sync::Mutex::default(),
             changed: watch::channel(0).0,
         }))
     }
@@ -132,7 +139,9 @@ impl Exchange {
             parts.spawn(jobs::run_deliveries(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(remote::carry(Arc::clone(&inner), shutdown.clone()));
             parts.spawn(glass::carry(Arc::clone(&inner), shutdown.clone()));
+            parts.spawn(rejoin::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(recalls::run(Arc::clone(&inner), shutdown.clone()));
+            parts.spawn(books::run(Arc::clone(&inner), net.clone(), shutdown.clone()));
             parts.spawn(jobs::run(Arc::clone(&inner), net, shutdown));
             while parts.join_next().await.is_some() {}
         })

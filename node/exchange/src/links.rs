@@ -101,6 +101,12 @@ pub(crate) async fn keep(store: &Store, code: &str, now: Timestamp) -> Result<()
         .await
 }
 
+/// Takes back every code that is out.
+pub(crate) fn remove_codes(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), StoreError> {
+    let out = txn.scan(&keys.space(CODES).build(), None, CODES_MAX)?;
+    out.iter().try_for_each(|(key, _)| txn.remove(key))
+}
+
 /// The code that a link proves. A wrong proof counts, for the hospital and for the patient reference: codes are
 /// short, and a proof is compared with every code that is out.
 ///

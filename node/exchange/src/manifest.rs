@@ -110,7 +110,7 @@ impl ManifestRecord {
             (Some(media_type), Some(name)) => {
                 Ok(Some(FileFacts { media_type: media_type.clone(), name: name.clone() }))
             }
-            _ => Err(Code::PackageDamaged),
+            _ => Err(Code::PackageMismatch),
         }
     }
 
@@ -160,30 +160,66 @@ pub(crate) fn write_frame<T: CborMap>(to: &mut impl Write, frame: &T) -> Result<
     Ok(())
 }
 
-/// Reads one frame.
+/// Reads one frame. What opens was sealed as it is, so a frame that is none is the source's own.
 ///
 /// # Errors
-/// [`Code::CannotOpen`] if the stream does not open or ends early; [`Code::PackageDamaged`] if the frame is none.
+/// [`Code::CannotOpen`] if the stream does not open; [`Code::PackageNotAsQuoted`] if no frame is left;
+/// [`Code::PackageMismatch`] if the frame is none.
 pub(crate) fn read_frame<T: CborMap>(from: &mut impl Read) -> Result<T, ExchangeError> {
-    let mut length = [0; 4];
-    from.read_exact(&mut length).map_err(ExchangeError::of_opening)?;
-    let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| Code::PackageDamaged)?;
-    if length > FRAME_MAX_BYTES {
-        return Err(Code::PackageDamaged.into());
+    let length = up_to(from, size_of::<u32>())?;
+    if length.is_empty() {
+        return Err(Code::PackageNotAsQuoted.into());
     }
-    let mut bytes = vec![0; length];
-    from.read_exact(&mut bytes).map_err(ExchangeError::of_opening)?;
-    Ok(codec::decode(&bytes, FRAME_MAX_BYTES).map_err(|_| Code::PackageDamaged)?)
+    let length: [u8; 4] = length.try_into().map_err(|_| Code::PackageMismatch)?;
+    let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| Code::PackageMismatch)?;
+    if length > FRAME_MAX_BYTES {
+        return Err(Code::PackageMismatch.into());
+    }
+    let bytes = up_to(from, length)?;
+    if bytes.len() != length {
+        return Err(Code::PackageMismatch.into());
+    }
+    Ok(codec::decode(&bytes, FRAME_MAX_BYTES).map_err(|_| Code::PackageMismatch)?)
+}
+
+/// So many bytes, or what there is.
+fn up_to(from: &mut impl Read, length: usize) -> Result<Vec<u8>, ExchangeError> {
+    let mut bytes = Vec::with_capacity(length);
+    from.by_ref().take(length as u64).read_to_end(&mut bytes).map_err(ExchangeError::of_opening)?;
+    Ok(bytes)
 }
 
 /// Checks that nothing follows.
 ///
 /// # Errors
-/// [`Code::PackageDamaged`].
+/// [`Code::PackageNotAsQuoted`].
 pub(crate) fn expect_end(from: &mut impl Read) -> Result<(), ExchangeError> {
-    match from.read(&mut [0]) {
-        Ok(0) => Ok(()),
-        Ok(_) => Err(Code::PackageDamaged.into()),
-        Err(fault) => Err(ExchangeError::of_opening(fault)),
+    if up_to(from, 1)?.is_empty() { Ok(()) } else { Err(Code::PackageNotAsQuoted.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_is_none_is_told_from_one_that_is_not_there() {
+        let sealed = SealedContent {
+            root: ContentRoot::from_bytes([1; 32]),
+            length: 2,
+            key: [3; 32],
+            plain_bytes: 4,
+            extensions: codec::Extensions::default(),
+        };
+        let mut good = Vec::new();
+        write_frame(&mut good, &sealed).unwrap();
+        let read = |bytes: &[u8]| read_frame::<SealedContent>(&mut &*bytes).map_err(|fault| fault.code());
+        assert_eq!(read(&good).unwrap(), sealed);
+        assert_eq!(read(&[]).unwrap_err(), Code::PackageNotAsQuoted);
+        let huge = u32::try_from(FRAME_MAX_BYTES + 1).unwrap().to_be_bytes();
+        for none in [&good[..3], &good[..4], &good[..good.len() - 1], &huge, &[0, 0, 0, 1, 0xff]] {
+            assert_eq!(read(none).unwrap_err(), Code::PackageMismatch, "{none:?}");
+        }
+        assert!(expect_end(&mut &[][..]).is_ok());
+        assert_eq!(expect_end(&mut &good[..]).unwrap_err().code(), Code::PackageNotAsQuoted);
     }
 }

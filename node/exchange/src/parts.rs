@@ -55,13 +55,12 @@ pub(crate) async fn contents_under_way(store: &Store) -> Result<BTreeSet<Content
     }
 }
 
-/// The parts that a header commits to: they were kept with it.
-pub(crate) fn of(
+/// The parts that a header commits to, if they are here: they are kept with it, but a store that was restored may lack
+/// them, or have an earlier attempt's.
+pub(crate) fn held(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     header: &PackageHeader,
-) -> Result<PartList, DossierError> {
-    let parts = get(txn, keys, header.transfer)?.ok_or_else(|| rows::damaged("a package's parts"))?;
-    rules::parts(&parts, header)?;
-    Ok(parts)
+) -> Result<Option<PartList>, StoreError> {
+    Ok(get(txn, keys, header.transfer)?.filter(|parts| rules::parts(parts, header).is_ok()))
 }

@@ -13,7 +13,7 @@ use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_seal::{Ed25519, OsRandom, hpke_seal_padded};
 
 use crate::context::Came;
-use crate::{Exchange, ExchangeError, glass, inboxes, key_records};
+use crate::{Exchange, ExchangeError, glass, inboxes, key_records, recalls};
 
 impl Exchange {
     /// Which hospital this is, with the directory that proves it.
@@ -89,6 +89,11 @@ impl Exchange {
 
     async fn item(&self, row: Row) -> Result<InboxItem, ExchangeError> {
         let keys = self.0.keys();
+        // What is damaged of a recall keeps no quote from its patient.
+        let recalls = recalls::notices(&self.0, row.transfer).await.unwrap_or_else(|fault| {
+            tracing::error!(transfer = %row.transfer, code = %fault.code(), "a patient is not told of recalls");
+            Vec::new()
+        });
         Ok(self
             .0
             .parts
@@ -119,6 +124,7 @@ impl Exchange {
                     next_attempt: asked.flatten().map(Bytes),
                     continues: row.origin,
                     origin_quote,
+                    recalls: recalls.clone(),
                     extensions: Extensions::default(),
                 })
             })

@@ -6,21 +6,23 @@
 
 use std::collections::BTreeSet;
 
-use handover_core::artefact::recall::{RecallConfirmed, RecallDetails};
+use handover_core::artefact::Signed;
+use handover_core::artefact::recall::{Recall, RecallConfirmed, RecallDetails, RecalledRecord};
 use handover_core::artefact::transfer::QuoteBody;
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{RECALL_LABEL, part_binding};
 use handover_core::rules::{self, Context};
 use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId, cbor_map};
-use handover_dossier::{Dossier, DossierError, Row};
+use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{
-    Action, Departments, GrantRequest, LocalPatient, Mark, Origin, Purpose, Records, RecordsError, Subject,
+    Action, GrantRequest, LocalPatient, Mark, Origin, Purpose, Records, RecordsError, Subject,
 };
 use handover_seal::cell::{open_cell, seal_cell};
 use handover_seal::part::open_part;
 use handover_seal::{KeyRing, OsRandom};
 use handover_store::{KeyMaker, Keyring, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
+use crate::fees::Gone;
 use crate::{bodies, fees, inboxes};
 
 const DETAILS: &str = "recall-details";
@@ -116,10 +118,15 @@ pub(crate) fn transfers(
     Ok((page.into_iter().map(read).collect::<Result<_, _>>()?, is_last))
 }
 
+/// How a quote's line names a record of its source.
+pub(crate) fn test(record: &RecalledRecord) -> String {
+    format!("{}/{}", record.resource_type, record.resource_id)
+}
+
 /// How a quote's lines name a recall's records that were made at the source. What it had from others was never charged.
 pub(crate) fn tests(details: &RecallDetails, source: &HospitalId) -> BTreeSet<String> {
     let of_source = details.records.iter().filter(|record| record.origin == *source);
-    of_source.map(|record| format!("{}/{}", record.resource_type, record.resource_id)).collect()
+    of_source.map(test).collect()
 }
 
 /// What a recall with these details, after those with numbers below `number`, gives back of the fee.
@@ -134,15 +141,30 @@ pub(crate) fn fee_back(
     if details.reason.keeps_fee() {
         return Ok(Amount::zero(body.fee.currency()));
     }
-    let mut gone = BTreeSet::new();
+    let mut gone = Gone::default();
+    let add = |gone: &mut Gone, details: &RecallDetails| {
+        gone.lines.extend(tests(details, &row.source));
+        details.other_tests.iter().for_each(|others| gone.add_others(others));
+    };
     for earlier in 1..number {
         let kept = get(txn, keyring, keys, (row.transfer, earlier))?;
-        let kept = kept.filter(|kept| !kept.details.reason.keeps_fee());
-        gone.extend(kept.into_iter().flat_map(|kept| tests(&kept.details, &row.source)));
+        if let Some(kept) = kept.filter(|kept| !kept.details.reason.keeps_fee()) {
+            add(&mut gone, &kept.details);
+        }
     }
     let before = fees::without(body, &gone)?;
-    gone.extend(tests(details, &row.source));
-    Ok(rules::fee_back(before, fees::without(body, &gone)?)?)
+    add(&mut gone, details);
+    let back = rules::fee_back(before, fees::without(body, &gone)?)?;
+    // What earlier ones were about may not be known any more, after a backup was restored; what they gave back is.
+    let mut given_minor = 0_i64;
+    for earlier in 1..number {
+        let recall = Dossier::of(txn, keys, row.transfer).get(Kind::Recall.of(earlier))?;
+        if let Some(recall) = recall.and_then(|recall| Signed::<Recall>::read(&recall).ok()) {
+            given_minor = given_minor.saturating_add(recall.claim().fee_back.minor());
+        }
+    }
+    let left_minor = body.fee.minor().saturating_sub(given_minor).max(0);
+    Ok(Amount::from_minor(back.minor().min(left_minor), back.currency()))
 }
 
 /// What a destination takes a recall in with.
@@ -206,13 +228,13 @@ impl Desk<'_> {
         now: Timestamp,
     ) -> Result<(), DossierError> {
         let request = GrantRequest {
-            subject: Subject::Hospital(row.source.clone()),
-            action: Action::Recall,
-            purpose: Purpose::Transfer,
-            patient: Some(patient.clone()),
-            departments: Departments::All,
             transfer: Some(row.transfer),
-            break_glass: None,
+            ..GrantRequest::new(
+                Subject::Hospital(row.source.clone()),
+                Action::Recall,
+                Purpose::Transfer,
+                Some(patient.clone()),
+            )
         };
         let permit = self.records.audit().permit_in(txn, &request, now).map_err(of_records)?;
         for record in &details.records {

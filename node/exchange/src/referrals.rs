@@ -13,7 +13,7 @@ use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::REFERRAL_LABEL;
 use handover_core::{Code, HospitalId, PatientRef, Timestamp, cbor_map};
-use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::cell::{open_cell, seal_cell};
 use handover_seal::part::{open_part, seal_part};
 use handover_seal::{KeyRing, OsRandom, RsaPublicKey};
@@ -171,15 +171,12 @@ impl Exchange {
     }
 
     async fn referral_permit(&self, staff: &str, patient: &LocalPatient) -> Result<Permit, ExchangeError> {
-        let request = GrantRequest {
-            subject: Subject::Staff { name: staff.to_owned() },
-            action: Action::Refer,
-            purpose: Purpose::Administration,
-            patient: Some(patient.clone()),
-            departments: Departments::All,
-            transfer: None,
-            break_glass: None,
-        };
+        let request = GrantRequest::new(
+            Subject::staff(staff),
+            Action::Refer,
+            Purpose::Administration,
+            Some(patient.clone()),
+        );
         Ok(self.0.parts.records.audit().permit(request, self.0.now()).await?)
     }
 }

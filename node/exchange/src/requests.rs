@@ -39,6 +39,7 @@ pub(crate) async fn admit(inner: &Arc<Inner>, party: &Party, content: &[u8]) -> 
         return Ok(());
     }
     let (federation, now) = (inner.federation()?, inner.now());
+    inner.parts.gate.may_sign(&claimed.claim().destination)?;
     // Who is linked here is told only to those who bring the patient's own question.
     let RequestEvidence { request, ask, keys } =
         rules::request(content, Context { federation: &federation, verifier: &Ed25519 })?;

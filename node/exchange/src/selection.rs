@@ -29,14 +29,33 @@ cbor_map! {
     pub(crate) struct Selection {
         /// Each once.
         1 => records: Vec<Selected>,
+        /// Those that are not sent and are tests that its fee is made of.
+        2 => others: Vec<Selected>,
     }
 }
 
-impl Selection {
-    fn references(self) -> Vec<RecordRef> {
+/// Which record versions a transfer is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    /// Those that are sent.
+    pub(crate) records: Vec<RecordRef>,
+    /// Those that are not, of other tests that the fee is made of.
+    pub(crate) others: Vec<RecordRef>,
+}
+
+impl Chosen {
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = RecordRef> {
+        self.records.iter().chain(&self.others).copied()
+    }
+}
+
+impl From<Selection> for Chosen {
+    fn from(Selection { records, others, .. }: Selection) -> Self {
         let reference =
             |it: Selected| RecordRef { record: RecordId::from_bytes(it.record), version: it.version };
-        self.records.into_iter().map(reference).collect()
+        let all = |some: Vec<Selected>| some.into_iter().map(reference).collect();
+        Self { records: all(records), others: all(others) }
     }
 }
 
@@ -45,9 +64,9 @@ pub(crate) fn put(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     transfer: TransferId,
-    versions: &[RecordRef],
+    chosen: &Chosen,
 ) -> Result<(), StoreError> {
-    put_in(txn, keys, SELECTION, transfer, versions)
+    put_in(txn, keys, SELECTION, transfer, (&chosen.records, &chosen.others))
 }
 
 /// Puts what the destination has under the consent of a transfer.
@@ -57,7 +76,7 @@ pub(crate) fn put_sent(
     origin: TransferId,
     versions: &[RecordRef],
 ) -> Result<(), StoreError> {
-    put_in(txn, keys, SENT, origin, versions)
+    put_in(txn, keys, SENT, origin, (versions, &[]))
 }
 
 fn put_in(
@@ -65,22 +84,21 @@ fn put_in(
     keys: &KeyMaker,
     space: &'static str,
     transfer: TransferId,
-    versions: &[RecordRef],
+    (records, others): (&[RecordRef], &[RecordRef]),
 ) -> Result<(), StoreError> {
-    let records = versions
-        .iter()
-        .map(|it| Selected {
-            record: *it.record.as_bytes(),
-            version: it.version,
-            extensions: Extensions::default(),
-        })
-        .collect();
-    let selection = Selection { records, extensions: Extensions::default() };
+    let selected = |it: &RecordRef| Selected {
+        record: *it.record.as_bytes(),
+        version: it.version,
+        extensions: Extensions::default(),
+    };
+    let all = |some: &[RecordRef]| some.iter().map(selected).collect();
+    let selection =
+        Selection { records: all(records), others: all(others), extensions: Extensions::default() };
     rows::put_large(txn, &keys.space(space).hashed(transfer.as_bytes()), &selection)
 }
 
 /// The versions of a transfer.
-pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Vec<RecordRef>, ExchangeError> {
+pub(crate) async fn get(store: &Store, transfer: TransferId) -> Result<Chosen, ExchangeError> {
     let keys = store.keys();
     let selection = store.read(move |txn| read(txn, &keys, transfer)).await?;
     Ok(selection.ok_or_else(|| rows::damaged("a quoted transfer's selection"))?)
@@ -91,7 +109,7 @@ pub(crate) fn read(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     transfer: TransferId,
-) -> Result<Option<Vec<RecordRef>>, StoreError> {
+) -> Result<Option<Chosen>, StoreError> {
     read_in(txn, keys, SELECTION, transfer)
 }
 
@@ -101,7 +119,7 @@ pub(crate) fn read_sent(
     keys: &KeyMaker,
     origin: TransferId,
 ) -> Result<Option<Vec<RecordRef>>, StoreError> {
-    read_in(txn, keys, SENT, origin)
+    Ok(read_in(txn, keys, SENT, origin)?.map(|sent| sent.records))
 }
 
 fn read_in(
@@ -109,10 +127,10 @@ fn read_in(
     keys: &KeyMaker,
     space: &'static str,
     transfer: TransferId,
-) -> Result<Option<Vec<RecordRef>>, StoreError> {
+) -> Result<Option<Chosen>, StoreError> {
     let place = keys.space(space).hashed(transfer.as_bytes());
     let selection: Option<Selection> = rows::get_large(txn, &place, SELECTION_MAX_BYTES)?;
-    Ok(selection.map(Selection::references))
+    Ok(selection.map(Chosen::from))
 }
 
 /// Removes them: the transfer's patient is forgotten here.

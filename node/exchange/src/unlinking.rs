@@ -3,7 +3,7 @@
 
 use handover_core::{Code, PatientRef};
 use handover_dossier::key_records;
-use handover_records::{Action, Departments, GrantRequest, Linked, LocalPatient, Purpose, Subject};
+use handover_records::{Action, GrantRequest, Linked, LocalPatient, Purpose, Subject};
 
 use crate::{Exchange, ExchangeError, continuous, desk, referrals, remote};
 
@@ -61,13 +61,5 @@ impl Exchange {
 }
 
 fn of_staff(staff: &str, action: Action, patient: &LocalPatient) -> GrantRequest {
-    GrantRequest {
-        subject: Subject::Staff { name: staff.to_owned() },
-        action,
-        purpose: Purpose::Administration,
-        patient: Some(patient.clone()),
-        departments: Departments::All,
-        transfer: None,
-        break_glass: None,
-    }
+    GrantRequest::new(Subject::staff(staff), action, Purpose::Administration, Some(patient.clone()))
 }

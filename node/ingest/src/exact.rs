@@ -30,6 +30,12 @@ impl ExactAmount {
         self.0.checked_add(other.0).map(Self)
     }
 
+    /// The difference; `None` if it does not fit.
+    #[must_use]
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
+    }
+
     /// The product; `None` if it does not fit or has more digits than are held.
     #[must_use]
     pub fn checked_mul(self, other: Self) -> Option<Self> {

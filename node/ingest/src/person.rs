@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::reference::Reference;
+
 /// The FHIR type whose resources say who a patient is.
 pub const TYPE: &str = "Patient";
 
@@ -44,6 +46,35 @@ pub fn found_by(resource_type: &str, json: &[u8]) -> Vec<String> {
     words.sort();
     words.dedup();
     words
+}
+
+/// What a Patient resource says of another one: that the two were merged (FHIR R4, `Patient.link`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// The other Patient.
+    pub other: Reference,
+    /// Whether the other one takes this one's place (`replaced-by`); else this one takes the other's (`replaces`).
+    pub by_other: bool,
+}
+
+/// With which others a resource says that its patient was merged; none if it is no Patient resource. `refer` and
+/// `seealso` say that two Patients are about one person, and take neither away.
+#[must_use]
+pub fn merged(resource_type: &str, json: &[u8]) -> Vec<Merged> {
+    if resource_type != TYPE {
+        return Vec::new();
+    }
+    let Ok(resource) = serde_json::from_slice::<Value>(json) else { return Vec::new() };
+    let links = items(&resource, "link").filter_map(|link| {
+        let by_other = match text(link, "type")? {
+            "replaced-by" => true,
+            "replaces" => false,
+            _ => return None,
+        };
+        let other = Reference::parse(text(link.get("other")?, "reference")?)?;
+        Some(Merged { other, by_other })
+    });
+    links.collect()
 }
 
 /// Whether a Patient resource is about who is wanted. What is not known on either side says nothing against it, but a
@@ -177,6 +208,27 @@ mod tests {
             Wanted { record_number: Some("P-2"), ..wanted() },
         ] {
             assert!(!fits(other));
+        }
+    }
+
+    #[test]
+    fn merges_are_read_from_either_side_and_nothing_else_is_one() {
+        let link =
+            |kind: &str, other: &str| format!(r#"{{"other":{{"reference":"{other}"}},"type":"{kind}"}}"#);
+        for (links, expected) in [
+            (link("replaced-by", "Patient/p-2"), vec![("Patient/p-2", true)]),
+            (link("replaces", "http://here/fhir/Patient/p-3"), vec![("Patient/p-3", false)]),
+            (link("seealso", "Patient/p-4"), Vec::new()),
+            (link("refer", "Patient/p-4"), Vec::new()),
+            (link("replaced-by", "#contained"), Vec::new()),
+            (r#"{"type":"replaced-by"}"#.to_owned(), Vec::new()),
+        ] {
+            let json = format!(r#"{{"resourceType":"Patient","id":"p-1","link":[{links}]}}"#);
+            let found = merged(TYPE, json.as_bytes());
+            let found: Vec<_> = found.iter().map(|it| (it.other.to_string(), it.by_other)).collect();
+            let expected: Vec<_> = expected.into_iter().map(|(id, by)| (id.to_owned(), by)).collect();
+            assert_eq!(found, expected, "{links}");
+            assert!(merged("Person", json.as_bytes()).is_empty());
         }
     }
 }

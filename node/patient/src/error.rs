@@ -128,7 +128,7 @@ impl WalletError {
             Self::Seal(fault) => fault.code(),
             Self::Decode(DecodeError::TooLarge { .. }) | Self::AnswerTooLarge => Code::TooLarge,
             Self::Decode(_) | Self::Answer { .. } => Code::Malformed,
-            Self::FalseQuote(_) => Code::QuoteMismatch,
+            Self::FalseQuote(_) => Code::QuoteFalse,
             Self::RecoveryKey(_) => Code::UsageInvalid,
             Self::NoSuchDepartment(_)
             | Self::EmptyPeriod

@@ -9,6 +9,7 @@ mod consent;
 mod dialogue;
 mod error;
 mod file;
+mod holders;
 mod keys;
 pub mod node;
 mod notice;
@@ -28,6 +29,7 @@ pub use consent::{
 pub use dialogue::{Question, make_ask, make_link, open_holders, open_inbox, own_ask};
 pub use error::WalletError;
 pub use file::{MAX_WALLET_BYTES, WalletFile};
+pub use holders::{Missing, Unnamed};
 pub use keys::PatientKeys;
 pub use notice::{Noticed, notices};
 pub use recovery::Recovery;

@@ -5,7 +5,7 @@ use handover_core::artefact::patient::Consent;
 use handover_core::artefact::transfer::{NextAttempt, Payer, Quote, QuoteBody, RevocationConfirmed};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::ledger::fee::fee;
-use handover_core::message::{InboxItem, QUOTE_INFO};
+use handover_core::message::{InboxItem, QUOTE_INFO, RecallNotice};
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::State;
 use handover_core::{Code, Digest, HospitalId, Timestamp, TransferId};
@@ -49,6 +49,8 @@ pub struct Reviewed {
     pub updated: Timestamp,
     /// The transfer that it continues, if it is a delivery: request and consent are that one's.
     pub continues: Option<TransferId>,
+    /// What was wrong of what was sent, as the answering hospital says.
+    pub recalls: Vec<RecallNotice>,
 }
 
 /// Opens a verified quote: its body must be the one that the source committed to, and must not charge more than its
@@ -173,6 +175,7 @@ fn bare(item: &InboxItem, request: Option<RequestEvidence>) -> Reviewed {
         next_attempt: None,
         updated: item.updated,
         continues: item.continues,
+        recalls: item.recalls.clone(),
     }
 }
 

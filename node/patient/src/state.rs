@@ -31,6 +31,12 @@ cbor_map! {
         2 => signed: Bytes,
         /// The same, countersigned.
         3 => countersigned: Option<Bytes>,
+        /// When the index was last asked and named it.
+        4 => named: Option<Timestamp>,
+        /// When whoever answers for the hospital said that there is no link any more, if nothing else was said since.
+        5 => ended: Option<Timestamp>,
+        /// When the countersigned link came.
+        6 => linked: Option<Timestamp>,
     }
 }
 

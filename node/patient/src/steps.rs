@@ -81,6 +81,9 @@ impl Wallet {
             hospital: hospital.clone(),
             signed: Bytes(envelope.clone()),
             countersigned: None,
+            named: None,
+            ended: None,
+            linked: None,
             extensions: Extensions::default(),
         });
         Ok(envelope)
@@ -90,13 +93,23 @@ impl Wallet {
     ///
     /// # Errors
     /// [`WalletError::Rule`] if the hospital did not sign it, or it is not the patient's own.
-    pub fn linked(&mut self, envelope: &[u8], federation: &Federation) -> Result<HospitalId, WalletError> {
+    pub fn linked(
+        &mut self,
+        envelope: &[u8],
+        federation: &Federation,
+        now: Timestamp,
+    ) -> Result<HospitalId, WalletError> {
         let link =
             rules::link(envelope, context(federation)).map_err(WalletError::rule("the hospital's link"))?;
+        // An index that knew the link before knows it still.
+        let before = self.state.links.iter().filter(|known| known.hospital == link.hospital);
+        let named = before.filter_map(|known| known.named).max();
         let known = self.state.links.iter_mut().find(|known| known.signed.as_ref() == link.envelope());
         let known =
             known.ok_or(WalletError::Rule { what: "the hospital's link", code: Code::AskMismatch })?;
         known.countersigned = Some(Bytes(envelope.to_vec()));
+        (known.named, known.ended) = (named, None);
+        known.linked = known.linked.or(Some(now));
         for asked in self.state.remote_links.iter_mut().filter(|asked| asked.hospital == link.hospital) {
             asked.state = RemoteLinkState::Linked;
         }

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use handover_core::artefact::federation::{
-    Authority, AuthorityCertificate, Directory, DirectoryEntry, FeeSchedule, HospitalCertificate,
-    HospitalProfile, Status, StatusOrder,
+    Authority, AuthorityCertificate, DIRECTORY_LIFE_MS, Directory, DirectoryEntry, FeeSchedule,
+    HospitalCertificate, HospitalProfile, Status, StatusOrder,
 };
 use handover_core::artefact::patient::Scope;
 use handover_core::artefact::transfer::{DepartmentCount, Payer, Quote, QuoteBody, TransferRequest};
@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) hospitals: [SigningKey; 2],
     pub(crate) status: [Status; 2],
     pub(crate) version: u64,
+    /// When its directory was issued.
+    pub(crate) issued: Timestamp,
 }
 
 pub(crate) fn hospital(which: usize) -> HospitalId {
@@ -56,6 +58,7 @@ impl World {
             hospitals: [key(), key()],
             status: [Status::Active; 2],
             version: 1,
+            issued: NOW,
         }
     }
 
@@ -115,8 +118,8 @@ impl World {
     pub(crate) fn info(&self, which: usize) -> HospitalInfo {
         let directory = Directory {
             version: self.version,
-            issued: NOW,
-            expires: NOW.plus_ms(3 * DAY_MS),
+            issued: self.issued,
+            expires: self.issued.plus_ms(DIRECTORY_LIFE_MS),
             indexes: vec![self.certified(Authority::Index, &self.index)],
             operators: self.operators.iter().map(|key| self.certified(Authority::Operator, key)).collect(),
             hospitals: vec![self.entry(1), self.entry(0)],
@@ -243,6 +246,7 @@ impl Hospitals {
             next_attempt: None,
             continues: None,
             origin_quote: None,
+            recalls: Vec::new(),
             extensions: Extensions::default(),
         };
         Self { item, request_key }

@@ -30,6 +30,8 @@ pub enum DirectoryNews {
     Same,
     /// Older; the one held goes on to be used.
     Older,
+    /// Newer, but it has expired, and before the one held, if that has: that goes on to be used.
+    Expired,
 }
 
 /// A wallet.
@@ -123,7 +125,8 @@ impl Wallet {
     }
 
     /// Takes the directory that a node offers, if it verifies under the pinned root and is newer than the one held.
-    /// An older one is never gone back to: the one held is given instead.
+    /// An older one is never gone back to, and one that has expired takes the place of none that still holds: the one
+    /// held is given instead.
     ///
     /// # Errors
     /// [`WalletError::Directory`]; [`WalletError::DirectoryFork`] for another one with the version held;
@@ -145,6 +148,9 @@ impl Wallet {
                 }
                 (offered, DirectoryNews::Same)
             }
+            Some(_) if offered.check_fresh(now).is_err() && self.holds_longer(&offered, now) => {
+                (self.federation(now)?, DirectoryNews::Expired)
+            }
             _ => {
                 self.state.directory = Some(info.directory.clone());
                 (offered, DirectoryNews::Newer)
@@ -152,6 +158,10 @@ impl Wallet {
         };
         federation.member(&info.hospital).map_err(WalletError::rule("the hospital that answers"))?;
         Ok((federation, news))
+    }
+
+    fn holds_longer(&self, offered: &Federation, now: Timestamp) -> bool {
+        self.federation(now).is_ok_and(|held| offered.directory().expires < held.directory().expires)
     }
 
     /// Trusts a TLS certificate (PEM) for a node's URL, instead of the one before.

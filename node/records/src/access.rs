@@ -29,6 +29,14 @@ pub enum Subject {
     Hospital(HospitalId),
 }
 
+impl Subject {
+    /// A person who works here.
+    #[must_use]
+    pub fn staff(name: &str) -> Self {
+        Self::Staff { name: name.to_owned() }
+    }
+}
+
 cbor_enum! {
     /// What for.
     pub enum Purpose {
@@ -78,6 +86,8 @@ cbor_enum! {
         Refer = 13, "refer";
         /// Taking a patient's link away.
         Unlink = 50, "unlink";
+        /// Catching up with what others hold, because the store was restored from a backup.
+        Rejoin = 80, "rejoin";
         /// Marking records that were recalled, and recalling them from others.
         Recall = 45, "recall";
         /// Asking another hospital in an emergency, or being asked.
@@ -90,6 +100,8 @@ cbor_enum! {
         Certify = 68, "certify";
         /// Repairing a damaged store.
         Repair = 70, "repair";
+        /// Holding the index's books against this hospital's evidence.
+        Reconcile = 75, "reconcile";
     }
 }
 
@@ -194,12 +206,14 @@ const TABLE: &[(Role, Purpose, &[Action])] = {
                 A::Recall,
                 A::ReviewEmergency,
                 A::Certify,
+                A::Reconcile,
+                A::Rejoin,
             ],
         ),
         (Role::Staff, P::Emergency, &[A::BreakGlass, A::ReadEmergency]),
         (Role::System, P::Import, &[A::Import, A::Quarantine]),
         (Role::System, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
-        (Role::System, P::Administration, &[A::ListPatients, A::Check]),
+        (Role::System, P::Administration, &[A::ListPatients, A::Check, A::Reconcile, A::Rejoin]),
         (Role::Patient, P::PatientAccess, &[A::List, A::Read, A::Link]),
         (Role::Hospital, P::Transfer, &[A::List, A::Export, A::File, A::Recall]),
         (Role::System, P::Emergency, &[A::Read]),
@@ -243,7 +257,9 @@ pub fn decide(
         | Action::BreakGlass
         | Action::ReadEmergency
         | Action::ReviewEmergency
-        | Action::Certify => LOOK_PERMIT_MS,
+        | Action::Certify
+        | Action::Reconcile
+        | Action::Rejoin => LOOK_PERMIT_MS,
         Action::Import
         | Action::File
         | Action::Export
@@ -280,7 +296,9 @@ pub const fn needs_patient(action: Action) -> bool {
         | Action::BreakGlass
         | Action::ReadEmergency
         | Action::ReviewEmergency
-        | Action::Certify => false,
+        | Action::Certify
+        | Action::Reconcile
+        | Action::Rejoin => false,
     }
 }
 
@@ -290,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_table_holds() {
-        let staff = Subject::Staff { name: "meyer".into() };
+        let staff = Subject::staff("meyer");
         let patient = Subject::Patient(PatientRef::from_bytes([1; 32]));
         let hospital = Subject::Hospital("lakeside".parse().unwrap());
         let system = Subject::System("exchange".into());

@@ -3,15 +3,17 @@
 //! Invariant: a version is marked in the caller's transaction, with its audit line, or not at all; nothing that is
 //! filed is changed or removed by it.
 
+use std::collections::BTreeMap;
+
 use handover_core::{Digest, Timestamp};
-use handover_store::{StoreError, Txn};
+use handover_store::{SCAN_MAX_CELLS, StoreError, Txn};
 
 use crate::RecordsError;
 use crate::access::Action;
 use crate::keys::{PATIENT_KEY, summary_key};
 use crate::mark::Mark;
 use crate::marks::{self, ChangedRow};
-use crate::model::{LocalPatient, Origin, RecordId, RecordRef, RecordSummary};
+use crate::model::{LocalPatient, Origin, RecordId, RecordRef, RecordSummary, RecordVersionRef};
 use crate::permit::Permit;
 use crate::records::Records;
 use crate::rows::{self, HeadRow, VersionRow};
@@ -153,6 +155,42 @@ impl Records {
         page?.into_iter().map(read_row).collect()
     }
 
+    /// Notes as changed those of these versions that are not current as they were read, `seen`, any more, in the
+    /// transaction that notes that they were chosen to be sent: who looked before that did not know that they would be.
+    /// Needs [`Action::Export`] on the patient.
+    ///
+    /// # Errors
+    /// [`RecordsError::Denied`]; those of the store.
+    pub fn note_changes_in(
+        &self,
+        txn: &mut dyn Txn,
+        permit: &Permit,
+        now: Timestamp,
+        seen: &[RecordVersionRef],
+    ) -> Result<(), RecordsError> {
+        permit.check(now, &[Action::Export])?;
+        let patient = permit.one_patient()?;
+        let patient_key = self.keyring.get(txn, PATIENT_KEY, patient.as_str().as_bytes())?;
+        // They are being forgotten: nothing is recalled of them any more.
+        let Some(key) = patient_key.as_ref().map(summary_key) else { return Ok(()) };
+        let heads = all_cells(txn, &self.places.heads(patient))?;
+        let marked = all_cells(txn, &self.places.marks(patient))?;
+        for record in seen {
+            let at = record.reference;
+            let head = heads.get(&self.places.head(patient, at.record));
+            let head = head.map(|bytes| rows::from_bytes::<HeadRow>(bytes, "record")).transpose()?;
+            let is_current = head.is_some_and(|head| head.current.version == at.version);
+            let mark = match marked.contains_key(&self.places.mark(patient, at)) {
+                true => marks::get(txn, &self.places, &key, patient, at)?,
+                false => None,
+            };
+            if !is_current || mark != record.mark {
+                marks::note_change(txn, &self.places, patient, at, now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes notes of changed records, in a transaction of the caller's who has kept what follows from them. One that
     /// changed again meanwhile stays.
     ///
@@ -167,5 +205,19 @@ impl Records {
             }
         }
         Ok(())
+    }
+}
+
+/// All cells below a prefix, by key.
+fn all_cells(txn: &mut dyn Txn, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+    let mut all = BTreeMap::new();
+    loop {
+        let after = all.last_key_value().map(|(key, _): (&Vec<u8>, _)| key.clone());
+        let page = txn.scan(prefix, after.as_deref(), SCAN_MAX_CELLS)?;
+        let is_last = page.len() < SCAN_MAX_CELLS;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
     }
 }

@@ -26,6 +26,20 @@ pub struct GrantRequest {
     pub break_glass: Option<BreakGlassId>,
 }
 
+impl GrantRequest {
+    /// In all departments, outside of transfers and break-glasses.
+    #[must_use]
+    pub const fn new(
+        subject: Subject,
+        action: Action,
+        purpose: Purpose,
+        patient: Option<LocalPatient>,
+    ) -> Self {
+        let departments = Departments::All;
+        Self { subject, action, purpose, patient, departments, transfer: None, break_glass: None }
+    }
+}
+
 /// Leave to do one action for one purpose, in some departments, on one patient (or not on one), until it expires.
 #[derive(Clone, Debug)]
 pub struct Permit {

@@ -72,4 +72,8 @@ pub struct Ledger {
     pub credits: String,
     /// Whether they are equal in every currency.
     pub balanced: bool,
+    /// Fees that the hospitals have held against their own evidence, each hospital its own.
+    pub reconciled: u64,
+    /// What a hospital has found to be otherwise there, or why it could not look.
+    pub differences: Vec<String>,
 }

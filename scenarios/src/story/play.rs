@@ -85,7 +85,10 @@ pub fn play_as_far(world: &mut World, story: &Story, reporter: &mut dyn Reporter
     Ok(Played { outcome: stage.outcome()?, failed: None })
 }
 
-/// The ledger as it stands.
+/// How the index answers a hospital that was suspended or revoked.
+const AWAY: [&str; 3] = ["not-admitted", "hospital-suspended", "hospital-revoked"];
+
+/// The ledger as it stands, and how each hospital finds it by its own evidence.
 ///
 /// # Errors
 /// The index does not answer.
@@ -97,7 +100,19 @@ pub fn ledger(world: &World) -> Result<Ledger> {
         // Nothing was ever charged: there is no currency yet.
         if sums.is_empty() { "0.00".to_owned() } else { sums.join(" + ") }
     };
+    let (mut reconciled, mut differences) = (0_u64, Vec::new());
+    for hospital in world.hospitals() {
+        let looked = world.node(hospital, &["fees", "reconcile"])?;
+        match looked.json() {
+            Ok(fees) => reconciled = reconciled.saturating_add(json::list(&fees, "fees").count() as u64),
+            // Who takes no part at this moment cannot ask.
+            Err(_) if looked.problem().is_some_and(|code| AWAY.contains(&code.as_str())) => {}
+            Err(_) => differences.push(format!("{hospital}: {}", looked.ended())),
+        }
+    }
     Ok(Ledger {
+        reconciled,
+        differences,
         entries: json::number(&balances, "entries"),
         debits: total("posted_debits"),
         credits: total("posted_credits"),

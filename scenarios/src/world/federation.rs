@@ -11,11 +11,14 @@ use serde_json::Value;
 
 use super::files::Folder;
 use super::hospital::{Hospital, listening};
-use super::{LOOK_AGAIN, Options};
+use super::team::Team;
+use super::{INDEX, LOOK_AGAIN, Options, Site};
 use crate::json;
 use crate::process::{Answer, Daemon, call, pasted};
 use crate::programs::Programs;
 
+/// The data folder's name.
+const DATA: &str = "index";
 const OPERATORS: [&str; 2] = ["ana", "ben"];
 /// How long before it begins a fee schedule is signed; the next one if that was too short.
 const SCHEDULE_LEADS: [Duration; 4] =
@@ -45,7 +48,9 @@ pub(super) struct Federation {
     apart: bool,
     log: Option<String>,
     more: String,
+    site: Site,
     daemon: Option<Daemon>,
+    team: Team,
 }
 
 /// `handover-index` with `--json`.
@@ -80,10 +85,18 @@ impl Root {
     }
 }
 
-fn config(root: &str, net: &[String], web: &str, more: &str) -> String {
+fn config(
+    root: &str,
+    data: &Path,
+    (net, web): (&[String], &str),
+    (team, site): (&Team, &Site),
+    more: &str,
+) -> String {
+    let shared = if team.seats.is_empty() { "" } else { "shared = \"index-shared\"\n" };
+    let advertise = team.advertise() + &site.advertised();
     format!(
-        "[index]\nname = \"index.handover.example\"\ndata = \"index\"\nroot = \"{root}\"\n\n\
-         [net]\nlisten = {net:?}\n\n[web]\nlisten = \"{web}\"\n\n{more}"
+        "[index]\nname = \"index.handover.example\"\ndata = {data:?}\n{shared}root = \"{root}\"\n\n\
+         [net]\nlisten = {net:?}\n{advertise}\n[web]\nlisten = \"{web}\"\n\n{more}"
     )
 }
 
@@ -95,8 +108,11 @@ impl Federation {
         root: &Root,
         options: &Options,
     ) -> Result<Self> {
-        let any = ["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()];
-        let text = config(&root.public, &any, "127.0.0.1:0", &options.index_more);
+        let site = options.index_site.clone();
+        let team = Team::of(&folder.federation(""), "index", DATA, options.index_standbys)?;
+        let net = team.serving().map_or_else(|| site.listen(), |seat| seat.net.clone());
+        let at = (&net[..], site.listen_web());
+        let text = config(&root.public, &site.data(DATA), (at.0, &at.1), (&team, &site), &options.index_more);
         let root = Root { key: root.key.clone(), secret: root.secret.clone(), public: root.public.clone() };
         let mut federation = Self {
             root,
@@ -109,13 +125,16 @@ impl Federation {
             apart: options.apart,
             log: options.index_log.clone(),
             more: options.index_more.clone(),
+            site,
             daemon: None,
+            team,
         };
         let made = federation.run(programs, &["init"])?.json()?;
         let request = json::at(&made, "request").as_str().context("init says no request")?;
         let certificate = federation.root.sign(programs, Path::new(request))?;
         federation.run_with(programs, &["init", "--certificate"], &certificate)?.done()?;
         federation.run_daemon(programs)?;
+        federation.stand_by(programs)?;
         for name in OPERATORS {
             federation.add_operator(programs, folder, name)?;
         }
@@ -169,13 +188,57 @@ impl Federation {
     fn run_daemon(&mut self, programs: &Programs) -> Result<()> {
         let mut command = self.command(programs);
         command.arg("run").envs(self.log.as_ref().map(|log| ("HANDOVER_LOG", log)));
+        let command = programs.wound(command, INDEX);
         let daemon = Daemon::start("the index", command, &self.logs.join("index.log"), self.apart)?;
         self.ready = daemon.ready.clone();
         self.daemon = Some(daemon);
         // From now on where it listens is fixed: hospitals know it.
         let (net, web) = listening(&self.ready)?;
-        std::fs::write(&self.config, config(&self.root.public, &net, &web, &self.more))?;
+        let data = self.team.serving().map_or_else(|| self.site.data(DATA), |seat| (&seat.data).into());
+        let text = config(&self.root.public, &data, (&net, &web), (&self.team, &self.site), &self.more);
+        std::fs::write(&self.config, text)?;
         Ok(())
+    }
+
+    /// Wherever no process of the index is, one stands by.
+    pub(super) fn stand_by(&mut self, programs: &Programs) -> Result<()> {
+        for (at, seat) in self.team.free(self.daemon.is_some())? {
+            let text = config(
+                &self.root.public,
+                Path::new(&seat.data),
+                (&seat.net, "127.0.0.1:0"),
+                (&self.team, &self.site),
+                &self.more,
+            );
+            std::fs::write(&seat.config, text)?;
+            let mut command = self.command_of(programs, &seat.config);
+            command.arg("run").envs(self.log.as_ref().map(|log| ("HANDOVER_LOG", log)));
+            let log = self.logs.join(format!("{}.log", seat.data));
+            self.team.stands_by(at, Daemon::stand_by(&seat.data, command, &log, self.apart)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn run_standing_by(&self, programs: &Programs, args: &[&str]) -> Result<Answer> {
+        let seat = self.team.standing().context("no process of the index stands by")?;
+        let mut command = self.command_of(programs, &seat.config);
+        command.args(args);
+        call(command)
+    }
+
+    /// Waits until another process of the index serves; the one before.
+    pub(super) fn taken_over(&mut self) -> Result<Option<Daemon>> {
+        let daemon = self.team.takes_over()?;
+        self.ready = daemon.ready.clone();
+        if let Some(seat) = self.team.serving() {
+            self.config.clone_from(&seat.config);
+        }
+        Ok(self.daemon.replace(daemon))
+    }
+
+    /// Kills the process that serves.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.kill())
     }
 
     fn add_operator(&mut self, programs: &Programs, folder: &Folder, name: &str) -> Result<()> {
@@ -200,7 +263,7 @@ impl Federation {
     pub(super) fn admit(&self, programs: &Programs, hospital: &mut Hospital, apart: bool) -> Result<()> {
         let addresses: Vec<String> = serde_json::from_value(json::at(&self.ready, "net").clone())
             .context("the index's ready line has no addresses")?;
-        hospital.start(programs, addresses, apart)?;
+        hospital.start(programs, self.site.told(addresses), apart)?;
         hospital.run(programs, &["enrol"])?.done()?;
         let id = hospital.place.id.clone();
         let request = self.folder.join("federation").join(format!("{id}.request"));
@@ -226,9 +289,22 @@ impl Federation {
         Ok(json::number(&ordered, "directory_version"))
     }
 
+    /// One of the two operators settles a fee that is held.
+    pub(super) fn settle(&self, programs: &Programs, operator: usize, words: &[&str]) -> Result<Answer> {
+        let [key, secret] = self.operators.get(operator).context("two operators")?;
+        let mut command = self.command(programs);
+        command.args(["ledger", "settle"]).args(words).arg("--operator-key").arg(key);
+        command.arg("--operator-passphrase-file").arg(secret);
+        call(command)
+    }
+
     fn command(&self, programs: &Programs) -> Command {
+        self.command_of(programs, &self.config)
+    }
+
+    fn command_of(&self, programs: &Programs, config: &Path) -> Command {
         let mut command = index(programs);
-        command.arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
+        command.arg("--config").arg(config).arg("--passphrase-file").arg(&self.secret);
         command
     }
 

@@ -145,6 +145,27 @@ impl Drop for Folder {
     }
 }
 
+/// Copies a folder and everything in it as it lies, but for what is named so, wherever below. What is no file, such as
+/// the socket of a process, is left out.
+pub(super) fn copy_folder(from: &Path, to: &Path, but: &[&str]) -> Result<()> {
+    let shown = || from.display().to_string();
+    fs::create_dir(to).with_context(|| to.display().to_string())?;
+    for entry in fs::read_dir(from).with_context(shown)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        if name.to_str().is_some_and(|name| but.contains(&name)) {
+            continue;
+        }
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &to.join(name), but)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), to.join(name)).with_context(|| entry.path().display().to_string())?;
+        }
+    }
+    fs::set_permissions(to, fs::metadata(from).with_context(shown)?.permissions())?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +179,22 @@ mod tests {
         assert_eq!(text, fs::read_to_string(folder.secret("one").unwrap()).unwrap());
         assert_ne!(text, fs::read_to_string(folder.secret("two").unwrap()).unwrap());
         assert!(Folder::make(Some(folder.path())).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_as_private_and_has_what_is_wanted() {
+        let outer = tempfile::tempdir().unwrap();
+        let (from, to) = (outer.path().join("from"), outer.path().join("to"));
+        fs::create_dir_all(from.join("inner/lock")).unwrap();
+        fs::write(from.join("inner/key"), "secret").unwrap();
+        fs::set_permissions(from.join("inner/key"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(from.join("inner"), private()).unwrap();
+        copy_folder(&from, &to, &["lock"]).unwrap();
+        let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("inner"), mode("inner/key")), (0o700, 0o600));
+        assert_eq!(fs::read_to_string(to.join("inner/key")).unwrap(), "secret");
+        assert!(!to.join("inner/lock").exists());
+        assert!(copy_folder(&from, &to, &[]).is_err(), "over what is there");
     }
 
     #[test]

@@ -10,11 +10,14 @@ use serde_json::Value;
 use super::Place;
 use super::federation::Root;
 use super::files::Folder;
+use super::team::Team;
 use crate::json;
 use crate::process::{Answer, Daemon, call, pasted};
 use crate::programs::Programs;
 use crate::story::FILED;
 
+/// The data folder's name.
+const DATA: &str = "data";
 /// Stands in the configuration until the index has said where it is; nothing listens there.
 const NO_INDEX: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5";
 
@@ -30,10 +33,11 @@ pub(super) struct Hospital {
     log: PathBuf,
     apart: bool,
     daemon: Option<Daemon>,
+    team: Team,
 }
 
 /// What stands in the configuration file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Settings {
     root: String,
     index: Vec<String>,
@@ -45,13 +49,15 @@ struct Settings {
 }
 
 impl Settings {
-    fn text(&self, place: &Place) -> String {
+    fn text(&self, place: &Place, team: &Team, data: &Path) -> String {
         let Self { root, index, patience, net, web, catalogue, prices } = self;
+        let shared = if team.seats.is_empty() { "" } else { "shared = \"shared\"\n" };
+        let advertise = team.advertise() + &place.site.advertised();
         let patience = patience.map(|seconds| format!("patience_seconds = {seconds}\n")).unwrap_or_default();
         format!(
-            "data = \"data\"\nroot = \"{root}\"\n\n\
+            "data = {data:?}\n{shared}root = \"{root}\"\n\n\
              [hospital]\nid = {:?}\nname = {:?}\njurisdiction = {:?}\ncurrency = {:?}\n\n\
-             [index]\naddresses = {index:?}\n{patience}\n[net]\nlisten = {net:?}\n\n\
+             [index]\naddresses = {index:?}\n{patience}\n[net]\nlisten = {net:?}\n{advertise}\n\
              [web]\nlisten = \"{web}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
              [records]\ncatalogue = {catalogue:?}\nprices = {prices:?}\n{}",
             place.id, place.name, place.jurisdiction, place.currency, place.more,
@@ -72,17 +78,21 @@ impl Hospital {
     ) -> Result<Self> {
         let id = &place.id;
         std::fs::create_dir(folder.path().join("hospitals").join(id))?;
+        let team = Team::of(&folder.path().join("hospitals").join(id), "node", DATA, place.standbys)?;
         let settings = Settings {
             root: root.public.clone(),
             index: vec![NO_INDEX.to_owned()],
             patience,
-            net: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
-            web: "127.0.0.1:0".to_owned(),
+            net: team.serving().map_or_else(|| place.site.listen(), |seat| seat.net.clone()),
+            web: place.site.listen_web(),
             catalogue: catalogue.to_owned(),
             prices: place.prices.as_deref().unwrap_or(prices).to_owned(),
         };
         let hospital = Self {
-            config: folder.write(&format!("hospitals/{id}/node.toml"), &settings.text(place))?,
+            config: folder.write(
+                &format!("hospitals/{id}/node.toml"),
+                &settings.text(place, &team, &place.site.data(DATA)),
+            )?,
             secret: folder.secret(id)?,
             log: folder.logs().join(format!("{id}.log")),
             place: place.clone(),
@@ -90,6 +100,7 @@ impl Hospital {
             settings,
             apart: false,
             daemon: None,
+            team,
         };
         hospital.run(programs, &["init"])?.done()?;
         Ok(hospital)
@@ -108,14 +119,25 @@ impl Hospital {
         self.write_config()
     }
 
+    /// The data folder's name, as the configuration gives it: a path from that file, or a whole one.
+    fn data_name(&self) -> PathBuf {
+        self.team.serving().map_or_else(|| self.place.site.data(DATA), |seat| (&seat.data).into())
+    }
+
+    /// The data folder of the process that serves.
+    pub(super) fn data(&self) -> PathBuf {
+        self.config.with_file_name(self.data_name())
+    }
+
     fn write_config(&self) -> Result<()> {
-        let text = self.settings.text(&self.place);
+        let text = self.settings.text(&self.place, &self.team, &self.data_name());
         std::fs::write(&self.config, text).with_context(|| self.config.display().to_string())
     }
 
     fn run_daemon(&mut self, programs: &Programs) -> Result<()> {
         let mut command = self.command(programs);
         command.arg("run");
+        let command = programs.wound(command, &self.place.id);
         let daemon = Daemon::start(&self.place.name, command, &self.log, self.apart)?;
         // From now on where it listens is fixed: others know it.
         (self.settings.net, self.settings.web) = listening(&daemon.ready)?;
@@ -124,9 +146,48 @@ impl Hospital {
         self.write_config()
     }
 
+    /// Wherever no process of the hospital is, one stands by.
+    pub(super) fn stand_by(&mut self, programs: &Programs) -> Result<()> {
+        for (at, seat) in self.team.free(self.daemon.is_some())? {
+            let (net, web) = (seat.net.clone(), "127.0.0.1:0".to_owned());
+            let text = Settings { net, web, ..self.settings.clone() }.text(
+                &self.place,
+                &self.team,
+                Path::new(&seat.data),
+            );
+            std::fs::write(&seat.config, text)?;
+            let mut command = self.command_of(programs, &seat.config);
+            command.arg("run");
+            let name = format!("{} at {}", self.place.name, seat.data);
+            self.team.stands_by(at, Daemon::stand_by(&name, command, &self.log, self.apart)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_standing_by(&mut self) -> Result<()> {
+        self.team.stop()
+    }
+
+    /// Waits until another process of the hospital serves; the one before.
+    pub(super) fn taken_over(&mut self) -> Result<Option<Daemon>> {
+        let daemon = self.team.takes_over()?;
+        (self.settings.net, self.settings.web) = listening(&daemon.ready)?;
+        self.pid = daemon.pid();
+        if let Some(seat) = self.team.serving() {
+            self.config.clone_from(&seat.config);
+        }
+        let before = self.daemon.replace(daemon);
+        self.write_config()?;
+        Ok(before)
+    }
+
     fn command(&self, programs: &Programs) -> Command {
+        self.command_of(programs, &self.config)
+    }
+
+    fn command_of(&self, programs: &Programs, config: &Path) -> Command {
         let mut command = programs.command(&programs.node);
-        command.arg("--json").arg("--config").arg(&self.config).arg("--passphrase-file").arg(&self.secret);
+        command.arg("--json").arg("--config").arg(config).arg("--passphrase-file").arg(&self.secret);
         command
     }
 

@@ -4,9 +4,12 @@
 //! Invariants: everything listens on a port that the system chose; nothing is waited for by time; no process and no
 //! folder is left behind, unless it was asked for. Must not know stories.
 
+mod backups;
 mod federation;
 mod files;
 mod hospital;
+mod options;
+mod team;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -26,82 +29,16 @@ use federation::Federation;
 use files::Folder;
 pub use files::{check_folder, remove_temporary_folders};
 use hospital::Hospital;
+pub use options::{Door, Options, Place, Site};
 
 /// ISO 4217 of hospitals that say nothing else.
 const CURRENCY: &str = "USD";
-/// ISO 3166-1 of hospitals that say nothing else.
-const JURISDICTION: &str = "US";
+/// Whose clock is the index's.
+pub const INDEX: &str = "index";
 /// Pause between two looks at what no command waits for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The kinds of entries that make a fee due.
 const POSTED: [&str; 2] = ["post", "post-direct"];
-
-/// Who a hospital is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its identifier.
-    pub id: String,
-    /// Its name for people.
-    pub name: String,
-    /// ISO 3166-1.
-    pub jurisdiction: String,
-    /// ISO 4217.
-    pub currency: String,
-    /// Its price list; the world's if absent.
-    pub prices: Option<PathBuf>,
-    /// What stands in its node's configuration besides, as TOML.
-    pub more: String,
-}
-
-impl Place {
-    /// A hospital whose name follows from its identifier: `lakeside` is Lakeside Hospital.
-    #[must_use]
-    pub fn named(id: &str) -> Self {
-        let mut letters = id.chars();
-        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-        Self {
-            id: id.to_owned(),
-            name: format!("{first}{} Hospital", letters.as_str()),
-            jurisdiction: JURISDICTION.to_owned(),
-            currency: CURRENCY.to_owned(),
-            prices: None,
-            more: String::new(),
-        }
-    }
-}
-
-/// What a world is to be.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The hospitals; at least one.
-    pub hospitals: Vec<Place>,
-    /// Where it lies; must not exist or be empty. A temporary folder, gone with the world, if absent.
-    pub folder: Option<PathBuf>,
-    /// The hospitals' test catalogue; the generator's if absent.
-    pub catalogue: Option<PathBuf>,
-    /// The hospitals' price list; the generator's if absent.
-    pub prices: Option<PathBuf>,
-    /// The first fee schedules, in this order, each by the words of its command; before one for all.
-    pub schedules: Vec<Vec<String>>,
-    /// How many seconds something may not come of what the index took; a node's default if absent.
-    pub index_patience: Option<u64>,
-    /// What the index logs, as `HANDOVER_LOG` takes it; the default if absent.
-    pub index_log: Option<String>,
-    /// What stands in the index's configuration besides, as TOML.
-    pub index_more: String,
-    /// Whether the processes may outlive this one ([`World::let_go`]).
-    pub apart: bool,
-    /// Whether everybody's clock can be set ([`World::set_clock`]).
-    pub clock: bool,
-}
-
-impl Options {
-    /// A world of these hospitals.
-    #[must_use]
-    pub fn of(hospitals: &[&str]) -> Self {
-        Self { hospitals: hospitals.iter().map(|id| Place::named(id)).collect(), ..Self::default() }
-    }
-}
 
 /// A world. Dropping it kills its processes and removes a temporary folder.
 #[derive(Debug)]
@@ -124,6 +61,8 @@ impl World {
         ensure!(!options.hospitals.is_empty(), "a world needs a hospital");
         let folder = Folder::make(options.folder.as_deref())?;
         let clock = options.clock.then(|| Clock::make(folder.path().join("clock"))).transpose()?;
+        let whose = options.hospitals.iter().map(|place| place.id.as_str()).chain([INDEX]);
+        clock.iter().try_for_each(|clock| whose.clone().try_for_each(|name| clock.of(name).set_ahead(0)))?;
         let programs = &clock.clone().map_or_else(|| programs.clone(), |clock| programs.at(clock));
         let own = |given: &Option<PathBuf>, name: &str, csv: &str| match given {
             Some(path) => std::fs::canonicalize(path).with_context(|| path.display().to_string()),
@@ -255,8 +194,12 @@ impl World {
         let value = |key: &str| {
             json::at(ready, key).as_str().with_context(|| format!("no {key} in the ready line of {hospital}"))
         };
+        let web = match self.hospital(hospital)?.place.site.web {
+            Some(door) => format!("https://127.0.0.1:{}/", door.told),
+            None => value("web")?.to_owned(),
+        };
         let mut all = args.to_vec();
-        all.extend(["--node", value("web")?, "--node-certificate", value("certificate")?]);
+        all.extend(["--node", &web, "--node-certificate", value("certificate")?]);
         self.wallet(name, &all)
     }
 
@@ -312,6 +255,14 @@ impl World {
     /// They cannot.
     pub fn schedule(&self, jurisdiction: &str, words: &[&str]) -> Result<()> {
         self.federation.schedule(&self.programs, jurisdiction, words)
+    }
+
+    /// The first (0) or the second operator (1) settles a fee that is held, with these words of the command.
+    ///
+    /// # Errors
+    /// The command cannot be given.
+    pub fn settle(&self, operator: usize, words: &[&str]) -> Result<Answer> {
+        self.federation.settle(&self.programs, operator, words)
     }
 
     /// The ledger's entries of a transfer.
@@ -415,7 +366,20 @@ impl World {
     /// # Errors
     /// The world was not started with [`Options::clock`].
     pub fn set_clock(&self, seconds_ahead: i64) -> Result<()> {
-        self.clock.as_ref().context("this world's clock cannot be set")?.set_ahead(seconds_ahead)
+        self.clock()?.set_ahead(seconds_ahead)?;
+        self.hospitals().chain([INDEX]).try_for_each(|whose| self.set_clock_of(whose, seconds_ahead))
+    }
+
+    /// The same for one hospital's process, or the one of the [`INDEX`], alone; not for commands that are given there.
+    ///
+    /// # Errors
+    /// As [`World::set_clock`].
+    pub fn set_clock_of(&self, whose: &str, seconds_ahead: i64) -> Result<()> {
+        self.clock()?.of(whose).set_ahead(seconds_ahead)
+    }
+
+    fn clock(&self) -> Result<&Clock> {
+        self.clock.as_ref().context("this world's clocks cannot be set")
     }
 
     /// Ends the processes; a temporary folder stays, for people to look at.

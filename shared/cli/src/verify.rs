@@ -1,5 +1,6 @@
 //! `verify FILE`, the same in all three programs: a transfer's file, checked offline under the root's public key.
 
+mod books;
 mod break_glass;
 
 use std::io::Read;
@@ -9,7 +10,9 @@ use handover_core::Code;
 use handover_core::artefact::SignatureVerifier;
 use handover_core::id::SigningPublic;
 use handover_core::transfer::FIRST_ATTEMPT;
-use handover_core::verify::{Report, StepReport, TRANSFER_FILE_MAX_BYTES, is_break_glass, verify};
+use handover_core::verify::{
+    Report, StepReport, TRANSFER_FILE_MAX_BYTES, VerifyError, is_books, is_break_glass, verify,
+};
 use serde::Serialize;
 
 use crate::{CliError, Output};
@@ -87,11 +90,13 @@ pub fn verify_file(
     verifier: &dyn SignatureVerifier,
 ) -> Result<(), CliError> {
     let bytes = read_bounded(file)?;
+    if is_books(&bytes) {
+        return books::verified(file, &bytes, root, output, verifier);
+    }
     if is_break_glass(&bytes) {
         return break_glass::verified(file, &bytes, root, output, verifier);
     }
-    let report = verify(&bytes, root, verifier)
-        .map_err(|fault| CliError::new(fault.code, format!("{}: {}", file.display(), fault.artefact)))?;
+    let report = verify(&bytes, root, verifier).map_err(named(file))?;
     let report = Verified::from(report);
     output.emit("handover/verified/1", &report, |out| {
         writeln!(out, "transfer {}: {} → {}", report.transfer, report.source, report.destination)?;
@@ -118,6 +123,11 @@ pub fn verify_file(
         }
         Ok(())
     })
+}
+
+/// Which file does not hold, and what in it.
+fn named(file: &Path) -> impl Fn(VerifyError) -> CliError {
+    move |fault| CliError::new(fault.code, format!("{}: {}", file.display(), fault.artefact))
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, CliError> {

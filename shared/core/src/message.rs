@@ -2,10 +2,11 @@
 //! artefacts travel as whole envelopes.
 
 use crate::artefact::break_glass::{EmergencyPurpose, EmergencyScope};
+use crate::artefact::recall::RecallReason;
 use crate::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
-use crate::id::{BreakGlassId, HospitalId, RemoteLinkId, TransferId};
+use crate::id::{BreakGlassId, Digest, HospitalId, RemoteLinkId, TransferId};
 use crate::transfer::State;
-use crate::{Code, Timestamp, cbor_enum, cbor_map};
+use crate::{Amount, Code, Timestamp, cbor_enum, cbor_map};
 
 cbor_enum! {
     /// What a control message wants.
@@ -38,6 +39,83 @@ cbor_enum! {
         /// Hospital to hospital, a piece of what an answer lists: `[identifier, hash of what was asked with, number,
         /// 4 bytes big-endian]` → `[the piece]`.
         BreakGlassPart = 66, "break-glass-part";
+        /// Hospital to index: `[BooksQuestion]` → `[BooksAnswer]`: what the index's books hold that concerns it.
+        Books = 75, "books";
+        /// Hospital to index or hospital: `[]` → `[the artefact of a transfer that the asker signed last, of those held
+        /// there]`, or `[]` if none is. A hospital that does not know it has lost something.
+        Newest = 80, "newest";
+        /// Hospital to index or hospital: `[EvidenceQuestion]` → `[EvidenceAnswer]`: what is held there of the asker's
+        /// transfers, and if a hospital answers, of those between the two.
+        Evidence = 81, "evidence";
+    }
+}
+
+cbor_map! {
+    /// Which transfers' artefacts a hospital asks for that has lost some.
+    pub struct EvidenceQuestion {
+        /// Of transfers of which something came to whoever answers at or after this, by their clock.
+        1 => since: Timestamp,
+        /// Where the answer before ended; absent: from the beginning.
+        2 => after: Option<EvidencePlace>,
+    }
+}
+
+cbor_map! {
+    /// How far evidence was given.
+    pub struct EvidencePlace {
+        /// Up to this transfer.
+        1 => transfer: TransferId,
+        /// How much of it, as whoever answers counts; absent: all. Only one that is too large for an answer comes in
+        /// parts.
+        2 => given: Option<u32>,
+    }
+}
+
+cbor_map! {
+    /// Artefacts of transfers, by transfer, ascending; each after those that it stands on.
+    pub struct EvidenceAnswer {
+        /// Envelopes, or unsigned [`crate::artefact::patient::Revocation`]s.
+        1 => contents: Vec<Bytes>,
+        /// Where this ends, if there may be more: to be asked with.
+        2 => next: Option<EvidencePlace>,
+    }
+}
+
+cbor_map! {
+    /// Which part of the books a hospital asks for.
+    pub struct BooksQuestion {
+        /// From this sequence number on.
+        1 => from: u64,
+        /// How many entries the log had when this hospital was last told.
+        2 => seen: u64,
+    }
+}
+
+cbor_map! {
+    /// What stands in that part. What is not signed proves itself against the page, which has its hash.
+    pub struct BooksAnswer {
+        /// [`LedgerPage`](crate::artefact::books::LedgerPage), whole.
+        1 => page: Bytes,
+        /// That the log continues the one that was seen (RFC 6962); empty if that was empty, or if it does not.
+        2 => consistency: Vec<Digest>,
+        /// The page's lines, each opened; in a file that is shown to others only those that it is about.
+        3 => opened: Vec<OpenedEntry>,
+    }
+}
+
+cbor_map! {
+    /// An entry with what shows that it is the one on the page and in the log.
+    pub struct OpenedEntry {
+        /// Its sequence number.
+        1 => sequence: u64,
+        /// Opens the commitment.
+        2 => salt: [u8; 32],
+        /// The encoded [`Entry`](crate::ledger::Entry).
+        3 => entry: Bytes,
+        /// That it is a leaf of the log (RFC 6962).
+        4 => path: Vec<Digest>,
+        /// The operators' order that it stands on, if on one: whole.
+        5 => order: Option<Bytes>,
     }
 }
 
@@ -118,6 +196,30 @@ cbor_map! {
         12 => continues: Option<TransferId>,
         /// The `Quote` that the consent answered, if it is a delivery.
         13 => origin_quote: Option<Bytes>,
+        /// What was wrong of what was sent: the newest.
+        14 => recalls: Vec<RecallNotice>,
+    }
+}
+
+cbor_map! {
+    /// What a patient is told of a recall: the word of the hospital that tells it.
+    pub struct RecallNotice {
+        /// Its number in the transfer.
+        1 => number: u32,
+        /// Why; absent: it is not known there any more.
+        2 => reason: Option<RecallReason>,
+        /// Of how many records.
+        3 => records: u32,
+        /// What is given back of the fee.
+        4 => fee_back: Amount,
+        /// When the source made it.
+        5 => issued: Timestamp,
+        /// Since when it is marked at the destination; absent: that has not said so.
+        6 => marked: Option<Timestamp>,
+        /// How many tests that were not sent, and that the fee was made of.
+        7 => other_tests: u32,
+        /// What the destination computes to be given back, if it has said so.
+        8 => fee_computed: Option<Amount>,
     }
 }
 

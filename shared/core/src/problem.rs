@@ -86,21 +86,22 @@ codes! {
     KeyRecordOutdated = "key-record-outdated", Refused, "Another device has replaced this one for the patient. Use the newest wallet; what waits for an answer is asked for again there. If you did not replace it, recover with the recovery key.";
     KeyRecordForked = "key-record-forked", Refused, "Two devices claim to follow the same one of this patient, and another than this one is known here. Recover with the recovery key: it decides.";
     QuoteExpired = "quote-expired", Refused, "The quote has expired. Ask for a new one.";
-    QuoteMismatch = "quote-mismatch", Refused, "The quote is not the one that was consented to.";
-    ConsentMismatch = "consent-mismatch", Refused, "The consent names another hospital, key, transfer or scope.";
-    ConsentExpired = "consent-expired", Refused, "The consent is not valid at this time.";
+    QuoteMismatch = "quote-mismatch", Refused, "The quote is for another transfer, patient, hospital or request than this one, or what names a quote names another than was agreed. Ask for a new transfer, and the hospital that signed it.";
+    ConsentMismatch = "consent-mismatch", Refused, "The consent is for another transfer or patient, or its sealed part is not the one that it commits to.";
+    ConsentExpired = "consent-expired", Refused, "The consent is not valid any more. Ask the patient for a new one.";
     ConsentSpent = "consent-spent", Refused, "This one-time consent was already used.";
     ConsentRevoked = "consent-revoked", Refused, "The patient took this consent back.";
     CapExceeded = "cap-exceeded", Refused, "The fee is above what the payer signed for.";
+    QuoteLost = "quote-lost", Refused, "The old hospital does not have any more what it quoted, because it was restored from a backup. Ask again: no test is charged twice.";
     FeeNotAccepted = "fee-not-accepted", Refused, "The hospital that owes the fee has not accepted it yet. A clerk there gives transfer accept or transfer refuse.";
     FeeDenied = "fee-denied", Refused, "The hospital that owes the fee does not pay it.";
     NoFeeSchedule = "no-fee-schedule", Refused, "No fee schedule holds for the source's jurisdiction. Two of the federation's operators approve one.";
     MixedCurrencies = "mixed-currencies", Refused, "The priced tests are in more than one currency; a quote holds one.";
     NothingInScope = "nothing-in-scope", Refused, "No record is in the scope that was asked for.";
     NothingRead = "nothing-read", Refused, "Nothing of these files could be read. What was wrong with them stands above; correct them and import them again.";
-    PackageMismatch = "package-mismatch", Integrity, "The package is not the one that its header describes.";
-    PackageDamaged = "package-damaged", Integrity, "A part of the package fails its check.";
-    CannotOpen = "cannot-open", Integrity, "The package cannot be opened with the shares that were released.";
+    PackageMismatch = "package-mismatch", Integrity, "What is in the package is not what its header or its manifest says of it. Ask the hospital that sent it; nothing of it is filed.";
+    PackageDamaged = "package-damaged", Integrity, "A content of the package fails its check: it was altered, or a disk is failing. Check the disks of both hospitals; nothing of it is filed.";
+    CannotOpen = "cannot-open", Integrity, "What is sealed does not open with the key for it: it is damaged, or sealed to another key. Ask the hospital that sealed it.";
     TransferOpen = "transfer-open", Refused, "The patient has a transfer that is not over. Wait for its end, or end it, then give the command again.";
     OutOfOrder = "out-of-order", Refused, "This step does not follow from the transfer's state.";
     AttemptsExhausted = "attempts-exhausted", Refused, "The package was lost or damaged in five attempts. Check the disks of both hospitals, then ask for a new transfer.";
@@ -151,6 +152,35 @@ codes! {
     ReviewOverdue = "review-overdue", Refused, "A break-glass was not reviewed within seven days. Other hospitals answer this one once in an hour until it is: break-glass list --to-review.";
     StoreFull = "store-full", Configuration, "The disk that the data folder lies on is full, so nothing is written; what is stored can be read. Make room on it, then try again; nothing has to be started anew.";
     StoreRepaired = "store-repaired", Integrity, "This store was repaired after damage: something that was acknowledged may be gone. check says when and how much; restore the last backup if there is one.";
+    ConsentEarly = "consent-early", Refused, "The consent is not valid yet. Check the clocks; else ask for a new transfer once it begins. The patient can consent from an earlier time then.";
+    ConsentPeriod = "consent-period", Refused, "The consent ends before it begins, or holds longer than the two years that one may. Ask the patient for a shorter one.";
+    ConsentForAnother = "consent-for-another", Refused, "The consent names another hospital than the transfer. The patient consents to this transfer, or asks for the other one.";
+    ConsentKey = "consent-key", Refused, "The consent names another key of the destination than the directory has: that was replaced since, or somebody has exchanged it. The patient compares the code on both screens, then consents anew.";
+    ConsentOutOfScope = "consent-out-of-scope", Refused, "More was sent than the patient consented to. Nothing of it is taken; ask the hospital that sent it.";
+    RevocationMismatch = "revocation-mismatch", Refused, "The revocation is not for this consent. Only the patient's wallet has the secret that takes it back.";
+    HeaderMismatch = "header-mismatch", Integrity, "The package's header is for another transfer, consent or hospital.";
+    ManifestMismatch = "manifest-mismatch", Integrity, "What is sealed in the package names another transfer, hospital, consent or quote than its header: it was made for another and signed anew. Tell the federation's operators.";
+    ManifestDamaged = "manifest-damaged", Integrity, "The package's manifest fails its check: it was altered, or a disk is failing. Check the disks of both hospitals; nothing of it is filed.";
+    PackageTruncated = "package-truncated", Unreachable, "The package ended before all of it was there. What came is kept, and it goes on from there by itself.";
+    PackageNotAsQuoted = "package-not-as-quoted", Integrity, "Other records are in the package than were quoted, or fewer, or more. Nothing of it is filed or charged; ask the hospital that sent it.";
+    SharesMismatch = "shares-mismatch", Integrity, "The shares that were released are not those that the package's header commits to. Nothing of it can be opened; ask for a new transfer, and that hospital what it sent.";
+    DeliveredMismatch = "delivered-mismatch", Integrity, "Delivery is confirmed of another package than the one that was sent. The key to it is kept back.";
+    ReceiptMismatch = "receipt-mismatch", Integrity, "The receipt is for another package, consent or root than the one that was sent.";
+    DirectoryLife = "directory-life", Integrity, "A directory claims to hold for longer or shorter than the 72 hours that every one does. It was refused; tell the federation's operators.";
+    StandingBy = "standing-by", Unreachable, "This process stands by: another one serves, and this one takes over when that one ends. Give the command on the machine of the one that serves.";
+    FeePostedTwice = "fee-posted-twice", Integrity, "The index has posted the fee of one transfer more than once. Nobody owes the second: incident show --out writes the proof for the federation's operators.";
+    FeeUnfounded = "fee-unfounded", Integrity, "The index has booked something that no evidence founds: its entry names artefacts that this hospital would have made or got, and has not. Compare it with the other hospital; what the index's own signature proves is among the incidents.";
+    FeeDiffers = "fee-differs", Integrity, "The index has booked another amount, currency, payer or party than was signed. What its own signature proves is among the incidents: incident show --out writes it for the federation's operators.";
+    FeeMissing = "fee-missing", Integrity, "The index has not booked what it has had the evidence for long enough. transfer resend ID --all gives it everything once more; if that changes nothing, ask the federation's operators.";
+    NotHeld = "not-held", Refused, "This transfer's fee is not held, or no longer. ledger holds names those that are.";
+    FeesHeld = "fees-held", Refused, "Destinations dispute fees, and nothing is booked for them until two operators settle each: ledger holds, then ledger settle.";
+    LedgerRewritten = "ledger-rewritten", Integrity, "The index's books do not continue what it has signed before: something in them was changed or is gone. incident show --out writes both for the federation's operators.";
+    ConsentWiderThanQuoted = "consent-wider-than-quoted", Refused, "The consent covers more than was quoted, so nothing is sent. Ask for a new transfer; the patient consents to what is quoted then, or to less.";
+    QuoteFalse = "quote-false", Integrity, "The quote is false in itself: its price, rate, payer or sums do not follow from its lines and the fee schedule, or what it seals is not what it commits to. Nothing is charged; tell the federation's operators.";
+    AttemptMismatch = "attempt-mismatch", Refused, "What asks for another attempt is for another transfer or consent, or for an attempt that cannot follow.";
+    ReleaseMismatch = "release-mismatch", Refused, "The patient's share was released for another transfer, consent, patient or hospital. It opens nothing here; release it for this one.";
+    LedgerStale = "ledger-stale", Integrity, "The index is connected, and has shown its books neither whole nor as of now for hours: what it has booked since is not known here. Ask the federation's operators.";
+    CatchingUp = "catching-up", Unreachable, "This hospital was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; status there says how far it is.";
 }
 
 impl Code {
@@ -164,6 +194,7 @@ impl Code {
             Self::Unreachable
                 | Self::Busy
                 | Self::TimedOut
+                | Self::PackageTruncated
                 | Self::EvidenceMissing
                 | Self::FeeNotAccepted
                 | Self::NoFeeSchedule
@@ -183,6 +214,8 @@ impl Code {
                 | Self::ClockOff
                 | Self::Internal
                 | Self::BreakGlassThrottled
+                | Self::StandingBy
+                | Self::CatchingUp
         )
     }
 }

@@ -18,19 +18,21 @@ use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::Federation;
 use crate::{Code, KeyChain, Timestamp};
 
+mod books;
 mod break_glass;
 mod continuous;
 mod fee;
 mod recall;
 mod remote;
 
+pub use books::{OpenedPage, continues, hold_order, ledger_page};
 pub use break_glass::{
     Broken, EMERGENCY_AFTER_EXPIRY_MS, break_glass, break_glass_answer, break_glass_details,
     break_glass_in_time, break_glass_more, break_glass_note, break_glass_reading, break_glass_review,
     clinician, emergency_member, is_one_name,
 };
 pub use continuous::{REVOCATIONS_STALE_MS, delivery, revocations_fresh, within_cap};
-pub use fee::{Cover, fee_acceptance, payer, quote_rate, referral, schedule};
+pub use fee::{Cover, fee_acceptance, fee_terms, payer, quote_rate, referral, schedule};
 pub use recall::{fee_back, recall, recall_confirmed, recall_details};
 pub use remote::{
     remote_link, remote_link_answer, remote_link_claim, remote_link_details, remote_link_in_time,
@@ -193,16 +195,14 @@ pub fn consent(
     let destination = context.federation.member(&on.request.destination)?;
     let same = consent.transfer == on.request.transfer
         && consent.patient == on.ask.patient
-        && consent.key_record == on.keys.hash()
-        && consent.source == on.request.source
-        && consent.destination == on.request.destination
-        && consent.destination_key == destination.certificate.key.thumbprint();
+        && consent.key_record == on.keys.hash();
     ensure(same, Code::ConsentMismatch)?;
+    ensure(consent.fee_cap.minor() >= 0, Code::Malformed)?;
+    let between = consent.source == on.request.source && consent.destination == on.request.destination;
+    ensure(between, Code::ConsentForAnother)?;
+    ensure(consent.destination_key == destination.certificate.key.thumbprint(), Code::ConsentKey)?;
     let life_ms = consent.expires.since_ms(consent.not_before);
-    ensure(
-        life_ms > 0 && life_ms <= CONSENT_MAX_LIFE_MS && consent.fee_cap.minor() >= 0,
-        Code::ConsentMismatch,
-    )?;
+    ensure(life_ms > 0 && life_ms <= CONSENT_MAX_LIFE_MS, Code::ConsentPeriod)?;
     let is_referred = payer(quote) == Payer::Hospital;
     ensure(consent.mode == ConsentMode::OneTime || !is_referred, Code::ContinuousReferred)?;
     Ok(consent)
@@ -211,10 +211,10 @@ pub fn consent(
 /// Whether a consent is good now.
 ///
 /// # Errors
-/// [`Code::ConsentExpired`].
+/// [`Code::ConsentEarly`], [`Code::ConsentExpired`].
 pub fn consent_in_time(consent: &Consent, now: Timestamp) -> Result<(), Code> {
-    let begun = consent.not_before <= now.plus_ms(CLOCK_SKEW_MS);
-    ensure(begun && now < consent.expires, Code::ConsentExpired)
+    ensure(consent.not_before <= now.plus_ms(CLOCK_SKEW_MS), Code::ConsentEarly)?;
+    ensure(now < consent.expires, Code::ConsentExpired)
 }
 
 /// A transfer's package header under a consent and the quote that it follows (the consented one, or the final one that
@@ -239,7 +239,7 @@ pub fn header(
         && header.destination == consent.destination
         && header.consent == consent.hash()
         && header.attempt >= FIRST_ATTEMPT;
-    ensure(same, Code::PackageMismatch)?;
+    ensure(same, Code::HeaderMismatch)?;
     ensure(header.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
     consent_in_time(consent, header.issued)?;
     ensure(header.fee.minor() >= 0, Code::Malformed)?;
@@ -252,7 +252,7 @@ pub fn header(
 /// not be charged.
 ///
 /// # Errors
-/// [`Code::QuoteMismatch`].
+/// [`Code::QuoteMismatch`], [`Code::QuoteFalse`].
 pub fn header_quote(
     header: &PackageHeader,
     quote: &Verified<Quote>,
@@ -263,7 +263,7 @@ pub fn header_quote(
     let allowed = header.transfer == quote.transfer && (hash == *first || quote.narrows == Some(*first));
     ensure(header.quote == hash && allowed, Code::QuoteMismatch)?;
     let free = fee::schedule(quote, context)?.rate_for(header.payer) == 0;
-    ensure(!free || header.fee.minor() == 0, Code::QuoteMismatch)
+    ensure(!free || header.fee.minor() == 0, Code::QuoteFalse)
 }
 
 /// Whether a header asks for what another attempt's did: one transfer has one quote and one fee.
@@ -291,7 +291,7 @@ pub fn next_attempt(
         context.verifier,
     )?;
     let same = next.transfer == transfer && next.consent == consent.hash() && next.attempt > FIRST_ATTEMPT;
-    ensure(same, Code::ConsentMismatch)?;
+    ensure(same, Code::AttemptMismatch)?;
     ensure(next.attempt <= LAST_ATTEMPT, Code::AttemptsExhausted)?;
     consent_in_time(consent, next.issued)?;
     Ok(next)
@@ -324,7 +324,7 @@ pub fn delivered(
         && delivered.attempt == header.attempt
         && delivered.destination == header.destination
         && delivered.header == header.hash();
-    ensure(same, Code::PackageMismatch)?;
+    ensure(same, Code::DeliveredMismatch)?;
     Ok(delivered)
 }
 
@@ -349,7 +349,7 @@ pub fn key_release(
         && release.attempt == header.attempt
         && release.header == header.hash()
         && shares_hash(release.shares.as_ref()) == header.shares;
-    ensure(same, Code::PackageMismatch)?;
+    ensure(same, Code::SharesMismatch)?;
     Ok(release)
 }
 
@@ -369,7 +369,7 @@ pub fn share_release(
         && release.consent == consent.hash()
         && release.patient == consent.patient
         && release.destination == consent.destination;
-    ensure(same, Code::ConsentMismatch)?;
+    ensure(same, Code::ReleaseMismatch)?;
     Ok(release)
 }
 
@@ -389,19 +389,19 @@ pub fn receipt(
         && receipt.header == header.hash()
         && receipt.consent == header.consent
         && receipt.record_root == header.record_root;
-    ensure(same, Code::PackageMismatch)?;
+    ensure(same, Code::ReceiptMismatch)?;
     Ok(receipt)
 }
 
 /// Whether a revocation takes this consent back.
 ///
 /// # Errors
-/// [`Code::ConsentMismatch`].
+/// [`Code::RevocationMismatch`].
 pub fn revocation(revocation: &Revocation, consent: &Verified<Consent>) -> Result<(), Code> {
     let same = revocation.transfer == consent.transfer
         && revocation.consent == consent.hash()
         && Digest::sha256(&[&revocation.preimage]) == consent.revocation;
-    ensure(same, Code::ConsentMismatch)
+    ensure(same, Code::RevocationMismatch)
 }
 
 /// A hospital's no to a transfer; either of the two may say it.
@@ -433,7 +433,7 @@ pub fn revocation_confirmed(
     let same = confirmed.claim().transfer == consent.transfer
         && confirmed.claim().consent == consent.hash()
         && (by == consent.source || by == consent.destination);
-    ensure(same, Code::ConsentMismatch)?;
+    ensure(same, Code::RevocationMismatch)?;
     context.federation.verify_from(&by, confirmed, context.verifier)
 }
 

@@ -36,6 +36,9 @@ pub enum TrustError {
     /// A directory's version is above the time at which it was issued.
     #[error("the directory's version is ahead of the time at which it was issued")]
     Ahead,
+    /// A directory claims to hold for longer than every directory does, or for less.
+    #[error("the directory claims to hold for longer or shorter than one does")]
+    Life,
 }
 
 impl TrustError {
@@ -48,6 +51,7 @@ impl TrustError {
             Self::NotYet => Code::ClockOff,
             Self::Mismatch(_) | Self::UnknownSigner => Code::WrongSigner,
             Self::Ahead => Code::DirectoryAhead,
+            Self::Life => Code::DirectoryLife,
         }
     }
 }
@@ -70,6 +74,7 @@ pub struct Federation {
     members: BTreeMap<HospitalId, Member>,
     schedules: Vec<FeeSchedule>,
     operators: Vec<AuthorityCertificate>,
+    indexes: Vec<AuthorityCertificate>,
     forked: bool,
 }
 
@@ -168,9 +173,9 @@ impl Federation {
             .find(|index| index.key.thumbprint() == *claimed.kid())
             .ok_or(TrustError::UnknownSigner)?;
         let directory = claimed.verify(&index.key, verifier)?;
-        let life_ms = directory.expires.since_ms(directory.issued);
-        if life_ms > DIRECTORY_LIFE_MS {
-            return Err(TrustError::Mismatch("the directory claims to hold longer than it may"));
+        // One that holds for less would stop everybody who takes it, until the index makes another.
+        if directory.expires.since_ms(directory.issued) != DIRECTORY_LIFE_MS {
+            return Err(TrustError::Life);
         }
         if directory.issued > now.plus_ms(CLOCK_SKEW_MS) {
             return Err(TrustError::NotYet);
@@ -213,7 +218,7 @@ impl Federation {
                 two_operators::<FeeSchedule>(part.as_ref(), &operators, verifier).map(|it| (*it).clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { directory, members, schedules, operators, forked: false })
+        Ok(Self { directory, members, schedules, operators, indexes, forked: false })
     }
 
     /// The same directory, of which another with the same version is known: it still tells who is who.
@@ -226,11 +231,14 @@ impl Federation {
     ///
     /// A directory is never older than the one held, never leaves a hospital out, and never lowers the number of a
     /// status order, fee schedule or profile: an index that was broken into cannot un-revoke by forgetting first, nor
-    /// bring back keys that a hospital has replaced.
+    /// bring back keys that a hospital has replaced. One that has expired takes the place of none that holds or held
+    /// longer, however high its version: who has the index's key could stop everybody with it, or end break-glass,
+    /// which goes on for days after the directory.
     ///
     /// # Errors
-    /// [`Code::DirectoryRollback`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`].
-    pub fn succeeds(&self, held: &Self) -> Result<bool, Code> {
+    /// [`Code::DirectoryRollback`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`],
+    /// [`Code::DirectoryExpired`].
+    pub fn succeeds(&self, held: &Self, now: Timestamp) -> Result<bool, Code> {
         let (new, old) = (self.directory(), held.directory());
         if new.version < old.version {
             return Err(Code::DirectoryRollback);
@@ -248,7 +256,10 @@ impl Federation {
                 .iter()
                 .any(|now| now.jurisdiction == schedule.jurisdiction && now.number >= schedule.number)
         });
-        if keeps_hospitals && keeps_schedules { Ok(true) } else { Err(Code::DirectoryTakesBack) }
+        if !keeps_hospitals || !keeps_schedules {
+            return Err(Code::DirectoryTakesBack);
+        }
+        if new.expires <= now && new.expires < old.expires { Err(Code::DirectoryExpired) } else { Ok(true) }
     }
 
     /// The directory itself.
@@ -315,6 +326,20 @@ impl Federation {
         verifier: &dyn SignatureVerifier,
     ) -> Result<Verified<T>, Code> {
         let key = self.member(hospital)?.certificate.key;
+        signed.verify(&key, verifier).map_err(|fault| fault.code())
+    }
+
+    /// Verifies what one of the index's online keys signed.
+    ///
+    /// # Errors
+    /// [`Code`] naming the cause.
+    pub fn verify_from_index<T: Payload>(
+        &self,
+        signed: Signed<T>,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Verified<T>, Code> {
+        let by = self.indexes.iter().find(|index| index.key.thumbprint() == *signed.kid());
+        let key = by.ok_or(Code::WrongSigner)?.key;
         signed.verify(&key, verifier).map_err(|fault| fault.code())
     }
 

@@ -17,10 +17,15 @@ use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use crate::trust::{Federation, TrustError};
 use crate::{Amount, Code, Timestamp, cbor_map};
 
+mod books;
+mod books_file;
 mod break_glass;
 mod recalls;
 
+pub use books::{FeeEvidence, Looked, Standing, standing};
+pub use books_file::{BooksFile, BooksReport, is_books, verify_books};
 pub use break_glass::{GlassReport, is_break_glass, verify_break_glass};
+pub use recalls::Recalled;
 
 /// The most bytes of a transfer's file.
 pub const TRANSFER_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -83,6 +88,8 @@ pub struct Report {
     pub recalls: u32,
     /// What the recalls give back of the fee, if there are any.
     pub fee_back: Option<Amount>,
+    /// What the books are held against.
+    pub founded: FeeEvidence,
 }
 
 struct Parts<'a> {
@@ -270,6 +277,7 @@ pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Rep
         filed: None,
         recalls: 0,
         fee_back: None,
+        founded: FeeEvidence::default(),
     };
     if let (Some(consent), Some(first), Some(last)) = (&consent, &first, &last) {
         let mut request_keys = vec![(FIRST_ATTEMPT, on.request.request_key)];
@@ -284,6 +292,7 @@ pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Rep
             request_keys.extend(fresh.map(|key| (attempt, key)));
         }
         share_releases(&mut parts, consent, &request_keys)?;
+        report.founded.agreed(last, consent, &parts);
         recalls::verify(&mut parts, &mut report)?;
         confirmations(&mut parts, consent)?;
         for content in artefacts.iter().filter(|content| peek_type(content.as_ref()).is_err()) {
@@ -303,10 +312,14 @@ pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Rep
         |it: &PatientRefusal| it.issued,
         |envelope, context| rules::patient_refusal(envelope, &on, context.verifier),
     )?;
-    parts.step(
+    let refusal = parts.step(
         |it: &Refusal| it.issued,
         |envelope, context| rules::refusal(envelope, transfer, &on, context),
     )?;
+    let destination = context.federation.member(&report.destination).map(|it| it.certificate.key);
+    let by_destination = |it: &Verified<Refusal>| destination.is_ok_and(|key| *it.signer() == key);
+    report.founded.is_refused = refusal
+        .is_some_and(|it| by_destination(&it) && report.attempt.is_none_or(|attempt| it.attempt <= attempt));
     // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
     if parts.steps.len() != artefacts.len() {
         return Err(fault("file", Code::EvidenceMissing));
@@ -358,6 +371,8 @@ fn one_attempt(
     }
     report.attempt = Some(attempt);
     report.fee = Some(header.fee);
+    let cover = Cover::of(quote, consent, acceptance).map_err(|code| fault(FeeAcceptance::TYPE, code))?;
+    report.founded.terms = Some(rules::fee_terms(&header, consent, &cover));
     let delivered = parts.step_of(
         place,
         (|it: &Delivered| (it.transfer, it.attempt), |it: &Delivered| it.issued),
@@ -376,6 +391,7 @@ fn one_attempt(
     if receipt.is_some() && (delivered.is_none() || release.is_none()) {
         return Err(fault(Receipt::TYPE, Code::EvidenceMissing));
     }
+    report.founded.receipts.extend(receipt.iter().map(|it| (it.hash(), it.fee, it.issued)));
     report.filed = receipt.map(|receipt| receipt.issued);
     Ok(request_key)
 }
@@ -393,7 +409,7 @@ fn share_releases(
         releases.push(release.map_err(release_fault)?);
     }
     if releases.iter().any(|it| request_keys.iter().all(|(_, key)| *key != it.request_key)) {
-        return Err(release_fault(Code::ConsentMismatch));
+        return Err(release_fault(Code::ReleaseMismatch));
     }
     for (attempt, key) in request_keys {
         let mut to_this = releases.iter().filter(|it| it.request_key == *key);

@@ -15,7 +15,7 @@ use handover_core::transfer::{Phase, Role, State};
 use handover_core::{Amount, Code, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, SCAN_MAX_CELLS, rows};
 
-use crate::intake::both_take_part;
+use crate::intake::{Way, both_take_part};
 use crate::{Dossier, DossierError, Kind, Row, Taken};
 
 cbor_map! {
@@ -83,6 +83,7 @@ impl Dossier<'_> {
         role: Role,
         content: &[u8],
         origin: TransferId,
+        way: Way,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
@@ -93,11 +94,12 @@ impl Dossier<'_> {
         let is_shared = !of.attempts_with(Kind::ShareRelease)?.is_empty();
         let is_revoked = of.get(Kind::Revocation)?.is_some();
         let quote = rules::delivery(content, &on, &consent, context)?;
-        if quote.narrows.is_some() || !is_shared || (role != Role::Index && begun.state.phase != Phase::Filed)
-        {
+        // Copies come in any order; so does what is taken back.
+        let is_first = role != Role::Index && way != Way::Back;
+        if quote.narrows.is_some() || !is_shared || (is_first && begun.state.phase != Phase::Filed) {
             return Err(Code::EvidenceMissing.into());
         }
-        if role != Role::Index && of.under_way()?.is_some() {
+        if is_first && of.under_way()?.is_some() {
             return Err(Code::Busy.into());
         }
         let mut row = Row::new(
@@ -110,7 +112,9 @@ impl Dossier<'_> {
             now,
         );
         row.origin = Some(origin);
-        both_take_part(&row, context, now)?;
+        if way != Way::Back {
+            both_take_part(&row, context, now)?;
+        }
         self.put_row(&row)?;
         self.put(Kind::Quote.into(), content)?;
         let id = self.transfer().as_bytes().to_vec();
@@ -199,10 +203,12 @@ impl Dossier<'_> {
     }
 
     /// Notes the fee of a header under a continuous consent, which has to be within the cap with all others. At the
-    /// receiving ends the word that lets another one go may still be on its way.
+    /// receiving ends the word that lets another one go may still be on its way. What its own source takes back was
+    /// within the cap when it signed that.
     pub(crate) fn note_fee(
         &mut self,
         row: &Row,
+        way: Way,
         consent: &Verified<Consent>,
         fee: Amount,
     ) -> Result<(), DossierError> {
@@ -215,6 +221,7 @@ impl Dossier<'_> {
         }
         match rules::within_cap(consent, &self.other_fees()?, fee) {
             Err(_) if row.role != Role::Source => return Err(Code::EvidenceMissing.into()),
+            Err(_) if way == Way::Back => {}
             other => other?,
         }
         let noted = FeeRow { transfer: self.transfer(), fee, extensions: Extensions::default() };

@@ -6,7 +6,8 @@
 //! itself; and what stands in a part that one hospital alone can open is shown to nobody. The first [`PER_HOSPITAL_MAX`] of a hospital are kept until a person removes
 //! them, so that nobody fills a disk, nor pushes out what was kept before.
 
-use handover_core::artefact::{peek_type, signed_by};
+use handover_core::artefact::transfer::Quote;
+use handover_core::artefact::{Signed, peek_type, signed_by};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::rules::Context;
 use handover_core::verify::{TRANSFER_FILE_MAX_BYTES, TransferFile, verify_artefacts};
@@ -19,6 +20,8 @@ use crate::{Dossier, DossierError, Kind, Row};
 pub const PER_HOSPITAL_MAX: usize = 64;
 const SPACE: &str = "incident";
 const PROOF: &str = "incident-proof";
+/// What a delivery stands on of the transfer that it continues.
+const SHARED: [Kind; 4] = [Kind::Request, Kind::Quote, Kind::FinalQuote, Kind::Consent];
 
 cbor_map! {
     /// What was refused, and whose signature it bears.
@@ -43,6 +46,8 @@ cbor_map! {
     struct Proof {
         /// Artefacts of the transfer, the refused one among them.
         1 => artefacts: Vec<Bytes>,
+        /// The whole file, if it is another one than a transfer's.
+        2 => file: Option<Bytes>,
     }
 }
 
@@ -54,9 +59,18 @@ const fn is_a_lie(code: Code) -> bool {
             | Code::AskMismatch
             | Code::ReferralMismatch
             | Code::QuoteMismatch
+            | Code::QuoteFalse
+            | Code::AttemptMismatch
+            | Code::ReleaseMismatch
             | Code::ConsentMismatch
+            | Code::ConsentSpent
             | Code::CapExceeded
             | Code::PackageMismatch
+            | Code::HeaderMismatch
+            | Code::DeliveredMismatch
+            | Code::SharesMismatch
+            | Code::ReceiptMismatch
+            | Code::RevocationMismatch
             | Code::RecallMismatch
             | Code::RecallUnknownRecord
             | Code::RecallFee
@@ -95,23 +109,67 @@ pub fn note(
     let extensions = Extensions::default();
     let incident = Incident { by, code, artefact, id, transfer, at: now, extensions };
     // What a third signed belongs to another transfer, and somebody else has brought it here.
-    let row = transfer.map(|transfer| Dossier::of(txn, keys, transfer).row()).transpose()?.flatten();
+    let mut row = transfer.map(|transfer| Dossier::of(txn, keys, transfer).row()).transpose()?.flatten();
+    let origin = if row.is_none() { origin_of(content) } else { None };
+    if let Some(origin) = origin {
+        row = Dossier::of(txn, keys, origin).row()?;
+    }
     let takes_part =
         |row: &Row| [&row.source, &row.destination].iter().any(|it| **it == certificate.hospital);
     if !row.as_ref().is_none_or(takes_part) {
         return Ok(None);
     }
-    let held = match transfer {
-        Some(transfer) => Dossier::of(txn, keys, transfer).all()?,
-        None => Vec::new(),
+    let held = match (transfer, origin) {
+        (Some(transfer), None) => Dossier::of(txn, keys, transfer).all()?,
+        // A delivery that never began: what it would share with the transfer that it claims to continue.
+        (_, Some(origin)) => {
+            let mut all = Dossier::of(txn, keys, origin).all()?;
+            all.retain(|(place, _)| SHARED.contains(&place.kind));
+            all
+        }
+        (None, None) => Vec::new(),
     };
     let held = held.into_iter().filter(|(place, _)| place.kind != Kind::EarlyRevocation);
     let held: Vec<Bytes> = held.map(|(_, content)| Bytes(content)).collect();
     let Some(artefacts) = proof(&incident, held, content, context) else { return Ok(None) };
     rows::put(txn, &key, &incident)?;
-    let proof = Proof { artefacts, extensions: Extensions::default() };
+    let proof = Proof { artefacts, file: None, extensions: Extensions::default() };
     rows::put_large(txn, &keys.space(PROOF).raw(id.as_bytes()), &proof)?;
     Ok(Some(incident))
+}
+
+/// The transfer that a quote claims to continue.
+fn origin_of(content: &[u8]) -> Option<TransferId> {
+    Some(Signed::<Quote>::read(content).ok()?.claim().continues.as_ref()?.origin)
+}
+
+/// Keeps what somebody signed and what shows that it is false, found by other rules than those of an intake, unless there
+/// is no room: so many of each code, so that one does not take another's. Whether it is kept now.
+///
+/// # Errors
+/// The store's.
+pub fn keep(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    incident: &Incident,
+    file: Vec<u8>,
+) -> Result<bool, StoreError> {
+    let of_party = keys.space(SPACE).hashed(incident.by.to_string());
+    let key = of_party.clone().raw(incident.id.as_bytes()).build();
+    if txn.get(&key)?.is_some() {
+        return Ok(true);
+    }
+    let mut alike = 0;
+    for (_, row) in txn.scan(&of_party.build(), None, SCAN_MAX_CELLS)? {
+        alike += usize::from(rows::read::<Incident>(&row)?.code == incident.code);
+    }
+    if alike >= PER_HOSPITAL_MAX {
+        return Ok(false);
+    }
+    rows::put(txn, &key, incident)?;
+    let proof = Proof { artefacts: Vec::new(), file: Some(Bytes(file)), extensions: Extensions::default() };
+    rows::put_large(txn, &keys.space(PROOF).raw(incident.id.as_bytes()), &proof)?;
+    Ok(true)
 }
 
 /// Artefacts on which everybody comes to the same refusal: what was refused in the place of what holds here, or beside
@@ -171,7 +229,10 @@ pub fn file(
     let incident = find(txn, keys, id)?;
     let proof: Option<Proof> =
         rows::get_large(txn, &keys.space(PROOF).raw(id.as_bytes()), TRANSFER_FILE_MAX_BYTES)?;
-    let Proof { artefacts, .. } = proof.ok_or_else(|| rows::damaged("an incident's proof"))?;
+    let Proof { artefacts, file, .. } = proof.ok_or_else(|| rows::damaged("an incident's proof"))?;
+    if let Some(file) = file {
+        return Ok((incident, file.0));
+    }
     let file =
         TransferFile { directory: Bytes(directory.to_vec()), artefacts, extensions: Extensions::default() };
     Ok((incident, codec::encode(&file)))

@@ -1,6 +1,7 @@
 //! Taking an artefact in: one path for source, destination and index.
 
-use handover_core::artefact::transfer::Step;
+use handover_core::artefact::Verified;
+use handover_core::artefact::transfer::{Refusal, Step};
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::{Phase, Role, State, Transition, advance};
 use handover_core::{Code, Timestamp, TransferId};
@@ -19,6 +20,8 @@ pub struct Taken {
     pub is_new: bool,
     /// Deliveries that ended with it, because it took back the consent that they were made under.
     pub ended: Vec<Row>,
+    /// Whether it was kept before.
+    was_kept: bool,
 }
 
 /// The transfer that a content claims to belong to.
@@ -35,13 +38,15 @@ struct Checked {
     step: Option<State>,
 }
 
-/// Under which of a patient's keys something is taken.
+/// How something comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keys {
-    /// The newest that are known here.
-    Newest,
-    /// Those that it is signed under.
-    AsSigned,
+pub(crate) enum Way {
+    /// To be acted on: of a patient under the newest keys that are known here.
+    New,
+    /// As a copy of what was acted on elsewhere, under whatever keys.
+    Copy,
+    /// Back to where it was lost, whatever has become of it since.
+    Back,
 }
 
 fn step(kind: Kind, phase: Phase) -> Checked {
@@ -62,7 +67,7 @@ fn no_step(place: impl Into<Place>) -> Checked {
 
 impl Taken {
     pub(crate) const fn of(place: Place, row: Row, is_new: bool) -> Self {
-        Self { place, row, is_new, ended: Vec::new() }
+        Self { place, row, is_new, ended: Vec::new(), was_kept: false }
     }
 
     /// What was taken in.
@@ -89,7 +94,7 @@ impl Dossier<'_> {
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
-        self.take(role, content, Keys::Newest, context, now)
+        self.take(role, content, Way::New, context, now)
     }
 
     /// As [`Self::take_in`], at the index, for a copy of what a hospital has taken in: it goes to nobody from here, so
@@ -103,14 +108,15 @@ impl Dossier<'_> {
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
-        self.take(Role::Index, content, Keys::AsSigned, context, now)
+        self.take(Role::Index, content, Way::Copy, context, now)
     }
 
-    fn take(
+    /// Takes it in, and notes it if it is the newest of whoever signed it.
+    pub(crate) fn take(
         &mut self,
         role: Role,
         content: &[u8],
-        keys: Keys,
+        way: Way,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
@@ -118,22 +124,38 @@ impl Dossier<'_> {
         if claimed.transfer() != self.transfer() {
             return Err(Code::Conflict.into());
         }
-        if let (Claimed::Request(_), None) = (&claimed, self.row()?) {
-            return self.begin(role, content, keys, context, now);
+        let taken = self.take_claimed(role, &claimed, content, way, context, now)?;
+        if !taken.was_kept {
+            self.note_newest(&claimed, taken.place, &taken.row, context, now)?;
         }
-        if let (Claimed::Quote(quote), None) = (&claimed, self.row()?)
+        Ok(taken)
+    }
+
+    fn take_claimed(
+        &mut self,
+        role: Role,
+        claimed: &Claimed,
+        content: &[u8],
+        way: Way,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Taken, DossierError> {
+        if let (Claimed::Request(_), None) = (claimed, self.row()?) {
+            return self.begin(role, content, way, context, now);
+        }
+        if let (Claimed::Quote(quote), None) = (claimed, self.row()?)
             && let Some(continues) = &quote.claim().continues
         {
-            return self.begin_delivery(role, content, continues.origin, context, now);
+            return self.begin_delivery(role, content, continues.origin, way, context, now);
         }
         let mut row = self.row()?.ok_or(DossierError::Refused(Code::EvidenceMissing))?;
-        let mut checked = self.check(&claimed, content, &row, context)?;
+        let mut checked = self.check(claimed, content, &row, way, context)?;
         if self.holds_no && matches!(checked.place.kind, Kind::Revocation | Kind::PatientRefusal) {
             checked.step = None;
         }
         if let Some(kept) = self.get(checked.place)? {
             return if kept == content {
-                Ok(Taken::of(checked.place, row, false))
+                Ok(Taken { was_kept: true, ..Taken::of(checked.place, row, false) })
             } else if checked.place.kind == Kind::EarlyRevocation {
                 // Anyone can send a false one first; the true one is known by the consent.
                 Err(Code::EvidenceMissing.into())
@@ -141,7 +163,10 @@ impl Dossier<'_> {
                 Err(Code::Conflict.into())
             };
         }
-        if keys == Keys::Newest
+        if way == Way::Back {
+            return self.put_back(claimed, checked.place, row, content, context, now);
+        }
+        if way == Way::New
             && matches!(checked.place.kind, Kind::Consent | Kind::ShareRelease | Kind::PatientRefusal)
         {
             let on = self.request(context)?;
@@ -169,17 +194,21 @@ impl Dossier<'_> {
                 true
             }
             // The state went past this step, or the transfer was ended, before its artefact came: keep it as evidence.
-            Transition::Repeat => role == Role::Index,
+            Transition::Repeat => {
+                row.updated = now;
+                self.put_row(&row)?;
+                role == Role::Index
+            }
         };
         self.put(checked.place, content)?;
         if checked.place.kind == Kind::Consent {
-            row = self.revoke_early(role, row, context, now)?;
+            row = self.revoke_early(role, way, row, context, now)?;
         }
         self.taken(role, checked.place, row, is_new, now)
     }
 
     /// A revocation ends what is delivered under the consent, as far as it can still be ended.
-    fn taken(
+    pub(crate) fn taken(
         &mut self,
         role: Role,
         place: Place,
@@ -192,15 +221,16 @@ impl Dossier<'_> {
     }
 
     /// A revocation that was here before its consent takes it back as soon as it comes.
-    fn revoke_early(
+    pub(crate) fn revoke_early(
         &mut self,
         role: Role,
+        way: Way,
         row: Row,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Row, DossierError> {
         let Some(early) = self.get(Kind::EarlyRevocation)? else { return Ok(row) };
-        match self.take_in(role, &early, context, now) {
+        match self.take(role, &early, way, context, now) {
             Ok(taken) => Ok(taken.row),
             // It was for no consent at all, or for another.
             Err(DossierError::Refused(_)) => Ok(row),
@@ -212,19 +242,23 @@ impl Dossier<'_> {
         &mut self,
         role: Role,
         content: &[u8],
-        keys: Keys,
+        way: Way,
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<Taken, DossierError> {
         let RequestEvidence { request, ask, keys: signed_under } = rules::request(content, context)?;
-        rules::ask_in_time(&ask, now)?;
-        if keys == Keys::Newest {
+        if way != Way::Back {
+            rules::ask_in_time(&ask, now)?;
+        }
+        if way == Way::New {
             key_records::admit(self.txn, &self.keys, &signed_under, context.verifier, now)?;
         }
         let (source, destination) = (request.source.clone(), request.destination.clone());
         let state = State::of(Phase::Requested);
         let row = Row::new(request.transfer, role, state, ask.patient, source, destination, now);
-        both_take_part(&row, context, now)?;
+        if way != Way::Back {
+            both_take_part(&row, context, now)?;
+        }
         self.put_row(&row)?;
         self.put(Kind::Request.into(), content)?;
         Ok(Taken::of(Kind::Request.into(), row, true))
@@ -255,6 +289,7 @@ impl Dossier<'_> {
         claimed: &Claimed,
         content: &[u8],
         row: &Row,
+        way: Way,
         context: Context<'_>,
     ) -> Result<Checked, DossierError> {
         Ok(match claimed {
@@ -302,7 +337,7 @@ impl Dossier<'_> {
                         rules::same_fee(&header, &*self.header(attempt, context)?)?;
                     }
                 }
-                self.note_fee(row, &consent, header.fee)?;
+                self.note_fee(row, way, &consent, header.fee)?;
                 step_of(header.attempt, Kind::Header, Phase::Sealed)
             }
             Claimed::Delivered(delivered) => {
@@ -332,6 +367,9 @@ impl Dossier<'_> {
                 let refusal = rules::refusal(content, self.transfer(), &self.request(context)?, context)?;
                 // What cannot be filed any more has failed; before the release it is a no.
                 let phase = if refusal.step == Step::Filing { Phase::Failed } else { Phase::Refused };
+                if self.is_only_kept(row, &refusal, phase, context)? {
+                    return Ok(no_step(Kind::Refusal));
+                }
                 exit(Kind::Refusal, phase, refusal.code)
             }
             Claimed::PatientRefusal(_) => {
@@ -347,7 +385,7 @@ impl Dossier<'_> {
                 exit(Kind::Revocation, Phase::Revoked, Code::ConsentRevoked)
             }
             Claimed::Recall(_) => {
-                let recall = self.check_recall(content, row, context)?;
+                let recall = self.check_recall(content, row, way, context)?;
                 no_step(Kind::Recall.of(recall.number))
             }
             Claimed::RecallConfirmed(confirmed) => {
@@ -361,6 +399,24 @@ impl Dossier<'_> {
                 no_step(if by_source { Kind::ConfirmedBySource } else { Kind::ConfirmedByDestination })
             }
         })
+    }
+
+    /// Whether a destination's no is only kept at its source. After the release it ends nothing, but the index holds the
+    /// fee on it; while somebody has to be asked whether there is a release, nobody knows what it ends.
+    fn is_only_kept(
+        &self,
+        row: &Row,
+        refusal: &Verified<Refusal>,
+        phase: Phase,
+        context: Context<'_>,
+    ) -> Result<bool, DossierError> {
+        let destination = context.federation.member(&row.destination)?.certificate.key;
+        if row.role != Role::Source || *refusal.signer() != destination {
+            return Ok(false);
+        }
+        let is_too_late =
+            phase == Phase::Refused && matches!(row.state.phase, Phase::Released | Phase::Filed);
+        Ok(self.holds_no || is_too_late)
     }
 }
 

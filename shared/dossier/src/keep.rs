@@ -6,6 +6,7 @@ use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn, rows};
 
 use crate::evidence::AlreadyVerified;
+use crate::kind::Claimed;
 use crate::{DossierError, Kind, Place};
 
 cbor_map! {
@@ -55,6 +56,15 @@ impl Row {
             extensions: Extensions::default(),
         }
     }
+
+    /// The hospital that this one deals with; at the index the destination.
+    #[must_use]
+    pub const fn other(&self) -> &HospitalId {
+        match self.role {
+            Role::Destination => &self.source,
+            Role::Source | Role::Index => &self.destination,
+        }
+    }
 }
 
 /// One transfer's dossier inside a transaction.
@@ -63,7 +73,7 @@ pub struct Dossier<'t> {
     pub(crate) keys: KeyMaker,
     pub(crate) verified: AlreadyVerified,
     transfer: TransferId,
-    /// Whether a patient's no is only kept.
+    /// Whether a no is only kept.
     pub(crate) holds_no: bool,
     /// What the row says of it, once there is one; it never changes.
     origin: Option<Option<TransferId>>,
@@ -82,9 +92,9 @@ impl<'t> Dossier<'t> {
         }
     }
 
-    /// A patient's no (revocation, refusal) is verified and kept, but does not end the transfer: somebody has to be asked
-    /// first whether it came in time. [`Self::end`] ends it then.
-    pub const fn hold_patients_no(&mut self, holds: bool) {
+    /// A no to this source (the patient's revocation or refusal, the destination's refusal) is verified and kept, but does
+    /// not end the transfer: somebody has to be asked first whether it came in time. [`Self::end`] ends it then.
+    pub const fn hold_no(&mut self, holds: bool) {
         self.holds_no = holds;
     }
 
@@ -166,6 +176,29 @@ impl<'t> Dossier<'t> {
             _ => self.key(place),
         };
         rows::get_pieces(self.txn, &key)
+    }
+
+    /// As [`Self::get`], but nothing of the transfer that a delivery continues.
+    pub(crate) fn get_own(&mut self, place: Place) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = self.key(place);
+        rows::get_pieces(self.txn, &key)
+    }
+
+    /// Whether this very artefact is kept.
+    ///
+    /// # Errors
+    /// [`handover_core::Code::Malformed`] if it is none of a transfer.
+    pub fn keeps(&mut self, content: &[u8]) -> Result<bool, DossierError> {
+        let claimed = Claimed::read(content)?;
+        if claimed.transfer() != self.transfer {
+            return Ok(false);
+        }
+        for place in claimed.places() {
+            if self.get_own(place)?.is_some_and(|kept| kept == content) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Everything that is kept, by kind and attempt.

@@ -12,6 +12,8 @@ use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::DossierError;
 
+const SPACE: &str = "patient-keys";
+
 cbor_map! {
     /// A patient's newest key records.
     pub struct KeysRow {
@@ -23,7 +25,7 @@ cbor_map! {
 }
 
 fn place(keys: &KeyMaker, patient: &PatientRef) -> Vec<u8> {
-    keys.space("patient-keys").hashed(patient.as_bytes()).build()
+    keys.space(SPACE).hashed(patient.as_bytes()).build()
 }
 
 fn put(txn: &mut dyn Txn, keys: &KeyMaker, chain: &KeyChain) -> Result<(), StoreError> {
@@ -41,6 +43,20 @@ fn put(txn: &mut dyn Txn, keys: &KeyMaker, chain: &KeyChain) -> Result<(), Store
 /// The store's.
 pub fn held(txn: &mut dyn Txn, keys: &KeyMaker, patient: &PatientRef) -> Result<Option<KeysRow>, StoreError> {
     rows::get(txn, &place(keys, patient))
+}
+
+/// A page of all rows, with their keys, which page on.
+///
+/// # Errors
+/// The store's.
+pub fn page(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, KeysRow)>, StoreError> {
+    let found = txn.scan(&keys.space(SPACE).build(), after, limit)?;
+    found.into_iter().map(|(key, row)| Ok((key, rows::read(&row)?))).collect()
 }
 
 /// Compares records with those held, and keeps better ones; nothing for a patient who is not known here.

@@ -9,7 +9,7 @@ use handover_core::artefact::transfer::{
 use handover_core::artefact::{Payload, Signed, peek_type};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
-use handover_core::{Code, cbor_enum};
+use handover_core::{Code, Timestamp, TransferId, cbor_enum};
 
 cbor_enum! {
     /// What can lie in a dossier.
@@ -73,6 +73,38 @@ pub struct Place {
 impl From<Kind> for Place {
     fn from(kind: Kind) -> Self {
         Self { kind, attempt: 0 }
+    }
+}
+
+/// What is agreed on before anything is sealed, each after those that it stands on.
+const AGREED: [Kind; 5] = [Kind::Request, Kind::Quote, Kind::FeeAcceptance, Kind::Consent, Kind::FinalQuote];
+/// What an attempt brings.
+const OF_ATTEMPT: [Kind; 6] =
+    [Kind::NextAttempt, Kind::Header, Kind::ShareRelease, Kind::Delivered, Kind::KeyRelease, Kind::Receipt];
+/// How a transfer ends otherwise. Last, because each changes nothing for what went too far to be ended by it.
+const ENDS: [Kind; 6] = [
+    Kind::Refusal,
+    Kind::PatientRefusal,
+    Kind::Revocation,
+    Kind::EarlyRevocation,
+    Kind::ConfirmedBySource,
+    Kind::ConfirmedByDestination,
+];
+
+impl Place {
+    /// Every place that a transfer has for itself, in the order in which a dossier that was lost is taken back: each
+    /// after those that it stands on.
+    pub fn in_recovery_order() -> impl Iterator<Item = Self> {
+        let attempts = FIRST_ATTEMPT..=LAST_ATTEMPT;
+        let sealed = attempts.flat_map(|attempt| OF_ATTEMPT.into_iter().map(move |kind| kind.of(attempt)));
+        let recalls =
+            (1..=RECALLS_MAX).flat_map(|number| [Kind::Recall.of(number), Kind::RecallConfirmed.of(number)]);
+        AGREED
+            .into_iter()
+            .map(Self::from)
+            .chain(sealed)
+            .chain(recalls)
+            .chain(ENDS.into_iter().map(Self::from))
     }
 }
 
@@ -182,7 +214,7 @@ impl Claimed {
     }
 
     /// The transfer that it names.
-    pub(crate) fn transfer(&self) -> handover_core::TransferId {
+    pub(crate) fn transfer(&self) -> TransferId {
         match self {
             Self::Request(it) => it.claim().transfer,
             Self::Quote(it) => it.claim().transfer,
@@ -200,6 +232,50 @@ impl Claimed {
             Self::Recall(it) => it.claim().transfer,
             Self::RecallConfirmed(it) => it.claim().transfer,
             Self::Revocation(it) => it.transfer,
+        }
+    }
+
+    /// When it says to have been made; a bare revocation does not.
+    pub(crate) fn issued(&self) -> Option<Timestamp> {
+        Some(match self {
+            Self::Request(it) => it.claim().issued,
+            Self::Quote(it) => it.claim().issued,
+            Self::FeeAcceptance(it) => it.claim().issued,
+            Self::Consent(it) => it.claim().issued,
+            Self::Header(it) => it.claim().issued,
+            Self::Delivered(it) => it.claim().issued,
+            Self::KeyRelease(it) => it.claim().issued,
+            Self::NextAttempt(it) => it.claim().issued,
+            Self::ShareRelease(it) => it.claim().issued,
+            Self::Receipt(it) => it.claim().issued,
+            Self::Refusal(it) => it.claim().issued,
+            Self::PatientRefusal(it) => it.claim().issued,
+            Self::Confirmed(it) => it.claim().since,
+            Self::Recall(it) => it.claim().issued,
+            Self::RecallConfirmed(it) => it.claim().since,
+            Self::Revocation(_) => return None,
+        })
+    }
+
+    /// Where it may lie: in which of these, says what it stands on.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        match self {
+            Self::Request(_) => vec![Kind::Request.into()],
+            Self::Quote(_) => vec![Kind::Quote.into(), Kind::FinalQuote.into()],
+            Self::FeeAcceptance(_) => vec![Kind::FeeAcceptance.into()],
+            Self::Consent(_) => vec![Kind::Consent.into()],
+            Self::Header(it) => vec![Kind::Header.of(it.claim().attempt)],
+            Self::Delivered(it) => vec![Kind::Delivered.of(it.claim().attempt)],
+            Self::KeyRelease(it) => vec![Kind::KeyRelease.of(it.claim().attempt)],
+            Self::NextAttempt(it) => vec![Kind::NextAttempt.of(it.claim().attempt)],
+            Self::ShareRelease(_) => Kind::ShareRelease.places().collect(),
+            Self::Receipt(it) => vec![Kind::Receipt.of(it.claim().attempt)],
+            Self::Refusal(_) => vec![Kind::Refusal.into()],
+            Self::PatientRefusal(_) => vec![Kind::PatientRefusal.into()],
+            Self::Confirmed(_) => vec![Kind::ConfirmedBySource.into(), Kind::ConfirmedByDestination.into()],
+            Self::Recall(it) => vec![Kind::Recall.of(it.claim().number)],
+            Self::RecallConfirmed(it) => vec![Kind::RecallConfirmed.of(it.claim().number)],
+            Self::Revocation(_) => vec![Kind::Revocation.into(), Kind::EarlyRevocation.into()],
         }
     }
 }

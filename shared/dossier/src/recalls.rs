@@ -8,6 +8,7 @@ use handover_core::artefact::{Signed, Verified};
 use handover_core::rules::{self, Context};
 use handover_core::transfer::{Phase, Role};
 
+use crate::intake::Way;
 use crate::{Dossier, DossierError, Kind, Row};
 
 impl Dossier<'_> {
@@ -58,11 +59,12 @@ impl Dossier<'_> {
     }
 
     /// Checks a recall that comes in. What was filed of the package has to be known at the destination: only then is
-    /// there something to be marked. One that comes early waits at its sender.
+    /// there something to be marked. One that comes early waits at its sender; where it is taken back, for the receipt.
     pub(crate) fn check_recall(
         &mut self,
         content: &[u8],
         row: &Row,
+        way: Way,
         context: Context<'_>,
     ) -> Result<Verified<Recall>, DossierError> {
         let (recall, header) = self.read_recall(content, context)?;
@@ -70,7 +72,7 @@ impl Dossier<'_> {
             return Err(Code::EvidenceMissing.into());
         }
         if row.role == Role::Destination && self.get(Kind::Receipt.of(header.attempt))?.is_none() {
-            let is_over = row.state.phase.is_final() && row.state.phase != Phase::Filed;
+            let is_over = way != Way::Back && row.state.phase.is_final() && row.state.phase != Phase::Filed;
             return Err(if is_over { Code::OutOfOrder } else { Code::EvidenceMissing }.into());
         }
         let given_back = self.given_back_before(recall.number)?;

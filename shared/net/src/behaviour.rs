@@ -1,6 +1,8 @@
 //! The swarm's parts and transports: TCP (TLS first, Noise second, yamux) and QUIC; control and package protocols,
 //! identify, ping, connection limits and the block list.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use handover_core::id::SigningPublic;
@@ -9,27 +11,29 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, quic, tcp, yamux};
+use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
 
 use crate::NetError;
 use crate::config::{Limits, NetConfig};
 use crate::door::Door;
 use crate::frame::{CONTROL, ControlCodec};
 use crate::identity::signing_public;
+use crate::quic::Paced;
 use crate::tls::Tls;
 
 /// Streams on one connection: a stream may hold 256 KiB and more. Control requests in both directions, packages
 /// and libp2p's own protocols fit well.
-const MAX_STREAMS_PER_CONNECTION: usize = 128;
-/// Handshakes under way at once, in each direction.
-const MAX_PENDING_CONNECTIONS: u32 = 128;
+const MAX_STREAMS_PER_CONNECTION: u32 = 128;
+/// Of these, how many may be agreeing on a protocol: until then nobody reads what comes on them.
+const MAX_NEGOTIATING: usize = 32;
+/// Dials under way at once. Inbound handshakes are the door's.
+const MAX_DIALS: u32 = 128;
 /// Control streams beyond the counted requests: hellos.
 const HELLO_STREAMS: usize = 8;
-/// A QUIC peer that is silent for so long is gone. A killed TCP peer is told of at once by its system; a QUIC peer
-/// that had dialled is not, and until then everything for it waits.
-const QUIC_IDLE_MS: u32 = 4_000;
-/// Several signs of life within [`QUIC_IDLE_MS`].
-const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// How often a peer is asked for a sign of life, and how long it may take: a process that hangs keeps its connections,
+/// while another one with the same key may have its work by now.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_LIMIT: Duration = Duration::from_secs(10);
 const IDENTIFY_VERSION: &str = "/handover/1";
 
 /// What the swarm runs. Whoever may deny a connection stands first: the others keep books of every connection that
@@ -46,10 +50,9 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, limits: &Limits) -> Self {
+    fn new(key: &Keypair, limits: &Limits, turned_away: Arc<AtomicU64>) -> Self {
         let connections = ConnectionLimits::default()
-            .with_max_pending_incoming(Some(MAX_PENDING_CONNECTIONS))
-            .with_max_pending_outgoing(Some(MAX_PENDING_CONNECTIONS))
+            .with_max_pending_outgoing(Some(MAX_DIALS))
             .with_max_established_per_peer(Some(limits.connections_per_peer))
             // Whoever fills the inbound ones does not keep this process from dialling.
             .with_max_established_incoming(Some(limits.connections - limits.connections / 8))
@@ -68,19 +71,24 @@ impl Behaviour {
         Self {
             blocked: allow_block_list::Behaviour::default(),
             // Three quarters are for those who are admitted.
-            door: Door::new(usize::try_from(limits.connections / 4).unwrap_or(usize::MAX)),
+            door: Door::new(usize::try_from(limits.connections / 4).unwrap_or(usize::MAX), turned_away),
             limits: connection_limits::Behaviour::new(connections),
             control: request_response::Behaviour::new([(CONTROL, ProtocolSupport::Full)], control),
             packages: libp2p_stream::Behaviour::new(),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(
+                ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_LIMIT),
+            ),
         }
     }
 }
 
 /// Builds the swarm. Names in addresses (`/dns4/…`) are resolved with the system's resolver; a system without one
 /// can still use numeric addresses.
-pub(crate) fn build(config: &NetConfig) -> Result<(Swarm<Behaviour>, SigningPublic), NetError> {
+pub(crate) fn build(
+    config: &NetConfig,
+    turned_away: &Arc<AtomicU64>,
+) -> Result<(Swarm<Behaviour>, SigningPublic), NetError> {
     let mut seed = config.key_seed.clone();
     let key = Keypair::ed25519_from_bytes(&mut seed[..]).map_err(|_| NetError::Setup("the libp2p key"))?;
     let public = signing_public(&key.public().to_peer_id()).ok_or(NetError::Setup("the libp2p key"))?;
@@ -88,24 +96,22 @@ pub(crate) fn build(config: &NetConfig) -> Result<(Swarm<Behaviour>, SigningPubl
     let limits = &config.limits;
     let muxer = || {
         let mut muxer = yamux::Config::default();
-        muxer.set_max_num_streams(MAX_STREAMS_PER_CONNECTION);
+        muxer.set_max_num_streams(MAX_STREAMS_PER_CONNECTION as usize);
         muxer
-    };
-    let quic = |mut config: quic::Config| {
-        config.max_idle_timeout = QUIC_IDLE_MS;
-        config.keep_alive_interval = QUIC_KEEP_ALIVE;
-        config
     };
     let transports = || {
         SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), (Tls::new, noise::Config::new), muxer)
-            .map(|builder| builder.with_quic_config(quic))
-            .map_err(|_| NetError::Setup("the TCP transport"))
+            .map_err(|_| NetError::Setup("the TCP transport"))?
+            .with_other_transport(|key| Paced::new(key, MAX_STREAMS_PER_CONNECTION))
+            .map_err(|_| NetError::Setup("the QUIC transport"))
     };
-    let behaviour = |key: &Keypair| Behaviour::new(key, limits);
+    let behaviour = |key: &Keypair| Behaviour::new(key, limits, Arc::clone(turned_away));
     let swarm_config = |config: libp2p::swarm::Config| {
-        config.with_idle_connection_timeout(Duration::from_millis(limits.idle_ms))
+        config
+            .with_idle_connection_timeout(Duration::from_millis(limits.idle_ms))
+            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
     };
     let address_limit = Duration::from_millis(limits.dial_ms / 2);
     let failed = |_| NetError::Setup("the protocols");

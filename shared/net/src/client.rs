@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use handover_core::id::SigningPublic;
@@ -153,6 +154,7 @@ pub struct Net {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) visible: watch::Receiver<Visible>,
     pub(crate) opener: Opener,
+    pub(crate) turned_away: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Net {
@@ -173,6 +175,12 @@ impl Net {
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         self.visible.borrow().addresses.clone()
+    }
+
+    /// How many connections were denied, or closed for others, since the start, because too many strangers knock.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     /// The parties with an admitted connection now, each once.

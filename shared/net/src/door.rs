@@ -1,12 +1,16 @@
 //! Who may knock, and who may stay without being admitted: both by address, so that one stranger keeps nobody else out.
 //!
-//! Invariants: no address has more than its share of handshakes under way; strangers' connections are bounded for each
-//! address and in all, and a newcomer is let in by closing the oldest stranger's of those addresses that have the most.
-//! What is admitted is not counted. It must not know why somebody is admitted.
+//! Invariants: no address has more than its share of handshakes under way, and the share shrinks as they fill up, so
+//! that many addresses together leave room, too; those over UDP, where addresses can be made up, take none from those
+//! over TCP. Strangers' connections are bounded for each address and in all, and a newcomer is let in by closing the
+//! oldest stranger's of those addresses that have the most. What is admitted is not counted. It must not know why
+//! somebody is admitted.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use libp2p::core::transport::PortUse;
@@ -19,8 +23,12 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-/// Handshakes under way from one address, of the few that all have together.
+/// Handshakes under way in all, over TCP and over UDP each.
+const HANDSHAKES: usize = 256;
+/// And from one address, at most.
 const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// What is free divided by this is the most that one address may have.
+const SHARES: usize = 8;
 /// Connections of strangers from one address. One process needs one, until it has presented itself.
 const STRANGERS_PER_ADDRESS: usize = 16;
 /// The bits of an IPv6 address that tell networks apart: whoever has one address there has all of them.
@@ -38,6 +46,8 @@ type Source = (Option<IpAddr>, bool);
 #[derive(Debug)]
 pub(crate) struct Door {
     strangers_in_all: usize,
+    /// How many were denied, or closed for others, so far.
+    turned_away: Arc<AtomicU64>,
     handshakes: HashMap<ConnectionId, Source>,
     /// Inbound connections in the order in which they came.
     connections: VecDeque<Knocked>,
@@ -54,9 +64,10 @@ struct Knocked {
 
 impl Door {
     /// A door for so many strangers in all.
-    pub(crate) fn new(strangers_in_all: usize) -> Self {
+    pub(crate) fn new(strangers_in_all: usize, turned_away: Arc<AtomicU64>) -> Self {
         Self {
             strangers_in_all,
+            turned_away,
             handshakes: HashMap::new(),
             connections: VecDeque::new(),
             admitted: HashSet::new(),
@@ -70,8 +81,14 @@ impl Door {
     }
 
     fn knocks(&mut self, id: ConnectionId, source: Source) -> Result<(), ConnectionDenied> {
-        let under_way = self.handshakes.values().filter(|other| **other == source).count();
-        if under_way >= HANDSHAKES_PER_ADDRESS {
+        let (_, is_udp) = source;
+        let (mut in_all, mut own) = (0_usize, 0_usize);
+        for other in self.handshakes.values().filter(|(_, is_others_udp)| *is_others_udp == is_udp) {
+            in_all = in_all.saturating_add(1);
+            own = own.saturating_add(usize::from(*other == source));
+        }
+        if own >= HANDSHAKES_PER_ADDRESS.min(HANDSHAKES.saturating_sub(in_all) / SHARES) {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
             return Err(ConnectionDenied::new(TooManyHandshakes));
         }
         self.handshakes.insert(id, source);
@@ -98,6 +115,7 @@ impl Door {
         let goes = goes.and_then(|at| self.connections.iter().filter(is_stranger).nth(at));
         if let Some(Knocked { id, peer, .. }) = goes {
             self.closing.push_back((*peer, *id));
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
             let id = *id;
             self.connections.retain(|knocked| knocked.id != id);
         }
@@ -197,7 +215,7 @@ mod tests {
 
     #[test]
     fn one_address_has_its_share_of_handshakes() {
-        let mut door = Door::new(64);
+        let mut door = Door::new(64, Arc::default());
         for number in 0..HANDSHAKES_PER_ADDRESS {
             door.knocks(id(number), from(1)).unwrap();
         }
@@ -207,6 +225,26 @@ mod tests {
         door.knocks(id(102), source(&"/ip4/192.0.2.1/udp/4001/quic-v1".parse().unwrap())).unwrap();
         door.handshakes.remove(&id(0));
         door.knocks(id(103), from(1)).unwrap();
+        assert_eq!(door.turned_away.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn many_addresses_leave_room_for_one_more() {
+        let mut door = Door::new(64, Arc::default());
+        let tcp = |number: u8| from(number);
+        let udp = |number: usize| {
+            let [.., second, third] = number.to_be_bytes();
+            source(&format!("/ip4/198.18.{second}.{third}/udp/4001/quic-v1").parse().unwrap())
+        };
+        for (number, address) in (0..24).flat_map(|address| [address; 40]).enumerate() {
+            let _ = door.knocks(id(number), tcp(address));
+        }
+        assert!(door.knocks(id(100_001), tcp(101)).is_ok(), "24 addresses take all handshakes");
+        for number in 0..10_000 {
+            let _ = door.knocks(id(200_000 + number), udp(number));
+        }
+        assert!(door.handshakes.len() <= 2 * HANDSHAKES);
+        assert!(door.knocks(id(100_002), tcp(102)).is_ok(), "made-up addresses keep others out over TCP");
     }
 
     #[test]
@@ -219,7 +257,7 @@ mod tests {
 
     #[test]
     fn strangers_give_way_and_members_do_not() {
-        let mut door = Door::new(2 * STRANGERS_PER_ADDRESS);
+        let mut door = Door::new(2 * STRANGERS_PER_ADDRESS, Arc::default());
         let member = PeerId::random();
         door.comes(id(1000), member, from(1));
         door.admit(HashSet::from([member]));

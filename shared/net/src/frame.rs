@@ -1,12 +1,15 @@
 //! The control protocol's frames: one byte of kind, four bytes of length (big-endian), the body. A frame that
-//! announces more than its kind allows is reported as oversized before any of its body is read; nothing is cut.
+//! announces more than its kind allows is reported as oversized before any of its body is read; nothing is cut. What
+//! comes unasked on one connection has room for a few large bodies at a time, whoever the peer is.
 
 use std::io;
+use std::sync::Arc;
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use handover_core::Code;
 use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
+use tokio::sync::Semaphore;
 
 /// The most that a request or an answer holds.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -16,6 +19,9 @@ pub const MAX_HELLO_BYTES: usize = 64 * 1024;
 const MAX_CODE_BYTES: usize = 64;
 /// What is set aside for a body before any of it has come.
 const FIRST_ALLOCATION_BYTES: usize = 64 * 1024;
+
+/// What the bodies of a connection's requests may hold together while they come in; more wait unread.
+const ROOM_KIB: usize = 4 * 1024;
 
 /// The control protocol's name.
 pub(crate) const CONTROL: StreamProtocol = StreamProtocol::new("/handover/control/1");
@@ -60,7 +66,11 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-async fn read_frame<T: AsyncRead + Unpin + Send>(io: &mut T, kinds: &[u8]) -> io::Result<Frame> {
+async fn read_frame<T: AsyncRead + Unpin + Send>(
+    io: &mut T,
+    kinds: &[u8],
+    room: Option<&Semaphore>,
+) -> io::Result<Frame> {
     let mut kind = [0; 1];
     io.read_exact(&mut kind).await?;
     let [kind] = kind;
@@ -79,6 +89,13 @@ async fn read_frame<T: AsyncRead + Unpin + Send>(io: &mut T, kinds: &[u8]) -> io
     if length_bytes > limit_bytes {
         return Ok(Frame::Oversized);
     }
+    // Nobody closes it.
+    let _room = match room {
+        Some(room) => {
+            room.acquire_many(u32::try_from(length_bytes.div_ceil(1024)).unwrap_or(u32::MAX)).await.ok()
+        }
+        None => None,
+    };
     let mut body = Vec::with_capacity(length_bytes.min(FIRST_ALLOCATION_BYTES));
     io.take(length_bytes as u64).read_to_end(&mut body).await?;
     if body.len() != length_bytes {
@@ -105,9 +122,20 @@ async fn write_frame<T: AsyncWrite + Unpin + Send>(io: &mut T, frame: &Frame) ->
     io.flush().await
 }
 
-/// Reads and writes [`Frame`]s for libp2p's request-response.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ControlCodec;
+/// Reads and writes [`Frame`]s for libp2p's request-response, which clones it for each connection, and that clone for
+/// each stream.
+#[derive(Debug, Default)]
+pub(crate) struct ControlCodec {
+    /// A connection's; none before there is one.
+    room: Option<Arc<Semaphore>>,
+}
+
+impl Clone for ControlCodec {
+    fn clone(&self) -> Self {
+        let room = self.room.clone().unwrap_or_else(|| Arc::new(Semaphore::new(ROOM_KIB)));
+        Self { room: Some(room) }
+    }
+}
 
 impl Codec for ControlCodec {
     type Protocol = StreamProtocol;
@@ -118,14 +146,14 @@ impl Codec for ControlCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_frame(io, &[HELLO, REQUEST]).await
+        read_frame(io, &[HELLO, REQUEST], self.room.as_deref()).await
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Frame>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_frame(io, &[ACCEPTED, ANSWER, REFUSED]).await
+        read_frame(io, &[ACCEPTED, ANSWER, REFUSED], None).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, frame: Frame) -> io::Result<()>
@@ -147,11 +175,12 @@ impl Codec for ControlCodec {
 mod tests {
     use futures::executor::block_on;
     use futures::io::Cursor;
+    use futures::{FutureExt as _, TryStreamExt as _, stream};
 
     use super::*;
 
     fn read(bytes: &[u8], kinds: &[u8]) -> io::Result<Frame> {
-        block_on(read_frame(&mut Cursor::new(bytes), kinds))
+        block_on(read_frame(&mut Cursor::new(bytes), kinds, None))
     }
 
     #[test]
@@ -184,6 +213,29 @@ mod tests {
     fn kinds_stand_only_where_they_belong() {
         assert!(read(&[ANSWER, 0, 0, 0, 0], &[HELLO, REQUEST]).is_err());
         assert!(read(&[9, 0, 0, 0, 0], &[HELLO, REQUEST]).is_err());
+    }
+
+    #[test]
+    fn a_connection_has_room_for_a_few_large_bodies_at_a_time() {
+        let all = ControlCodec::default();
+        let (connection, other) = (all.clone(), all.clone());
+        let never = || {
+            let body = stream::pending::<io::Result<Vec<u8>>>().into_async_read();
+            Cursor::new([&[REQUEST], 0x10_0000_u32.to_be_bytes().as_slice()].concat()).chain(body)
+        };
+        let trickles = |codec: ControlCodec, mut io| {
+            Box::pin(async move { codec.clone().read_request(&CONTROL, &mut io).await })
+        };
+        let mut held: Vec<_> = (0..ROOM_KIB / 1024).map(|_| trickles(connection.clone(), never())).collect();
+        assert!(held.iter_mut().all(|read| read.now_or_never().is_none()));
+        let read = |codec: &ControlCodec| {
+            let mut io = Cursor::new([REQUEST, 0, 0, 0, 1, b'x']);
+            codec.clone().read_request(&CONTROL, &mut io).now_or_never()
+        };
+        assert!(read(&connection).is_none(), "a fifth body has room");
+        assert_eq!(read(&other).unwrap().unwrap(), Frame::Request(b"x".to_vec()));
+        held.pop();
+        assert_eq!(read(&connection).unwrap().unwrap(), Frame::Request(b"x".to_vec()));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod frame;
 mod identity;
 mod package;
 mod peers;
+mod quic;
 mod routes;
 mod start;
 mod swarm_loop;

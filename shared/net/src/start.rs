@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -33,7 +34,8 @@ pub async fn start(
     config: NetConfig,
     admission: Arc<dyn Admission>,
 ) -> Result<(Net, mpsc::Receiver<Inbound>), NetError> {
-    let (mut swarm, key) = build(&config)?;
+    let turned_away = Arc::<AtomicU64>::default();
+    let (mut swarm, key) = build(&config, &turned_away)?;
     let early = listen(&mut swarm, &config.listen).await?;
 
     let limits = Arc::new(config.limits);
@@ -48,7 +50,8 @@ pub async fn start(
 
     let ends = Ends { commands: command_queue, inbound, visible, _ended: ended.drop_guard() };
     tokio::spawn(Loop::new(swarm, admission, Arc::clone(&limits), ends).run(early));
-    let net = Net { key, limits, commands, visible: seen, opener: Opener::new(control) };
+    let opener = Opener::new(control);
+    let net = Net { key, limits, commands, visible: seen, opener, turned_away };
     Ok((net, events))
 }
 

@@ -397,7 +397,8 @@ async fn packages_beyond_the_bound_wait_for_a_place() {
 async fn one_party_does_not_get_every_place() {
     let limits = Limits { packages_per_party: 1, ..Limits::default() };
     let mut sink = Process::start("hillside", 1, &[TCP], limits).await;
-    let brief = Limits { package_open_ms: 100, ..Limits::default() };
+    // The first stream must come within it, too.
+    let brief = Limits { package_open_ms: 3_000, ..Limits::default() };
     let silent = Process::start("lakeside", 2, &[], brief).await;
     let other = Process::start("harbour", 3, &[], Limits::default()).await;
     let route = sink.route("hillside");
@@ -405,6 +406,7 @@ async fn one_party_does_not_get_every_place() {
         Inbound::Package { stream, .. } => Some(stream),
         _ => None,
     };
+    silent.net.connect(&route).await.unwrap();
     let _first = silent.net.open_package(&route).await.unwrap();
     let _held = sink.wait(package).await;
     let busy = silent.net.open_package(&route).await;

@@ -176,6 +176,7 @@ async fn silent_connections_of_one_address_keep_nobody_else_out() {
         assert_eq!(answered.expect("an answer in time").unwrap(), [seed]);
     }
     flood.abort();
+    assert!(index.turned_away() > 0, "nobody counts who is turned away");
 }
 
 /// From its listening port, it could not come back for as long as the system keeps the pair of addresses of a

@@ -1,7 +1,7 @@
 //! Receiving: each part into a file that grows by verified groups only, and among the blobs once it is whole.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use handover_core::artefact::transfer::{ContentRef, PartList};
@@ -56,13 +56,19 @@ impl Arriving {
     /// same, or the stream would be misread. When this returns all of it is durable.
     ///
     /// # Errors
-    /// [`Code::PackageDamaged`]; the stream's, the file system's.
+    /// [`Code::ManifestDamaged`], [`Code::PackageDamaged`], [`Code::PackageTruncated`]; the stream's, the file system's.
     pub fn receive(self, stream: &mut PackageStream) -> Result<(), ParcelError> {
         let Self { blobs, transfer, parts, lying } = self;
         tokio::task::block_in_place(|| {
-            let mut from = Bridge::reader(stream, &parts);
-            let mut wanted = parts.iter().zip(lying).filter(|(_, lying)| !lying.is_whole);
-            wanted.try_for_each(|(part, lying)| receive_part(&blobs, transfer, &mut from, part, &lying))
+            let mut from = Bridge::reader(stream);
+            let mut wanted = parts.iter().zip(lying).enumerate().filter(|(_, (_, lying))| !lying.is_whole);
+            wanted.try_for_each(|(number, (part, lying))| {
+                receive_part(&blobs, transfer, &mut from, part, &lying).map_err(|fault| match fault {
+                    // What stands first is the manifest.
+                    ParcelError::Refused(Code::PackageDamaged) if number == 0 => Code::ManifestDamaged.into(),
+                    other => other,
+                })
+            })
         })
     }
 }
@@ -106,11 +112,20 @@ fn receive_part(
     if lying.groups > 0 {
         tracing::info!(transfer = %transfer, from_bytes, bytes = part.length, "a part goes on where it was cut");
     }
+    if lying.groups == 0 {
+        // A file of its own: whoever wrote there before may not know yet that this process does now.
+        match std::fs::remove_file(&lying.path) {
+            Err(fault) if fault.kind() != ErrorKind::NotFound => return Err(fault.into()),
+            _ => {}
+        }
+    }
     let file = OpenOptions::new().create(true).write(true).truncate(false).open(&lying.path)?;
     file.set_len(from_bytes)?;
     (&file).seek(SeekFrom::End(0))?;
     let mut file = WriteBehind::new(file);
     tree::receive(from, &part.root, part.length, lying.groups, &mut file).map_err(|fault| match fault {
+        SealError::Cut => Code::PackageTruncated.into(),
+        SealError::Io(fault) if fault.kind() == ErrorKind::UnexpectedEof => Code::PackageTruncated.into(),
         SealError::Io(fault) => ParcelError::of_copying(fault),
         SealError::Damaged => Code::PackageDamaged.into(),
         other => other.into(),

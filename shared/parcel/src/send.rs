@@ -71,7 +71,7 @@ fn send_parts(
     parts: &PartList,
     from_groups: &[u64],
 ) -> Result<Option<usize>, ParcelError> {
-    let mut out = Bridge::writer(stream, parts);
+    let mut out = Bridge::writer(stream);
     for (number, (part, from_group)) in parts.iter().zip(from_groups).enumerate() {
         if !send_part(blobs, &mut out, part, *from_group)? {
             return Ok(Some(number));

@@ -53,7 +53,8 @@ impl SealError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::CannotOpen | Self::Commitment | Self::UnknownKey => Code::CannotOpen,
+            Self::CannotOpen | Self::UnknownKey => Code::CannotOpen,
+            Self::Commitment => Code::SharesMismatch,
             Self::InvalidKey(_) => Code::Malformed,
             Self::TooLong | Self::Malformed(DecodeError::TooLarge { .. }) => Code::TooLarge,
             Self::Malformed(_) => Code::Malformed,

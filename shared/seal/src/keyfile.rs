@@ -3,9 +3,9 @@
 //!
 //! The file says how it was sealed, all of it authenticated; what it asks for is bounded before it is computed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -26,6 +26,7 @@ const MAX_MEMORY_KIB: u32 = 1024 * 1024;
 const MAX_PASSES: u32 = 16;
 const MAX_LANES: u32 = 8;
 /// The rights of a private file: its owner reads and writes.
+const PRIVATE_FOLDER_MODE: u32 = 0o700;
 const PRIVATE_MODE: u32 = 0o600;
 const OTHERS_MODE: u32 = 0o077;
 
@@ -175,6 +176,23 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), SealError> {
         return Err(fault.into());
     }
     Ok(())
+}
+
+/// Makes a folder, and those above it, for this user only; their names are on disk when this returns.
+///
+/// # Errors
+/// [`SealError::Io`].
+pub fn make_private_folder(folder: &Path) -> Result<(), SealError> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    folder.parent().map_or(Ok(()), make_private_folder)?;
+    match DirBuilder::new().mode(PRIVATE_FOLDER_MODE).create(folder) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+        made => made?,
+    }
+    Ok(sync_folder(folder)?)
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {

@@ -2,8 +2,9 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// Fills `buffer` with the next `bytes` bytes, fewer only at the end.
-pub(crate) fn read_up_to(bytes: usize, from: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<()> {
+/// Fills `buffer` with the next `bytes` bytes, fewer only at the end. Not generic, so that it is compiled, and optimised,
+/// here.
+pub(crate) fn read_up_to(bytes: usize, from: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.resize(bytes, 0);
     let mut filled = 0_usize;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {

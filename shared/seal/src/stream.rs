@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 
 use aead_stream::{DecryptorBE32, EncryptorBE32};
 use aes_gcm::Aes256Gcm;
-use zeroize::Zeroizing;
+use zeroize::Zeroize as _;
 
 use crate::cell::cipher;
 use crate::read::read_up_to;
@@ -35,22 +35,34 @@ fn prefix() -> aead_stream::Nonce<Aes256Gcm, aead_stream::StreamBE32<Aes256Gcm>>
     [0; 7].into()
 }
 
+/// A chunk's bytes, wiped at the end. `Zeroizing` would be compiled, unoptimised, in whoever seals or opens: there it
+/// takes longer than all the rest.
+struct Chunk(Vec<u8>);
+
+impl Chunk {
+    fn new() -> Self {
+        Self(Vec::with_capacity(SEALED_CHUNK_BYTES))
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 /// Seals what is written to it. Without [`SealWriter::finish`] what came out does not open.
 pub struct SealWriter<W: Write> {
     inner: W,
     /// Absent once the inner writer failed: what came out then has a gap and is never finished.
     sealer: Option<EncryptorBE32<Aes256Gcm>>,
-    chunk: Zeroizing<Vec<u8>>,
+    chunk: Chunk,
 }
 
 impl<W: Write> SealWriter<W> {
     /// A writer under a fresh key that seals nothing else.
     pub fn new(inner: W, key: &Secret32) -> Self {
-        Self {
-            inner,
-            sealer: Some(EncryptorBE32::from_aead(cipher(key), &prefix())),
-            chunk: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_BYTES)),
-        }
+        Self { inner, sealer: Some(EncryptorBE32::from_aead(cipher(key), &prefix())), chunk: Chunk::new() }
     }
 
     /// Seals the last chunk and gives the inner writer back, flushed.
@@ -59,17 +71,17 @@ impl<W: Write> SealWriter<W> {
     /// Those of the inner writer, also if it failed before.
     pub fn finish(mut self) -> io::Result<W> {
         let sealer = self.sealer.take().ok_or_else(failed_before)?;
-        sealer.encrypt_last_in_place(b"", &mut *self.chunk).map_err(|_| too_long())?;
-        self.inner.write_all(&self.chunk)?;
+        sealer.encrypt_last_in_place(b"", &mut self.chunk.0).map_err(|_| too_long())?;
+        self.inner.write_all(&self.chunk.0)?;
         self.inner.flush()?;
         Ok(self.inner)
     }
 
     fn seal_full_chunk(&mut self) -> io::Result<()> {
         let mut sealer = self.sealer.take().ok_or_else(failed_before)?;
-        sealer.encrypt_next_in_place(b"", &mut *self.chunk).map_err(|_| too_long())?;
-        let written = self.inner.write_all(&self.chunk);
-        self.chunk.clear();
+        sealer.encrypt_next_in_place(b"", &mut self.chunk.0).map_err(|_| too_long())?;
+        let written = self.inner.write_all(&self.chunk.0);
+        self.chunk.0.clear();
         written?;
         self.sealer = Some(sealer);
         Ok(())
@@ -90,11 +102,11 @@ impl<W: Write> Write for SealWriter<W> {
             return Err(failed_before());
         }
         // A full chunk waits until it is known not to be the last.
-        if self.chunk.len() == PLAIN_CHUNK_BYTES && !bytes.is_empty() {
+        if self.chunk.0.len() == PLAIN_CHUNK_BYTES && !bytes.is_empty() {
             self.seal_full_chunk()?;
         }
-        let taken = bytes.len().min(PLAIN_CHUNK_BYTES.saturating_sub(self.chunk.len()));
-        self.chunk.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        let taken = bytes.len().min(PLAIN_CHUNK_BYTES.saturating_sub(self.chunk.0.len()));
+        self.chunk.0.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         Ok(taken)
     }
 
@@ -112,10 +124,10 @@ pub struct OpenReader<R: Read> {
     opener: Option<DecryptorBE32<Aes256Gcm>>,
     complete: bool,
     /// The opened chunk and how much of it was given out.
-    plain: Zeroizing<Vec<u8>>,
+    plain: Chunk,
     given: usize,
     /// The next sealed chunk, read ahead to know which is the last; they change places, so it has been plain, too.
-    ahead: Zeroizing<Vec<u8>>,
+    ahead: Chunk,
     started: bool,
 }
 
@@ -126,9 +138,9 @@ impl<R: Read> OpenReader<R> {
             inner,
             opener: Some(DecryptorBE32::from_aead(cipher(key), &prefix())),
             complete: false,
-            plain: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_BYTES)),
+            plain: Chunk::new(),
             given: 0,
-            ahead: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_BYTES)),
+            ahead: Chunk::new(),
             started: false,
         }
     }
@@ -143,7 +155,7 @@ impl<R: Read> OpenReader<R> {
         self.given = 0;
         let opened = self.open_next(opener);
         if opened.is_err() {
-            self.plain.clear();
+            self.plain.0.clear();
         }
         opened.map(|()| true)
     }
@@ -151,20 +163,20 @@ impl<R: Read> OpenReader<R> {
     fn open_next(&mut self, mut opener: DecryptorBE32<Aes256Gcm>) -> io::Result<()> {
         let first = !self.started;
         if first {
-            read_up_to(SEALED_CHUNK_BYTES, &mut self.inner, &mut self.ahead)?;
+            read_up_to(SEALED_CHUNK_BYTES, &mut self.inner, &mut self.ahead.0)?;
             self.started = true;
         }
         std::mem::swap(&mut self.plain, &mut self.ahead);
-        read_up_to(SEALED_CHUNK_BYTES, &mut self.inner, &mut self.ahead)?;
-        let last = self.ahead.is_empty();
+        read_up_to(SEALED_CHUNK_BYTES, &mut self.inner, &mut self.ahead.0)?;
+        let last = self.ahead.0.is_empty();
         if last {
-            opener.decrypt_last_in_place(b"", &mut *self.plain).map_err(|_| cannot_open())?;
+            opener.decrypt_last_in_place(b"", &mut self.plain.0).map_err(|_| cannot_open())?;
         } else {
-            opener.decrypt_next_in_place(b"", &mut *self.plain).map_err(|_| cannot_open())?;
+            opener.decrypt_next_in_place(b"", &mut self.plain.0).map_err(|_| cannot_open())?;
             self.opener = Some(opener);
         }
         // One content has one sealed form: no empty last chunk after a full one.
-        if !first && self.plain.is_empty() {
+        if !first && self.plain.0.is_empty() {
             return Err(cannot_open());
         }
         self.complete = last;
@@ -181,12 +193,12 @@ impl<R: Read> Read for OpenReader<R> {
         if out.is_empty() {
             return Ok(0);
         }
-        while self.given == self.plain.len() {
+        while self.given == self.plain.0.len() {
             if !self.advance()? {
                 return Ok(0);
             }
         }
-        let mut rest = self.plain.get(self.given..).unwrap_or_default();
+        let mut rest = self.plain.0.get(self.given..).unwrap_or_default();
         let taken = rest.read(out)?;
         self.given += taken;
         Ok(taken)

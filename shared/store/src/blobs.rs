@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use handover_core::ContentRoot;
+use handover_seal::{OsRandom, Secret32};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 
@@ -25,13 +26,16 @@ use crate::sled_files::{make_private_folder, sync_folder};
 /// What is read in one go when a blob is verified.
 const VERIFY_BYTES: usize = 256 * 1024;
 
-/// The blobs of one folder. Clones are the same. One process per folder: whoever holds the store's lock.
+/// The blobs of one folder. Clones are the same. One process per folder: whoever holds the store's lock. One that had it
+/// before and does not know yet that it is another's harms nothing: its spooled files have names of their own.
 #[derive(Clone)]
 pub struct Blobs {
     content: Arc<LocalFileSystem>,
     content_folder: Arc<Path>,
     spool_folder: Arc<Path>,
     spooled: Arc<AtomicU64>,
+    /// What the names of this opening's spooled files begin with.
+    spooler: Arc<str>,
 }
 
 impl Blobs {
@@ -58,6 +62,7 @@ impl Blobs {
             content_folder: content_folder.into(),
             spool_folder: spool_folder.into(),
             spooled: Arc::default(),
+            spooler: hex::encode(Secret32::generate(&mut OsRandom).expose()).into(),
         })
     }
 
@@ -67,7 +72,7 @@ impl Blobs {
     /// [`StoreError::Unavailable`].
     pub fn spool(&self) -> Result<Spool, StoreError> {
         let number = self.spooled.fetch_add(1, Ordering::Relaxed);
-        let path = self.spool_folder.join(format!("{number:016x}"));
+        let path = self.spool_folder.join(format!("{}-{number:x}", self.spooler));
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]

@@ -54,6 +54,11 @@ pub(crate) trait Engine: Send + Sync {
     /// How it is now.
     fn health(&self) -> Health;
 
+    /// Why it refuses everything, if it does for good.
+    fn failure(&self) -> Option<StoreError> {
+        (self.health() == Health::Failed).then_some(StoreError::Failed)
+    }
+
     /// Finishes what was accepted, then lets go of every lock.
     async fn close(&self);
 }

@@ -10,10 +10,12 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds the folder's lock.
-    #[error("the store in {} is in use by another process", folder.display())]
+    #[error("the store in {} is in use by {by}", folder.display())]
     InUse {
         /// The store's folder, or where in which database it is.
         folder: PathBuf,
+        /// By whom, for people.
+        by: String,
     },
     /// The operating system refused to read or write.
     #[error("cannot {doing}: {reason}")]
@@ -30,6 +32,14 @@ pub enum StoreError {
          until it is opened again"
     )]
     Failed,
+    /// The store in a database is not this process's any more, or not what it was.
+    #[error("this process has lost the store in {store}: {reason}; start it again")]
+    Overtaken {
+        /// Where it is.
+        store: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -156,6 +166,7 @@ impl StoreError {
             Self::InUse { .. }
             | Self::Unavailable { .. }
             | Self::Failed
+            | Self::Overtaken { .. }
             | Self::Closed
             | Self::UnknownFormat { .. } => Code::StoreUnavailable,
             Self::Busy => Code::Busy,
@@ -172,6 +183,11 @@ impl StoreError {
             Self::Moved { .. } | Self::Unfinished { .. } => Code::StoreUnavailable,
             Self::NotEmpty { .. } | Self::NotMoved { .. } => Code::UsageInvalid,
         }
+    }
+
+    /// Another process on this machine has the folder.
+    pub(crate) fn in_use(folder: &std::path::Path) -> Self {
+        Self::InUse { folder: folder.to_owned(), by: "another process".to_owned() }
     }
 
     /// For `map_err` on input and output.

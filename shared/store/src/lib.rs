@@ -15,10 +15,12 @@
 //! This package must not know what is stored: no record, transfer, account or protocol type is named here. The
 //! storage engines are named nowhere else.
 
+mod before;
 mod behind;
 mod blobs;
 mod cell;
 mod check;
+mod confirmed;
 mod engine;
 mod epochs;
 mod error;
@@ -28,19 +30,23 @@ mod memory;
 mod meta;
 mod moving;
 mod note;
+mod own_folder;
 mod place;
 mod postgres;
 mod repair;
+mod repair_files;
 mod repaired;
 mod rotation;
 pub mod rows;
 mod salvage;
+mod shared_folder;
 mod sled_engine;
 mod sled_files;
 mod sled_tree;
 mod standing;
 mod store;
 mod sums;
+mod telling;
 mod trees;
 mod txn;
 mod verified;
@@ -55,8 +61,9 @@ pub use forgettable::Keyring;
 pub use keys::{KeyBuilder, KeyMaker};
 pub use memory::{Faults, Unflushed};
 pub use moving::{Moved, Step, accept_loss, copy, undo};
+pub use own_folder::own_folder;
 pub use place::{EngineName, Place, Settings};
-pub use postgres::{Database, Schema};
+pub use postgres::{Database, Schema, Standing};
 pub use repair::{KindRepaired, Repaired};
 pub use repaired::RepairMark;
 pub use rotation::{DamagedSecrets, Rotated};

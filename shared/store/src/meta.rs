@@ -10,6 +10,10 @@ use crate::{CellKey, StoreError};
 pub(crate) const META_KEY: &[u8] = b"\0handover-store";
 /// Where it is said that the store was moved, or is not complete.
 pub(crate) const MOVE_KEY: &[u8] = b"\0handover-store-move";
+/// What all keys of the store's own begin with.
+pub(crate) const OWN_START: &[u8] = b"\0";
+/// Which life of the store this is: what one database confirmed is not asked of another one.
+pub(crate) const LIFE_KEY: &[u8] = b"\0handover-store-life";
 /// No key of the store's own orders behind this.
 pub(crate) const LAST_OWN_KEY: &[u8] = b"\0\xff";
 /// The store's format. A change of keys' or cells' meaning takes the next number.
@@ -73,8 +77,8 @@ pub(crate) struct Meta {
 }
 
 enum Opening {
-    /// The store that is used; made, if there is none. With the place of one that a new one would take the place of.
-    Store { beside: Option<String> },
+    /// The store that is used; made, if there is none and nothing speaks against it.
+    Store { refusal: Option<StoreError> },
     /// One that is there, whatever its mark says; else the reason why that does not do.
     Existing { missing: String },
     /// What is copied to; made with this mark, if there is none.
@@ -85,7 +89,12 @@ impl Meta {
     pub(crate) fn new(cell_key: &CellKey) -> Self {
         let mut bytes = vec![STORE_FORMAT];
         bytes.extend(cell_key.check_value());
-        Self { bytes, summing: cell_key.summing(), opening: Opening::Store { beside: None } }
+        Self { bytes, summing: cell_key.summing(), opening: Opening::Store { refusal: None } }
+    }
+
+    /// Whether the store is opened to be used, not to be moved or put right.
+    pub(crate) fn is_for_use(&self) -> bool {
+        matches!(self.opening, Opening::Store { .. })
     }
 
     /// What makes the store's sums.
@@ -104,24 +113,30 @@ impl Meta {
     }
 
     /// Refuses a new store while there is one by another engine at that place: it was to be moved, most likely.
-    pub(crate) fn beside(mut self, place: String) -> Self {
-        if let Opening::Store { beside } = &mut self.opening {
-            *beside = Some(place);
+    pub(crate) fn beside(self, place: &str) -> Self {
+        self.never_new(StoreError::NotMoved {
+            reason: format!(
+                "there is no store yet where [store] says, and one in {place}: set engine back and give \
+                 `store copy`, or take that one away"
+            ),
+        })
+    }
+
+    /// Refuses a new store for that reason, unless there is one already.
+    pub(crate) fn never_new(mut self, reason: StoreError) -> Self {
+        if let Opening::Store { refusal } = &mut self.opening {
+            refusal.get_or_insert(reason);
         }
         self
     }
 
     /// Whether a store may be made. Asked before anything is written.
     pub(crate) fn admit_new(&self) -> Result<(), StoreError> {
-        let reason = match &self.opening {
-            Opening::Store { beside: None } | Opening::Target { .. } => return Ok(()),
-            Opening::Existing { missing } => missing.clone(),
-            Opening::Store { beside: Some(place) } => format!(
-                "there is no store yet where [store] says, and one in {place}: set engine back and give \
-                 `store copy`, or take that one away"
-            ),
-        };
-        Err(StoreError::NotMoved { reason })
+        match &self.opening {
+            Opening::Store { refusal: None } | Opening::Target { .. } => Ok(()),
+            Opening::Store { refusal: Some(reason) } => Err(reason.clone()),
+            Opening::Existing { missing } => Err(StoreError::NotMoved { reason: missing.clone() }),
+        }
     }
 
     /// Refuses a store that was moved, is not complete, or lost something.

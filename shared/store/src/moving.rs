@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cell::Cells;
 use crate::engine::{Engine, Verdict};
-use crate::meta::{LAST_OWN_KEY, MOVE_KEY, Mark, Meta};
+use crate::meta::{LAST_OWN_KEY, LIFE_KEY, MOVE_KEY, Mark, Meta};
+use crate::postgres::new_life;
 use crate::txn::Cell;
 use crate::{CellKey, Place, StoreError, Txn};
 
@@ -65,7 +66,7 @@ pub async fn copy(
     mut progress: impl FnMut(Step, u64, Option<u64>) + Send,
 ) -> Result<Moved, StoreError> {
     let missing = format!("there is no store in {from}, so there is nothing to copy");
-    let source = from.open(Meta::existing(cell_key, missing)).await?;
+    let source = from.open(Meta::existing(cell_key, missing), None).await?;
     let copied = async {
         let resumes = match mark(&*source).await? {
             None => false,
@@ -80,7 +81,7 @@ pub async fn copy(
         let begun = Mark::Unfinished { from: from.to_string() };
         let meta =
             if resumes { Meta::existing(cell_key, gone(to)) } else { Meta::target(cell_key, begun.clone()) };
-        let target = to.open(meta).await?;
+        let target = to.open(meta, None).await?;
         let copied = async {
             let of_target = mark(&*target).await?;
             if of_target.as_ref() != Some(&begun) {
@@ -134,7 +135,7 @@ async fn copy_between(
 pub async fn undo(from: &Place, to: Option<&Place>, cell_key: &CellKey) -> Result<(), StoreError> {
     let not = |reason: &str| Err(StoreError::NotMoved { reason: reason.to_owned() });
     let nothing = "this store was not moved: there is nothing to undo";
-    let source = from.open(Meta::existing(cell_key, nothing.to_owned())).await?;
+    let source = from.open(Meta::existing(cell_key, nothing.to_owned()), None).await?;
     let undone = async {
         let moved = match mark(&*source).await? {
             Some(Mark::Moved { to }) => to,
@@ -144,7 +145,7 @@ pub async fn undo(from: &Place, to: Option<&Place>, cell_key: &CellKey) -> Resul
         if moved != to.to_string() {
             return Err(StoreError::Moved { to: moved });
         }
-        let target = to.open(Meta::existing(cell_key, gone(to))).await?;
+        let target = to.open(Meta::existing(cell_key, gone(to)), None).await?;
         let undone = async {
             if is_empty(&*target).await? {
                 return not(&gone(to));
@@ -171,10 +172,15 @@ pub async fn undo(from: &Place, to: Option<&Place>, cell_key: &CellKey) -> Resul
 /// [`StoreError::NotMoved`] if it says nothing of that; what opening it can meet.
 pub async fn accept_loss(place: &Place, cell_key: &CellKey) -> Result<(), StoreError> {
     let nothing = format!("no loss is known of a store in {place}: there is nothing to accept");
-    let store = place.open(Meta::existing(cell_key, nothing.clone())).await?;
+    let store = place.open(Meta::existing(cell_key, nothing.clone()), None).await?;
     let accepted = async {
         match mark(&*store).await? {
-            Some(Mark::Lossy) => set_mark(&*store, None).await,
+            Some(Mark::Lossy) => {
+                // What was confirmed before is not asked for any more, on whatever machine it is noted.
+                let life = new_life();
+                write(&*store, move |txn| txn.put(LIFE_KEY, life.clone())).await?;
+                set_mark(&*store, None).await
+            }
             _ => Err(StoreError::NotMoved { reason: nothing }),
         }
     }

@@ -18,19 +18,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use handover_core::Timestamp;
-
 use crate::StoreError;
 use crate::sled_files::sync_folder;
-use crate::sums::Commit;
+use crate::sums::{COMMIT_BYTES, Commit};
 
 /// The file's name in the store's folder.
 pub(crate) const NOTE_FILE: &str = "commits";
+const UNFINISHED_FILE: &str = "commits.new";
 const VERSION: u8 = 1;
 /// Each place has a block of its own.
 const PLACE_BYTES: u64 = 4096;
-/// Version, number, time.
-const TEXT_BYTES: usize = 17;
+/// Version and commit.
+const TEXT_BYTES: usize = 1 + COMMIT_BYTES;
 const CHECKSUM_BYTES: usize = 16;
 const WRITTEN_BYTES: usize = TEXT_BYTES + CHECKSUM_BYTES;
 
@@ -76,21 +75,31 @@ impl Note {
         Ok(last.map_or(Noted::Unreadable, Noted::Last))
     }
 
-    /// Opens a folder's note, made with `commit` in both places if it is not there.
+    /// Makes a folder's note, before the store itself: from here on one that is not there is gone.
+    pub(crate) fn make(folder: &Path) -> Result<(), StoreError> {
+        let io = StoreError::io("write the note of commits");
+        let (path, unfinished) = (folder.join(NOTE_FILE), folder.join(UNFINISHED_FILE));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&unfinished).map_err(&io)?;
+        for place in [0, PLACE_BYTES] {
+            file.write_all_at(&encode(Commit::default()), place).map_err(&io)?;
+        }
+        file.set_len(2 * PLACE_BYTES).and_then(|()| file.sync_all()).map_err(&io)?;
+        std::fs::rename(unfinished, path).map_err(&io)?;
+        sync_folder(folder)
+    }
+
+    /// Opens a folder's note and writes `commit` in both places.
     pub(crate) fn open(folder: &Path, commit: Commit) -> Result<Self, StoreError> {
         let io = StoreError::io("write the note of commits");
-        let path = folder.join(NOTE_FILE);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(&io)?;
-        file.set_len(2 * PLACE_BYTES).map_err(&io)?;
+        let file = OpenOptions::new().read(true).write(true).open(folder.join(NOTE_FILE)).map_err(&io)?;
         // In both, so that from here on either may be written over.
         for place in [0, PLACE_BYTES] {
             file.write_all_at(&encode(commit), place).map_err(&io)?;
         }
         file.sync_all().map_err(&io)?;
-        sync_folder(folder)?;
         let (file, is_failed) = (Arc::new(file), Arc::<AtomicBool>::default());
         let (written, woken) = sync_channel(1);
         let (of_thread, failing) = (Arc::clone(&file), Arc::clone(&is_failed));
@@ -136,10 +145,7 @@ fn flush_now_and_then(file: &File, woken: &Receiver<()>, is_failed: &AtomicBool)
 
 fn encode(commit: Commit) -> [u8; WRITTEN_BYTES] {
     let mut written = [0; WRITTEN_BYTES];
-    let text = std::iter::once(VERSION)
-        .chain(commit.number.to_be_bytes())
-        .chain(commit.at.as_millis().to_be_bytes());
-    let text: Vec<u8> = text.collect();
+    let text: Vec<u8> = std::iter::once(VERSION).chain(commit.to_bytes()).collect();
     let checksum = blake3::hash(&text);
     let bytes = text.iter().chain(checksum.as_bytes());
     written.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
@@ -148,22 +154,23 @@ fn encode(commit: Commit) -> [u8; WRITTEN_BYTES] {
 
 fn decode(written: &[u8; WRITTEN_BYTES]) -> Option<Commit> {
     let (_, rest) = written.split_first()?;
-    let (number, rest) = rest.split_first_chunk::<8>()?;
-    let (at, _) = rest.split_first_chunk::<8>()?;
-    let at = Timestamp::from_millis(i64::from_be_bytes(*at));
-    let commit = Commit { number: u64::from_be_bytes(*number), at };
+    let commit = Commit::from_bytes(*rest.first_chunk()?);
     (encode(commit) == *written).then_some(commit)
 }
 
 #[cfg(test)]
 mod tests {
+    use handover_core::Timestamp;
+
     use super::*;
 
     #[test]
     fn a_note_that_is_cut_off_leaves_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
-        let commit = |number| Commit { number, at: Timestamp::from_millis(5) };
+        let commit = |number| Commit { number, at: Timestamp::from_millis(5), is_marked: number == 4 };
         assert_eq!(Note::read(folder.path()).unwrap(), Noted::Nothing);
+        Note::make(folder.path()).unwrap();
+        assert_eq!(Note::read(folder.path()).unwrap(), Noted::Last(Commit::default()));
         let note = Note::open(folder.path(), commit(0)).unwrap();
         for number in 1..=5 {
             note.write(commit(number)).unwrap();

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
+use crate::confirmed::Confirmed;
 use crate::engine::Engine;
 use crate::meta::Meta;
-use crate::postgres::PostgresEngine;
+use crate::postgres::{Opening, PostgresEngine, Told};
 use crate::sled_engine::SledEngine;
 use crate::{Database, Schema, StoreError};
 
@@ -122,40 +125,44 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// Opens the engine there.
-    pub(crate) async fn open(&self, meta: Meta) -> Result<Arc<dyn Engine>, StoreError> {
-        let place = self.clone();
-        let opening = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Engine>, StoreError> {
-            Ok(match place {
-                Self::Folder(folder) => {
-                    // Opening it makes files, and whoever may not make a store leaves none.
-                    if is_occupied(&folder) {
-                        return Ok(Arc::new(SledEngine::open(&folder, &meta)?));
-                    }
-                    let note = note(&folder);
-                    let meta = match std::fs::read_to_string(&note) {
-                        Ok(place) => meta.beside(format!("{place} (so says {})", note.display())),
-                        Err(_) => meta,
-                    };
-                    meta.admit_new()?;
-                    Arc::new(SledEngine::open(&folder, &meta)?)
-                }
-                Self::Database { database, beside } => {
-                    let meta = match beside.as_ref().filter(|folder| is_occupied(folder)) {
-                        Some(folder) => meta.beside(Self::Folder(folder.clone()).to_string()),
-                        None => meta,
-                    };
-                    let place = database.to_string();
-                    let engine = PostgresEngine::open(*database, meta)?;
-                    if let Some(folder) = beside {
-                        std::fs::write(note(&folder), place)
-                            .map_err(StoreError::io("note which database has the store"))?;
-                    }
-                    Arc::new(engine)
-                }
-            })
-        });
+    /// Opens the engine there; with `told`, stands by while another process has the store.
+    pub(crate) async fn open(&self, meta: Meta, told: Option<Told>) -> Result<Arc<dyn Engine>, StoreError> {
+        let (place, (opened, opening)) = (self.clone(), oneshot::channel());
+        // A thread of its own: nobody who ends meanwhile waits for it.
+        let thread = std::thread::Builder::new().name("store-opening".to_owned());
+        let spawned = thread.spawn(move || opened.send(place.open_here(meta, told)));
+        spawned.map_err(StoreError::io("start a thread of the store"))?;
         opening.await.unwrap_or(Err(StoreError::Panicked))
+    }
+
+    fn open_here(self, meta: Meta, told: Option<Told>) -> Result<Arc<dyn Engine>, StoreError> {
+        Ok(match self {
+            Self::Folder(folder) => {
+                // Opening it makes files, and whoever may not make a store leaves none.
+                if is_occupied(&folder) {
+                    return Ok(Arc::new(SledEngine::open(&folder, &meta)?));
+                }
+                let note = note(&folder);
+                let meta = match Confirmed::read(&note)? {
+                    Some(noted) => meta.beside(&format!("{} (so says {})", noted.place, note.display())),
+                    None => meta,
+                };
+                meta.admit_new()?;
+                Arc::new(SledEngine::open(&folder, &meta)?)
+            }
+            Self::Database { database, beside } => {
+                let mut meta = match beside.as_ref().filter(|folder| is_occupied(folder)) {
+                    Some(folder) => meta.beside(&Self::Folder(folder.clone()).to_string()),
+                    None => meta,
+                };
+                let note = beside.as_deref().map(note);
+                if let Some(path) = note.as_deref().filter(|path| path.exists()) {
+                    meta = meta.never_new(gone(&database, path));
+                }
+                let opening = Opening { meta, note, told };
+                Arc::new(PostgresEngine::open(*database, opening)?)
+            }
+        })
     }
 }
 
@@ -165,6 +172,15 @@ fn note(folder: &Path) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(".database");
     name.into()
+}
+
+/// What is said of a database without a store where a note says that this machine had one.
+fn gone(database: &Database, note: &Path) -> StoreError {
+    StoreError::Lost {
+        what: format!("{} says that there was a store, and there is none in {database}", note.display()),
+        advice: "check url_file and schema of [store], or restore the database; to begin a new store in its place, take \
+                 that file away, and `shared` too",
+    }
 }
 
 /// Whether something lies in a folder, a store most likely.

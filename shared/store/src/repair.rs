@@ -1,13 +1,11 @@
 //! `repair`: salvages what can be read of a damaged store into a fresh one, and keeps the damaged one aside.
 //!
 //! Invariants: the damaged files are never written to, a copy is read; the fresh store takes their place in one step,
-//! durable before; what it holds is sound by itself; that it was repaired stands in it from then on.
+//! durable before and owned by whom the old one is; what it holds is sound by itself; that it was repaired stands in it from then on.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use handover_core::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -16,15 +14,18 @@ use serde::Serialize;
 
 use crate::blobs::free_bytes;
 use crate::cell::Cells;
-use crate::meta::{META_KEY, MOVE_KEY, Meta};
+use crate::meta::{META_KEY, MOVE_KEY, Meta, OWN_START};
 use crate::note::{Note, Noted};
+use crate::repair_files::{
+    COPY, DAMAGED, begin, bytes_of, complete, copy_all, like, refuse_mount, remove, remove_left, sync_all,
+};
 use crate::repaired::RepairMark;
-use crate::sled_files::{LOCK_LIMIT, LOCK_PAUSE, parent, sync_folder};
+use crate::sled_files::{lock, parent, sync_folder};
 use crate::sled_tree::Tree;
-use crate::sums::{Sums, kind_of};
+use crate::sums::{OWN_KIND, Sums, is_of_sums, kind_of};
 use crate::txn::{Cell, View as _, Writes};
-use crate::verified::{self, Verified, losses};
-use crate::{CellKey, ROOM_BYTES, Store, StoreError, salvage};
+use crate::verified::{self, Verified, is_marked, losses};
+use crate::{CellKey, ROOM_BYTES, SCAN_MAX_CELLS, Store, StoreError, before, salvage};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -90,35 +91,46 @@ impl fmt::Display for Repaired {
 }
 
 impl Store {
-    /// Repairs the store in `folder`, which no process has open; with `preview`, only says what that would come to.
-    /// Needs room for the store twice more. `progress` is told how many values were read. Blocking.
+    /// Repairs the store in `folder`, which no process has open; with `preview`, only says what that would come to. Its
+    /// mark says that it was done `by` whom. Needs room for the store twice more beside it, and removes what a repair
+    /// left that was cut off. `progress` is told how many values were read. Blocking.
     ///
     /// # Errors
-    /// [`StoreError::InUse`]; [`StoreError::WrongKey`]; [`StoreError::Unavailable`] without room; [`StoreError::Damaged`]
-    /// or [`StoreError::Lost`] if nothing at all can be read. Nothing was changed then.
+    /// [`StoreError::InUse`]; [`StoreError::WrongKey`]; [`StoreError::Moved`] or [`StoreError::Unfinished`];
+    /// [`StoreError::Unavailable`] without room, or where the folder is a mount; [`StoreError::Damaged`] or
+    /// [`StoreError::Lost`] if nothing at all can be read. Nothing was changed then.
     pub fn repair(
         folder: &Path,
         cell_key: &CellKey,
         now: Timestamp,
+        by: &str,
         preview: bool,
         progress: impl FnMut(u64),
     ) -> Result<Repaired, StoreError> {
+        // Folders are exchanged where it really lies.
+        let folder = &folder.canonicalize().map_err(StoreError::io("find the store's folder"))?;
         // Whoever has the store open has locked its log; held until all is done.
         let _lock = lock(folder)?;
+        refuse_mount(folder)?;
+        remove_left(folder)?;
         let room_bytes = bytes_of(folder)?.saturating_mul(2).saturating_add(ROOM_BYTES);
-        let free_bytes = free_bytes(folder)?;
+        let free_bytes = free_bytes(&parent(folder))?;
         if free_bytes < room_bytes {
             let reason = format!("needs {} MiB free on its disk, {} are", room_bytes / MIB, free_bytes / MIB);
             return Err(StoreError::Unavailable { doing: "repair the store", reason });
         }
-        let (copy, fresh) = (free_name(folder, "copy"), free_name(folder, "damaged"));
-        let repair = Repair { folder, copy: &copy, cells: cell_key.cells(), meta: Meta::new(cell_key) };
-        let done = repair.run(&fresh, now, preview, progress);
+        let copy = begin(folder, COPY)?;
+        let repair =
+            Repair { folder, copy: &copy, cells: cell_key.cells(), meta: Meta::new(cell_key), now, by };
+        let done = begin(folder, DAMAGED).and_then(|fresh| {
+            let done = repair.run(&fresh, preview, progress);
+            if !matches!(&done, Ok(repaired) if repaired.aside.is_some()) {
+                remove(&fresh)?;
+            }
+            done
+        });
         if let Err(error) = remove(&copy) {
             tracing::warn!(%error, copy = %copy.display(), "the copy that was read is still there; remove it");
-        }
-        if !matches!(&done, Ok(repaired) if repaired.aside.is_some()) {
-            remove(&fresh)?;
         }
         done
     }
@@ -129,49 +141,60 @@ struct Repair<'a> {
     copy: &'a Path,
     cells: Cells,
     meta: Meta,
+    now: Timestamp,
+    by: &'a str,
 }
 
 impl Repair<'_> {
     fn run(
         &self,
         fresh: &Path,
-        now: Timestamp,
         preview: bool,
         mut progress: impl FnMut(u64),
     ) -> Result<Repaired, StoreError> {
         let noted = Note::read(self.folder)?;
         let tree = self.open_copy()?;
-        let kept = Sums::kept(&tree).ok().flatten();
+        let kept = self.meta.summing().kept(&tree).ok().flatten();
+        if is_marked(noted, kept.as_ref()) {
+            return Err(StoreError::Damaged {
+                what: "this store's mark".to_owned(),
+                advice: "it was moved elsewhere, or is a copy that is not complete, and cannot say any more which: it \
+                         is not the store, and is not repaired",
+            });
+        }
         let mut target = if preview { None } else { Some(self.make(fresh)?) };
         let mut repaired = Repaired::default();
         let mut found = Sums::default();
         let gaps = salvage::each(&tree, |page| {
             let sound = self.sound(page, &mut repaired, &mut found);
             progress(found.all.cells);
-            target.as_mut().map_or(Ok(()), |target| self.put(target, sound, now))
+            target.as_mut().map_or(Ok(()), |target| self.put(target, sound))
         })?;
+        // The store's own are made anew.
+        for (key, stored) in tree.scan(OWN_START, None, SCAN_MAX_CELLS).unwrap_or_default() {
+            if !is_of_sums(&key) {
+                self.meta.summing().count(&mut found, &key, &stored);
+            }
+        }
         self.judge(&mut repaired, noted, kept.as_ref(), &found, gaps)?;
         let Some(mut target) = target.filter(|_| !repaired.is_whole) else { return Ok(repaired) };
         let mut marks = RepairMark::all_in(&tree).unwrap_or_default();
         marks.push(RepairMark {
-            at: now,
+            at: self.now,
+            by: self.by.to_owned(),
             commits_lost: repaired.commits_lost,
             values_lost: repaired.values_lost(),
         });
         let marks = marks.iter().map(|mark| (mark.key(), Some(mark.value())));
-        self.commit(&mut target, marks.collect(), now)?;
+        self.commit(&mut target, marks.collect())?;
         drop((tree, target));
-        for file in files(fresh)? {
-            File::open(file)
-                .and_then(|file| file.sync_all())
-                .map_err(StoreError::io("flush the fresh store"))?;
-        }
-        sync_folder(fresh)?;
+        like(self.folder, fresh)?;
+        sync_all(fresh)?;
         // In one step: whatever stops this, one of the two is there under the store's name, and both are kept.
         renameat_with(CWD, fresh, CWD, self.folder, RenameFlags::EXCHANGE)
             .map_err(|fault| StoreError::io("put the fresh store in its place")(fault.into()))?;
         // From here on `fresh` names what was there before: no error may pass for a repair that was not done.
-        if let Err(error) = sync_folder(&parent(self.folder)) {
+        if let Err(error) = sync_folder(&parent(self.folder)).and_then(|()| complete(self.folder)) {
             tracing::warn!(%error, "losing power now may take the repair back");
         }
         repaired.aside = Some(fresh.to_owned());
@@ -181,14 +204,18 @@ impl Repair<'_> {
     /// Opens a copy, for sled writes to what it opens.
     fn open_copy(&self) -> Result<Tree, StoreError> {
         copy_all(self.folder, self.copy)?;
+        // As it was before an opening that did not come to its end.
+        before::put_back(self.copy)?;
         let tree = Tree::open(self.copy)?;
         // One that was moved, or is half of a copy, is not the store any more: repaired it would be a second one.
         self.meta.admit_mark(tree.get(MOVE_KEY).ok().flatten().as_deref())?;
-        match tree.get(META_KEY) {
-            Ok(Some(stored)) => match self.meta.admit(Some(&stored), false) {
-                Err(fault @ (StoreError::WrongKey | StoreError::UnknownFormat { .. })) => Err(fault),
-                _ => Ok(tree),
-            },
+        let stored = tree.get(META_KEY).ok().flatten();
+        match stored.map(|stored| self.meta.admit(Some(&stored), false)) {
+            Some(Err(fault @ (StoreError::WrongKey | StoreError::UnknownFormat { .. }))) => {
+                // With another key its sums could not be read.
+                let is_altered = self.meta.summing().kept(&tree).is_ok_and(|kept| kept.is_some());
+                if is_altered { Ok(tree) } else { Err(fault) }
+            }
             _ => Ok(tree),
         }
     }
@@ -214,13 +241,13 @@ impl Repair<'_> {
         sound
     }
 
-    fn put(&self, target: &mut Verified, cells: Vec<Cell>, now: Timestamp) -> Result<(), StoreError> {
+    fn put(&self, target: &mut Verified, cells: Vec<Cell>) -> Result<(), StoreError> {
         let writes: Writes = cells.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        if writes.is_empty() { Ok(()) } else { self.commit(target, writes, now) }
+        if writes.is_empty() { Ok(()) } else { self.commit(target, writes) }
     }
 
-    fn commit(&self, target: &mut Verified, writes: Writes, now: Timestamp) -> Result<(), StoreError> {
-        let (sums, own) = self.meta.summing().change(&target.sums, &target.tree, &writes, now)?;
+    fn commit(&self, target: &mut Verified, writes: Writes) -> Result<(), StoreError> {
+        let (sums, own) = self.meta.summing().change(&target.sums, &target.tree, &writes, self.now)?;
         target.tree.apply(writes, own)?;
         target.tree.flush()?;
         target.note.write(sums.commit)?;
@@ -241,13 +268,14 @@ impl Repair<'_> {
         if unreadable > 0 && repaired.salvaged() == 0 {
             return Err(StoreError::WrongKey);
         }
-        for (kind, sum) in kept.iter().flat_map(|kept| &kept.kinds) {
+        let is_empty = repaired.kinds.is_empty();
+        for (kind, sum) in kept.iter().flat_map(|kept| &kept.kinds).filter(|(kind, _)| *kind != OWN_KIND) {
             let counts = repaired.kinds.entry(String::from_utf8_lossy(kind).into_owned()).or_default();
             counts.kept = Some(sum.cells);
         }
         repaired.commits_lost = match (noted, kept) {
             (Noted::Last(last), Some(kept)) => Some(last.number.saturating_sub(kept.commit.number)),
-            (Noted::Last(last), None) => Some(last.number).filter(|_| found.all.cells == 0),
+            (Noted::Last(last), None) => Some(last.number).filter(|_| is_empty),
             (Noted::Nothing | Noted::Unreadable, _) => None,
         };
         match kept {
@@ -267,74 +295,9 @@ impl Repair<'_> {
         if !repaired.is_whole && repaired.salvaged() == 0 {
             return Err(StoreError::Lost {
                 what: "nothing of it can be read".to_owned(),
-                advice: "keep the folder as it is and restore the last backup; there is nothing to repair",
+                advice: "move the folder away as it is and put the last backup in its place; there is nothing to repair",
             });
         }
         Ok(())
-    }
-}
-
-/// Locks a store's log as sled does, waiting a moment: it lets go a little after a store was closed.
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let opened = File::open(folder.join("db")).or_else(|_| File::open(folder));
-    let file = opened.map_err(StoreError::io("open the store's folder"))?;
-    let end = Instant::now() + LOCK_LIMIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock the store")(error)),
-            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { folder: folder.to_owned() }),
-        }
-    }
-}
-
-/// A name of its own beside a folder.
-fn beside(folder: &Path, what: &str) -> PathBuf {
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(what);
-    folder.with_file_name(name)
-}
-
-/// Where the damaged files will lie: a name that nothing has.
-fn free_name(folder: &Path, what: &str) -> PathBuf {
-    let names = (1_u64..).map(|number| beside(folder, &format!("{what}-{number}")));
-    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| beside(folder, what))
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let io = StoreError::io("list the store's files");
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(&io)? {
-        let path = entry.map_err(&io)?.path();
-        if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
-    }
-    Ok(found)
-}
-
-fn bytes_of(folder: &Path) -> Result<u64, StoreError> {
-    let io = StoreError::io("list the store's files");
-    files(folder)?
-        .iter()
-        .try_fold(0_u64, |sum, file| Ok(sum.saturating_add(fs::metadata(file).map_err(&io)?.len())))
-}
-
-fn copy_all(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let io = StoreError::io("copy the store");
-    for file in files(from)? {
-        let target = to.join(file.strip_prefix(from).unwrap_or(&file));
-        fs::create_dir_all(parent(&target)).map_err(&io)?;
-        fs::copy(&file, target).map_err(&io)?;
-    }
-    Ok(())
-}
-
-fn remove(folder: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io("remove a copy of the store")(error))
-        }
-        _ => Ok(()),
     }
 }

@@ -14,10 +14,12 @@ const VERSION: u8 = 1;
 const LISTED: usize = 100;
 
 /// One repair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepairMark {
     /// When.
     pub at: Timestamp,
+    /// By whom, as they were named.
+    pub by: String,
     /// Acknowledged commits that were gone; absent if nobody could tell.
     pub commits_lost: Option<u64>,
     /// Values that were known to be gone.
@@ -43,6 +45,7 @@ impl RepairMark {
         let mut value = vec![VERSION, u8::from(self.commits_lost.is_some())];
         value.extend(self.commits_lost.unwrap_or(0).to_be_bytes());
         value.extend(self.values_lost.to_be_bytes());
+        value.extend(self.by.as_bytes());
         value
     }
 
@@ -51,11 +54,12 @@ impl RepairMark {
         let (&VERSION, rest) = value.split_first()? else { return None };
         let (&is_known, rest) = rest.split_first()?;
         let (commits, rest) = rest.split_first_chunk::<8>()?;
-        let values = <[u8; 8]>::try_from(rest).ok()?;
+        let (values, by) = rest.split_first_chunk::<8>()?;
         Some(Self {
             at: Timestamp::from_millis(i64::from_be_bytes(at)),
             commits_lost: (is_known == 1).then_some(u64::from_be_bytes(*commits)),
-            values_lost: u64::from_be_bytes(values),
+            values_lost: u64::from_be_bytes(*values),
+            by: String::from_utf8_lossy(by).into_owned(),
         })
     }
 

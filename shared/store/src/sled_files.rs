@@ -8,26 +8,27 @@
 //! - If it was stopped while it wrote a snapshot, the piece keeps it from opening (its issues 1527, 1533); so does a
 //!   snapshot or configuration that is damaged. They are moved aside: the log itself has everything, or the start-up check finds what not.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::StoreError;
 
 /// See the module's head.
-const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
 /// Pages that sled keeps in memory. It takes up to twice as much.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
-/// How a snapshot's unfinished file is named.
-const PIECE_START: &str = "snap.";
+/// How snapshots are named, and how unfinished ones are.
+pub(crate) const SNAPSHOT_START: &str = "snap.";
 const PIECE_END: &str = ".generating";
 pub(crate) const LOG_FILE: &str = "db";
-const CONFIGURATION_FILE: &str = "conf";
+pub(crate) const CONFIGURATION_FILE: &str = "conf";
 /// Where pieces go, below the store's folder.
-const ASIDE: &str = "aside";
+pub(crate) const ASIDE: &str = "aside";
 
 /// What to do about a store that does not open.
-pub(crate) const RESTORE_OR_REPAIR: &str = "keep the folder as it is; restore the last backup, or give repair: it \
+pub(crate) const RESTORE_OR_REPAIR: &str = "move the folder away as it is and put the last backup in its place, or give repair: it \
      salvages what can be read into a fresh store, says what is gone, and keeps this one aside";
 
 /// The files that a flush has to wait for.
@@ -36,8 +37,8 @@ pub(crate) struct DurableFiles {
 }
 
 /// How long an opening waits for the folder's lock.
-pub(crate) const LOCK_LIMIT: Duration = Duration::from_secs(1);
-pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(10);
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 impl DurableFiles {
     /// Returns when everything applied to `db` is on disk.
@@ -54,12 +55,18 @@ impl DurableFiles {
 }
 
 /// Opens the database in `folder`, once more after snapshots that keep it from opening were moved aside. Whether the
-/// log had everything is not seen here.
-pub(crate) fn open_tree(folder: &Path) -> Result<(sled::Db, DurableFiles), StoreError> {
+/// log had everything is not seen here. `before` is called before each attempt, and told whether the whole log is read.
+pub(crate) fn open_tree(
+    folder: &Path,
+    before: impl Fn(bool) -> Result<(), StoreError>,
+) -> Result<(sled::Db, DurableFiles), StoreError> {
     make_private_folder(folder)?;
+    before(false)?;
     let mut opened = open_unlocked(folder);
     for which in [Derived::Unfinished, Derived::All] {
-        if matches!(opened, Err(StoreError::Damaged { .. })) && move_aside(folder, which)? > 0 {
+        if matches!(opened, Err(StoreError::Damaged { .. })) && !derived(folder, which)?.is_empty() {
+            before(which == Derived::All)?;
+            move_aside(folder, which)?;
             opened = open_unlocked(folder);
         }
     }
@@ -98,7 +105,7 @@ fn open_once(folder: &Path) -> Result<sled::Db, StoreError> {
         Ok(Ok(db)) => Ok(db),
         // sled gives no kind for a lock that is held, only these words (`Config::try_lock`).
         Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-            Err(StoreError::InUse { folder: folder.to_owned() })
+            Err(StoreError::in_use(folder))
         }
         Ok(Err(error)) => Err(unavailable("open the store", &error)),
         Err(_) => Err(damaged()),
@@ -130,28 +137,66 @@ enum Derived {
     All,
 }
 
-/// Moves such files out of sled's sight: it then reads more of its log, or all of it, and writes its configuration
-/// again. Returns how many there were.
-fn move_aside(folder: &Path, which: Derived) -> Result<usize, StoreError> {
-    let io = StoreError::io("move a damaged file aside");
-    let mut moved = 0_usize;
+/// Their names in a folder.
+fn derived(folder: &Path, which: Derived) -> Result<Vec<String>, StoreError> {
+    let io = StoreError::io("list the store's files");
+    let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(&io)? {
-        let entry = entry.map_err(&io)?;
-        let name = entry.file_name();
-        let is_meant = name.to_str().is_some_and(|name| {
-            let is_all = which == Derived::All;
-            name.starts_with(PIECE_START) && (is_all || name.ends_with(PIECE_END))
+        let name = entry.map_err(&io)?.file_name();
+        let is_all = which == Derived::All;
+        found.extend(name.to_str().map(str::to_owned).filter(|name| {
+            name.starts_with(SNAPSHOT_START) && (is_all || name.ends_with(PIECE_END))
                 || name == CONFIGURATION_FILE && is_all
-        });
-        if is_meant {
-            let aside = folder.join(ASIDE);
-            make_private_folder(&aside)?;
-            fs::rename(entry.path(), aside.join(&name)).map_err(&io)?;
-            tracing::warn!(?name, "a file that follows from the log was moved aside: it may be damaged");
-            moved = moved.saturating_add(1);
+        }));
+    }
+    Ok(found)
+}
+
+/// Moves such files out of sled's sight: it then reads more of its log, or all of it, and writes its configuration
+/// again.
+fn move_aside(folder: &Path, which: Derived) -> Result<(), StoreError> {
+    let aside = folder.join(ASIDE);
+    make_private_folder(&aside)?;
+    for name in derived(folder, which)? {
+        fs::rename(folder.join(&name), aside.join(&name))
+            .map_err(StoreError::io("move a damaged file aside"))?;
+        tracing::warn!(?name, "a file that follows from the log was moved aside: it may be damaged");
+    }
+    Ok(())
+}
+
+/// Whether anything was ever written to a store's log.
+pub(crate) fn is_begun(folder: &Path) -> Result<bool, StoreError> {
+    let io = StoreError::io("look for the store");
+    let mut log = match File::open(folder.join(LOG_FILE)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(&io)?,
+    };
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let read = log.read(&mut piece).map_err(&io)?;
+        if read == 0 {
+            return Ok(false);
+        }
+        if piece.iter().take(read).any(|byte| *byte != 0) {
+            return Ok(true);
         }
     }
-    Ok(moved)
+}
+
+/// Locks a store's log as sled does, waiting a moment: it lets go a little after a store was closed.
+pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
+    let opened = File::open(folder.join(LOG_FILE)).or_else(|_| File::open(folder));
+    let file = opened.map_err(StoreError::io("open the store's folder"))?;
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock the store")(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::in_use(folder)),
+        }
+    }
 }
 
 /// Makes a folder, and those above it, for this user only. Durable when this returns: else a loss of power could take

@@ -20,9 +20,17 @@ fn guarded<T>(doing: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreE
 
 impl Tree {
     /// Opens the database in `folder`, which is made if it is not there. sled cuts off what it cannot read at the end
-    /// of its log; whether that was anything is for the caller to find out.
+    /// of its log, for good; whether that was anything is for the caller to find out.
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let (db, files) = open_tree(folder)?;
+        Self::open_after(folder, |_| Ok(()))
+    }
+
+    /// The same, and `before` is called before each attempt (see [`open_tree`]).
+    pub(crate) fn open_after(
+        folder: &Path,
+        before: impl Fn(bool) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
+        let (db, files) = open_tree(folder, before)?;
         Ok(Self { db, files })
     }
 

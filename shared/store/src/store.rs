@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::cell::{CellTxn, Cells};
 use crate::engine::{Engine, Health, Job, Verdict};
 use crate::memory::{Faults, Memory};
 use crate::meta::Meta;
 use crate::note::NOTE_FILE;
-use crate::postgres::PostgresEngine;
+use crate::postgres::{Opening, PostgresEngine, Standing};
 use crate::sled_engine::SledEngine;
-use crate::sled_files::LOG_FILE;
+use crate::sled_files::is_begun;
 use crate::{CellKey, Database, KeyMaker, Place, StoreError, Txn};
 
 /// How long is waited between two looks whether the database is away.
@@ -50,15 +52,14 @@ impl Store {
         Ok(Self::over(Arc::new(engine), cell_key))
     }
 
-    /// Refuses a folder without a store: `made_later` is there, which is made once there is one. A disk that is not
-    /// mounted must not look like a new hospital.
+    /// Refuses a folder without a store, or with the name of one only: `made_later` is there, which is made once there
+    /// is one. A disk that is not mounted must not look like a new hospital.
     ///
     /// # Errors
     /// [`StoreError::Lost`].
     pub fn check_there(folder: &Path, made_later: &Path) -> Result<(), StoreError> {
-        let is_there =
-            |name: &str| folder.join(name).try_exists().map_err(StoreError::io("look for the store"));
-        if is_there(LOG_FILE)? || is_there(NOTE_FILE)? || !made_later.exists() {
+        let is_there = folder.join(NOTE_FILE).try_exists().map_err(StoreError::io("look for the store"))?;
+        if is_there || is_begun(folder)? || !made_later.exists() {
             return Ok(());
         }
         Err(StoreError::Lost {
@@ -73,7 +74,8 @@ impl Store {
     /// # Errors
     /// As [`Store::sled`]; [`StoreError::Settings`], [`StoreError::Moved`] or [`StoreError::Unfinished`].
     pub fn postgres(database: &Database, cell_key: &CellKey) -> Result<Self, StoreError> {
-        let engine = PostgresEngine::open(database.clone(), Meta::new(cell_key))?;
+        let opening = Opening { meta: Meta::new(cell_key), note: None, told: None };
+        let engine = PostgresEngine::open(database.clone(), opening)?;
         Ok(Self::over(Arc::new(engine), cell_key))
     }
 
@@ -82,7 +84,21 @@ impl Store {
     /// # Errors
     /// As [`Store::sled`] and [`Store::postgres`].
     pub async fn open(place: &Place, cell_key: &CellKey) -> Result<Self, StoreError> {
-        let engine = place.open(Meta::new(cell_key)).await?;
+        let engine = place.open(Meta::new(cell_key), None).await?;
+        Ok(Self::over(engine, cell_key))
+    }
+
+    /// The same, and stands by while another process has a store that lies in a database: `told` hears what is waited
+    /// for, each time that this changes. Ends with [`StoreError::Closed`] when its receiver goes.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_or_stand_by(
+        place: &Place,
+        cell_key: &CellKey,
+        told: mpsc::UnboundedSender<Standing>,
+    ) -> Result<Self, StoreError> {
+        let engine = place.open(Meta::new(cell_key), Some(told)).await?;
         Ok(Self::over(engine, cell_key))
     }
 
@@ -133,6 +149,16 @@ impl Store {
     #[must_use]
     pub fn health(&self) -> Health {
         self.engine.health()
+    }
+
+    /// Waits until the store refuses everything for good; why.
+    pub async fn failed(&self) -> StoreError {
+        loop {
+            if let Some(failure) = self.engine.failure() {
+                return failure;
+            }
+            tokio::time::sleep(AWAY_PAUSE).await;
+        }
     }
 
     /// Waits for `work`, the last that is done with this store. If its database is away, or goes away meanwhile, the

@@ -8,12 +8,14 @@ mod owner;
 mod proxy;
 #[path = "postgres/standby.rs"]
 mod standby;
+#[path = "postgres/takeover.rs"]
+mod takeover;
 #[path = "postgres/tls.rs"]
 mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handover_cluster::Cluster;
 use handover_store::{CellKey, Database, Health, Schema, Store, StoreError};
@@ -36,8 +38,17 @@ fn number(value: Option<Vec<u8>>) -> u64 {
     value.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()))
 }
 
+/// A database that was away is found again in a moment; until then reads are refused.
 async fn count(store: &Store) -> u64 {
-    number(store.read::<_, StoreError, _>(|txn| txn.get(b"count")).await.unwrap())
+    let end = Instant::now() + Duration::from_secs(40);
+    loop {
+        match store.read::<_, StoreError, _>(|txn| txn.get(b"count")).await {
+            Err(StoreError::Unavailable { .. }) if Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            read => return number(read.unwrap()),
+        }
+    }
 }
 
 async fn count_up(store: &Store) -> Result<u64, StoreError> {

@@ -9,6 +9,7 @@
 
 mod client;
 mod server;
+mod standing;
 
 use std::{io, path::PathBuf};
 
@@ -22,6 +23,7 @@ use tokio::{
 
 pub use client::call;
 pub use server::serve;
+pub use standing::stands_by;
 
 /// Bytes of a request line.
 pub const MAX_REQUEST_BYTES: usize = 1024 * 1024;

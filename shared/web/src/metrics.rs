@@ -121,6 +121,13 @@ impl Metrics {
     }
 }
 
+/// Connections that found no place, or gave theirs to others, at a process's doors since its start.
+#[must_use]
+pub fn turned_away(metrics: &Metrics) -> Gauge<1> {
+    let help = "Connections that found no place, or gave theirs to others, since the start";
+    metrics.gauge("turned_away", help, ["door"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -155,6 +155,7 @@ mod tests {
             assert!(status(*code).as_u16() >= 400, "{code}");
         }
         assert_eq!(status(Code::Busy), 503);
+        assert_eq!(status(Code::CatchingUp), 503);
     }
 
     #[tokio::test]

@@ -9,7 +9,10 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -111,6 +114,8 @@ pub struct Serving {
     pub address: SocketAddr,
     /// Ends when the server has drained.
     pub join: JoinHandle<()>,
+    /// How many connections found no place, or gave theirs to others, since the start.
+    pub turned_away: Arc<AtomicU64>,
 }
 
 /// Who connected, as [`peer`] extracts it.
@@ -139,13 +144,15 @@ pub async fn serve(
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let routes = routes.recover(recover).unify().boxed();
+    let turned_away = Arc::<AtomicU64>::default();
     let server = Arc::new(Server {
         acceptor: TlsAcceptor::from(config.tls.server_config()),
         limits: config.limits,
         routes,
         shutdown,
+        turned_away: Arc::clone(&turned_away),
     });
-    Ok(Serving { address, join: tokio::spawn(server.run(listener)) })
+    Ok(Serving { address, join: tokio::spawn(server.run(listener)), turned_away })
 }
 
 struct Server {
@@ -153,6 +160,7 @@ struct Server {
     limits: Limits,
     routes: Routes,
     shutdown: CancellationToken,
+    turned_away: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -161,6 +169,7 @@ impl Server {
         let connections = TaskTracker::new();
         while let Some((stream, peer)) = self.next(&listener).await {
             let Some(slot) = slots.take(peer.0.ip(), Instant::now()) else {
+                self.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("an address has all the connections that it may have");
                 continue;
             };
@@ -169,7 +178,10 @@ impl Server {
                 let gives_way = slot.gives_way();
                 tokio::select! {
                     biased;
-                    () = gives_way.cancelled() => tracing::debug!("a connection gave way to another"),
+                    () = gives_way.cancelled() => {
+                        server.turned_away.fetch_add(1, Ordering::Relaxed);
+                        tracing::debug!("a connection gave way to another");
+                    }
                     () = server.connection(stream, peer, Arc::new(slot)) => {}
                 }
             });

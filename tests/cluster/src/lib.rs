@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 /// How long a server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// How often more it is started: what was killed may still be leaving the memory that it shared.
-const STARTS: u32 = 20;
+/// For how long one that ends is started again: what was killed may still be leaving the memory that it shared.
+const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two looks whether it does.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Where Debian keeps each version.
@@ -80,10 +80,7 @@ impl Cluster {
     /// As [`Cluster::start`].
     pub fn start_with(settings: &[&str]) -> Result<Self> {
         let programs = programs()?;
-        let folder = tempfile::Builder::new()
-            .prefix("handover-postgres-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir()?;
+        let folder = private_folder()?;
         let mut secret = [0; 16];
         File::open("/dev/urandom")?.read_exact(&mut secret)?;
         let mut cluster = Self {
@@ -106,11 +103,68 @@ impl Cluster {
             .output()
             .context("initdb")?;
         ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let any = TcpListener::bind("127.0.0.1:0")?;
-        cluster.port = any.local_addr()?.port();
-        drop(any);
+        cluster.port = free_port()?;
         cluster.start_again()?;
         Ok(cluster)
+    }
+
+    /// Makes a standby of this cluster, which waits for it with each commit from then on.
+    ///
+    /// # Errors
+    /// It cannot be copied, or does not start.
+    pub fn start_standby(&self) -> Result<Self> {
+        let folder = private_folder()?;
+        let mut standby = Self {
+            server: Server::default(),
+            folder,
+            programs: self.programs.clone(),
+            password: self.password.clone(),
+            port: 0,
+            settings: self.settings.clone(),
+        };
+        standby.own(standby.folder.path())?;
+        let from = format!("host={} port={} user={USER}", self.folder.path().display(), self.port);
+        let copied = standby
+            .command("pg_basebackup")
+            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--dbname", &from, "--pgdata"])
+            .arg(standby.data())
+            .output()
+            .context("pg_basebackup")?;
+        ensure!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        standby.port = free_port()?;
+        standby.start_again()?;
+        self.require_standby("*")?;
+        let end = Instant::now() + START_LIMIT;
+        while self.sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")? != "1" {
+            ensure!(Instant::now() < end, "the standby does not follow");
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ok(standby)
+    }
+
+    /// From its return on, each commit waits for a standby of this name: `*` for any, nothing for none.
+    ///
+    /// # Errors
+    /// Its words.
+    pub fn require_standby(&self, name: &str) -> Result<()> {
+        self.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'"))?;
+        self.sql("SELECT pg_reload_conf()")?;
+        let end = Instant::now() + START_LIMIT;
+        while self.sql("SHOW synchronous_standby_names")? != name {
+            ensure!(Instant::now() < end, "the server does not read its settings");
+            thread::sleep(LOOK_AGAIN);
+        }
+        // What reads it for all the others is the process that makes checkpoints, before the next one it begins.
+        self.sql("CHECKPOINT").map(drop)
+    }
+
+    /// Makes a standby the server that takes writes.
+    ///
+    /// # Errors
+    /// Its words, or it takes none after a minute.
+    pub fn promote(&self) -> Result<()> {
+        ensure!(self.sql("SELECT pg_promote()")? == "t", "the standby is not promoted");
+        Ok(())
     }
 
     /// The same, and whoever is not on a socket has to come under TLS.
@@ -197,15 +251,14 @@ impl Cluster {
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let command = Arc::new(Mutex::new(command));
         self.server = Server(Some(spawn(&command)?));
-        let end = Instant::now() + START_LIMIT;
-        let mut left = STARTS;
+        let begun = Instant::now();
         while !self.answers()? {
             let ended = self.server.0.as_mut().map(Child::try_wait).transpose()?.flatten();
-            if (ended.is_some() && left == 0) || Instant::now() > end {
+            let limit = if ended.is_some() { LEAVE_LIMIT } else { START_LIMIT };
+            if begun.elapsed() > limit {
                 bail!("PostgreSQL does not start: {}", fs::read_to_string(&log).unwrap_or_default());
             }
             if ended.is_some() {
-                left -= 1;
                 self.server = Server(Some(spawn(&command)?));
             }
             thread::sleep(LOOK_AGAIN);
@@ -290,6 +343,17 @@ impl Cluster {
     }
 }
 
+/// A port that nobody has, so that one can be named: to be taken at once.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn private_folder() -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("handover-postgres-").permissions(Permissions::from_mode(0o700));
+    Ok(builder.tempdir()?)
+}
+
 /// Starts a process from a thread that stays: the system takes a thread's end for its parent's death.
 fn spawn(command: &Arc<Mutex<Command>>) -> Result<Child> {
     let (sender, receiver) = mpsc::channel();
@@ -308,7 +372,9 @@ fn spawn(command: &Arc<Mutex<Command>>) -> Result<Child> {
 /// The folder of PostgreSQL's programs: Debian's newest, else where the search path has them.
 fn programs() -> Result<PathBuf> {
     let is_whole = |folder: &PathBuf| {
-        ["initdb", "postgres", "psql", "pg_isready"].iter().all(|program| folder.join(program).exists())
+        ["initdb", "postgres", "psql", "pg_isready", "pg_basebackup"]
+            .iter()
+            .all(|program| folder.join(program).exists())
     };
     let version = |folder: &PathBuf| {
         let name = folder.parent()?.file_name()?.to_str()?;
@@ -321,6 +387,6 @@ fn programs() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).find(is_whole).context(
         "PostgreSQL's server is not installed, and this test needs it. On Debian: apt-get install postgresql \
-         (tests/run does that by itself as root); elsewhere put initdb, postgres, psql and pg_isready on the PATH",
+         (tests/run does that by itself as root); elsewhere put initdb, postgres, psql, pg_isready and pg_basebackup on the PATH",
     )
 }

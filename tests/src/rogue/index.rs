@@ -1,5 +1,6 @@
 //! An index that was broken into: it has the real one's keys, its address and its certificate, and says whatever it
-//! is told to. It says yes to everything that it is asked, and keeps nothing.
+//! is told to. It says yes to everything that it is asked, and keeps nothing; who asks for holders of records is told
+//! whom it was told to name.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,25 +8,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{Directory, EndpointCertificate};
+use handover_core::artefact::patient::{AskKind, Holder, Holders};
 use handover_core::codec;
 use handover_core::id::SigningPublic;
-use handover_core::message::{Answer, Request, Verb};
+use handover_core::message::{Answer, BooksQuestion, HOLDERS_INFO, Request, Verb};
 use handover_core::time::DAY_MS;
 use handover_core::trust::{Federation, Hello};
-use handover_core::{Code, HospitalId, Party};
+use handover_core::{Code, HospitalId, KeyChain, Party, rules};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
 use handover_net::{Inbound, Limits, Net, NetConfig, Route};
 use handover_scenarios::json;
 use handover_scenarios::world::World;
-use handover_seal::SigningKey;
+use handover_seal::{Ed25519, OsRandom, SigningKey, hpke_seal_padded};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+use super::books::FalseBooks;
 use super::stream::Stream;
 use super::{Gate, Held, LIMIT, none, now, parcel, within};
 
 /// What it was asked: the verb and the items.
 type Asked = Arc<Mutex<Vec<Request>>>;
+/// Whom it names to everybody who asks for holders.
+type Named = Arc<Mutex<Vec<Holder>>>;
+/// What it says of its books; nothing at first.
+type Shown = Arc<Mutex<Option<FalseBooks>>>;
 
 /// The broken index.
 pub struct FalseIndex {
@@ -35,14 +42,39 @@ pub struct FalseIndex {
     net: Net,
     federation: Arc<Federation>,
     asked: Asked,
+    named: Named,
+    books: Shown,
 }
 
 impl FalseIndex {
-    /// Takes the place of a world's index, which must not run: the nodes come to it by themselves.
+    /// Takes the place of a world's index, which must not run: the nodes come to it by themselves. Of its
+    /// books it says nothing.
     ///
     /// # Errors
     /// Its keys cannot be read, its address is not free, or a hospital does not come.
     pub fn start(world: &World, federation: &Arc<Federation>, hospitals: &[&HospitalId]) -> Result<Self> {
+        Self::start_with(world, federation, hospitals, None)
+    }
+
+    /// The same; from the first moment on it says this of its books.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_saying(
+        world: &World,
+        federation: &Arc<Federation>,
+        hospitals: &[&HospitalId],
+        books: FalseBooks,
+    ) -> Result<Self> {
+        Self::start_with(world, federation, hospitals, Some(books))
+    }
+
+    fn start_with(
+        world: &World,
+        federation: &Arc<Federation>,
+        hospitals: &[&HospitalId],
+        books: Option<FalseBooks>,
+    ) -> Result<Self> {
         let folder = world.folder().join("federation").join("index");
         let keys = IndexKeys::open(&folder, &passphrase(&world.folder().join("secrets").join("index"))?)?;
         let certificate = std::fs::read(folder.join(CERTIFICATE_FILE))?;
@@ -65,9 +97,12 @@ impl FalseIndex {
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let (net, inbound) = runtime.block_on(handover_net::start(config, gate))?;
-        let asked = Asked::default();
-        runtime.spawn(listen(inbound, Arc::clone(&asked)));
-        let index = Self { signing: keys.signing, runtime, net, federation: Arc::clone(federation), asked };
+        let (asked, named, books) = (Asked::default(), Named::default(), Arc::new(Mutex::new(books)));
+        let signing = SigningKey::from_seed(&keys.signing.seed());
+        let said = Said { named: Arc::clone(&named), books: Arc::clone(&books), signing };
+        runtime.spawn(listen(inbound, Arc::clone(&asked), said));
+        let federation = Arc::clone(federation);
+        let index = Self { signing: keys.signing, runtime, net, federation, asked, named, books };
         for hospital in hospitals {
             let party = Party::Hospital((*hospital).clone());
             // A dial to who has just gone may have to run out first: over QUIC nobody says no.
@@ -109,6 +144,13 @@ impl FalseIndex {
         Answer::decode(&answer.map_err(|fault| fault.code())?).map(drop)
     }
 
+    /// From now on it says this of its books.
+    ///
+    /// Nobody is told: whoever asks sees it.
+    pub fn says(&self, books: FalseBooks) {
+        *self.books.lock().unwrap_or_else(PoisonError::into_inner) = Some(books);
+    }
+
     /// Opens a package stream to a hospital.
     ///
     /// # Errors
@@ -126,21 +168,64 @@ impl FalseIndex {
         asked.iter().any(|it| it.verb == verb && it.items.iter().any(|item| holds(item.as_ref())))
     }
 
+    /// Names these and nobody else to whoever asks for holders of their records.
+    pub fn names(&self, hospitals: &[&HospitalId]) {
+        let holder = |hospital: &&HospitalId| Holder {
+            hospital: (*hospital).clone(),
+            name: "A hospital that it names".to_owned(),
+            linked: now(),
+            extensions: none(),
+        };
+        *self.named.lock().unwrap_or_else(PoisonError::into_inner) = hospitals.iter().map(holder).collect();
+    }
+
     /// Ends it; its address is free again.
     pub fn end(self) {
         self.runtime.block_on(self.net.shutdown());
     }
 }
 
-async fn listen(mut inbound: mpsc::Receiver<Inbound>, asked: Asked) {
+/// What it says, and its key.
+struct Said {
+    named: Named,
+    books: Shown,
+    signing: SigningKey,
+}
+
+async fn listen(mut inbound: mpsc::Receiver<Inbound>, asked: Asked, said: Said) {
     while let Some(event) = inbound.recv().await {
-        if let Inbound::Request { body, reply, .. } = event {
+        if let Inbound::Request { party, body, reply, .. } = event {
+            let mut items = Vec::new();
             if let Ok(request) = Request::decode(&body) {
+                let item = request.items.first();
+                match (request.verb, party) {
+                    (Verb::Locate, _) => {
+                        let named = said.named.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                        items.extend(item.and_then(|ask| holders(ask.as_ref(), named)));
+                    }
+                    (Verb::Books, Some(Party::Hospital(hospital))) => {
+                        let question: Option<BooksQuestion> =
+                            item.and_then(|it| codec::decode(it.as_ref(), codec::MAX_MESSAGE_BYTES).ok());
+                        let books = said.books.lock().unwrap_or_else(PoisonError::into_inner);
+                        let shown = books.as_ref().zip(question);
+                        items.extend(shown.map(|(it, asked)| it.answer(&asked, &hospital, &said.signing)));
+                    }
+                    _ => {}
+                }
                 asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
             }
-            reply.send(Answer::encode(Ok(Vec::new())));
+            reply.send(Answer::encode(Ok(items)));
         }
     }
+}
+
+/// An answer as the real one gives it: sealed to the patient, for this question.
+fn holders(ask: &[u8], hospitals: Vec<Holder>) -> Option<Vec<u8>> {
+    let ask = rules::ask(ask, AskKind::Locate, &Ed25519).ok()?;
+    let keys = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519).ok()?;
+    let plain = codec::encode(&Holders { hospitals, extensions: none() });
+    let binding = ask.hash();
+    hpke_seal_padded(&keys.newest().sealing_key, HOLDERS_INFO, binding.as_bytes(), &plain, &mut OsRandom).ok()
 }
 
 /// Where the real one listens over TCP.

@@ -7,15 +7,19 @@
 //! Invariants: nothing waits without a limit; whatever the other side answers is handed on as its code.
 
 pub mod admission;
+pub mod books;
+pub mod deposit;
 pub mod index;
 pub mod person;
 pub mod request;
 pub mod sale;
+pub mod stranger;
 pub mod stream;
 pub mod wire;
+pub mod words;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,15 +47,21 @@ use stream::Stream;
 /// No event is waited for any longer.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// How soon everybody who is connected has to know of a new directory.
-pub const SOON: Duration = Duration::from_secs(10);
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How far the rogue's clock is ahead, in milliseconds.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Sets the clock of all rogues, for worlds whose clocks are set.
+pub fn set_ahead_ms(ahead: i64) {
+    AHEAD_MS.store(ahead, Ordering::Relaxed);
+}
 
 /// Now.
 #[must_use]
 pub fn now() -> Timestamp {
-    SystemClock.now()
+    SystemClock.now().plus_ms(AHEAD_MS.load(Ordering::Relaxed))
 }
 
 fn none() -> Extensions {
@@ -349,9 +359,9 @@ impl Rogue {
 /// Looks until something holds: for what nothing tells of.
 ///
 /// # Errors
-/// It does not hold within [`SOON`].
+/// It does not hold within [`LIMIT`].
 pub fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
-    within(SOON, what, holds)
+    within(LIMIT, what, holds)
 }
 
 /// [`until`] with a limit of its own.

@@ -31,6 +31,14 @@ impl Rogue {
     /// # Errors
     /// The ask names no transfer or no known source.
     pub fn request(&self, ask: &Verified<Ask>) -> Result<TransferRequest> {
+        self.request_in(ask, &Scope::everything())
+    }
+
+    /// The same, for so much of the patient's records.
+    ///
+    /// # Errors
+    /// The source cannot be found.
+    pub fn request_in(&self, ask: &Verified<Ask>, scope: &Scope) -> Result<TransferRequest> {
         let (Some(transfer), Some(source)) = (ask.transfer, ask.source.clone()) else {
             return Err(anyhow!("the ask is for no transfer"));
         };
@@ -38,7 +46,7 @@ impl Rogue {
         let member = federation.member(&source).map_err(|code| anyhow!("{source}: {code}"))?;
         let rsa = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?;
         let binding = part_binding(REQUEST_SCOPE_LABEL, &transfer);
-        let sealed = seal_part(&rsa, &binding, &codec::encode(&Scope::everything()), &mut OsRandom)?;
+        let sealed = seal_part(&rsa, &binding, &codec::encode(scope), &mut OsRandom)?;
         Ok(TransferRequest {
             transfer,
             source,

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::{Ask, Consent, Scope, ShareRelease};
+use handover_core::artefact::patient::{Ask, Consent, ConsentMode, Scope, ShareRelease};
 use handover_core::artefact::transfer::{
     ContentRef, DepartmentCount, KeyRelease, PackageHeader, PartList, Payer, QUOTE_LIFE_MS, Quote, QuoteBody,
     QuoteLine, TransferRequest,
@@ -189,6 +189,20 @@ impl Rogue {
     /// # Errors
     /// Something honest fails.
     pub fn agree(&mut self, world: &World, person: &Person, sale: &mut Sale) -> Result<()> {
+        self.agree_for(world, person, sale, ConsentMode::OneTime)
+    }
+
+    /// The same, for once or for what follows, too.
+    ///
+    /// # Errors
+    /// Something honest fails.
+    pub fn agree_for(
+        &mut self,
+        world: &World,
+        person: &Person,
+        sale: &mut Sale,
+        mode: ConsentMode,
+    ) -> Result<()> {
         let (transfer, to) = (sale.transfer(), sale.request.request.destination.clone());
         self.post(&to, sale.quote.envelope()).map_err(|code| anyhow!("the quote: {code}"))?;
         world
@@ -198,7 +212,7 @@ impl Rogue {
             )?
             .done()?;
         let federation = self.federation()?;
-        let yes = person.consent(&sale.quote, &sale.body, &federation, |_, _| {})?;
+        let yes = person.consent(&sale.quote, &sale.body, &federation, |_, it| it.mode = mode)?;
         let release = person.release(&yes, &sale.quote)?;
         let node = endpoint(world, to.as_str())?;
         node.artefact(yes.consent.envelope())?;
@@ -343,6 +357,7 @@ impl Rogue {
             final_quote: None,
             header: header.envelope().to_vec().into(),
             parts: list,
+            release: None,
             extensions: none(),
         };
         Ok(Package { offer, header, parts, shares })

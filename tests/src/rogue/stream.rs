@@ -1,5 +1,7 @@
 //! A package stream for code that does not wait: every read and write has a limit.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use handover_core::codec::{self, CborMap};
 use handover_net::PackageStream;
@@ -17,25 +19,38 @@ const FRAME_MAX_BYTES: usize = 4 * 1024 * 1024;
 pub struct Stream {
     inner: PackageStream,
     runtime: Handle,
+    /// The first byte of what the other side said while this one wrote.
+    heard: Option<u8>,
 }
 
 impl Stream {
     pub(super) fn new(inner: PackageStream, runtime: &Handle) -> Self {
-        Self { inner, runtime: runtime.clone() }
+        Self { inner, runtime: runtime.clone(), heard: None }
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes as they are, unless the other side says something meanwhile: then it reads no more.
     ///
     /// # Errors
-    /// The stream is gone, or the other side does not read on.
+    /// The stream is gone, the other side does not read on, or has said something.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let inner = &mut self.inner;
+        ensure!(self.heard.is_none(), "the other side has said something");
+        let (mut from, mut to) = tokio::io::split(&mut self.inner);
+        let mut heard = [0; 1];
         let write = async {
-            inner.write_all(bytes).await?;
-            inner.flush().await
+            let written = async {
+                to.write_all(bytes).await?;
+                to.flush().await
+            };
+            tokio::select! {
+                biased;
+                written = written => written.map(|()| 0),
+                read = from.read(&mut heard) => read,
+            }
         };
         let written = self.runtime.block_on(async { timeout(LIMIT, write).await });
-        Ok(written.context("the other side does not read on")??)
+        let read = written.context("the other side does not read on")??;
+        self.heard = (read > 0).then_some(heard[0]);
+        Ok(())
     }
 
     /// Writes a frame.
@@ -61,15 +76,35 @@ impl Stream {
     /// # Errors
     /// None comes, or another one.
     pub fn get<T: CborMap>(&mut self) -> Result<T> {
+        self.get_within(LIMIT)?.context("the other side says nothing")
+    }
+}
+
+impl Stream {
+    /// Waits so long for the other side to begin a frame, and then for the frame; none if it says nothing.
+    ///
+    /// # Errors
+    /// The stream is gone, or what comes is another frame.
+    pub fn get_within<T: CborMap>(&mut self, limit: Duration) -> Result<Option<T>> {
         let inner = &mut self.inner;
-        let read = async {
-            let length = usize::try_from(inner.read_u32().await?)?;
+        let mut head = [0; 4];
+        if let Some(first) = self.heard.take() {
+            head[0] = first;
+        } else {
+            match self.runtime.block_on(async { timeout(limit, inner.read(&mut head[..1])).await }) {
+                Err(_) => return Ok(None),
+                Ok(read) => ensure!(read? == 1, "the stream has ended"),
+            }
+        }
+        let rest = async {
+            inner.read_exact(&mut head[1..]).await?;
+            let length = usize::try_from(u32::from_be_bytes(head))?;
             ensure!(length <= FRAME_MAX_BYTES, "a frame of {length} bytes");
             let mut bytes = vec![0; length];
             inner.read_exact(&mut bytes).await?;
-            Ok(codec::decode(&bytes, FRAME_MAX_BYTES)?)
+            Ok(Some(codec::decode(&bytes, FRAME_MAX_BYTES)?))
         };
-        self.runtime.block_on(async { timeout(LIMIT, read).await }).context("the other side says nothing")?
+        self.runtime.block_on(async { timeout(LIMIT, rest).await }).context("half a frame")?
     }
 }
 

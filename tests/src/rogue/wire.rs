@@ -19,6 +19,8 @@ cbor_map! {
         4 => header: Bytes,
         /// What the header commits to.
         5 => parts: PartList,
+        /// `KeyRelease`, in a folder.
+        6 => release: Option<Bytes>,
     }
 }
 
@@ -39,6 +41,16 @@ cbor_map! {
         1 => problem: Option<Code>,
         /// `Delivered`.
         2 => delivered: Option<Bytes>,
+    }
+}
+
+cbor_map! {
+    /// A folder's last word.
+    pub struct Kept {
+        /// Why not.
+        1 => problem: Option<Code>,
+        /// Until when it keeps the package.
+        3 => kept_until: Option<Timestamp>,
     }
 }
 

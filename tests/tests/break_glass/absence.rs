@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use handover_scenarios::json;
+use handover_scenarios::signals::{self, Signal};
 use handover_scenarios::world::World;
 
 use super::people::{ADA_BY_NAME, open, opened, read, refused, shown, signed, types, within};
@@ -16,12 +17,12 @@ pub(crate) fn all(world: &mut World) -> Result<()> {
 
 /// Named hospitals answer without the index; it hears of it later.
 fn without_the_index(world: &mut World) -> Result<()> {
-    let pid = world.index_pid().context("the index does not run")?.to_string();
-    std::process::Command::new("kill").args(["-STOP", &pid]).status()?;
+    let pid = world.index_pid().context("the index does not run")?;
+    signals::send(pid, Signal::STOP)?;
     let id = opened(world, "mira", &ADA_BY_NAME, &["--at", OTHER]);
     let reference = "ab".repeat(32);
     let nobody_says = open(world, "mira", &["--patient", &reference], &[]);
-    std::process::Command::new("kill").args(["-CONT", &pid]).status()?;
+    signals::send(pid, Signal::CONT)?;
     let (id, nobody_says) = (id?, nobody_says?);
     ensure!(
         matches!(nobody_says.problem().as_deref(), Some("unreachable" | "timed-out")),

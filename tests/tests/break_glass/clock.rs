@@ -15,7 +15,7 @@ use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::break_glass_binding;
 use handover_core::time::{Clock, DAY_MS, HOUR_MS};
 use handover_core::{BreakGlassId, Code, Digest, Random as _, Timestamp, TransferId};
-use handover_exchange::{Directories, Exchange, GlassView, Identity, NodeAdmission, Parts};
+use handover_exchange::{Directories, Exchange, Gate, GlassView, Identity, NodeAdmission, Parts};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_ingest::person;
 use handover_net::{Inbound, Limits, Net, NetConfig};
@@ -62,6 +62,7 @@ impl House {
         let records = Records::open(store.clone(), blobs.clone(), keyring.clone(), key).await.unwrap();
         let root = World::shared().root.public();
         let directories = Directories::open(root, store.clone(), Arc::clone(&clock)).await.unwrap();
+        let gate = Gate::open(&store).await.unwrap();
         let rsa = RsaPrivateKey::from_pkcs8_der(of.ring.current().pkcs8_der()).unwrap();
         let exchange = Exchange::new(Parts {
             identity: Identity {
@@ -82,6 +83,7 @@ impl House {
             index_patience: Duration::from_secs(30),
             accepts_up_to: None,
             leaves_packages: false,
+            gate,
             clock,
         });
         let hello = World::encoded(&World::hello(of));
@@ -98,9 +100,7 @@ impl House {
     /// A Patient resource of Ada's name.
     async fn fill(&self, now: Timestamp, (number, origin, mark): (&str, Origin, Option<Mark>)) {
         let (subject, action, purpose, patient, transfer) = match &origin {
-            Origin::Local => {
-                (Subject::Staff { name: "clerk".to_owned() }, Action::Import, Purpose::Import, None, None)
-            }
+            Origin::Local => (Subject::staff("clerk"), Action::Import, Purpose::Import, None, None),
             Origin::Received { transfer, .. } => {
                 let subject = Subject::System("test".to_owned());
                 let patient = Some(number.parse().unwrap());

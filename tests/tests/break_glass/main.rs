@@ -7,6 +7,7 @@
 
 mod absence;
 mod clock;
+mod days;
 mod hostile;
 mod people;
 mod refused;
@@ -53,4 +54,16 @@ fn an_emergency_opens_what_it_needs_and_nothing_else() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn windows_guesses_and_reviews_go_by_the_clock() -> Result<()> {
+    let options = Options { clock: true, ..Options::of(&[OLD, OTHER, NEW]) };
+    let mut world = World::start(Programs::shared()?, &options)?;
+    let played = days::pass(&mut world);
+    if played.is_err() {
+        println!("data and logs are in {}", world.folder().display());
+        world.leave_folder();
+    }
+    played
 }

@@ -16,6 +16,7 @@ use handover_tests::rogue::stream::Stream;
 use handover_tests::rogue::wire::{Done, Have, Offer};
 use handover_tests::rogue::{LIMIT, Rogue, now};
 
+use super::claims;
 use super::stage::{LAKESIDE, RIVERSIDE, Stage, hospital, refused, taken, unsigned};
 
 /// A transfer that was quoted.
@@ -114,9 +115,14 @@ fn asks(stage: &Stage) -> Result<()> {
 
 /// An honest request, quoted.
 pub(crate) fn quoted(stage: &mut Stage) -> Result<Quoted> {
+    quoted_in(stage, &Scope::everything())
+}
+
+/// An honest request for so much, quoted.
+fn quoted_in(stage: &mut Stage, scope: &Scope) -> Result<Quoted> {
     let lakeside = hospital(LAKESIDE);
     let ask = stage.ada.signed(stage.ada.asking(&lakeside, stage.rogue.id()));
-    let request = Verified::sign(stage.rogue.request(&ask)?, &stage.rogue.keys.signing);
+    let request = Verified::sign(stage.rogue.request_in(&ask, scope)?, &stage.rogue.keys.signing);
     taken("an honest request", || stage.rogue.post(&lakeside, request.envelope()))?;
     let transfer = request.transfer;
     let quote = stage.rogue.letter::<Quote>(|it| it.transfer == transfer)?;
@@ -165,16 +171,16 @@ fn consents(stage: &Stage, on: &Quoted) -> Result<Yes> {
     let by_ada = |change: fn(&mut Consent)| altered(honest, &ada.keys.signing, change);
     both(
         "a consent for Riverside",
-        Code::ConsentMismatch,
+        Code::ConsentForAnother,
         &by_ada(|it| it.destination = hospital(RIVERSIDE)),
     )?;
-    both("a consent for Riverside's key", Code::ConsentMismatch, &{
+    both("a consent for Riverside's key", Code::ConsentKey, &{
         let key = federation.member(&riverside).map_err(|code| anyhow!("{code}"))?.certificate.key;
         altered(honest, &ada.keys.signing, |it| it.destination_key = key.thumbprint())
     })?;
     both(
         "a consent for another source",
-        Code::ConsentMismatch,
+        Code::ConsentForAnother,
         &by_ada(|it| it.source = hospital(RIVERSIDE)),
     )?;
     both(
@@ -184,12 +190,12 @@ fn consents(stage: &Stage, on: &Quoted) -> Result<Yes> {
     )?;
     both(
         "a consent for ever",
-        Code::ConsentMismatch,
+        Code::ConsentPeriod,
         &by_ada(|it| it.expires = now().plus_ms(1_000 * DAY_MS)),
     )?;
     both(
         "a consent with a cap below nothing",
-        Code::ConsentMismatch,
+        Code::Malformed,
         &by_ada(|it| {
             it.fee_cap = Amount::from_minor(-1, it.fee_cap.currency());
         }),
@@ -223,15 +229,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, yes: &Yes) -> Result<Vec<Vec<u
     let before = stage.witness()?;
     let rogue = &stage.rogue;
     let own = &rogue.keys.signing;
-    let delivered = Delivered {
-        transfer: on.transfer,
-        attempt: 1,
-        header: header.hash(),
-        destination: rogue.id().clone(),
-        issued: now(),
-        extensions: Extensions::default(),
-    };
-    let delivered = Verified::sign(delivered, own);
+    let delivered = stage.rogue.delivered(&header);
     let receipt = Receipt {
         transfer: on.transfer,
         attempt: 1,
@@ -248,7 +246,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, yes: &Yes) -> Result<Vec<Vec<u
     told("a receipt before delivery", Code::OutOfOrder, receipt.envelope())?;
     told(
         "delivery of another header",
-        Code::PackageMismatch,
+        Code::DeliveredMismatch,
         &altered(&delivered, own, |it| {
             it.header = Digest::from_bytes([7; 32]);
         }),
@@ -260,7 +258,7 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, yes: &Yes) -> Result<Vec<Vec<u
     )?;
     told(
         "delivery to Riverside",
-        Code::PackageMismatch,
+        Code::DeliveredMismatch,
         &altered(&delivered, own, |it| {
             it.destination = hospital(RIVERSIDE);
         }),
@@ -289,30 +287,34 @@ fn to_the_receipt(stage: &mut Stage, on: &Quoted, yes: &Yes) -> Result<Vec<Vec<u
     let wrong = |change: fn(&mut Receipt)| altered(&receipt, own, change);
     told(
         "a receipt for another root",
-        Code::PackageMismatch,
+        Code::ReceiptMismatch,
         &wrong(|it| {
             it.record_root = Digest::from_bytes([7; 32]);
         }),
     )?;
     told(
         "a receipt for another header",
-        Code::PackageMismatch,
+        Code::ReceiptMismatch,
         &wrong(|it| {
             it.header = Digest::from_bytes([7; 32]);
         }),
     )?;
     told(
         "a receipt for another consent",
-        Code::PackageMismatch,
+        Code::ReceiptMismatch,
         &wrong(|it| {
             it.consent = Digest::from_bytes([7; 32]);
         }),
     )?;
     stage.untouched_since(&before)?;
+    // It keeps the index's copy back; the source passes its own on, so that the late one changes nothing.
     taken("the receipt", || stage.rogue.bring(&lakeside, receipt.envelope()))?;
-    taken("its copy for the index", || stage.rogue.post(&lakeside, receipt.envelope()))?;
     stage.comes_to(LAKESIDE, on.transfer, "filed", "filed")?;
-    stage.world.posted(&on.transfer.to_string(), LIMIT)?;
+    let fee = stage.world.posted(&on.transfer.to_string(), LIMIT)?;
+    ensure!(fee["proof"] == "receipt", "posted by {}", fee["proof"]);
+    let before = stage.witness()?;
+    taken("its copy for the index", || stage.rogue.post(&lakeside, receipt.envelope()))?;
+    stage.untouched_since(&before)?;
     let late = stage.rogue.next_attempt(consent, 2);
     refused("another attempt of what is filed", Code::OutOfOrder, || {
         stage.rogue.bring(&lakeside, late.envelope())
@@ -413,7 +415,7 @@ fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
             },
             "refused (consent-expired)",
         ),
-        ("not yet valid", |_, it| it.not_before = now().plus_ms(HOUR_MS), "refused (consent-expired)"),
+        ("not yet valid", |_, it| it.not_before = now().plus_ms(HOUR_MS), "refused (consent-early)"),
         (
             "of an empty scope",
             |details, _| {
@@ -430,6 +432,12 @@ fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
         stage.comes_to(LAKESIDE, on.transfer, "sealed", end).context(what)?;
         ensure!(stage.world.entries(&on.transfer.to_string())?.is_empty(), "{what}: it stands in the books");
     }
+    // More than was quoted.
+    let on = quoted_in(stage, &Scope { without_restricted: true, ..Scope::everything() })?;
+    let wider = |details: &mut ConsentDetails, _: &mut Consent| details.scope = Scope::everything();
+    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), wider)?;
+    taken("a consent to more", || stage.rogue.post(&lakeside, yes.consent.envelope()))?;
+    stage.comes_to(LAKESIDE, on.transfer, "sealed", "refused (consent-wider-than-quoted)")?;
     // Sealed to nobody who could read it.
     let on = quoted(stage)?;
     let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;
@@ -459,24 +467,9 @@ fn consents_that_only_the_source_can_read(stage: &mut Stage) -> Result<()> {
     };
     let lie = Verified::sign(lie, &stage.rogue.keys.signing).envelope().to_vec().into();
     stream.put(&Done { problem: None, delivered: Some(lie), extensions: Extensions::default() })?;
-    stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (package-mismatch)")?;
+    stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (delivered-mismatch)")?;
     ensure!(!has_key(stage, on.transfer), "the key was released for another header");
-    claims_damage(stage)
-}
-
-/// It has everything and says that it is damaged: the transfer is over, and nobody gets a key.
-fn claims_damage(stage: &mut Stage) -> Result<()> {
-    let on = quoted(stage)?;
-    let yes = stage.ada.consent(&on.quote, &on.body, stage.rogue.federation()?.as_ref(), |_, _| {})?;
-    taken("a consent", || stage.rogue.post(&hospital(LAKESIDE), yes.consent.envelope()))?;
-    let (mut stream, _, parts) = offered(stage, on.transfer, &yes.consent)?;
-    let groups = vec![u64::MAX; parts.iter().count()];
-    stream.put(&Have { problem: None, groups, extensions: Extensions::default() })?;
-    let problem = Some(Code::PackageDamaged);
-    stream.put(&Done { problem, delivered: None, extensions: Extensions::default() })?;
-    stage.comes_to(LAKESIDE, on.transfer, "delivered", "refused (package-damaged)")?;
-    ensure!(!has_key(stage, on.transfer), "the key was released for what is said to be damaged");
-    Ok(())
+    claims::damage_at_once(stage)
 }
 
 /// A patient whom the source does not know: it says so, and keeps nothing.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
 use handover_core::message::{Request, Verb};
 use handover_tests::rogue::person::Person;
+use handover_tests::rogue::stranger::{Footprint, Stranger, addresses, is_served, port};
 use handover_tests::rogue::{parcel, until};
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
@@ -22,6 +23,9 @@ const WEB: usize = 600;
 const NET: usize = 160;
 /// Requests of the member that are under way at one time, far above what one peer may have.
 const AT_ONCE: usize = 1_000;
+/// What may stay of a flood in the index's memory, and of its connections.
+const STAYS_BYTES: u64 = 64 * 1024 * 1024;
+const STAYS_FILES: usize = 8;
 /// The stranger's address. Everybody else comes from 127.0.0.1.
 const FROM: [u8; 4] = [127, 0, 0, 2];
 
@@ -30,15 +34,16 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     member(stage).context("a member's flood")
 }
 
-/// Silent connections, made again as they are cut.
+/// Silent connections, made again as they are cut, at every door over TCP: whoever comes meanwhile is let in.
 fn strangers(stage: &mut Stage) -> Result<()> {
     let runtime = Runtime::new()?;
     let held = Arc::new(AtomicUsize::new(0));
     let world = &stage.world;
-    let mut doors = vec![(tcp(&world.index_ready()["net"])?, NET)];
-    for hospital in [LAKESIDE, RIVERSIDE] {
-        let ready = world.ready(hospital)?;
-        doors.push((tcp(&ready["net"])?, NET));
+    let (index, index_pid) = (world.index_ready().clone(), world.index_pid().context("no index")?);
+    let before = Footprint::of(index_pid)?;
+    let mut doors = vec![];
+    for ready in [&index, world.ready(LAKESIDE)?, world.ready(RIVERSIDE)?] {
+        doors.push((port(&addresses(ready, "tcp")?[0])?, NET));
         let web = ready["web"].as_str().and_then(|url| url.rsplit_once(':')).context("a web address")?;
         doors.push((web.1.parse()?, WEB));
     }
@@ -46,9 +51,12 @@ fn strangers(stage: &mut Stage) -> Result<()> {
         runtime.spawn(flood(port, count, Arc::clone(&held)));
     }
     until("the stranger is at the doors", || held.load(Ordering::Relaxed) > NET + WEB)?;
+    stage.world.restart(LAKESIDE)?;
+    Stranger::new(4)?.is_answered(&addresses(&index, "tcp")?)?;
+    is_served(&index, &stage.world.folder().join("federation/index/web-cert.pem"))?;
     stage.honest()?;
     runtime.shutdown_background();
-    Ok(())
+    before.is_back(index_pid, STAYS_BYTES, STAYS_FILES)
 }
 
 async fn flood(port: u16, count: usize, held: Arc<AtomicUsize>) {
@@ -68,13 +76,6 @@ async fn flood(port: u16, count: usize, held: Arc<AtomicUsize>) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     }
-}
-
-fn tcp(addresses: &serde_json::Value) -> Result<u16> {
-    let texts = addresses.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
-    let mut ports =
-        texts.filter_map(|text| text.split_once("/tcp/")).filter_map(|(_, rest)| rest.split('/').next());
-    Ok(ports.next().context("a TCP address")?.parse()?)
 }
 
 /// Requests for a patient whom nobody knows, straight and by way of the index.

@@ -31,8 +31,8 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
         incidents.iter().map(|it| (text(it, "artefact"), text(it, "code"))).collect()
     };
     for (incidents, wanted) in [
-        (&lakeside, ("delivered", "package-mismatch")),
-        (&riverside, ("package-header", "package-mismatch")),
+        (&lakeside, ("delivered", "delivered-mismatch")),
+        (&riverside, ("package-header", "header-mismatch")),
         (&index, ("request", "wrong-signer")),
     ] {
         let is_there =

@@ -2,11 +2,12 @@
 //! operators did not sign, and nothing older than what they know), and what it can stop (new work, for as long as it
 //! is believed to be two).
 
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use handover_core::artefact::federation::{Directory, DirectoryEntry, HospitalCertificate};
+use handover_core::artefact::federation::{
+    DIRECTORY_LIFE_MS, Directory, DirectoryEntry, HospitalCertificate,
+};
 use handover_core::artefact::transfer::{Quote, Receipt, TransferRequest};
 use handover_core::artefact::{Payload as _, Signed, Verified, peek_type};
 use handover_core::codec::{self, Bytes};
@@ -36,7 +37,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let on = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
     // And one whose package lies in Riverside's folder, say.
     let kept = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
-    kill(stage)?;
+    stage.kill_index()?;
     let (lakeside, riverside) = Stage::victims();
     let index = FalseIndex::start(&stage.world, &held, &[&lakeside, &riverside])?;
     let witness = stage.witness()?;
@@ -91,15 +92,6 @@ fn changes(stage: &Stage) -> Result<()> {
     rogue.meets_everybody()
 }
 
-fn kill(stage: &Stage) -> Result<()> {
-    let pid = stage.world.index_pid().context("the index runs")?;
-    ensure!(
-        Command::new("kill").args(["-KILL", &pid.to_string()]).status()?.success(),
-        "{pid} cannot be killed"
-    );
-    Ok(())
-}
-
 /// Where a hospital stands in a directory.
 fn entry<'a>(of: &'a mut Directory, hospital: &str) -> &'a mut DirectoryEntry {
     let is_of = |entry: &&mut DirectoryEntry| {
@@ -117,6 +109,7 @@ fn lies(index: &FalseIndex, before: &Arc<Federation>, held: &Arc<Federation>) ->
     let newer = |change: &dyn Fn(&mut Directory)| {
         index.forged(|it| {
             (it.version, it.issued) = (version + 1, now());
+            it.expires = it.issued.plus_ms(DIRECTORY_LIFE_MS);
             change(it);
         })
     };
@@ -130,10 +123,6 @@ fn lies(index: &FalseIndex, before: &Arc<Federation>, held: &Arc<Federation>) ->
         DirectoryEntry { certificate: Bytes(certificate), ..rogue.clone() }
     };
     let foreign = || Bytes(altered(&world.lakeside.profile, &world.hillcrest.signing, |_| {}));
-    let life = index.forged(|it| {
-        (it.version, it.issued) = (version + 1, now());
-        it.expires = it.issued.plus_ms(1_000 * DAY_MS);
-    });
     for (what, code, envelope) in [
         ("an older directory", Code::DirectoryRollback, before.directory().envelope().to_vec()),
         ("an older version with new content", Code::DirectoryRollback, index.forged(|it| it.version -= 1)),
@@ -162,7 +151,18 @@ fn lies(index: &FalseIndex, before: &Arc<Federation>, held: &Arc<Federation>) ->
             }),
         ),
         ("a version far ahead", Code::DirectoryAhead, newer(&|it| it.version = u64::MAX)),
-        ("a directory for years", Code::WrongSigner, life),
+        (
+            "a directory for years",
+            Code::DirectoryLife,
+            newer(&|it| it.expires = it.issued.plus_ms(1_000 * DAY_MS)),
+        ),
+        ("one for a second", Code::DirectoryLife, newer(&|it| it.expires = it.issued.plus_ms(1_000))),
+        // Its version says when it was made.
+        (
+            "one that has run out already",
+            Code::DirectoryAhead,
+            newer(&|it| (it.issued, it.expires) = (it.issued.plus_ms(-DIRECTORY_LIFE_MS), it.issued)),
+        ),
     ] {
         for victim in [LAKESIDE, RIVERSIDE] {
             let victim: HospitalId = victim.parse()?;
@@ -268,7 +268,7 @@ fn carries(stage: &mut Stage, index: &FalseIndex, sale: &Sale) -> Result<()> {
         let middle = part.len() / 2;
         part[middle] ^= 1;
     })?;
-    ensure!(damaged.problem == Some(Code::PackageDamaged), "{damaged:?}");
+    ensure!(damaged.problem == Some(Code::ManifestDamaged), "{damaged:?}");
     refused("a key before delivery", Code::OutOfOrder, || index.delivers(&riverside, key))?;
     ensure!(stage.state(RIVERSIDE, sale.transfer())? == "sealed", "it went on");
     let done = carry(index.open(&riverside).map_err(|code| anyhow!("{code}"))?, &honest, |_| {})?;

@@ -34,35 +34,35 @@ const LIES: &[Lie] = &[
         body: true_body,
         goods: |it| it.head.transfer = TransferId::new(handover_tests::rogue::now(), [7; 10]),
         header: honest,
-        code: "package-mismatch",
+        code: "manifest-mismatch",
     },
     Lie {
         what: "a head that names another destination",
         body: true_body,
         goods: |it| it.head.destination = hospital(LAKESIDE),
         header: honest,
-        code: "package-mismatch",
+        code: "manifest-mismatch",
     },
     Lie {
         what: "a head that names another source",
         body: true_body,
         goods: |it| it.head.source = hospital(LAKESIDE),
         header: honest,
-        code: "package-mismatch",
+        code: "manifest-mismatch",
     },
     Lie {
         what: "a head for another consent",
         body: true_body,
         goods: |it| it.head.consent = Digest::from_bytes([7; 32]),
         header: honest,
-        code: "package-mismatch",
+        code: "manifest-mismatch",
     },
     Lie {
         what: "a head for another quote",
         body: true_body,
         goods: |it| it.head.quote = Digest::from_bytes([7; 32]),
         header: honest,
-        code: "package-mismatch",
+        code: "manifest-mismatch",
     },
     Lie {
         what: "more records promised than a package may have",
@@ -76,21 +76,21 @@ const LIES: &[Lie] = &[
         body: true_body,
         goods: |it| it.head.records = 3,
         header: honest,
-        code: "package-mismatch",
+        code: "package-not-as-quoted",
     },
     Lie {
         what: "more records quoted and promised than there are",
         body: |it| (it.records, it.departments[0].records) = (3, 3),
         goods: |it| it.head.records = 3,
         header: honest,
-        code: "cannot-open",
+        code: "package-not-as-quoted",
     },
     Lie {
         what: "fewer records quoted and promised than there are",
         body: |it| (it.records, it.departments[0].records) = (1, 1),
         goods: |it| it.head.records = 1,
         header: honest,
-        code: "package-damaged",
+        code: "package-not-as-quoted",
     },
     Lie {
         what: "less than was quoted, in a package that is whole",
@@ -101,7 +101,7 @@ const LIES: &[Lie] = &[
             it.head.records = 1;
         },
         header: honest,
-        code: "package-mismatch",
+        code: "package-not-as-quoted",
     },
     Lie {
         what: "a restricted record that is said to be none",
@@ -130,14 +130,14 @@ const LIES: &[Lie] = &[
         body: |it| it.lines[0].record = "DiagnosticReport/r-9".to_owned(),
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "package-not-as-quoted",
     },
     Lie {
         what: "a test to be paid for twice",
         body: |it| it.lines[1].record = it.lines[0].record.clone(),
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "tests besides those that are sent",
@@ -152,7 +152,7 @@ const LIES: &[Lie] = &[
         },
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "another root over the records",
@@ -166,7 +166,7 @@ const LIES: &[Lie] = &[
         body: true_body,
         goods: |it| it.trailing = vec![0; 10],
         header: honest,
-        code: "package-damaged",
+        code: "package-not-as-quoted",
     },
     Lie {
         what: "a frame that is none",
@@ -176,7 +176,7 @@ const LIES: &[Lie] = &[
             it.trailing = wire::framed(&[0x5a; 100]);
         },
         header: honest,
-        code: "package-damaged",
+        code: "package-mismatch",
     },
     Lie {
         what: "a frame above the limit",
@@ -186,14 +186,14 @@ const LIES: &[Lie] = &[
             it.trailing = vec![0x7f, 0xff, 0xff, 0xff];
         },
         header: honest,
-        code: "package-damaged",
+        code: "package-mismatch",
     },
     Lie {
         what: "a record in a department that was not quoted",
         body: true_body,
         goods: |it| it.records[0].department = "cardiology".parse().expect("a department"),
         header: honest,
-        code: "package-mismatch",
+        code: "package-not-as-quoted",
     },
     Lie {
         what: "a content that no record names",
@@ -217,7 +217,7 @@ const LIES: &[Lie] = &[
         body: true_body,
         goods: |it| it.records[1].content = Some(b"{}".to_vec().into()),
         header: honest,
-        code: "package-damaged",
+        code: "package-mismatch",
     },
     Lie {
         what: "another body than the one quoted",
@@ -231,42 +231,42 @@ const LIES: &[Lie] = &[
         body: |it| it.basis = "99.00".to_owned(),
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "lines without a price that are not counted",
         body: |it| it.unpriced = 0,
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "a test that was charged before and is charged again",
         body: |it| it.lines[0].charged_by = Some(TransferId::new(Timestamp::from_millis(1), [7; 10])),
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "a fee that does not follow from the basis",
         body: |it| it.fee = Amount::from_minor(501, it.fee.currency()),
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "a rate that nobody ordered",
         body: |it| (it.rate_bps, it.fee) = (5_000, Amount::from_minor(5_000, it.fee.currency())),
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "a price that is no amount",
         body: |it| it.lines[0].price = Some("NaN".to_owned()),
         goods: unchanged,
         header: honest,
-        code: "quote-mismatch",
+        code: "quote-false",
     },
     Lie {
         what: "a lower fee in the header than was quoted",
@@ -283,7 +283,7 @@ const LIES: &[Lie] = &[
         },
         goods: |it| it.records[0].department = "cardiology".parse().expect("a department"),
         header: honest,
-        code: "consent-mismatch",
+        code: "consent-out-of-scope",
     },
     Lie {
         what: "another suite",
@@ -297,7 +297,7 @@ const LIES: &[Lie] = &[
         body: true_body,
         goods: |it| it.other_shares = Some(Shares::generate(&mut OsRandom)),
         header: honest,
-        code: "cannot-open",
+        code: "shares-mismatch",
     },
     Lie {
         what: "shares that were swapped",
@@ -307,14 +307,14 @@ const LIES: &[Lie] = &[
             it.other_shares = Some(Shares { hospital: patient, patient: hospital });
         },
         header: honest,
-        code: "cannot-open",
+        code: "shares-mismatch",
     },
     Lie {
         what: "another commitment",
         body: true_body,
         goods: unchanged,
         header: |it| it.commitment = Digest::from_bytes([7; 32]),
-        code: "cannot-open",
+        code: "shares-mismatch",
     },
     Lie {
         what: "a record whose content is not what its hash says",
@@ -366,7 +366,7 @@ const LIES: &[Lie] = &[
             it.records[0].content = Some(content.into());
         },
         header: honest,
-        code: "package-damaged",
+        code: "package-mismatch",
     },
 ];
 

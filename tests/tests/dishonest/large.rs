@@ -50,7 +50,7 @@ fn received_to_the_end(stage: &mut Stage) -> Result<()> {
         let half = parts[1].len() / 2;
         parts[1].truncate(half);
     })?;
-    ensure!(done.problem == Some(Code::Unreachable), "half a content is taken: {done:?}");
+    ensure!(done.problem == Some(Code::PackageTruncated), "half a content is taken: {done:?}");
     let (mut stream, have) = stage.rogue.offer(&riverside, &package.offer)?;
     let [manifest, from] = have.groups[..] else { anyhow::bail!("other parts: {have:?}") };
     ensure!(manifest == tree::groups(package.parts[0].len() as u64), "the manifest is wanted again");
@@ -59,7 +59,7 @@ fn received_to_the_end(stage: &mut Stage) -> Result<()> {
     stream.write(&travelling(content, from)?[..100_000])?;
     stream.end()?;
     let done: Done = stream.get()?;
-    ensure!(done.problem == Some(Code::Unreachable), "a content without its end is taken: {done:?}");
+    ensure!(done.problem == Some(Code::PackageTruncated), "a content without its end is taken: {done:?}");
     let (mut stream, have) = stage.rogue.offer(&riverside, &package.offer)?;
     ensure!(have.groups[1] > from, "what came after the first cut is wanted again: {have:?}");
     stream.write(&travelling(content, have.groups[1])?)?;

@@ -11,8 +11,16 @@
     reason = "the helpers of tests"
 )]
 
+mod books;
 mod buyer;
+mod claims;
+mod consents;
+mod denying;
+mod doors;
 mod flood;
+mod gates;
+mod handed;
+mod hiding;
 mod incidents;
 mod index;
 mod inside;
@@ -35,18 +43,27 @@ use stage::Stage;
 /// What is tried: a group's name, and the group.
 type Group = (&'static str, fn(&mut Stage) -> Result<()>);
 
-const GROUPS: [Group; 13] = [
+const GROUPS: [Group; 21] = [
     ("an unknown hospital", unknown::all),
     ("patients and strangers over HTTPS", patients::all),
     ("a dishonest destination", buyer::all),
     ("a dishonest source", seller::all),
     ("packages that are not what they say inside", inside::all),
+    ("consents that are spent or taken back", consents::all),
     ("noise", noise::all),
+    ("every door", doors::all),
+    ("what is handed back", handed::all),
     ("floods", flood::all),
+    // Before the next but one: from then on nobody waits for silence.
+    ("a destination that claims corruption", claims::all),
+    ("a destination that denies the fee", denying::all),
     ("a destination that keeps its receipt", silent::all),
     ("a destination that owes the fee", owing::all),
     ("an index that was broken into", index::all),
+    ("an index that hides a hospital", hiding::all),
+    ("an index that books as it likes", books::all),
     ("large content, and a destination that never reads", large::all),
+    ("large gates", gates::all),
     ("what is kept of it", incidents::all),
     ("a revoked hospital", revoked::all),
 ];

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{Delivered, FeeAcceptance, KeyRelease, Payer};
+use handover_core::artefact::transfer::{FeeAcceptance, KeyRelease, Payer};
 use handover_core::codec::Extensions;
 use handover_core::{Amount, Code, Digest};
 use handover_tests::fixture::{World, altered};
@@ -58,15 +58,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (stream, header, _) = offered(stage, on.transfer, &yes.consent)?;
     drop(stream);
     ensure!(header.payer == Payer::Hospital, "the header makes the {} pay", header.payer);
-    let delivered = Delivered {
-        transfer: on.transfer,
-        attempt: 1,
-        header: header.hash(),
-        destination: rogue.clone(),
-        issued: now(),
-        extensions: Extensions::default(),
-    };
-    let delivered = Verified::sign(delivered, &stage.rogue.keys.signing);
+    let delivered = stage.rogue.delivered(&header);
     taken("delivery", || stage.rogue.bring(&lakeside, delivered.envelope()))?;
     let release = stage.ada.release(&yes, &on.quote)?;
     endpoint(&stage.world, LAKESIDE)?.artefact(release.envelope())?;

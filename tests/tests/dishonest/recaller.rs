@@ -5,6 +5,7 @@ use handover_core::artefact::Verified;
 use handover_core::artefact::recall::{
     RECALLS_MAX, Recall, RecallConfirmed, RecallDetails, RecallReason, RecalledRecord,
 };
+use handover_core::artefact::transfer::OtherTests;
 use handover_core::codec::{self, Extensions};
 use handover_core::message::{RECALL_LABEL, part_binding};
 use handover_core::{Amount, Code, Digest, TransferId};
@@ -51,6 +52,7 @@ fn first_of(goods: &Goods) -> Result<RecallDetails> {
         reason: RecallReason::Retracted,
         records: vec![record],
         salt: [7; 16],
+        other_tests: None,
         extensions: Extensions::default(),
     })
 }
@@ -118,9 +120,13 @@ pub(crate) fn all(stage: &mut Stage, sale: &Sale, package: &Package) -> Result<(
     told(stage, sale, package, &details)
 }
 
-/// An honest one marks, also with another fee than Riverside computes: which its desk sees.
+/// An honest one marks, also with another fee than Riverside computes, and with other tests than the fee was made of:
+/// which its desk sees.
 fn told(stage: &mut Stage, sale: &Sale, package: &Package, details: &RecallDetails) -> Result<()> {
     let (riverside, transfer) = (hospital(RIVERSIDE), sale.transfer());
+    let (basis, extensions) = ("1.00".to_owned(), Extensions::default());
+    let others = OtherTests { tests: 1, unpriced: 0, basis, extensions };
+    let details = &RecallDetails { other_tests: Some(others), ..details.clone() };
     let honest = recall(stage, package, details, 100)?;
     taken("a recall", || stage.rogue.bring(&riverside, honest.envelope()))?;
     taken("the recall by the index", || stage.rogue.post(&riverside, honest.envelope()))?;

@@ -123,7 +123,7 @@ fn consents(stage: &Stage, sale: &Sale) -> Result<()> {
     let mut revocation = yes.revocation.clone();
     revocation.preimage[0] ^= 1;
     let revocation = handover_core::codec::encode(&revocation);
-    refused("a revocation with a guessed secret", Code::ConsentMismatch, || {
+    refused("a revocation with a guessed secret", Code::RevocationMismatch, || {
         rogue.bring(&riverside, &revocation)
     })?;
     stage.untouched_since(&before)
@@ -148,7 +148,7 @@ fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
     headers("a header by another", Code::WrongSigner, altered(&package.header, third(), |_| {}))?;
     headers(
         "a header for another consent",
-        Code::PackageMismatch,
+        Code::HeaderMismatch,
         wrong(|it| {
             it.consent = Digest::from_bytes([7; 32]);
         }),
@@ -159,10 +159,10 @@ fn offers(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
         Code::EvidenceMissing,
         wrong(|it| it.quote = Digest::from_bytes([7; 32])),
     )?;
-    headers("a header for Lakeside", Code::PackageMismatch, wrong(|it| it.destination = hospital(LAKESIDE)))?;
-    headers("a header by Lakeside", Code::PackageMismatch, wrong(|it| it.source = hospital(LAKESIDE)))?;
+    headers("a header for Lakeside", Code::HeaderMismatch, wrong(|it| it.destination = hospital(LAKESIDE)))?;
+    headers("a header by Lakeside", Code::HeaderMismatch, wrong(|it| it.source = hospital(LAKESIDE)))?;
     headers("a header that makes Riverside pay", Code::CapExceeded, wrong(|it| it.payer = Payer::Hospital))?;
-    headers("a header of attempt 0", Code::PackageMismatch, wrong(|it| it.attempt = 0))?;
+    headers("a header of attempt 0", Code::HeaderMismatch, wrong(|it| it.attempt = 0))?;
     headers(
         "a fee above the cap",
         Code::CapExceeded,
@@ -260,9 +260,9 @@ fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
         rogue.deliver(&riverside, package, |parts| change(parts)).context(what.to_owned())
     };
     let cases: [(&str, Change<'_>, Code); 7] = [
-        ("parts in another order", &|parts| parts.swap(0, 1), Code::PackageDamaged),
-        ("a manifest with a bit flipped", &|parts| parts[0][100] ^= 1, Code::PackageDamaged),
-        ("a manifest cut", &|parts| parts.truncate(0), Code::Unreachable),
+        ("parts in another order", &|parts| parts.swap(0, 1), Code::ManifestDamaged),
+        ("a manifest with a bit flipped", &|parts| parts[0][100] ^= 1, Code::ManifestDamaged),
+        ("a manifest cut", &|parts| parts.truncate(0), Code::PackageTruncated),
         ("a hash with a bit flipped", &|parts| parts[1][3] ^= 1, Code::PackageDamaged),
         // From here on Riverside has the first half of it, and wants the second only.
         (
@@ -275,9 +275,9 @@ fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
             &|parts| {
                 parts[1].pop();
             },
-            Code::Unreachable,
+            Code::PackageTruncated,
         ),
-        ("a part that never comes", &|parts| parts.truncate(1), Code::Unreachable),
+        ("a part that never comes", &|parts| parts.truncate(1), Code::PackageTruncated),
     ];
     for (what, change, code) in cases {
         for _ in 0..2 {
@@ -293,14 +293,14 @@ fn damage(stage: &Stage, sale: &Sale, package: &Package) -> Result<()> {
 /// promised, and ends when the source says so.
 fn greedy(stage: &mut Stage) -> Result<()> {
     type Promise = fn(&mut PartList);
-    let cases: [(&str, Promise); 4] = [
-        ("a manifest without end", |it| it.manifest.length = u64::MAX),
-        ("a content without end", |it| it.contents[0].length = u64::MAX),
-        ("a content of many terabytes", |it| it.contents[0].length = 1 << 50),
-        ("an empty content that is not", |it| it.contents[0].length = 0),
+    let cases: [(&str, Code, Promise); 4] = [
+        ("a manifest without end", Code::ManifestDamaged, |it| it.manifest.length = u64::MAX),
+        ("a content without end", Code::PackageDamaged, |it| it.contents[0].length = u64::MAX),
+        ("a content of many terabytes", Code::PackageDamaged, |it| it.contents[0].length = 1 << 50),
+        ("an empty content that is not", Code::PackageDamaged, |it| it.contents[0].length = 0),
     ];
     let riverside = hospital(RIVERSIDE);
-    for (what, change) in cases {
+    for (what, code, change) in cases {
         let sale = stage.rogue.agreed(&stage.world, &stage.pat, RIVERSIDE)?;
         let goods = Goods { listing: change, ..stage.rogue.goods(&sale)? };
         let package = stage.rogue.sealed(&sale, &goods, |_| {})?;
@@ -314,7 +314,7 @@ fn greedy(stage: &mut Stage) -> Result<()> {
         }
         let _ = stream.end();
         let done: Done = stream.get().context(what)?;
-        ensure!(done.problem == Some(Code::PackageDamaged), "{what}: {done:?}");
+        ensure!(done.problem == Some(code), "{what}: {done:?}");
     }
     Ok(())
 }
@@ -338,7 +338,7 @@ fn slow(stage: &mut Stage, package: &Package) -> Result<()> {
     drop(silent);
     half.end()?;
     let done: Done = half.get()?;
-    ensure!(done.problem == Some(Code::Unreachable), "half a package is taken: {done:?}");
+    ensure!(done.problem == Some(Code::PackageTruncated), "half a package is taken: {done:?}");
     Ok(())
 }
 
@@ -364,12 +364,12 @@ fn keys(stage: &mut Stage, sale: &Sale, package: &Package) -> Result<Verified<Re
     let wrong = |change: &dyn Fn(&mut KeyRelease)| altered(&honest, &rogue.keys.signing, |it| change(it));
     told(
         "the shares of another package",
-        Code::PackageMismatch,
+        Code::SharesMismatch,
         &wrong(&|it| {
             it.shares = other.shares.clone().into();
         }),
     )?;
-    told("shares for another header", Code::PackageMismatch, &wrong(&|it| it.header = other.header.hash()))?;
+    told("shares for another header", Code::SharesMismatch, &wrong(&|it| it.header = other.header.hash()))?;
     told("shares by another", Code::WrongSigner, &altered(&honest, third(), |_| {}))?;
     told("shares, signature failing", Code::BadSignature, &unsigned(honest.envelope()))?;
     stage.untouched_since(&before)?;
@@ -439,15 +439,7 @@ fn borrowed(stage: &mut Stage, filed: &Package) -> Result<()> {
     let _ = stream.end();
     let done: Done = stream.get()?;
     ensure!(done.delivered.is_some(), "it is not taken for delivered: {done:?}");
-    let refusal = Refusal {
-        transfer: sale.transfer(),
-        step: Step::Delivery,
-        code: Code::PackageDamaged,
-        issued: now(),
-        attempt: 1,
-        extensions: Extensions::default(),
-    };
-    let refusal = Verified::sign(refusal, &stage.rogue.keys.signing);
+    let refusal = stage.rogue.refusal(sale.transfer(), Step::Delivery, Code::PackageDamaged);
     taken("a refusal by the source", || stage.rogue.bring(&riverside, refusal.envelope()))?;
     stage.comes_to(RIVERSIDE, sale.transfer(), "filed", "refused (package-damaged)")?;
     // Whatever it leaves behind is removed before the next transfer is through.

@@ -5,15 +5,14 @@
 use anyhow::{Result, ensure};
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::{Consent, ShareRelease};
-use handover_core::artefact::transfer::{Delivered, KeyRelease, NextAttempt, PackageHeader};
-use handover_core::codec::Extensions;
+use handover_core::artefact::transfer::{KeyRelease, NextAttempt};
 use handover_core::time::DAY_MS;
 use handover_core::{Code, Digest};
 use handover_tests::fixture::{World, altered};
 use handover_tests::rogue::person::endpoint;
 use handover_tests::rogue::{LIMIT, now};
 
-use super::buyer::{Quoted, has_key, offered, quoted};
+use super::buyer::{has_key, offered, quoted};
 use super::stage::{LAKESIDE, Stage, refused, taken};
 
 /// How long a consent holds that nobody follows up; longer than it takes to seal and deliver.
@@ -28,7 +27,7 @@ pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     taken("Ada's consent", || stage.rogue.post(&Stage::victims().0, yes.consent.envelope()))?;
     let (stream, header, _) = offered(stage, on.transfer, &yes.consent)?;
     drop(stream);
-    let delivered = delivery(stage, &on, &header);
+    let delivered = stage.rogue.delivered(&header);
     // To the source alone: it tells the index.
     taken("delivery", || stage.rogue.bring(&Stage::victims().0, delivered.envelope()))?;
     // Whatever the two have agreed on: the source waits for the patient's release, and the index sees both.
@@ -62,22 +61,10 @@ fn waited_for(stage: &mut Stage) -> Result<()> {
     taken("a short consent", || stage.rogue.post(&Stage::victims().0, yes.consent.envelope()))?;
     let (stream, header, _) = offered(stage, on.transfer, &yes.consent)?;
     drop(stream);
-    let delivered = delivery(stage, &on, &header);
+    let delivered = stage.rogue.delivered(&header);
     taken("delivery", || stage.rogue.bring(&Stage::victims().0, delivered.envelope()))?;
     stage.waits_for_the_patient(on.transfer)?;
     stage.comes_to(LAKESIDE, on.transfer, "released", "refused (consent-expired)")
-}
-
-fn delivery(stage: &Stage, on: &Quoted, header: &Verified<PackageHeader>) -> Verified<Delivered> {
-    let delivered = Delivered {
-        transfer: on.transfer,
-        attempt: 1,
-        header: header.hash(),
-        destination: stage.rogue.id().clone(),
-        issued: now(),
-        extensions: Extensions::default(),
-    };
-    Verified::sign(delivered, &stage.rogue.keys.signing)
 }
 
 /// That it asks for another attempt frees it of nothing.
@@ -90,11 +77,11 @@ fn further_attempts(stage: &mut Stage, consent: &Verified<Consent>) -> Result<()
     let wrong = |change: fn(&mut NextAttempt)| altered(&honest, own, change);
     for (what, code, envelope) in [
         ("an attempt asked for by a third", Code::WrongSigner, altered(&honest, third, |_| {})),
-        ("the first attempt", Code::ConsentMismatch, wrong(|it| it.attempt = 1)),
+        ("the first attempt", Code::AttemptMismatch, wrong(|it| it.attempt = 1)),
         ("the sixth attempt", Code::AttemptsExhausted, wrong(|it| it.attempt = 6)),
         (
             "an attempt under another consent",
-            Code::ConsentMismatch,
+            Code::AttemptMismatch,
             wrong(|it| it.consent = Digest::from_bytes([7; 32])),
         ),
         (

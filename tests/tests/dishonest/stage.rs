@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use handover_core::{Code, HospitalId, TransferId};
@@ -101,16 +102,14 @@ impl Stage {
         let index = serde_json::from_value(world.index_ready()["net"].clone())?;
         let rogue = Rogue::start(keys, world.root().parse()?, index)?;
         rogue.refresh()?;
-        let path = world.records_folder().join("ada.json");
-        let options = generator::Options { scan_bytes: 100_000, ..generator::Options::default() };
-        let mut file = BufWriter::new(File::create(&path)?);
-        let ada = generator::write_patient(4_711, &options, &mut file)?.id;
-        file.flush()?;
-        world.node(LAKESIDE, &["import", path.to_str().context("UTF-8")?])?.done()?;
-        let (ada, pat) = (Person::new(501, &ada), Person::new(502, PAT));
-        ada.link(&world, LAKESIDE)?;
+        let (ada, pat) = (patient(&world, 4_711, 501)?, Person::new(502, PAT));
         pat.link(&world, RIVERSIDE)?;
         Ok(Self { rogue, ada, pat, world, programs, honest_moves: 0 })
+    }
+
+    /// Somebody else than Ada who is linked at Lakeside, where their records are.
+    pub(crate) fn patient(&self, seed: u64, number: u32) -> Result<Person> {
+        patient(&self.world, seed, number)
     }
 
     /// Data and logs stay for whoever looks for the reason of a failure.
@@ -126,6 +125,8 @@ impl Stage {
         let story = story::parse(&text, "honest.toml".as_ref())?;
         let outcome = story::play(&mut self.world, &story, &mut Silent).context("an honest transfer")?;
         ensure!(outcome.ledger.balanced, "the books do not balance: {outcome:?}");
+        let differences = &outcome.ledger.differences;
+        ensure!(differences.is_empty(), "the books are not what was signed: {differences:?}");
         Ok(())
     }
 
@@ -204,10 +205,30 @@ impl Stage {
         })
     }
 
+    /// Kills the index: somebody else takes its place.
+    pub(crate) fn kill_index(&self) -> Result<()> {
+        let pid = self.world.index_pid().context("the index runs")?;
+        let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
+        ensure!(killed.success(), "{pid} cannot be killed");
+        Ok(())
+    }
+
     /// The rogue's mates, as identifiers.
     pub(crate) fn victims() -> (HospitalId, HospitalId) {
         (hospital(LAKESIDE), hospital(RIVERSIDE))
     }
+}
+
+fn patient(world: &World, seed: u64, number: u32) -> Result<Person> {
+    let path = world.records_folder().join(format!("{number}.json"));
+    let options = generator::Options { scan_bytes: 100_000, ..generator::Options::default() };
+    let mut file = BufWriter::new(File::create(&path)?);
+    let local = generator::write_patient(seed, &options, &mut file)?.id;
+    file.flush()?;
+    world.node(LAKESIDE, &["import", path.to_str().context("UTF-8")?])?.done()?;
+    let patient = Person::new(number, &local);
+    patient.link(world, LAKESIDE)?;
+    Ok(patient)
 }
 
 pub(crate) fn hospital(id: &str) -> HospitalId {

@@ -69,10 +69,10 @@ fn no_attempt_is_begun_that_nobody_may_begin() {
     let false_ones = [
         ("by a third", Story::signed_by(&second.next_attempt, &world.hillcrest.signing), Code::WrongSigner),
         ("by the source", Story::signed_by(&second.next_attempt, lakeside), Code::WrongSigner),
-        ("the first", asked(|it| it.attempt = 1), Code::ConsentMismatch),
-        ("none", asked(|it| it.attempt = 0), Code::ConsentMismatch),
+        ("the first", asked(|it| it.attempt = 1), Code::AttemptMismatch),
+        ("none", asked(|it| it.attempt = 0), Code::AttemptMismatch),
         ("the sixth", asked(|it| it.attempt = 6), Code::AttemptsExhausted),
-        ("another consent's", asked(|it| it.consent = Digest::from_bytes([1; 32])), Code::ConsentMismatch),
+        ("another consent's", asked(|it| it.consent = Digest::from_bytes([1; 32])), Code::AttemptMismatch),
         ("after the consent", asked(|it| it.issued = it.issued.plus_ms(31 * DAY_MS)), Code::ConsentExpired),
         (
             "for another fee",

@@ -1,10 +1,14 @@
 //! Dossiers: what source, destination and index each make of the artefacts of a transfer, honest or not, in order
 //! or not, once or many times.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper that fails is a failed test")]
 
 mod attempts;
 mod deliveries;
+mod denied;
+mod handing_back;
+mod newest;
+mod taking_back;
 
 use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Status};
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
@@ -328,7 +332,7 @@ fn a_false_revocation_takes_nothing_back() {
         }
         desk.take(&contents[2]).unwrap();
         assert_eq!(desk.phase(&story), Some(Phase::Consented), "{role}");
-        assert_eq!(desk.take(&false_revocation(&story, 1)).err(), Some(Code::ConsentMismatch));
+        assert_eq!(desk.take(&false_revocation(&story, 1)).err(), Some(Code::RevocationMismatch));
         assert!(desk.take(&story.revocation_bytes()).unwrap().is_new);
         assert_eq!(desk.phase(&story), Some(Phase::Revoked), "{role}");
     }

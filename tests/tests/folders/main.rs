@@ -3,6 +3,9 @@
 
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
 
+mod denied;
+mod expiry;
+mod flood;
 mod opens;
 mod room;
 mod stage;
@@ -57,12 +60,35 @@ fn a_package_that_waits_is_taken_back() -> Result<()> {
 }
 
 #[test]
+fn a_no_of_the_destination_ends_nothing_before_the_index_has_spoken() -> Result<()> {
+    let mut world = world("")?;
+    let outcome = denied::ends_nothing_by_itself(&mut world);
+    close(world, outcome)
+}
+
+#[test]
 fn a_folder_is_bounded_and_what_does_not_fit_comes_by_itself() -> Result<()> {
     let mut world = world(room::SMALL)?;
     let outcome = patients(&world, &room::SCANS).and_then(|mut moves| {
         room::is_bounded(&mut world, &mut moves)?;
         moves::all_is_whole(&world)
     });
+    close(world, outcome)
+}
+
+#[test]
+fn a_member_that_takes_all_its_streams_keeps_nobody_out() -> Result<()> {
+    let mut world = world("")?;
+    let parts: [Part; 1] = [("a flood of deposits", flood::keeps_nobody_out)];
+    let outcome = play(&mut world, &[200_000], &parts);
+    close(world, outcome)
+}
+
+#[test]
+fn what_waits_too_long_is_gone_and_nobody_pays() -> Result<()> {
+    let options = Options { clock: true, ..Options::of(&[SOURCE, DESTINATION]) };
+    let mut world = World::start(Programs::shared()?, &options)?;
+    let outcome = patients(&world, &[200_000, 0]).and_then(|mut moves| expiry::ends(&mut world, &mut moves));
     close(world, outcome)
 }
 

@@ -180,7 +180,7 @@ pub(crate) fn nothing() -> Result<()> {
 }
 
 /// One patient with one record, so that a whole package is short and every key can be tried on it.
-fn records_of_ada(world: &World) -> Result<Person> {
+pub(crate) fn records_of_ada(world: &World) -> Result<Person> {
     let ada = "ada-7";
     let path = world.records_folder().join("ada.json");
     let bundle = serde_json::json!({ "resourceType": "Bundle", "type": "collection", "entry": [
@@ -198,7 +198,7 @@ fn records_of_ada(world: &World) -> Result<Person> {
 
 /// The rogue asks with a key that the test keeps, Ada says yes and releases, and the rogue is gone before the source has
 /// her consent.
-fn agreed(world: &mut World, mut rogue: Rogue, ada: &Person) -> Result<(TransferId, SealingKey)> {
+pub(crate) fn agreed(world: &mut World, mut rogue: Rogue, ada: &Person) -> Result<(TransferId, SealingKey)> {
     let source: HospitalId = SOURCE.parse()?;
     let request_key = SealingKey::generate(&mut OsRandom);
     let ask = ada.signed(ada.asking(&source, rogue.id()));

@@ -50,9 +50,14 @@ pub(crate) fn left(world: &World, it: &Move) -> Result<Value> {
 
 /// The destination's folder as the index lists it; null if there is nothing in it.
 pub(crate) fn folder(world: &World) -> Result<Value> {
+    folder_of(world, DESTINATION)
+}
+
+/// The same of any hospital.
+pub(crate) fn folder_of(world: &World, hospital: &str) -> Result<Value> {
     let listed = world.index(&["folders", "list"])?.json()?;
     let folders = listed["folders"].as_array().cloned().unwrap_or_default();
-    Ok(folders.into_iter().find(|it| text(it, "hospital") == DESTINATION).unwrap_or_default())
+    Ok(folders.into_iter().find(|it| text(it, "hospital") == hospital).unwrap_or_default())
 }
 
 /// Waits until nothing is in the folder any more, and nothing on the index's disk.

@@ -4,9 +4,10 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use handover_scenarios::signals::kill;
 use handover_scenarios::world::World;
 
-use crate::moves::{DESTINATION, Move, SOURCE, Victim, kill, same, text, within};
+use crate::moves::{DESTINATION, Move, SOURCE, Victim, incoming, same, text, within};
 use crate::stage::{agreed_while_apart, blobs, emptied, folder, folder_data, index_log, left};
 
 /// Bytes that lie at the index when it is killed.
@@ -41,19 +42,20 @@ pub(crate) fn beside_its_source(world: &mut World, it: &mut Move) -> Result<()> 
 /// The index is killed in the middle of a package that is being left.
 pub(crate) fn after_a_kill(world: &mut World, it: &mut Move) -> Result<()> {
     agreed_while_apart(world, it, &[])?;
-    let incoming = folder_data(world).join("incoming").join(format!("{}.1", it.transfer));
+    let begun = incoming(&folder_data(world))?.join(format!("{}.1", it.transfer));
     within("the package arrives at the index", || {
-        let parts = fs::read_dir(&incoming).into_iter().flatten().flatten();
+        let parts = fs::read_dir(&begun).into_iter().flatten().flatten();
         let lengths = parts.filter_map(|part| part.metadata().ok()).map(|meta| meta.len());
         Ok(lengths.max() > Some(CUT_AT_BYTES))
     })?;
     kill(Victim::Index.pid(world)?)?;
-    ensure!(incoming.exists(), "it was over before anybody could cut it");
+    ensure!(begun.exists(), "it was over before anybody could cut it");
     ensure!(it.show(world, SOURCE)?["folder"]["until"].is_null(), "said to be kept before it was");
     Victim::Index.restart(world)?;
     left(world, it)?;
     ensure!(index_log(world)?.contains("goes on where it was cut"), "it was sent from its beginning again");
-    ensure!(!incoming.exists(), "what arrived is left behind");
+    let after = incoming(&folder_data(world))?.join(format!("{}.1", it.transfer));
+    ensure!(!after.exists(), "what arrived is left behind");
     world.stop(SOURCE)?;
     world.restart(DESTINATION)?;
     it.until(world, DESTINATION, "filed")?;

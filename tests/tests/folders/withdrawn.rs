@@ -1,10 +1,11 @@
 //! A consent that is taken back while the package waits: the source says what came of it only when it knows.
 
 use anyhow::{Context as _, Result, ensure};
+use handover_scenarios::signals::kill;
 use handover_scenarios::world::World;
 use serde_json::Value;
 
-use crate::moves::{DESTINATION, Move, SOURCE, Victim, kill, same, text, within};
+use crate::moves::{DESTINATION, Move, SOURCE, Victim, same, text, within};
 use crate::stage::{agreed_while_apart, emptied, left};
 
 /// Nothing was handed out, and nothing ever is: the destination comes back to nothing.

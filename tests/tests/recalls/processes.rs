@@ -2,6 +2,7 @@
 //! when the index or the other hospital is away, and the fee is given back.
 
 use anyhow::{Context as _, Result, ensure};
+use handover_scenarios::signals::kill;
 use handover_scenarios::world::World;
 use serde_json::{Value, json};
 
@@ -40,6 +41,7 @@ fn play(world: &mut World) -> Result<()> {
     marks_travel(world).context("a marked record that is sent")?;
     its_file_verifies(world, &transfer).context("the transfer's file")?;
     with_its_files(world).context("a document with a file")?;
+    merged(world).context("a patient who was replaced")?;
     after_the_wallet_is_gone(world).context("a wallet that was unlinked")
 }
 
@@ -96,9 +98,26 @@ fn retracted(world: &mut World, transfer: &str, onward: &str) -> Result<()> {
     // 5 % of 197.70 less 5 % of 146.35, each rounded.
     ensure!(text(&sent, "fee_back") == "2.57" && sent["fee_differs"].is_null(), "{sent}");
     ensure!(mark(world, SECOND, FIRST, "nuts")?.0 == "retracted");
+    for hospital in [FIRST, SECOND] {
+        let told = told_to_the_patient(world, hospital, transfer, 3)?;
+        let said = ["reason", "fee_back", "currency"].map(|key| text(&told, key));
+        ensure!(said == ["retracted", "2.57", "USD"] && told["records"] == 2, "{hospital}: {told}");
+    }
     confirmed(world, SECOND, onward, 2)?;
     ensure!(mark(world, THIRD, FIRST, "liver")? == ("retracted".to_owned(), SECOND.to_owned()));
     reversed(world, transfer, &["2.57"])
+}
+
+/// What the wallet shows of a recall, once it is marked.
+fn told_to_the_patient(world: &World, hospital: &str, transfer: &str, number: u64) -> Result<Value> {
+    let mut told = Value::Null;
+    within(&format!("the patient to be told at {hospital}"), || {
+        let shown = world.wallet_at(PATIENT, hospital, &["inbox", "--transfer", transfer])?.json()?;
+        let recalls = shown["transfers"][0]["recalls"].as_array().cloned().unwrap_or_default();
+        told = recalls.into_iter().find(|it| it["number"] == number).unwrap_or_default();
+        Ok(told["marked"].is_string())
+    })?;
+    Ok(told)
 }
 
 fn by_a_clerk(world: &World, transfer: &str, onward: &str) -> Result<()> {
@@ -140,9 +159,7 @@ fn by_a_clerk(world: &World, transfer: &str, onward: &str) -> Result<()> {
 
 /// Everything else is of another patient, too. The index hears of it later, the hospital when it is back.
 fn while_others_are_away(world: &mut World, transfer: &str) -> Result<()> {
-    let pid = world.index_pid().context("the index does not run")?;
-    let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
-    ensure!(killed.success(), "the index cannot be killed");
+    kill(world.index_pid().context("the index does not run")?)?;
     let make = ["recall", "make", "--patient", PATIENT, "--reason", "wrong-patient"];
     let made = world.node(FIRST, &make)?.json()?;
     // With what was given back for the one before. The report that is wrong anyway is of another patient as well: its
@@ -214,6 +231,37 @@ fn with_its_files(world: &World) -> Result<()> {
     ensure!(text(&sent, "reason") == "retracted" && records.len() == 2, "{sent}");
     let file = records.iter().find(|it| text(it, "type") == "Binary").context("without its file")?;
     ensure!(mark(world, SECOND, FIRST, text(file, "id"))? == ("retracted".to_owned(), FIRST.to_owned()));
+    Ok(())
+}
+
+/// A merge is told with what was sent before, and who recalls it; by itself it changes nothing.
+fn merged(world: &World) -> Result<()> {
+    let all = || world.node(FIRST, &["recall", "list"])?.json();
+    let before = all()?;
+    let replaces = |other: &str| {
+        let link = json!([{"other": {"reference": format!("Patient/{other}")}, "type": "replaces"}]);
+        json!({"resourceType": "Patient", "id": "anna-2", "link": link})
+    };
+    for time in ["", "again"] {
+        let imported = import(world, &[replaces(PATIENT)])?;
+        let told = &imported["merged"][0];
+        ensure!(told["patient"] == PATIENT && told["replaced_by"] == "anna-2", "{time}: {imported}");
+        let sent = told["sent"].as_array().context("nothing was sent")?;
+        for hospital in [SECOND, THIRD] {
+            let is_told =
+                sent.iter().any(|it| it["hospital"] == hospital && it["records"].as_u64() > Some(0));
+            ensure!(is_told, "not told of {hospital}: {told}");
+        }
+        // The command that it names is one.
+        let recall: Vec<&str> = text(told, "recall").split(' ').collect();
+        let preview = world.node(FIRST, &recall)?.json()?;
+        ensure!(preview["preview"] == true && preview["patient"] == PATIENT, "{preview}");
+    }
+    let imported = import(world, &[replaces("nobody-known")])?;
+    let told = &imported["merged"][0];
+    ensure!(told["sent"] == json!([]) && told["recall"].is_null(), "{told}");
+    ensure!(told["not_looked_up"].is_null() && imported["merged_unnamed"] == 0, "{imported}");
+    ensure!(all()? == before, "something was recalled by itself");
     Ok(())
 }
 

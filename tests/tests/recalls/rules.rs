@@ -4,7 +4,9 @@
 use handover_core::artefact::recall::{
     RECALL_MAX_RECORDS, RECALLS_MAX, Recall, RecallConfirmed, RecallDetails, RecallReason,
 };
+use handover_core::artefact::transfer::OtherTests;
 use handover_core::artefact::{Payload as _, Verified};
+use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context};
 use handover_core::transfer::{Phase, Role};
 use handover_core::verify::{Report, VerifyError, verify};
@@ -68,6 +70,15 @@ fn nobody_recalls_what_they_did_not_send_or_gives_back_what_they_did_not_get() {
         rules::recall_details(&details, &recall)
     };
     assert_eq!(details(&|_| {}), Ok(()));
+    let others = |tests| {
+        let basis = "20.00".to_owned();
+        Some(OtherTests { tests, unpriced: 0, basis, extensions: Extensions::default() })
+    };
+    let of_others = details(&|it| {
+        (it.reason, it.other_tests) = (RecallReason::Retracted, others(1));
+        it.records.clear();
+    });
+    assert_eq!(of_others, Ok(()));
     let many = |details: &mut RecallDetails| {
         let one = details.records[0].clone();
         details.records = (0..=RECALL_MAX_RECORDS)
@@ -85,6 +96,12 @@ fn nobody_recalls_what_they_did_not_send_or_gives_back_what_they_did_not_get() {
             Code::RecallMismatch,
         ),
         ("about nothing", details(&|it| it.records.clear()), Code::RecallMismatch),
+        ("other tests that are amended", details(&|it| it.other_tests = others(1)), Code::RecallMismatch),
+        (
+            "no other tests, counted",
+            details(&|it| (it.reason, it.other_tests) = (RecallReason::Retracted, others(0))),
+            Code::RecallMismatch,
+        ),
         ("about a record twice", details(&|it| it.records.extend(it.records.clone())), Code::RecallMismatch),
         ("amended, nobody knows when", details(&|it| it.records[0].replaced = None), Code::RecallMismatch),
         ("about too many", details(&many), Code::TooLarge),

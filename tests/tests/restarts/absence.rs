@@ -1,10 +1,12 @@
-//! The index is away: the hospitals go on without it, and what they did reaches the ledger later, once.
+//! The index is away: the hospitals go on without it, and what they did reaches the ledger later, once, also if the
+//! destination cannot reach it any more.
 
 use anyhow::Result;
+use handover_scenarios::signals::kill;
 use handover_scenarios::story::Order;
 use handover_scenarios::world::{World, is_due};
 
-use crate::moves::{DESTINATION, Move, SOURCE, Victim, kill, same, text, within};
+use crate::moves::{DESTINATION, LIMIT, Move, SOURCE, Victim, same, text, within};
 
 /// The index goes after the source has one patient's consent; another patient begins when it is gone.
 pub(crate) fn is_made_up_for(world: &mut World, begun: &mut Move, late: &mut Move) -> Result<()> {
@@ -33,7 +35,14 @@ pub(crate) fn is_made_up_for(world: &mut World, begun: &mut Move, late: &mut Mov
         same("fees in the ledger of an index that was away", &0, &due)?;
     }
 
+    // The destination, cut off from the index, keeps its copies; to whom the fee is due tells of its receipts.
+    kill(Victim::Destination.pid(world)?)?;
     Victim::Index.restart(world)?;
+    for it in [&*begun, &*late] {
+        let fee = world.posted(&it.transfer, LIMIT)?;
+        same("what the fee is due by", &"receipt", &text(&fee, "proof"))?;
+    }
+    Victim::Destination.restart(world)?;
     begun.ends_well(world)?;
     late.ends_well(world)
 }

@@ -3,13 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 use handover_scenarios::programs::Programs;
+use handover_scenarios::signals::kill;
 use handover_scenarios::story::Order;
 use handover_scenarios::world::{Options, World, is_due};
 use serde_json::Value;
 
-use crate::moves::{
-    DESTINATION, LIMIT_SECONDS, Move, SOURCE, Victim, close, kill, patients, same, text, within,
-};
+use crate::moves::{DESTINATION, LIMIT_SECONDS, Move, SOURCE, Victim, close, patients, same, text, within};
 
 const HOUR_SECONDS: i64 = 60 * 60;
 /// What the federation promises a directory to hold.

@@ -4,10 +4,11 @@ use std::fs;
 use std::thread;
 
 use anyhow::{Context as _, Result};
+use handover_scenarios::signals::kill;
 use handover_scenarios::world::World;
 
 use crate::moves::{
-    DESTINATION, Move, SOURCE, Victim, all_is_whole, close, joined, kill, patients, within, world,
+    DESTINATION, Move, SOURCE, Victim, all_is_whole, close, incoming, joined, patients, within, world,
 };
 
 /// Bytes of the scan in a package that is cut in the middle.
@@ -92,8 +93,8 @@ fn blow(world: &World, it: &Move, event: impl FnOnce() -> Result<()> + Send, pid
 
 /// Waits until the destination has at least so many bytes of the package, or all of it.
 fn streamed(world: &World, it: &Move, bytes: u64) -> Result<()> {
-    let incoming =
-        world.folder().join("hospitals").join(DESTINATION).join("data/incoming").join(&it.transfer);
+    let incoming = incoming(&world.folder().join("hospitals").join(DESTINATION).join("data"))?;
+    let incoming = incoming.join(&it.transfer);
     let log = world.logs().join(format!("{DESTINATION}.log"));
     within("the package arrives", || {
         let Ok(parts) = fs::read_dir(&incoming) else {

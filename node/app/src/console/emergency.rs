@@ -11,7 +11,8 @@ use handover_core::{BreakGlassId, Code, HospitalId, Timestamp};
 use handover_seal::{RsaPublicKey, SealError, SigningKey};
 use serde::de::DeserializeOwned;
 
-use super::{Console, write_file};
+use super::Console;
+use super::files::write_file;
 use crate::args::{BreakGlassTask, ClinicianKey, ClinicianTask, Opening};
 use crate::clinician::{Signing, new_key, open_key};
 use crate::config::usage;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use handover_cli::CliError;
 
-use super::{Console, write_file};
+use super::Console;
+use super::files::write_file;
 use crate::args::IncidentTask;
 use crate::operations::{IncidentShown, IncidentsListed, Operation};
 use crate::show;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::HOSPITAL_WIDE;
 
 /// Patients that are named; all are filed.
-const NAMED_PATIENTS: usize = 1_000;
+pub(super) const NAMED_PATIENTS: usize = 1_000;
 
 /// What an import did.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -27,6 +27,36 @@ pub struct Imported {
     pub hospital_wide: u64,
     /// Files of which nothing could be read.
     pub unreadable_files: Vec<String>,
+    /// Patients that others have replaced, as the files say, the first 1,000. Nothing follows from it by itself.
+    pub merged: Vec<Merged>,
+    /// How many more such words of the files there are that are not named.
+    pub merged_unnamed: u64,
+}
+
+/// A patient whom another has replaced (FHIR R4, `Patient.link`), and who was sent records under the old number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Merged {
+    /// Who was replaced.
+    pub patient: String,
+    /// By whom.
+    pub replaced_by: String,
+    /// What was sent of the one who was replaced.
+    pub sent: Vec<SentBefore>,
+    /// The command that recalls it, if the records are another person's; none if nothing was sent.
+    pub recall: Option<String>,
+    /// Why it could not be looked up what was sent; what is said of it is missing then. That command tells it later.
+    pub not_looked_up: Option<String>,
+}
+
+/// What one transfer sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SentBefore {
+    /// The transfer.
+    pub transfer: String,
+    /// To whom.
+    pub hospital: String,
+    /// How many records.
+    pub records: usize,
 }
 
 /// Records by what became of them.

@@ -9,20 +9,22 @@ mod counts;
 mod date;
 pub(crate) mod encounters;
 mod files;
+mod merges;
 mod owners;
 mod reading;
 mod retry;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use handover_core::time::MINUTE_MS;
-use handover_records::{Action, Filed, NewRecord, Permit, Purpose};
+use handover_records::{Action, Filed, LocalPatient, NewRecord, Permit, Purpose};
 use tokio::sync::mpsc;
 
-pub use counts::{Imported, RecordCounts};
+pub use counts::{Imported, Merged, RecordCounts, SentBefore};
 pub(crate) use date::timestamp;
 
 use crate::Node;
@@ -59,15 +61,17 @@ pub(crate) async fn import(
     let permit = node.permit(staff, Action::Import, Purpose::Import, None).await?;
     let progress = Progress { done: 0, total: total_bytes.saturating_mul(2) };
     let imported = Imported::default();
-    let mut filing =
-        Filing { node, staff, permit, events, imported, progress, label: String::new(), folder: None };
+    let (label, merged) = (String::new(), BTreeSet::new());
+    let mut filing = Filing { node, staff, permit, events, imported, progress, label, folder: None, merged };
     if retry {
         retry::run(&mut filing).await?;
     }
     for file in files {
         filing.file(&file).await?;
     }
+    // All is filed: what follows from it comes first, and no fault in telling more takes the report away.
     node.exchange.import_ended();
+    filing.tell_merges().await;
     Ok(filing.imported)
 }
 
@@ -97,6 +101,8 @@ struct Filing<'a> {
     /// What is being read, and where it lies; nowhere if it was kept aside before.
     label: String,
     folder: Option<PathBuf>,
+    /// Who was replaced by whom.
+    merged: BTreeSet<(LocalPatient, LocalPatient)>,
 }
 
 impl Filing<'_> {
@@ -151,6 +157,7 @@ impl Filing<'_> {
     /// Files a batch in one durable transaction.
     async fn batch(&mut self, mut batch: Vec<Pending>) -> Result<(), NodeError> {
         encounters::place(&self.node.store, &mut batch).await?;
+        self.note_merges(&batch);
         // Before the resources that name them, so that none stands here without what it names.
         self.attached(&batch).await?;
         let encounters = encounters::of(&batch);

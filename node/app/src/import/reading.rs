@@ -42,6 +42,8 @@ pub(super) struct Pending {
     pub(super) elsewhere: Vec<String>,
     /// Files that it refers to.
     pub(super) attachments: Vec<Attachment>,
+    /// Who was replaced by whom, if it says so.
+    pub(super) merged: Vec<(LocalPatient, LocalPatient)>,
 }
 
 /// Input that cannot be read.
@@ -258,5 +260,18 @@ pub(super) fn pending(
         found_by: person::found_by(facts.resource_type.as_str(), json.as_bytes()),
         resource_id: facts.id,
     };
-    Ok(Pending { record, elsewhere, attachments: facts.attachments })
+    let merged = merged(sketch, &record, json);
+    Ok(Pending { record, elsewhere, attachments: facts.attachments, merged })
+}
+
+/// Who was replaced by whom, as far as a Patient resource says so.
+fn merged(sketch: &Sketch, record: &NewRecord, json: &str) -> Vec<(LocalPatient, LocalPatient)> {
+    let all = person::merged(&record.resource_type, json.as_bytes());
+    let pairs = all.into_iter().filter_map(|merged| {
+        let other = sketch.outline.resolve(&merged.other, person::TYPE)?;
+        let other: LocalPatient = other.strip_prefix("Patient/")?.parse().ok()?;
+        let own = record.patient.clone();
+        Some(if merged.by_other { (own, other) } else { (other, own) })
+    });
+    pairs.filter(|(replaced, by)| replaced != by).collect()
 }

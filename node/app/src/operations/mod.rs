@@ -3,12 +3,14 @@
 
 mod check;
 mod emergency;
+mod fees;
 mod forgetting;
 mod incidents;
 mod patients;
 mod recalls;
 mod records;
 mod referrals;
+mod rejoin;
 mod remote;
 mod status;
 mod transfers;
@@ -26,6 +28,7 @@ pub(crate) use emergency::{
     ClinicianShown, CliniciansListed, EmergencyWish, GlassRead, GlassShown, GlassesListed, GlassesOpened,
     Located, NotAsked, Prepared, RecipientShown, is_everything,
 };
+pub(crate) use fees::{CounterpartyShown, FeeShown, FeesListed};
 pub(crate) use forgetting::resume;
 pub use forgetting::{EpochLine, EpochRotated, EpochsListed, PatientForgotten};
 pub(crate) use incidents::{IncidentShown, IncidentsListed};
@@ -34,6 +37,7 @@ pub(crate) use patients::{LinkLine, LinksListed};
 pub use recalls::{RecallMade, RecallShown, RecalledFrom, RecallsListed, RecordNamed};
 pub use records::{MarkShown, RecordLine, RecordsListed};
 pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
+pub(crate) use rejoin::RejoinShown;
 pub(crate) use remote::{RemoteLinkShown, RemoteLinksListed, Unlinked, WalletsListed};
 pub(crate) use status::{Degraded, StatusShown};
 pub use transfers::{
@@ -264,6 +268,13 @@ pub enum Operation {
         /// What it is called.
         id: Digest,
     },
+    /// Lists fees: the index's books beside this hospital's evidence.
+    FeesList {
+        /// Asks the index first.
+        ask: bool,
+    },
+    /// Says that the store was restored from a backup.
+    Rejoin,
     /// Clinicians and break-glasses.
     Emergency(EmergencyWish),
 }
@@ -424,6 +435,8 @@ pub async fn perform(node: &Node, command: Command, events: &Events) -> Result<V
         Operation::IncidentList => answer(&incidents::list(node).await?),
         Operation::IncidentShow { id } => answer(&incidents::show(node, id).await?),
         Operation::IncidentRemove { id } => answer(&incidents::remove(node, id).await?),
+        Operation::FeesList { ask } => answer(&fees::list(node, ask).await?),
+        Operation::Rejoin => answer(&rejoin::rejoin(node, &staff).await?),
         Operation::Emergency(wish) => emergency::perform(node, &staff, wish, events).await,
     }
 }

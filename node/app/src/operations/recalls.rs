@@ -43,6 +43,8 @@ pub struct RecallShown {
     pub reason: Option<String>,
     /// Which records.
     pub records: Vec<RecordNamed>,
+    /// How many tests that were not sent, and that the fee was made of.
+    pub other_tests: u32,
     /// What is given back of the fee.
     pub fee_back: String,
     /// ISO 4217.
@@ -71,6 +73,8 @@ pub struct RecalledFrom {
     pub hospital: String,
     /// Which of the records.
     pub records: Vec<RecordNamed>,
+    /// How many tests that were not sent, and that the fee was made of.
+    pub other_tests: u32,
     /// What the recalls of them give back of the fee; without one, what it will be.
     pub fee_back: String,
     /// ISO 4217.
@@ -110,6 +114,7 @@ impl RecallShown {
             patient: recalled.patient.map(|patient| patient.to_string()),
             reason: recalled.reason.map(|reason| reason.to_string()),
             records: recalled.records.into_iter().map(RecordNamed::of).collect(),
+            other_tests: recalled.other_tests,
             fee_back: recalled.fee_back.to_decimal_string(),
             currency: recalled.fee_back.currency().to_string(),
             fee_differs: differs.map(|computed| computed.to_decimal_string()),
@@ -125,6 +130,7 @@ impl RecalledFrom {
             transfer: planned.transfer.to_string(),
             hospital: planned.destination.to_string(),
             records: planned.records.into_iter().map(RecordNamed::of).collect(),
+            other_tests: planned.other_tests,
             fee_back: planned.fee_back.to_decimal_string(),
             currency: planned.fee_back.currency().to_string(),
             recalls: planned.recalls.into_iter().map(RecallShown::of).collect(),

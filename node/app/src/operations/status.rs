@@ -8,6 +8,7 @@ use handover_core::{Code, Party, Timestamp};
 use handover_exchange::Standing;
 use serde::{Deserialize, Serialize};
 
+use super::rejoin::{self, RejoinShown};
 use crate::error::NodeError;
 use crate::{Node, health};
 
@@ -36,6 +37,8 @@ pub(crate) struct StatusShown {
     pub under_way: Option<BTreeMap<String, u64>>,
     /// What is free on the disk where contents lie, in bytes.
     pub free_bytes: Option<u64>,
+    /// How a store that was restored from a backup catches up; null if it never was.
+    pub rejoin: Option<RejoinShown>,
 }
 
 /// A directory.
@@ -86,6 +89,8 @@ pub(super) async fn status(node: &Node) -> Result<StatusShown, NodeError> {
         read => Some(read?),
     };
     let is_connected = live.net.connected().contains(&Party::Index);
+    live.health.tell("books", health::books(node).await);
+    health::rejoin(node, &live.health);
     live.health.tell("index", if is_connected { Ok(()) } else { Err(Code::Unreachable) });
     let held = node.directories.held().ok();
     let held = held.as_deref().map(|held| held.directory());
@@ -107,6 +112,10 @@ pub(super) async fn status(node: &Node) -> Result<StatusShown, NodeError> {
         under_way: standing.as_ref().map(|standing| {
             standing.under_way.iter().map(|(phase, count)| (phase.to_string(), *count)).collect()
         }),
+        rejoin: match standing.is_some() {
+            true => rejoin::shown(node).await?,
+            false => None,
+        },
         free_bytes: standing.as_ref().map(|standing| standing.free_bytes),
     })
 }

@@ -18,13 +18,21 @@ fn named(out: Out<'_>, records: &[RecordNamed]) -> io::Result<()> {
     }
 }
 
+fn counted(records: &[RecordNamed], other_tests: u32) -> String {
+    let records = records.len();
+    match other_tests {
+        0 => format!("{records} records"),
+        tests => format!("{records} records and {tests} tests that were charged and not sent"),
+    }
+}
+
 /// A recall in a line, with what is said of its fee.
 fn recall(out: Out<'_>, shown: &RecallShown) -> io::Result<()> {
     let RecallShown { transfer, number, direction, hospital, fee_back, currency, .. } = shown;
     let reason = shown.reason.as_deref().unwrap_or("of a patient who is forgotten here");
     let way = if direction == "sent" { "to" } else { "from" };
-    let records = shown.records.len();
-    writeln!(out, "{transfer} recall {number} {way} {hospital}: {records} records, {reason}")?;
+    let counted = counted(&shown.records, shown.other_tests);
+    writeln!(out, "{transfer} recall {number} {way} {hospital}: {counted}, {reason}")?;
     match &shown.marked {
         Some(since) => writeln!(out, "    marked there since {since}")?,
         None => writeln!(out, "    not confirmed yet, made {}", shown.issued)?,
@@ -64,10 +72,11 @@ pub(crate) fn recalls(out: Out<'_>, listed: &RecallsListed) -> io::Result<()> {
 
 pub(crate) fn recall_made(out: Out<'_>, made: &RecallMade) -> io::Result<()> {
     for from in &made.hospitals {
-        let (count, word) = (from.records.len(), if made.preview { "would be " } else { "" });
+        let counted = counted(&from.records, from.other_tests);
+        let word = if made.preview { "would be " } else { "" };
         writeln!(
             out,
-            "{} {count} records {word}recalled as {} from {}",
+            "{} {counted} {word}recalled as {} from {}",
             from.transfer, made.reason, from.hospital
         )?;
         named(out, &from.records)?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Out;
+use super::{Out, rejoin};
 use crate::operations::{Degraded, StatusShown};
 
 const MB: u64 = 1_000_000;
@@ -25,6 +25,9 @@ pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
             held.version, held.issued, held.expires
         )?,
         None => writeln!(out, "directory: none yet")?,
+    }
+    if let Some(rejoining) = &shown.rejoin {
+        rejoin(out, rejoining)?;
     }
     if let Some(under_way) = &shown.under_way {
         let counts: Vec<_> = under_way.iter().map(|(state, count)| format!("{count} {state}")).collect();

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::FeeOwed;
 use crate::outbox::{self, Target};
 use crate::pauses::Wait;
-use crate::{Exchange, ExchangeError, bodies, left, parts};
+use crate::{Exchange, ExchangeError, bodies, left, parts, rejoin};
 
 /// Deliveries that are shown with the transfer that they continue.
 const DELIVERIES_SHOWN: usize = 20;
@@ -170,6 +170,7 @@ impl Exchange {
         let targets: BTreeSet<Target> = waiting.iter().map(outbox::Label::target).collect();
         let mut waits: Vec<Wait> = self.0.work_pauses().wait(row, now).into_iter().collect();
         let pauses = self.0.pauses();
+        waits.extend(rejoin::wait(&self.0, row));
         waits.extend(self.0.wakes.wait(row.transfer, now));
         waits.extend(targets.iter().filter_map(|target| pauses.wait(target, row.transfer, now)));
         // Who does not admit this hospital any more may not say why; the directory held here does.

@@ -94,7 +94,7 @@ impl Exchange {
         let (more, who) = rules::break_glass_more(&signed, &asked, &signing.public(), false, &Ed25519)?;
         let envelope = Countersigned::sign(&more, signing);
         let line = (Action::BreakGlass, Purpose::Emergency);
-        let subject = Subject::Staff { name: who.name.clone() };
+        let subject = Subject::staff(&who.name);
         let line = grant(subject, line, local(held.patient.as_deref())?, Some(id));
         let (work, keys) = (Arc::clone(inner), inner.keys());
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
@@ -156,7 +156,7 @@ impl Exchange {
             None => None,
         };
         let held = OutRow::new(envelope, local.as_ref().map(|it| it.as_str().to_owned()));
-        let subject = Subject::Staff { name: asked.clinician.name.clone() };
+        let subject = Subject::staff(&asked.clinician.name);
         let line = grant(subject, (Action::BreakGlass, Purpose::Emergency), local, Some(request.id));
         let (work, keys, clinician) = (Arc::clone(inner), inner.keys(), asked.clinician.clone());
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {

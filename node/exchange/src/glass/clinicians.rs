@@ -133,7 +133,7 @@ impl Exchange {
 }
 
 fn permit(inner: &Inner, txn: &mut dyn Txn, staff: &str, now: Timestamp) -> Result<(), ExchangeError> {
-    let subject = Subject::Staff { name: staff.to_owned() };
+    let subject = Subject::staff(staff);
     let request = grant(subject, (Action::Certify, Purpose::Administration), None, None);
     inner.parts.records.audit().permit_in(txn, &request, now)?;
     Ok(())

@@ -66,7 +66,7 @@ impl Exchange {
 
     async fn lines(&self, staff: &str, id: BreakGlassId) -> Result<Vec<AuditEntry>, ExchangeError> {
         let (audit, now) = (self.0.parts.records.audit(), self.0.now());
-        let subject = Subject::Staff { name: staff.to_owned() };
+        let subject = Subject::staff(staff);
         let permit = grant(subject, (Action::Audit, Purpose::Administration), None, Some(id));
         let permit = audit.permit(permit, now).await?;
         let (mut found, mut after) = (Vec::new(), 0);

@@ -36,7 +36,7 @@ use handover_core::message::break_glass_binding;
 use handover_core::rules::{self, Broken};
 use handover_core::{BreakGlassId, Code, Digest, HospitalId, PatientRef, Timestamp};
 use handover_net::Route;
-use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::cell::{open_cell, seal_cell};
 use handover_seal::part::open_part;
 use handover_seal::{Ed25519, OsRandom};
@@ -246,20 +246,12 @@ fn grant(
     patient: Option<LocalPatient>,
     id: Option<BreakGlassId>,
 ) -> GrantRequest {
-    GrantRequest {
-        subject,
-        action,
-        purpose,
-        patient,
-        departments: Departments::All,
-        transfer: None,
-        break_glass: id,
-    }
+    GrantRequest { break_glass: id, ..GrantRequest::new(subject, action, purpose, patient) }
 }
 
 /// Leave for who looks after break-glasses; its audit line is durable.
 async fn desk(inner: &Inner, staff: &str, id: Option<BreakGlassId>) -> Result<Permit, ExchangeError> {
-    let subject = Subject::Staff { name: staff.to_owned() };
+    let subject = Subject::staff(staff);
     let request = grant(subject, (Action::ReviewEmergency, Purpose::Administration), None, id);
     Ok(inner.parts.records.audit().permit(request, inner.now()).await?)
 }

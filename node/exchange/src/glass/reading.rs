@@ -45,7 +45,7 @@ impl Exchange {
         let answer = given(&held)?;
         let listed = answer.given.as_ref().ok_or(Code::OutOfOrder)?;
         let line = (Action::ReadEmergency, Purpose::Emergency);
-        let subject = Subject::Staff { name: who.name.clone() };
+        let subject = Subject::staff(&who.name);
         let line = grant(subject, line, local(held.patient.as_deref())?, Some(reading.id));
         let (work, keys, id) = (self.clone(), inner.keys(), reading.id);
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {

@@ -73,7 +73,7 @@ impl Exchange {
         };
         let review = Verified::sign(review, &inner.parts.identity.signing).envelope().to_vec();
         let due = asked.request.issued.plus_ms(REVIEW_WITHIN_MS);
-        let subject = Subject::Staff { name: staff.to_owned() };
+        let subject = Subject::staff(staff);
         let line = grant(subject, (Action::ReviewEmergency, Purpose::Administration), None, Some(id));
         let (work, keys, staff) = (Arc::clone(inner), inner.keys(), staff.to_owned());
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
@@ -132,7 +132,7 @@ impl Exchange {
         id: BreakGlassId,
     ) -> Result<GlassView, ExchangeError> {
         let (inner, now) = (&self.0, self.0.now());
-        let subject = Subject::Staff { name: staff.to_owned() };
+        let subject = Subject::staff(staff);
         let line = grant(subject, (Action::ReviewEmergency, Purpose::Administration), None, Some(id));
         let (work, keys) = (Arc::clone(inner), inner.keys());
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {

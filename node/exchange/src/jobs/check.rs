@@ -50,16 +50,18 @@ pub(super) fn check(
         && head.source == header.source
         && head.destination == header.destination
         && head.consent == header.consent
-        && head.quote == agreed.quote.hash()
-        && header.suite == SUITE;
+        && head.quote == agreed.quote.hash();
     if !is_this {
+        return Err(Code::ManifestMismatch.into());
+    }
+    if header.suite != SUITE {
         return Err(Code::PackageMismatch.into());
     }
     if head.records > PACKAGE_MAX_RECORDS {
         return Err(Code::TooLarge.into());
     }
     if head.records != head.body.records {
-        return Err(Code::PackageMismatch.into());
+        return Err(Code::PackageNotAsQuoted.into());
     }
     let scope = consented_scope(inner, agreed.consent)?;
     check_body(inner, agreed, &head.body, &scope)?;
@@ -68,14 +70,14 @@ pub(super) fn check(
     // Whoever pays for a test gets it.
     let mut charged: BTreeSet<&str> = head.body.lines.iter().map(|line| line.record.as_str()).collect();
     if charged.len() != head.body.lines.len() {
-        return Err(Code::QuoteMismatch.into());
+        return Err(Code::QuoteFalse.into());
     }
     let mut identities: HashSet<Digest> = HashSet::new();
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
     for _ in 0..head.records {
         let record: ManifestRecord = read_frame(&mut manifest)?;
         if !scope.contains(&record.department, record.date, record.is_restricted) {
-            return Err(Code::ConsentMismatch.into());
+            return Err(Code::ConsentOutOfScope.into());
         }
         check_content(inner, &record, &mut listed)?;
         // What came twice would stand for two.
@@ -91,11 +93,11 @@ pub(super) fn check(
     expect_end(&mut manifest)?;
     let quoted: BTreeMap<_, u64> =
         head.body.departments.iter().map(|it| (it.department.clone(), it.records)).collect();
-    if leaves.root() != header.record_root || listed.next().is_some() || departments != quoted {
+    if leaves.root() != header.record_root || listed.next().is_some() {
         return Err(Code::PackageMismatch.into());
     }
-    if !charged.is_empty() {
-        return Err(Code::QuoteMismatch.into());
+    if departments != quoted || !charged.is_empty() {
+        return Err(Code::PackageNotAsQuoted.into());
     }
     Ok(head)
 }
@@ -131,7 +133,10 @@ fn check_body(
     let federation = inner.federation()?;
     rules::quote_rate(agreed.quote, body, Context { federation: &federation, verifier: &Ed25519 })?;
     let fee = recomputed_fee(body)?;
-    if fee != agreed.header.fee || body.fee != fee || body.payer != agreed.header.payer {
+    if body.fee != fee {
+        return Err(Code::QuoteFalse.into());
+    }
+    if fee != agreed.header.fee || body.payer != agreed.header.payer {
         return Err(Code::QuoteMismatch.into());
     }
     Ok(())
@@ -162,14 +167,14 @@ fn check_content<'h>(
                 is_this_resource(record, &whole_resource(content, sealed.plain_bytes)?)?
             }
         }
-        _ => return Err(Code::PackageDamaged.into()),
+        _ => return Err(Code::PackageMismatch.into()),
     };
     if is_this { Ok(()) } else { Err(Code::PackageMismatch.into()) }
 }
 
 fn is_this_resource(record: &ManifestRecord, content: &[u8]) -> Result<bool, ExchangeError> {
-    let json = std::str::from_utf8(content).map_err(|_| Code::PackageDamaged)?;
-    let facts = Facts::of(json).map_err(|_| Code::PackageDamaged)?;
+    let json = std::str::from_utf8(content).map_err(|_| Code::PackageMismatch)?;
+    let facts = Facts::of(json).map_err(|_| Code::PackageMismatch)?;
     Ok(facts.is_restricted == record.is_restricted
         && facts.resource_type.as_str() == record.resource_type
         && facts.id == record.resource_id

@@ -24,13 +24,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::agenda::{Agenda, GATHER};
-use super::quote::{self, Drawn};
+use super::quote::{self, Drawn, Seen};
 use super::{permit, seal};
 use crate::context::{Came, Inner};
 use crate::continuous::{self, Live};
 use crate::pauses::LONGEST_PAUSE;
 use crate::wakes::Woken;
-use crate::{ExchangeError, provenance, selection};
+use crate::{ExchangeError, provenance, rejoin, selection};
 
 /// Runs until shut down.
 pub(crate) async fn run(inner: Arc<Inner>, shutdown: CancellationToken) {
@@ -229,6 +229,7 @@ async fn begin(inner: &Arc<Inner>, ground: Ground, is_new_try: bool) -> Result<(
     if row.role != Role::Source || *is_under_way {
         return Ok(());
     }
+    rejoin::may_work(inner, row)?;
     let (federation, now) = (inner.federation()?, inner.now());
     rules::revocations_fresh(federation.directory().issued, now)?;
     federation.check_fresh(now)?;
@@ -256,7 +257,7 @@ async fn begin(inner: &Arc<Inner>, ground: Ground, is_new_try: bool) -> Result<(
     }
     let drawn =
         quote::delivery(inner, &permit, patient, (&everything, &records), scope, (on, consent)).await?;
-    match store(inner, ground, drawn).await? {
+    match store(inner, ground, drawn, Seen { permit, everything }).await? {
         Some(Begun { refused: Some(code), .. }) => Err(code.into()),
         _ => Ok(()),
     }
@@ -268,7 +269,12 @@ struct Begun {
 }
 
 /// Keeps the quote with which a delivery begins; with it the refusal, if the fee would be above the cap with all others.
-async fn store(inner: &Arc<Inner>, ground: Ground, drawn: Drawn) -> Result<Option<Begun>, ExchangeError> {
+async fn store(
+    inner: &Arc<Inner>,
+    ground: Ground,
+    drawn: Drawn,
+    seen: Seen,
+) -> Result<Option<Begun>, ExchangeError> {
     let (work, keys, federation, now) = (Arc::clone(inner), inner.keys(), inner.federation()?, inner.now());
     let begun = inner
         .parts
@@ -285,6 +291,7 @@ async fn store(inner: &Arc<Inner>, ground: Ground, drawn: Drawn) -> Result<Optio
                 return Ok(None);
             }
             let (transfer, fee) = (drawn.quote.transfer, drawn.priced.body.fee);
+            seen.note_changes(&work, txn, &drawn.chosen, now)?;
             let taken = drawn.keep(&work, txn, &keys, context, now)?;
             let others = Dossier::of(txn, &keys, transfer).other_fees()?;
             let Err(code) = rules::within_cap(consent, &others, fee) else {

@@ -52,7 +52,7 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
         };
     }
     let Some(released) = released(inner, row).await? else {
-        tracing::warn!(transfer = %row.transfer, "the key that opens the package is gone");
+        tracing::warn!(transfer = %row.transfer, "what opens the package is gone");
         return next_attempt(inner, row).await;
     };
     let Err(fault) = open_and_file(inner, row, &released).await else { return Ok(()) };
@@ -112,7 +112,8 @@ async fn open_and_file(inner: &Arc<Inner>, row: &Row, released: &Released) -> Re
     Ok(())
 }
 
-/// What opening stands on; nothing if the key that the patient releases to is gone.
+/// What opening stands on; nothing if the key that the patient releases to is gone, or what came is not known here: a store
+/// that was restored may lack either.
 async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Option<Released>, ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
     let attempt = row.state.attempt;
@@ -139,7 +140,7 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Option<Released>, Exc
             let mut dossier = Dossier::of(txn, &keys, transfer);
             let (header, consent) = (dossier.header(attempt, context)?, dossier.consent(context)?);
             let (quote, release) = (dossier.agreed_quote(context)?, dossier.key_release(attempt, context)?);
-            let parts = parts::of(txn, &keys, &header)?;
+            let Some(parts) = parts::held(txn, &keys, &header)? else { return Ok(None) };
             Ok(Some(Released { header, parts, consent, quote, keys: release, grant }))
         })
         .await
@@ -226,7 +227,7 @@ fn new_record(
             },
             plain_bytes: sealed.plain_bytes,
         },
-        _ => return Err(Code::PackageDamaged.into()),
+        _ => return Err(Code::PackageMismatch.into()),
     };
     Ok(NewRecord {
         patient: patient.clone(),

@@ -69,6 +69,7 @@ async fn prepare(inner: &Arc<Inner>, row: &Row) -> Result<Left, ExchangeError> {
     let federation = inner.federation()?;
     release::both_take_part(&federation, &row, now)?;
     let left = inner.parts.store.write(move |txn| -> Result<_, DossierError> {
+        work.parts.gate.may_sign(row.other())?;
         let context = Context { federation: &federation, verifier: &Ed25519 };
         let release = release::made(txn, &keys, &work, &row, context, now)?.ok_or(Code::OutOfOrder)?;
         let known = left::get(txn, &keys, row.transfer, row.state.attempt)?;

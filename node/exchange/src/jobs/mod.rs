@@ -27,7 +27,7 @@ use handover_core::{Code, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Row};
 use handover_net::Net;
 use handover_parcel::Places;
-use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::Ed25519;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Inner;
-use crate::{ExchangeError, leftovers, parts};
+use crate::{ExchangeError, leftovers, parts, rejoin};
 
 pub(crate) use continuing::run as run_deliveries;
 pub(crate) use receive::receive;
@@ -120,6 +120,9 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
             Ok(rows) => {
                 for row in rows {
                     let Some(job) = due(&row, inner.now()) else { continue };
+                    if rejoin::may_work(&inner, &row).is_err() {
+                        continue;
+                    }
                     if inner.work_pauses().is_held(&row, Instant::now()) || !running.insert(row.transfer) {
                         continue;
                     }
@@ -220,11 +223,14 @@ async fn perform(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(
     if goes_on && withdraw::is_held(inner, row).await? {
         return withdraw::end(inner, net, row).await;
     }
+    if goes_on && withdraw::lost(inner, net, row).await? == withdraw::Outcome::HandedOut {
+        return Ok(());
+    }
     match job {
         Job::Quote => quote::quote(inner, row).await,
         Job::Seal => seal::seal(inner, row, row.state.attempt).await,
         Job::Send => send::send(inner, net, row).await,
-        Job::Release => release::release(inner, row).await,
+        Job::Release => release::release(inner, net, row).await,
         Job::File => file::file(inner, row).await,
         Job::Expire => inner.expire(row, Code::QuoteExpired).await,
         Job::Lapse => lapse(inner, row).await,
@@ -258,13 +264,13 @@ async fn permit(
     let linked = records.by_ref(row.patient).await?.ok_or(Code::NotLinked)?;
     let other = if row.role == Role::Source { &row.destination } else { &row.source };
     let request = GrantRequest {
-        subject: Subject::Hospital(other.clone()),
-        action,
-        purpose: Purpose::Transfer,
-        patient: Some(linked.patient.clone()),
-        departments: Departments::All,
         transfer: Some(row.transfer),
-        break_glass: None,
+        ..GrantRequest::new(
+            Subject::Hospital(other.clone()),
+            action,
+            Purpose::Transfer,
+            Some(linked.patient.clone()),
+        )
     };
     Ok((records.audit().permit(request, inner.now()).await?, linked.patient))
 }

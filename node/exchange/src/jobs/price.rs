@@ -15,7 +15,7 @@ use handover_records::{Origin, Permit, RecordVersionRef};
 use handover_seal::OsRandom;
 
 use crate::ExchangeError;
-use crate::bodies::Priced;
+use crate::bodies::{self, Priced};
 use crate::charged::{self, Account, Before};
 use crate::context::Inner;
 use crate::selection;
@@ -106,7 +106,7 @@ pub(super) fn narrowed(
 }
 
 /// How a record of this hospital stands in a quote's line; what others sent is no test done here.
-fn test_reference(record: &RecordVersionRef) -> Option<String> {
+pub(super) fn test_reference(record: &RecordVersionRef) -> Option<String> {
     (record.origin == Origin::Local).then(|| format!("{}/{}", record.resource_type, record.resource_id))
 }
 
@@ -139,7 +139,7 @@ fn compose(
     if basis == FeeBasis::TestsInScope {
         others.clear();
     }
-    let other_tests = summed(&others, currency)?;
+    let other_tests = bodies::summed(&others, currency)?;
     let (basis, unpriced) = total(&lines, other_tests.as_ref())?;
     let mut departments: BTreeMap<_, u64> = BTreeMap::new();
     for record in records {
@@ -172,57 +172,22 @@ fn compose(
     Ok(Priced { body, others, extensions: Extensions::default() })
 }
 
-/// The tests that are not sent as a quote names them: those that were charged before count nothing.
-fn summed(others: &[QuoteLine], currency: Currency) -> Result<Option<OtherTests>, ExchangeError> {
-    let count = others.iter().filter(|line| line.charged_by.is_none()).count();
-    if count == 0 {
-        return Ok(None);
-    }
-    let (basis, unpriced) = sum(others)?;
-    Ok(Some(OtherTests {
-        tests: u32::try_from(count).map_err(|_| Code::TooLarge)?,
-        unpriced,
-        basis: basis.to_decimal_string(currency),
-        extensions: Extensions::default(),
-    }))
-}
-
-fn exactly(price: &str) -> Result<ExactAmount, ExchangeError> {
-    Ok(price.parse().map_err(|_| Code::QuoteMismatch)?)
-}
-
 /// The exact sum of all prices, and how many lines have none and were not charged before.
 fn total(lines: &[QuoteLine], others: Option<&OtherTests>) -> Result<(ExactAmount, u32), ExchangeError> {
-    let (basis, unpriced) = sum(lines)?;
-    let others = others.map_or(Ok(ExactAmount::ZERO), |others| exactly(&others.basis))?;
-    Ok((basis.checked_add(others).ok_or(Code::QuoteMismatch)?, unpriced))
-}
-
-/// The exact sum of the lines' prices, and how many have none and were not charged before.
-fn sum(lines: &[QuoteLine]) -> Result<(ExactAmount, u32), ExchangeError> {
-    let (mut basis, mut unpriced) = (ExactAmount::ZERO, 0_u32);
-    for line in lines {
-        match (&line.price, line.charged_by) {
-            (None, Some(_)) => {}
-            (Some(_), Some(_)) => return Err(Code::QuoteMismatch.into()),
-            (None, None) => unpriced = unpriced.saturating_add(1),
-            (Some(price), None) => {
-                basis = basis.checked_add(exactly(price)?).ok_or(Code::QuoteMismatch)?;
-            }
-        }
-    }
-    Ok((basis, unpriced))
+    let (basis, unpriced) = bodies::sum(lines)?;
+    let others = others.map_or(Ok(ExactAmount::ZERO), |others| bodies::exactly(&others.basis))?;
+    Ok((basis.checked_add(others).ok_or(Code::QuoteFalse)?, unpriced))
 }
 
 /// The fee as anybody computes it from a quote's lines.
 ///
 /// # Errors
-/// [`Code::QuoteMismatch`] if sum or count do not follow from the lines.
+/// [`Code::QuoteFalse`] if sum or count do not follow from the lines.
 pub(super) fn recomputed_fee(body: &QuoteBody) -> Result<Amount, ExchangeError> {
     let (basis, unpriced) = total(&body.lines, body.other_tests.as_ref())?;
     let currency = body.fee.currency();
     if unpriced != body.unpriced || basis.to_decimal_string(currency) != body.basis {
-        return Err(Code::QuoteMismatch.into());
+        return Err(Code::QuoteFalse.into());
     }
-    Ok(exact::fee(basis, body.rate_bps, currency).map_err(|_| Code::QuoteMismatch)?)
+    Ok(exact::fee(basis, body.rate_bps, currency).map_err(|_| Code::QuoteFalse)?)
 }

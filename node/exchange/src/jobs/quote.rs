@@ -1,5 +1,6 @@
 //! The source quotes: what is in the scope, the tests in it, the fee; sealed to the patient.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use handover_core::artefact::Verified;
@@ -22,7 +23,9 @@ use crate::ExchangeError;
 use crate::bodies::{self, Priced};
 use crate::charged::Account;
 use crate::context::{Came, Inner};
-use crate::{fees, referrals, selection};
+use crate::recalled::of_records;
+use crate::selection::{self, Chosen};
+use crate::{fees, referrals};
 
 pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
     let on = request(inner, row).await?;
@@ -41,14 +44,15 @@ pub(super) async fn quote(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeE
     }
     let referral = referral(inner, &on).await?;
     let payer = if referral.is_some() { Payer::Hospital } else { Payer::Patient };
-    let account = Account { patient, payer, destination: row.destination.clone() };
+    let account = Account { patient, reference: row.patient, payer, destination: row.destination.clone() };
     let now = inner.now();
     let schedule = price::schedule(inner, now)?;
     let (whose, of) = ((&account, row.transfer), (&everything[..], &records[..]));
     let priced = price::price(inner, &permit, of, scope, whose, &schedule).await?;
     let quote = sign(inner, &on, &priced.body, Terms { referral, ..Terms::of(row.transfer, now) })?;
-    let records = records.iter().map(|record| record.reference).collect();
-    store(inner, Drawn { quote, priced, records }).await
+    let chosen = chosen(&everything, &records, &priced);
+    let drawn = Drawn { quote, priced, chosen };
+    store(inner, drawn, Seen { permit, everything }).await
 }
 
 /// The quote with which a delivery under a continuous consent begins: of what is new or changed, `records`.
@@ -62,15 +66,39 @@ pub(super) async fn delivery(
 ) -> Result<Drawn, ExchangeError> {
     let now = inner.now();
     let transfer = TransferId::new(now, OsRandom.array());
-    let account = Account { patient, payer: Payer::Patient, destination: consent.destination.clone() };
+    let account = Account {
+        patient,
+        reference: on.ask.patient,
+        payer: Payer::Patient,
+        destination: consent.destination.clone(),
+    };
     let schedule = price::schedule(inner, now)?;
     let priced = price::price(inner, permit, records, scope, (&account, transfer), &schedule).await?;
     let continues =
         Continues { consent: consent.hash(), origin: consent.transfer, extensions: Extensions::default() };
     let terms = Terms { continues: Some(continues), ..Terms::of(transfer, now) };
     let quote = sign(inner, on, &priced.body, terms)?;
-    let records = records.1.iter().map(|record| record.reference).collect();
-    Ok(Drawn { quote, priced, records })
+    let chosen = chosen(records.0, records.1, &priced);
+    Ok(Drawn { quote, priced, chosen })
+}
+
+/// The versions that a quote is about: `records`, and those of its other tests among `everything`.
+pub(super) fn chosen(
+    everything: &[RecordVersionRef],
+    records: &[RecordVersionRef],
+    priced: &Priced,
+) -> Chosen {
+    let others: BTreeSet<&str> = priced.charged_others().map(|line| line.record.as_str()).collect();
+    let is_other = |record: &&RecordVersionRef| {
+        price::test_reference(record).is_some_and(|test| others.contains(test.as_str()))
+    };
+    let references = |records: &mut dyn Iterator<Item = &RecordVersionRef>| {
+        records.map(|record| record.reference).collect()
+    };
+    Chosen {
+        records: references(&mut records.iter()),
+        others: references(&mut everything.iter().filter(is_other)),
+    }
 }
 
 /// The request and its ask.
@@ -183,11 +211,16 @@ pub(super) fn sign(
     Ok(quote)
 }
 
+/// Whether a body is the one that a quote commits to.
+pub(super) fn is_of(body: &QuoteBody, quote: &Quote) -> bool {
+    Digest::sha256(&[&codec::encode(body)]) == quote.commitment
+}
+
 /// A quote as it is kept: with its body, and the record versions that it is about.
 pub(super) struct Drawn {
     pub(super) quote: Verified<Quote>,
     pub(super) priced: Priced,
-    pub(super) records: Vec<RecordRef>,
+    pub(super) chosen: Chosen,
 }
 
 impl Drawn {
@@ -204,19 +237,44 @@ impl Drawn {
         if codec::encode(&self.priced).len() > bodies::KEPT_MAX_BYTES {
             return Err(Code::TooLarge.into());
         }
-        selection::put(txn, keys, transfer, &self.records)?;
+        selection::put(txn, keys, transfer, &self.chosen)?;
         bodies::put(txn, &inner.parts.keyring, keys, transfer, &self.priced)?;
         inner.take_in(txn, keys, transfer, self.quote.envelope(), Came::Own, context, now)
     }
 }
 
-async fn store(inner: &Arc<Inner>, drawn: Drawn) -> Result<(), ExchangeError> {
+/// A patient's records as they were read before a quote was priced, and the permit to.
+pub(super) struct Seen {
+    pub(super) permit: Permit,
+    pub(super) everything: Vec<RecordVersionRef>,
+}
+
+impl Seen {
+    /// In the transaction that keeps the quote: what changed while it was priced is looked at once more, now that it is
+    /// known to be sent as it was, and so is recalled.
+    pub(super) fn note_changes(
+        &self,
+        inner: &Inner,
+        txn: &mut dyn Txn,
+        chosen: &Chosen,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        let chosen: BTreeSet<RecordRef> = chosen.all().collect();
+        let seen: Vec<RecordVersionRef> =
+            self.everything.iter().filter(|record| chosen.contains(&record.reference)).cloned().collect();
+        let noted = inner.parts.records.note_changes_in(txn, &self.permit, now, &seen);
+        noted.map_err(of_records)
+    }
+}
+
+async fn store(inner: &Arc<Inner>, drawn: Drawn, seen: Seen) -> Result<(), ExchangeError> {
     let (work, keys, federation, now) = (Arc::clone(inner), inner.keys(), inner.federation()?, inner.now());
     let taken = inner
         .parts
         .store
         .write(move |txn| {
             let context = Context { federation: &federation, verifier: &Ed25519 };
+            seen.note_changes(&work, txn, &drawn.chosen, now)?;
             drawn.keep(&work, txn, &keys, context, now)
         })
         .await?;

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::context::{Came, Inner};
 use crate::{ExchangeError, leftovers, parts, secrets};
 
-const OFFER_LIMIT: Duration = Duration::from_secs(60);
+const OFFER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Takes one package stream to its end.
 pub(crate) async fn receive(inner: Arc<Inner>, from: Party, mut stream: PackageStream) {
@@ -47,6 +47,7 @@ async fn receive_stream(
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
         let (header, parts) = take_offer(inner, from, offer).await?;
+        inner.parts.gate.may_work(&header.source)?;
         Ok((Alone::with(inner, &header, is_large(&parts))?, header, parts))
     };
     let (_alone, header, parts) = match begun.await {

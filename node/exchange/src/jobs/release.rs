@@ -10,13 +10,18 @@ use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
 use handover_core::{Code, Timestamp};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
+use handover_net::Net;
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, Txn};
 
+use super::send;
 use crate::context::{Came, Inner};
 use crate::{ExchangeError, left, secrets};
 
-pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+pub(super) async fn release(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
+    if !has_shares(inner, row).await? {
+        return send::reseal(inner, net, row, send::MANIFEST).await;
+    }
     let (work, keys, seen) = (Arc::clone(inner), inner.keys(), row.clone());
     let (federation, now) = (inner.federation()?, inner.now());
     both_take_part(&federation, row, now)?;
@@ -38,6 +43,18 @@ pub(super) async fn release(inner: &Arc<Inner>, row: &Row) -> Result<(), Exchang
         inner.wake(&taken);
     }
     Ok(())
+}
+
+/// Whether the shares of the attempt under way are here: a store that was restored may lack them.
+async fn has_shares(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
+    let (keys, federation, row) = (inner.keys(), inner.federation()?, row.clone());
+    let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let shares = secrets::sealed_shares(txn, &keys, row.transfer)?;
+        let header = Dossier::of(txn, &keys, row.transfer).header(row.state.attempt, context)?;
+        Ok(shares.is_some_and(|shares| rules::shares_hash(&shares) == header.shares))
+    });
+    Ok(read.await?)
 }
 
 /// Before anything is released, both hospitals have to take part by a fresh directory.
@@ -72,7 +89,7 @@ pub(super) fn made(
         return Ok(None);
     }
     let header = dossier.header(attempt, context)?.hash();
-    if let Some(left) = left::get(txn, keys, transfer, attempt)? {
+    if let Some(left) = left::get(txn, keys, transfer, attempt)?.filter(|left| !left.release.0.is_empty()) {
         return Ok(Some(left.release.0));
     }
     let shares = secrets::sealed_shares(txn, keys, transfer)?.ok_or(Code::StoreDamaged)?;

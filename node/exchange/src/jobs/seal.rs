@@ -2,6 +2,7 @@
 //! noting which tests it charges in the transaction that stores the header. A further attempt seals the same versions
 //! for the same fee under fresh shares; the consent was spent for this transfer already.
 
+use std::collections::BTreeSet;
 use std::io::{Seek, Write};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use handover_core::rules::{self, Context, Cover};
 use handover_core::transfer::LAST_ATTEMPT;
 use handover_core::{Code, Digest, Random, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_records::{Action, LocalPatient, Permit, RecordRef, SealedContent as Sealed};
+use handover_records::{Action, LocalPatient, Permit, RecordRef, RecordVersionRef, SealedContent as Sealed};
 use handover_seal::part::open_part;
 use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
 use handover_seal::stream::SealWriter;
@@ -82,10 +83,10 @@ pub(super) async fn seal(inner: &Arc<Inner>, row: &Row, attempt: u32) -> Result<
         consent: agreed.consent.hash(),
         quote: quoted.quote.hash(),
         body: quoted.priced.body.clone(),
-        records: quoted.records.len() as u64,
+        records: quoted.chosen.records.len() as u64,
         extensions: Extensions::default(),
     };
-    let package = pack(inner, &permit, &head, &quoted.records, &secrets.cek).await?;
+    let package = pack(inner, &permit, &head, &quoted.chosen.records, &secrets.cek).await?;
     let federation = inner.federation()?;
     let destination = federation.active(&row.destination, inner.now())?;
     let rsa = RsaPublicKey::from_spki_der(destination.profile.rsa_key.as_ref())?;
@@ -135,8 +136,8 @@ async fn agree(
 ) -> Result<Agreed, ExchangeError> {
     let Evidence { consent, cover, quote, priced, is_sealed } = evidence(inner, row).await?;
     let details = consent_details(inner, &consent)?;
-    let records = selection::get(&inner.parts.store, row.transfer).await?;
-    let quoted = Drawn { quote, priced, records };
+    let chosen = selection::get(&inner.parts.store, row.transfer).await?;
+    let quoted = Drawn { quote, priced, chosen };
     let before = if is_sealed {
         Before::new()
     } else {
@@ -146,7 +147,7 @@ async fn agree(
     };
     let is_new = !is_sealed && (details.scope != quoted.priced.body.scope || !before.is_empty());
     if is_new && !details.scope.is_within(&quoted.priced.body.scope) {
-        return Err(Code::ConsentMismatch.into());
+        return Err(Code::ConsentWiderThanQuoted.into());
     }
     let quoted =
         if is_new { narrow(inner, row, permit, &quoted, details.scope, &before).await? } else { quoted };
@@ -156,7 +157,12 @@ async fn agree(
 
 /// To whom what a quote charges is charged.
 fn account(row: &Row, patient: &LocalPatient, body: &QuoteBody) -> Account {
-    Account { patient: patient.clone(), payer: body.payer, destination: row.destination.clone() }
+    Account {
+        patient: patient.clone(),
+        reference: row.patient,
+        payer: body.payer,
+        destination: row.destination.clone(),
+    }
 }
 
 async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeError> {
@@ -174,7 +180,9 @@ async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeErr
             rules::consent_in_time(&consent, now)?;
             let cover = dossier.cover(context)?;
             let is_sealed = !dossier.attempts_with(Kind::Header)?.is_empty();
-            let priced = bodies::get(txn, &keyring, &keys, transfer)?.ok_or(Code::StoreDamaged)?;
+            let priced = bodies::get(txn, &keyring, &keys, transfer)?;
+            // A store that was restored may have another's, or none.
+            let priced = priced.filter(|priced| quote::is_of(&priced.body, &quote)).ok_or(Code::QuoteLost)?;
             Ok(Evidence { consent, cover, quote, priced, is_sealed })
         })
         .await
@@ -205,13 +213,17 @@ async fn narrow(
     scope: Scope,
     before: &Before,
 ) -> Result<Drawn, ExchangeError> {
-    let mut records = Vec::new();
-    for reference in &first.records {
+    let mut everything = Vec::new();
+    for reference in first.chosen.records.iter().chain(&first.chosen.others) {
         let (record, _) = inner.parts.records.read(permit, inner.now(), *reference).await?;
-        if scope.contains(&record.department, record.date, record.is_restricted) {
-            records.push(record);
-        }
+        everything.push(record);
     }
+    let chosen: BTreeSet<&RecordRef> = first.chosen.records.iter().collect();
+    let is_left = |record: &&RecordVersionRef| {
+        chosen.contains(&record.reference)
+            && scope.contains(&record.department, record.date, record.is_restricted)
+    };
+    let records: Vec<RecordVersionRef> = everything.iter().filter(is_left).cloned().collect();
     if records.is_empty() {
         return Err(Code::NothingInScope.into());
     }
@@ -221,8 +233,8 @@ async fn narrow(
     let priced = price::narrowed(&first.priced, &records, scope, schedule, before)?;
     let on = quote::request(inner, row).await?;
     let quote = quote::sign(inner, &on, &priced.body, Terms::narrowing(&first.quote, inner.now()))?;
-    let records = records.iter().map(|record| record.reference).collect();
-    Ok(Drawn { quote, priced, records })
+    let chosen = quote::chosen(&everything, &records, &priced);
+    Ok(Drawn { quote, priced, chosen })
 }
 
 /// Seals the manifest into a spool, record by record.

@@ -18,8 +18,11 @@ use super::{leave, seal};
 use crate::context::{Came, Inner};
 use crate::{ExchangeError, parts};
 
+/// The part that comes first, and was made for this transfer alone.
+pub(super) const MANIFEST: usize = 0;
+
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
-    let offer = offer(inner, row).await?;
+    let Some(offer) = offer(inner, row).await? else { return reseal(inner, net, row, MANIFEST).await };
     let mut stream = match net.open_package(&inner.route_to(&row.destination)?).await {
         Ok(stream) => stream,
         // Away, and not for the first time: the index keeps it meanwhile. The destination is still tried.
@@ -50,9 +53,13 @@ const fn is_away(code: Code) -> bool {
 }
 
 /// Seals the next attempt, if it is the manifest that is damaged and nothing of this attempt can be open.
-async fn reseal(inner: &Arc<Inner>, net: &Net, row: &Row, part: usize) -> Result<(), ExchangeError> {
-    // The manifest comes first, and was made for this transfer alone.
-    if part > 0 {
+pub(super) async fn reseal(
+    inner: &Arc<Inner>,
+    net: &Net,
+    row: &Row,
+    part: usize,
+) -> Result<(), ExchangeError> {
+    if part != MANIFEST {
         return Err(Code::StoreDamaged.into());
     }
     tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
@@ -62,7 +69,8 @@ async fn reseal(inner: &Arc<Inner>, net: &Net, row: &Row, part: usize) -> Result
     }
 }
 
-async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
+/// What is offered; nothing if its parts are not here: a store that was restored may lack them.
+async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Option<Offer>, ExchangeError> {
     let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
     let (transfer, attempt) = (row.transfer, row.state.attempt);
     Ok(inner
@@ -73,16 +81,18 @@ async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Offer, ExchangeError> {
             let mut dossier = Dossier::of(txn, &keys, transfer);
             rules::consent_in_time(&*dossier.consent(context)?, now)?;
             let header = dossier.header(attempt, context)?;
+            let Some(parts) = parts::held(txn, &keys, &header)? else { return Ok(None) };
+            let mut dossier = Dossier::of(txn, &keys, transfer);
             let mut envelope = |kind: Kind| dossier.get(kind).map(|found| found.map(Bytes));
-            Ok(Offer {
+            Ok(Some(Offer {
                 quote: envelope(Kind::Quote)?.ok_or(Code::EvidenceMissing)?,
                 consent: envelope(Kind::Consent)?.ok_or(Code::EvidenceMissing)?,
                 final_quote: envelope(Kind::FinalQuote)?,
                 header: header.envelope().to_vec().into(),
-                parts: parts::of(txn, &keys, &header)?,
+                parts,
                 release: None,
                 extensions: Extensions::default(),
-            })
+            }))
         })
         .await?)
 }

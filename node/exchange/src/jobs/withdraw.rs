@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use handover_core::artefact::transfer::Step;
 use handover_core::message::{Answer, Request, Verb};
 use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role};
@@ -51,7 +52,17 @@ pub(super) async fn withdraw(
     Ok(outcome)
 }
 
-/// Whether a patient's no is kept here that could not end the transfer yet.
+/// Takes back what may have been left there without that the store, which was restored, knows of it.
+pub(super) async fn lost(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<Outcome, ExchangeError> {
+    let (keys, transfer) = (inner.keys(), row.transfer);
+    let is_lost = inner.parts.store.read(move |txn| left::is_lost(txn, &keys, transfer)).await?;
+    if is_lost { withdraw(inner, net, transfer).await } else { Ok(Outcome::Nothing) }
+}
+
+/// What says no to a transfer, and may have to wait until it is known whether it comes in time.
+const SAYS_NO: [Kind; 3] = [Kind::Revocation, Kind::PatientRefusal, Kind::Refusal];
+
+/// Whether a no is kept here that could not end the transfer yet.
 pub(super) async fn is_held(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
     if row.role != Role::Source || row.origin.is_some() {
         return Ok(false);
@@ -59,12 +70,18 @@ pub(super) async fn is_held(inner: &Arc<Inner>, row: &Row) -> Result<bool, Excha
     let (keys, transfer) = (inner.keys(), row.transfer);
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
         let mut dossier = Dossier::of(txn, &keys, transfer);
-        Ok(dossier.get(Kind::Revocation)?.is_some() || dossier.get(Kind::PatientRefusal)?.is_some())
+        for no in SAYS_NO {
+            if dossier.get(no)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     });
     Ok(read.await?)
 }
 
-/// Ends a transfer that the patient has said no to, once it is known whether that was in time; and says so.
+/// Ends a transfer that the patient or the destination has said no to, once it is known whether that was in time; and
+/// says so.
 pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
     withdraw(inner, net, row.transfer).await?;
     let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
@@ -78,12 +95,9 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
         let mut dossier = Dossier::of(txn, &keys, transfer);
         let mut row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
         let is_revoked = dossier.get(Kind::Revocation)?.is_some();
-        if row.state.phase < Phase::Released {
-            let (phase, reason) = if is_revoked {
-                (Phase::Revoked, Code::ConsentRevoked)
-            } else {
-                (Phase::Refused, Code::PatientRefused)
-            };
+        let (phase, reason) = exit(&mut dossier, context)?;
+        let has_failed = row.state.phase == Phase::Released && phase == Phase::Failed;
+        if row.state.phase < Phase::Released || has_failed {
             row = dossier.end(Role::Source, phase, reason, now)?;
         }
         if is_revoked && dossier.get(Kind::ConfirmedBySource)?.is_none() {
@@ -102,4 +116,18 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
     inner.wakes.consent(transfer);
     inner.changed.send_modify(|count| *count = count.wrapping_add(1));
     Ok(())
+}
+
+/// How a transfer ends by the no that is kept, if that came in time. What the destination could open and not file has
+/// failed, whenever that is known.
+fn exit(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<(Phase, Code), DossierError> {
+    if dossier.get(Kind::Revocation)?.is_some() {
+        return Ok((Phase::Revoked, Code::ConsentRevoked));
+    }
+    if dossier.get(Kind::PatientRefusal)?.is_some() {
+        return Ok((Phase::Refused, Code::PatientRefused));
+    }
+    let refusal = dossier.refusal(context)?;
+    let phase = if refusal.step == Step::Filing { Phase::Failed } else { Phase::Refused };
+    Ok((phase, refusal.code))
 }

@@ -11,13 +11,14 @@ use handover_core::{Timestamp, TransferId, cbor_map};
 use handover_dossier::{Dossier, Row};
 use handover_ingest::{Facts, is_retracted};
 use handover_records::{
-    Action, Changed, Departments, GrantRequest, LocalPatient, Permit, Purpose, RecordId, RecordRef,
-    RecordSummary, Standing, Subject,
+    Action, Changed, GrantRequest, LocalPatient, Permit, Purpose, RecordId, RecordRef, RecordSummary,
+    Standing, Subject,
 };
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
 use crate::context::Inner;
-use crate::{ExchangeError, inboxes, selection};
+use crate::selection::{self, Chosen};
+use crate::{ExchangeError, inboxes};
 
 const DUE: &str = "recall-due";
 /// Changed records that are looked at in one page.
@@ -107,12 +108,18 @@ pub(super) async fn transfers(inner: &Inner) -> Result<BTreeSet<TransferId>, Exc
     }
 }
 
+/// What a transfer was about.
+pub(super) struct Sent {
+    pub(super) row: Row,
+    pub(super) chosen: Chosen,
+}
+
 /// What was sent of a patient, by transfer: those in which this hospital is the source and that came to something.
 pub(super) fn sent(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     patient: &LocalPatient,
-) -> Result<Vec<(Row, Vec<RecordRef>)>, ExchangeError> {
+) -> Result<Vec<Sent>, ExchangeError> {
     let (mut sent, mut after): (_, Option<Vec<u8>>) = (Vec::new(), None);
     loop {
         let page = inboxes::page_of_local(txn, keys, patient, after.as_deref(), SCAN_MAX_CELLS)?;
@@ -121,8 +128,8 @@ pub(super) fn sent(
             if row.role != Role::Source || is_over(&row) {
                 continue;
             }
-            let records = selection::read(txn, keys, *transfer)?.unwrap_or_default();
-            sent.push((row, records));
+            let chosen = selection::read(txn, keys, *transfer)?.unwrap_or_default();
+            sent.push(Sent { row, chosen });
         }
         if page.len() < SCAN_MAX_CELLS {
             return Ok(sent);
@@ -167,7 +174,7 @@ async fn look_at(
     let (keys, whose) = (inner.keys(), patient.clone());
     let read = inner.parts.store.read(move |txn| sent(txn, &keys, &whose));
     let mut sent = read.await?;
-    sent.retain(|(_, selected)| selected.iter().any(|at| records.contains(&at.record)));
+    sent.retain(|sent| sent.chosen.all().any(|at| records.contains(&at.record)));
     let due = if sent.is_empty() { Vec::new() } else { compare(inner, patient, &records, sent).await? };
     let (work, keys) = (Arc::clone(inner), inner.keys());
     let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
@@ -184,22 +191,19 @@ async fn compare(
     inner: &Arc<Inner>,
     patient: &LocalPatient,
     records: &BTreeSet<RecordId>,
-    sent: Vec<(Row, Vec<RecordRef>)>,
+    sent: Vec<Sent>,
 ) -> Result<Vec<Due>, ExchangeError> {
-    let request = GrantRequest {
-        subject: Subject::System("recalls".to_owned()),
-        action: Action::Export,
-        purpose: Purpose::Transfer,
-        patient: Some(patient.clone()),
-        departments: Departments::All,
-        transfer: None,
-        break_glass: None,
-    };
+    let request = GrantRequest::new(
+        Subject::System("recalls".to_owned()),
+        Action::Export,
+        Purpose::Transfer,
+        Some(patient.clone()),
+    );
     let permit = inner.parts.records.audit().permit(request, inner.now()).await?;
     let (mut due, mut retracted) = (Vec::new(), BTreeMap::new());
-    for (row, selected) in sent {
+    for Sent { row, chosen } in sent {
         let mut files = BTreeMap::new();
-        for at in selected.iter().copied().filter(|at| records.contains(&at.record)) {
+        for at in chosen.all().filter(|at| records.contains(&at.record)) {
             let Some(standing) = standing(inner, &permit, at).await? else { continue };
             let mut found = marked(&row, at, &standing);
             let Standing { asked, current } = standing;
@@ -220,10 +224,11 @@ async fn compare(
                 let named = files_of(inner, &permit, &asked).await?;
                 files.extend(named.into_iter().map(|file| (file, reason)));
             }
-            due.extend(found);
+            // Nobody has a test that was not sent, so only its fee can be due.
+            due.extend(found.filter(|found| !found.reason.keeps_fee() || !chosen.others.contains(&at)));
         }
         // A file says nothing of itself: it goes with the resource that named it.
-        for at in selected.into_iter().filter(|_| !files.is_empty()) {
+        for at in chosen.records.into_iter().filter(|_| !files.is_empty()) {
             let Some(Standing { asked, .. }) = standing(inner, &permit, at).await? else { continue };
             if let Some(reason) = files.get(&asked.resource_id).filter(|_| asked.file.is_some()) {
                 due.push(Due::new(row.transfer, at, *reason));

@@ -15,21 +15,26 @@ use handover_core::transfer::Phase;
 use handover_core::{Code, Random as _, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Row, Taken};
 use handover_records::{
-    Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, RecordRef, RecordSummary, Subject,
+    Action, GrantRequest, LocalPatient, Permit, Purpose, RecordRef, RecordSummary, Subject,
 };
 use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey};
 use handover_store::{KeyMaker, Txn};
 
 use super::due::{self, Due};
+use crate::bodies::{self, Priced};
 use crate::charged::{self, Account};
 use crate::context::{Came, Inner};
-use crate::recalled::{self, Kept, of_records};
-use crate::{ExchangeError, bodies, inboxes, selection};
+use crate::recalled::{self, Kept, of_records, test};
+use crate::{ExchangeError, inboxes, rejoin, selection};
 
 /// Recalls everything that is due and can be recalled by now.
 pub(super) async fn everything(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
     for transfer in due::transfers(inner).await? {
+        // Once it may.
+        if rejoin::may_work(inner, &inner.row(transfer).await?).is_err() {
+            continue;
+        }
         // One that has to wait holds up no other.
         if let Err(fault) = of_transfer(inner, transfer).await {
             tracing::error!(%transfer, code = %fault.code(), detail = %fault, "a recall has to wait");
@@ -93,6 +98,32 @@ fn some(
     Ok((taken, due.len() < RECALL_MAX_RECORDS))
 }
 
+/// What was wrong of a transfer, for one reason.
+#[derive(Default)]
+pub(super) struct Wrong {
+    /// This hospital's records, all of them.
+    own: Vec<[u8; 16]>,
+    /// Those that were sent.
+    pub(super) records: Vec<RecalledRecord>,
+    /// Those that were not, of tests that its fee was made of.
+    pub(super) others: Vec<RecalledRecord>,
+}
+
+impl Wrong {
+    /// What is told to the destination: of what it was not sent only how many tests, and their sum. Without salt.
+    pub(super) fn details(&self, reason: RecallReason, priced: &Priced) -> Result<RecallDetails, Code> {
+        let others: BTreeSet<String> = self.others.iter().map(test).collect();
+        let gone = priced.charged_others().filter(|line| others.contains(&line.record));
+        Ok(RecallDetails {
+            reason,
+            records: self.records.clone(),
+            salt: [0; 16],
+            other_tests: bodies::summed(gone, priced.body.fee.currency())?,
+            extensions: Extensions::default(),
+        })
+    }
+}
+
 /// The source of a transfer, inside a transaction.
 struct Source<'a> {
     inner: &'a Inner,
@@ -109,60 +140,50 @@ impl Source<'_> {
         patient: LocalPatient,
         due: &[Due],
     ) -> Result<Vec<Taken>, DossierError> {
-        let known = self.known(txn)?;
+        let known = known(txn, self.inner, self.keys, self.row.transfer)?;
         // A consent may have narrowed what was quoted since.
-        let sent = selection::read(txn, self.keys, self.row.transfer)?.unwrap_or_default();
-        let sent: BTreeSet<RecordRef> = sent.into_iter().collect();
+        let chosen = selection::read(txn, self.keys, self.row.transfer)?.unwrap_or_default();
+        let sent: BTreeSet<RecordRef> = chosen.records.iter().copied().collect();
+        let all: BTreeSet<RecordRef> = chosen.all().collect();
         let is_new = |due: &&Due| {
-            sent.contains(&due.reference())
-                && known.get(&due.record).is_none_or(|reason| *reason < due.reason)
+            let before = known.get(&due.record);
+            // Of a test that was not sent only the fee goes back, and that once.
+            let is_graver = sent.contains(&due.reference()) && before < Some(&due.reason);
+            all.contains(&due.reference()) && (before.is_none() || is_graver)
         };
         let due: Vec<&Due> = due.iter().filter(is_new).collect();
         if due.is_empty() {
             return Ok(Vec::new());
         }
         let request = GrantRequest {
-            subject: Subject::System("recalls".to_owned()),
-            action: Action::Recall,
-            purpose: Purpose::Transfer,
-            patient: Some(patient),
-            departments: Departments::All,
             transfer: Some(self.row.transfer),
-            break_glass: None,
+            ..GrantRequest::new(
+                Subject::System("recalls".to_owned()),
+                Action::Recall,
+                Purpose::Transfer,
+                Some(patient),
+            )
         };
         let permit = self.inner.parts.records.audit().permit_in(txn, &request, self.now);
         let permit = permit.map_err(of_records)?;
-        let mut by_reason: BTreeMap<RecallReason, Vec<([u8; 16], RecalledRecord)>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<RecallReason, Wrong> = BTreeMap::new();
         for one in due {
             let named = name(txn, self.inner, &permit, one.reference(), one.replaced, self.now)?;
-            by_reason.entry(one.reason).or_default().extend(named.map(|named| (one.record, named)));
+            let Some(named) = named else { continue };
+            let wrong = by_reason.entry(one.reason).or_default();
+            wrong.own.push(one.record);
+            match sent.contains(&one.reference()) {
+                true => wrong.records.push(named),
+                false => wrong.others.push(named),
+            }
         }
         let header =
             Dossier::of(txn, self.keys, self.row.transfer).header(self.row.state.attempt, self.context)?;
         let mut taken = Vec::new();
-        for (reason, records) in by_reason {
-            if !records.is_empty() {
-                taken.push(self.sign(txn, &header, reason, &records)?);
-            }
+        for (reason, wrong) in by_reason {
+            taken.push(self.sign(txn, &header, reason, wrong)?);
         }
         Ok(taken)
-    }
-
-    /// What was recalled of the transfer before, and for what gravest reason.
-    fn known(&self, txn: &mut dyn Txn) -> Result<BTreeMap<[u8; 16], RecallReason>, DossierError> {
-        let mut known: BTreeMap<[u8; 16], RecallReason> = BTreeMap::new();
-        let last = Dossier::of(txn, self.keys, self.row.transfer).last_recall()?;
-        for number in 1..=last {
-            let place = (self.row.transfer, number);
-            let Some(kept) = recalled::get(txn, &self.inner.parts.keyring, self.keys, place)? else {
-                continue;
-            };
-            for record in kept.own {
-                let reason = known.entry(record).or_insert(kept.details.reason);
-                *reason = kept.details.reason.max(*reason);
-            }
-        }
-        Ok(known)
     }
 
     fn sign(
@@ -170,7 +191,7 @@ impl Source<'_> {
         txn: &mut dyn Txn,
         header: &Verified<PackageHeader>,
         reason: RecallReason,
-        named: &[([u8; 16], RecalledRecord)],
+        wrong: Wrong,
     ) -> Result<Taken, DossierError> {
         let (row, parts) = (self.row, &self.inner.parts);
         let transfer = row.transfer;
@@ -178,19 +199,20 @@ impl Source<'_> {
         if number > RECALLS_MAX {
             return Err(Code::RecallsExhausted.into());
         }
-        let details = RecallDetails {
-            reason,
-            records: named.iter().map(|(_, record)| record.clone()).collect(),
-            salt: OsRandom.array(),
-            extensions: Extensions::default(),
-        };
         let priced = bodies::get(txn, &parts.keyring, self.keys, transfer)?.ok_or(Code::StoreDamaged)?;
+        let details = RecallDetails { salt: OsRandom.array(), ..wrong.details(reason, &priced)? };
         let fee_back =
             recalled::fee_back(txn, &parts.keyring, self.keys, (row, &priced.body), number, &details)?;
         let patient = inboxes::whose(txn, self.keys, transfer)?;
         if let (Some(patient), false) = (patient, reason.keeps_fee()) {
-            let account = Account { patient, payer: priced.body.payer, destination: row.destination.clone() };
-            let tests = recalled::tests(&details, &row.source);
+            let account = Account {
+                patient,
+                reference: row.patient,
+                payer: priced.body.payer,
+                destination: row.destination.clone(),
+            };
+            let mut tests = recalled::tests(&details, &row.source);
+            tests.extend(wrong.others.iter().map(test));
             charged::give_back(txn, self.keys, &account, transfer, &tests)?;
         }
         let profile = &self.context.federation.member(&row.destination)?.profile;
@@ -209,13 +231,32 @@ impl Source<'_> {
             extensions: Extensions::default(),
         };
         let recall = Verified::sign(recall, &parts.identity.signing);
-        let own = named.iter().map(|(record, _)| *record).collect();
-        let kept = Kept { details, fee_back, own, extensions: Extensions::default() };
+        let kept = Kept { details, fee_back, own: wrong.own, extensions: Extensions::default() };
         recalled::put(txn, &parts.keyring, self.keys, (transfer, number), &kept)?;
         recalled::note(txn, self.keys, transfer)?;
         let envelope = recall.envelope();
         self.inner.take_in(txn, self.keys, transfer, envelope, Came::Own, self.context, self.now)
     }
+}
+
+/// What was recalled of a transfer before, and for what gravest reason.
+pub(super) fn known(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<BTreeMap<[u8; 16], RecallReason>, DossierError> {
+    let mut known: BTreeMap<[u8; 16], RecallReason> = BTreeMap::new();
+    let last = Dossier::of(txn, keys, transfer).last_recall()?;
+    for number in 1..=last {
+        let kept = recalled::get(txn, &inner.parts.keyring, keys, (transfer, number))?;
+        let Some(kept) = kept else { continue };
+        for record in kept.own {
+            let reason = known.entry(record).or_insert(kept.details.reason);
+            *reason = kept.details.reason.max(*reason);
+        }
+    }
+    Ok(known)
 }
 
 /// A record version as a package names it; none if it is not here any more.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError};
 
+pub(crate) use list::notices;
 pub use list::{Recalled, RecalledName};
 pub use wish::{Planned, RecallWish};
 

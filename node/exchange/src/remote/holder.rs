@@ -131,7 +131,7 @@ impl Exchange {
         if records.by_ref(request.patient).await?.is_some_and(|linked| linked.patient != *patient) {
             return Err(Code::LinkedOtherwise.into());
         }
-        let subject = Subject::Staff { name: staff.to_owned() };
+        let subject = Subject::staff(staff);
         let _permit = permit(inner, subject, Action::Link, Some(patient)).await?;
         let code = draw_link_code(&mut OsRandom);
         let (work, key, confirmed) = (Arc::clone(inner), place(&inner.keys(), IN, &id), patient.clone());

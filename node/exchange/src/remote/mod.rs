@@ -26,7 +26,7 @@ use handover_core::artefact::remote::{
 use handover_core::message::remote_link_binding;
 use handover_core::rules;
 use handover_core::{Code, HospitalId, PatientRef, RemoteLinkId, Timestamp};
-use handover_records::{Action, Departments, GrantRequest, LocalPatient, Permit, Purpose, Subject};
+use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::part::open_part;
 use handover_store::{Cell, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn};
 
@@ -78,8 +78,7 @@ impl Exchange {
     /// # Errors
     /// The audit log's, the store's.
     pub async fn remote_links(&self, staff: &str) -> Result<Vec<RemoteLink>, ExchangeError> {
-        let _permit =
-            permit(&self.0, Subject::Staff { name: staff.to_owned() }, Action::ListPatients, None).await?;
+        let _permit = permit(&self.0, Subject::staff(staff), Action::ListPatients, None).await?;
         let mut found = voucher::list(&self.0).await?;
         found.extend(holder::list(&self.0).await?);
         found.sort_by_key(|it| it.id);
@@ -96,8 +95,7 @@ impl Exchange {
         id: RemoteLinkId,
         reason: Code,
     ) -> Result<RemoteLink, ExchangeError> {
-        let _permit =
-            permit(&self.0, Subject::Staff { name: staff.to_owned() }, Action::ListPatients, None).await?;
+        let _permit = permit(&self.0, Subject::staff(staff), Action::ListPatients, None).await?;
         match holder::refuse(&self.0, id, reason).await {
             Err(fault) if fault.code() == Code::UnknownRemoteLink => {
                 voucher::refuse(&self.0, id, reason).await
@@ -140,15 +138,7 @@ async fn permit(
         Subject::Staff { .. } => Purpose::Administration,
         _ => Purpose::PatientAccess,
     };
-    let request = GrantRequest {
-        subject,
-        action,
-        purpose,
-        patient: patient.cloned(),
-        departments: Departments::All,
-        transfer: None,
-        break_glass: None,
-    };
+    let request = GrantRequest::new(subject, action, purpose, patient.cloned());
     Ok(inner.parts.records.audit().permit(request, inner.now()).await?)
 }
 

@@ -105,7 +105,7 @@ impl Exchange {
         if held.state == State::Waiting {
             rules::remote_link_in_time(&request, now)?;
             inner.federation()?.active(&request.hospital, now)?;
-            let subject = Subject::Staff { name: staff.to_owned() };
+            let subject = Subject::staff(staff);
             let _permit = permit(inner, subject, Action::Link, Some(&linked.patient)).await?;
         }
         let held = change(inner, id, move |row| match row.state {

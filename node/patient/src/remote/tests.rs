@@ -81,6 +81,6 @@ fn a_request_is_the_same_until_it_was_refused_and_only_the_two_hospitals_read_it
 
     let link = wallet.link(&old, "K7QF-29XM", &federation, NOW).unwrap();
     let link = rules::link_claim(&link, &old, &Ed25519).unwrap();
-    wallet.linked(&Countersigned::sign(&link, &world.hospitals[0]), &federation).unwrap();
+    wallet.linked(&Countersigned::sign(&link, &world.hospitals[0]), &federation, NOW).unwrap();
     assert_eq!(wallet.state.remote_links[0].state, RemoteLinkState::Linked);
 }

@@ -54,11 +54,11 @@ fn links_are_countersigned_by_their_hospital() {
     let link = rules::link_claim(&envelope, &hospital(1), &Ed25519).unwrap();
     assert!(rules::link_code(&link, "1234-5678") && !rules::link_code(&link, "1234-5679"));
     let by_other = Countersigned::sign(&link, &world.hospitals[0]);
-    assert_eq!(code(wallet.linked(&by_other, &federation)), Code::WrongSigner);
+    assert_eq!(code(wallet.linked(&by_other, &federation, NOW)), Code::WrongSigner);
     let by_own = Countersigned::sign(&link, &world.hospitals[1]);
-    assert_eq!(wallet.linked(&by_own, &federation).unwrap(), hospital(1));
+    assert_eq!(wallet.linked(&by_own, &federation, NOW).unwrap(), hospital(1));
     let mut stranger = world.wallet();
-    assert_eq!(code(stranger.linked(&by_own, &federation)), Code::AskMismatch);
+    assert_eq!(code(stranger.linked(&by_own, &federation, NOW)), Code::AskMismatch);
 
     // A mistyped code takes nothing from the link that holds; a newer link takes its place once it is signed.
     let confirmed = |wallet: &Wallet| -> Vec<bool> {
@@ -69,7 +69,7 @@ fn links_are_countersigned_by_their_hospital() {
     assert_eq!(confirmed(&wallet), [true, false]);
     assert_eq!(wallet.link(&hospital(1), "1234-5678", &federation, NOW).unwrap(), envelope);
     let newer = rules::link_claim(&newer, &hospital(1), &Ed25519).unwrap();
-    wallet.linked(&Countersigned::sign(&newer, &world.hospitals[1]), &federation).unwrap();
+    wallet.linked(&Countersigned::sign(&newer, &world.hospitals[1]), &federation, NOW).unwrap();
     assert_eq!(confirmed(&wallet), [true]);
 }
 
@@ -289,6 +289,22 @@ fn directories_of_others_and_older_ones_are_not_taken() {
 }
 
 #[test]
+fn a_directory_that_has_expired_takes_the_place_of_none_that_holds_or_held_longer() {
+    let mut world = World::new();
+    let mut wallet = world.wallet();
+    wallet.take_directory(&world.info(1), NOW).unwrap();
+    (world.version, world.issued) = (2, NOW.plus_ms(-3 * DAY_MS));
+    let (federation, news) = wallet.take_directory(&world.info(1), NOW).unwrap();
+    assert_eq!((federation.directory().version, news), (1, DirectoryNews::Expired));
+    let later = NOW.plus_ms(4 * DAY_MS);
+    let (federation, news) = wallet.take_directory(&world.info(1), later).unwrap();
+    assert_eq!((federation.directory().version, news), (1, DirectoryNews::Expired), "neither holds any more");
+    world.issued = NOW.plus_ms(DAY_MS / 2);
+    let (federation, news) = wallet.take_directory(&world.info(1), later).unwrap();
+    assert_eq!((federation.directory().version, news), (2, DirectoryNews::Newer), "it held longer");
+}
+
+#[test]
 fn quotes_that_are_not_what_they_say_are_refused() {
     let world = World::new();
     let (mut wallet, federation, transfer, ask) = asked(&world);
@@ -297,9 +313,9 @@ fn quotes_that_are_not_what_they_say_are_refused() {
     let dearer = QuoteBody { fee: "12.51 USD".parse().unwrap(), ..fine.clone() };
     let unsummed = QuoteBody { records: 4, ..fine.clone() };
     for (body, commitment, expected) in [
-        (&fine, Digest::sha256(&[b"another body"]), Code::QuoteMismatch),
-        (&dearer, digest(&dearer), Code::QuoteMismatch),
-        (&unsummed, digest(&unsummed), Code::QuoteMismatch),
+        (&fine, Digest::sha256(&[b"another body"]), Code::QuoteFalse),
+        (&dearer, digest(&dearer), Code::QuoteFalse),
+        (&unsummed, digest(&unsummed), Code::QuoteFalse),
     ] {
         let hospitals = Hospitals::answer_with(&world, &wallet, transfer, &ask, body, commitment);
         let outcome = wallet.take_inbox(&inbox(&hospitals), &federation, NOW).remove(0).outcome;
@@ -339,7 +355,7 @@ fn a_swapped_destination_key_is_refused() {
     let quote = hospitals.item.quote.unwrap();
     let quote = rules::quote(quote.as_ref(), &evidence, context(&federation)).unwrap();
     let refused = rules::consent(given.consent.envelope(), &evidence, &quote, context(&swapped));
-    assert_eq!(refused.unwrap_err(), Code::ConsentMismatch);
+    assert_eq!(refused.unwrap_err(), Code::ConsentKey);
 }
 
 #[test]

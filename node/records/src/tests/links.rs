@@ -89,15 +89,7 @@ async fn a_request_has_one_code_for_one_patient_until_it_is_over() {
 }
 
 fn permit_request(patient: &LocalPatient) -> GrantRequest {
-    GrantRequest {
-        subject: staff(),
-        action: Action::Link,
-        purpose: Purpose::Administration,
-        patient: Some(patient.clone()),
-        departments: Departments::All,
-        transfer: None,
-        break_glass: None,
-    }
+    GrantRequest::new(staff(), Action::Link, Purpose::Administration, Some(patient.clone()))
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use handover_core::HospitalId;
 use handover_core::artefact::recall::RecallReason;
 use handover_store::StoreError;
@@ -179,4 +181,38 @@ async fn marks_and_notes_are_forgotten_with_their_patient() {
     house.store.write(move |txn| records.forget_in(txn, &permit, NOW)).await.unwrap();
     house.records.sweep(&anna, &std::collections::BTreeSet::new()).await.unwrap();
     assert_eq!((house.count("records.mark").await, house.count("records.changed").await), (0, 0));
+}
+
+#[tokio::test]
+async fn what_changed_between_reading_and_choosing_is_noted_though_somebody_looked_in_between() {
+    let (house, anna) = (house().await, patient("anna"));
+    house.link(&anna).await;
+    house.import(&anna, &[("1", b"first"), ("2", b"other"), ("3", b"wrong")]).await;
+    let seen = house.records.everything(&anna).await;
+    house.import(&anna, &[("1", b"second")]).await;
+    let wrong = seen.iter().find(|record| record.resource_id == "3").unwrap().reference;
+    house.mark(&anna, wrong, mark(RecallReason::Retracted)).await.unwrap();
+    let settle = |changed: Vec<Changed>| {
+        let records = house.records.clone();
+        house.store.write(move |txn| records.settle_in(txn, &changed))
+    };
+    settle(house.changed().await).await.unwrap();
+    assert!(house.changed().await.is_empty());
+    let choose = |seen: Vec<RecordVersionRef>| {
+        let (records, anna) = (house.records.clone(), anna.clone());
+        house.store.write(move |txn| {
+            let asked = GrantRequest { action: Action::Export, ..recalling(&anna) };
+            let permit = records.audit().permit_in(txn, &asked, NOW)?;
+            records.note_changes_in(txn, &permit, NOW, &seen)
+        })
+    };
+    choose(seen.clone()).await.unwrap();
+    let noted: BTreeSet<RecordId> = house.changed().await.iter().map(|changed| changed.record).collect();
+    let of = |id: &str| seen.iter().find(|record| record.resource_id == id).unwrap().reference.record;
+    assert_eq!(noted, BTreeSet::from([of("1"), of("3")]));
+    settle(house.changed().await).await.unwrap();
+    let permit = house.records.to_export(&anna).await;
+    let current = house.records.snapshot(&permit, NOW, &anna, &Filter::default()).await.unwrap();
+    choose(current).await.unwrap();
+    assert!(house.changed().await.is_empty(), "what is chosen as it stands needs no note");
 }

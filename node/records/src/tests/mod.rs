@@ -50,7 +50,7 @@ fn department(name: &str) -> Department {
 }
 
 fn staff() -> Subject {
-    Subject::Staff { name: "meyer".into() }
+    Subject::staff("meyer")
 }
 
 fn system() -> Subject {
@@ -63,15 +63,7 @@ fn request(
     purpose: Purpose,
     patient: Option<&LocalPatient>,
 ) -> GrantRequest {
-    GrantRequest {
-        subject,
-        action,
-        purpose,
-        patient: patient.cloned(),
-        departments: Departments::All,
-        transfer: None,
-        break_glass: None,
-    }
+    GrantRequest::new(subject, action, purpose, patient.cloned())
 }
 
 impl Records {

@@ -42,6 +42,13 @@ pub(crate) fn tell(world: &World, outcome: &Outcome, teller: &mut Teller, took: 
         "  {} entries; debits {}, credits {}: {balance}",
         ledger.entries, ledger.debits, ledger.credits
     ))?;
+    match ledger.differences.as_slice() {
+        [] => teller.line(&format!(
+            "  The hospitals hold it against their own evidence, {} fees in all: all agree.",
+            ledger.reconciled
+        ))?,
+        found => found.iter().try_for_each(|it| teller.line(&format!("  NOT WHAT WAS SIGNED: {it}")))?,
+    }
     let are_files = outcome.transfers.iter().all(|row| row.file.is_some());
     let what = if are_files { "files" } else { "transfers asked for" };
     let filed = outcome.transfers.iter().filter(|transfer| transfer.outcome == FILED);

@@ -7,7 +7,7 @@ use handover_core::id::SigningPublic;
 use handover_core::verify::verify_break_glass;
 use serde::Serialize;
 
-use super::VerifiedStep;
+use super::{VerifiedStep, named};
 use crate::{CliError, Output};
 
 #[derive(Serialize)]
@@ -32,8 +32,7 @@ pub(super) fn verified(
     output: Output,
     verifier: &dyn SignatureVerifier,
 ) -> Result<(), CliError> {
-    let report = verify_break_glass(bytes, root, verifier)
-        .map_err(|fault| CliError::new(fault.code, format!("{}: {}", file.display(), fault.artefact)))?;
+    let report = verify_break_glass(bytes, root, verifier).map_err(named(file))?;
     let report = Verified {
         break_glass: report.id.to_string(),
         requesting: report.requesting.to_string(),

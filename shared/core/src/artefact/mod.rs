@@ -4,6 +4,7 @@
 //! (`typ`, RFC 9596) with its version; the unprotected header is empty. An envelope that does not encode to the
 //! received bytes again is refused, so one artefact has one form and one hash.
 
+pub mod books;
 pub mod break_glass;
 pub mod federation;
 pub mod patient;

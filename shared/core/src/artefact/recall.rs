@@ -3,6 +3,7 @@
 //! A recall passes by the index, which learns that there is one and what fee is given back. Which records it is about
 //! and why stands in [`RecallDetails`], sealed to the destination.
 
+use super::transfer::OtherTests;
 use crate::codec::{self, Bytes};
 use crate::id::{Digest, HospitalId, TransferId};
 use crate::{Amount, Timestamp, cbor_enum, cbor_map};
@@ -52,10 +53,13 @@ cbor_map! {
     pub struct RecallDetails {
         /// Why.
         1 => reason: RecallReason,
-        /// Which records; each once.
+        /// Which records; each once. None if it is about other tests only.
         2 => records: Vec<RecalledRecord>,
         /// Makes the commitment say nothing.
         3 => salt: [u8; 16],
+        /// Tests that were not sent and counted for the fee ([`QuoteBody::other_tests`](super::transfer::QuoteBody)):
+        /// how many of them were wrong, and their sum.
+        4 => other_tests: Option<OtherTests>,
     }
 }
 

@@ -96,6 +96,7 @@ impl Balances {
                 EntryKind::Post => (minor.checked_neg().ok_or(RANGE)?, minor),
                 EntryKind::Void => (minor.checked_neg().ok_or(RANGE)?, 0),
                 EntryKind::PostDirect | EntryKind::Reverse => (0, minor),
+                EntryKind::Hold | EntryKind::Release => (0, 0),
             };
             let debit = self.accounts.entry(posting.debit.clone()).or_default();
             debit.pending.add(pending, 0)?;

@@ -21,6 +21,10 @@ cbor_enum! {
         PostDirect = 4, "post-direct";
         /// Takes back a posted fee or a part of it.
         Reverse = 5, "reverse";
+        /// The destination disputes the fee: nothing more is booked by itself until people have looked. Moves nothing.
+        Hold = 75, "hold";
+        /// People have looked: what they ordered is booked right before it. Moves nothing.
+        Release = 76, "release";
     }
 }
 
@@ -39,6 +43,14 @@ cbor_enum! {
         Corrected = 5, "corrected";
         /// The source recalled tests that it was made of.
         Recalled = 45, "recalled";
+        /// The destination's receipt states another fee.
+        FeeDisputed = 75, "fee-disputed";
+        /// The destination refused what it had taken delivery of.
+        RefusedAfterDelivery = 76, "refused-after-delivery";
+        /// Two operators settled a hold for the payer.
+        SettledForPayer = 77, "settled-for-payer";
+        /// Two operators settled a hold for the source.
+        SettledForSource = 78, "settled-for-source";
     }
 }
 
@@ -49,6 +61,8 @@ cbor_enum! {
         Receipt = 1, "receipt";
         /// Delivery, both releases, and the destination's silence after them.
         Silence = 2, "silence";
+        /// The order of two operators that settled a hold.
+        Order = 75, "order";
     }
 }
 
@@ -77,6 +91,10 @@ cbor_map! {
         9 => revocation: Option<Digest>,
         /// The source's recall.
         45 => recall: Option<Digest>,
+        /// The operators' order.
+        75 => order: Option<Digest>,
+        /// The destination's refusal.
+        76 => refusal: Option<Digest>,
     }
 }
 
@@ -127,6 +145,8 @@ cbor_map! {
         15 => at: Timestamp,
         /// The settlement cycle that it belongs to.
         16 => cycle: Cycle,
+        /// The fee as the destination states it, for a hold on that.
+        75 => stated: Option<Amount>,
     }
 }
 
@@ -175,15 +195,16 @@ impl Evidence {
         }
     }
 
-    /// What was done: a receipt, or delivery with both releases.
+    /// What was done: a receipt, or delivery with both releases; or what two operators made of a dispute about that.
     #[must_use]
     pub const fn proof(&self) -> Option<Proof> {
         let handed_over =
             self.delivered.is_some() && self.key_release.is_some() && self.share_release.is_some();
-        match self.receipt {
-            Some(_) => Some(Proof::Receipt),
-            None if handed_over => Some(Proof::Silence),
-            None => None,
+        match (self.order, self.receipt) {
+            (Some(_), _) => Some(Proof::Order),
+            (None, Some(_)) => Some(Proof::Receipt),
+            (None, None) if handed_over => Some(Proof::Silence),
+            (None, None) => None,
         }
     }
 }
@@ -194,7 +215,11 @@ impl Entry {
     pub const fn proof(&self) -> Option<Proof> {
         match self.kind {
             EntryKind::Post | EntryKind::PostDirect => self.evidence.proof(),
-            EntryKind::Reserve | EntryKind::Void | EntryKind::Reverse => None,
+            EntryKind::Reserve
+            | EntryKind::Void
+            | EntryKind::Reverse
+            | EntryKind::Hold
+            | EntryKind::Release => None,
         }
     }
 
@@ -213,10 +238,12 @@ impl Entry {
             EntryKind::Reserve => self.expires.is_some() && self.about.is_none() && self.reason.is_none(),
             EntryKind::Post => self.expires.is_none() && self.about.is_some() && self.reason.is_none(),
             EntryKind::PostDirect => self.expires.is_none() && self.reason.is_none(),
-            EntryKind::Void | EntryKind::Reverse => {
+            EntryKind::Void | EntryKind::Reverse | EntryKind::Release => {
                 self.expires.is_none() && self.about.is_some() && self.reason.is_some()
             }
+            EntryKind::Hold => self.expires.is_none() && self.reason.is_some(),
         };
+        let shape = shape && (self.stated.is_none() || self.kind == EntryKind::Hold);
         if !shape || (self.kind != EntryKind::Reverse && self.sequence != 0) {
             return Err(LedgerError::Damaged("an entry has fields of another kind"));
         }
@@ -227,8 +254,32 @@ impl Entry {
                 let missing = LedgerError::EvidenceMissing("receipt, or of delivery with both releases");
                 self.evidence.proof().map(drop).ok_or(missing)
             }
-            EntryKind::Void | EntryKind::Reverse => Ok(()),
+            EntryKind::Void | EntryKind::Reverse => {
+                let is_settled = self.reason == Some(Reason::SettledForPayer);
+                self.check_dispute(!is_settled || self.evidence.order.is_some(), "order")
+            }
+            EntryKind::Hold => {
+                self.evidence.check_agreement(&self.payer)?;
+                let (shown, needs) = match self.reason {
+                    Some(Reason::FeeDisputed) => {
+                        (self.evidence.receipt.and(self.stated).is_some(), "receipt")
+                    }
+                    Some(Reason::RefusedAfterDelivery) => (self.evidence.refusal.is_some(), "refusal"),
+                    _ => return Err(LedgerError::Damaged("a hold for another reason")),
+                };
+                self.check_dispute(shown, needs)
+            }
+            EntryKind::Release => match self.reason {
+                Some(Reason::SettledForPayer | Reason::SettledForSource) => {
+                    self.check_dispute(self.evidence.order.is_some(), "order")
+                }
+                _ => Err(LedgerError::Damaged("a release for another reason")),
+            },
         }
+    }
+
+    const fn check_dispute(&self, is_shown: bool, evidence: &'static str) -> Result<(), LedgerError> {
+        if is_shown { Ok(()) } else { Err(LedgerError::EvidenceMissing(evidence)) }
     }
 
     fn check_postings(&self) -> Result<(), LedgerError> {
@@ -244,6 +295,11 @@ impl Entry {
             }
             sum_minor =
                 sum_minor.checked_add(posting.amount_minor).ok_or(LedgerError::OutOfRange("entry"))?;
+        }
+        if matches!(self.kind, EntryKind::Hold | EntryKind::Release) {
+            // They move nothing; the amount says what is disputed.
+            let is_moved = !self.postings.is_empty();
+            return if is_moved { Err(LedgerError::Damaged("a hold that moves money")) } else { Ok(()) };
         }
         if self.postings.is_empty() || sum_minor != self.amount.minor() {
             return Err(LedgerError::Unbalanced(self.amount.currency()));

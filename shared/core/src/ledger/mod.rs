@@ -13,6 +13,7 @@ mod account;
 mod balances;
 mod cycle;
 mod entry;
+mod holds;
 mod rules;
 mod silence;
 mod transfer;

@@ -2,7 +2,7 @@
 //! come out, nothing is stored here.
 //!
 //! Evidence can arrive in any order, repeatedly, and late. Whatever arrives, a transfer gets at most one fee that
-//! stands, and what was answered once is answered again.
+//! stands, and none once two operators have settled it for the payer; what was answered once is answered again.
 
 use crate::codec::Extensions;
 use crate::{Amount, HospitalId, Timestamp, TransferId};
@@ -65,6 +65,24 @@ pub enum Command {
         /// What shows it.
         evidence: Evidence,
     },
+    /// The destination disputes the fee.
+    Hold {
+        /// What was agreed on.
+        terms: Terms,
+        /// The fee as its receipt states it; none if it refused.
+        stated: Option<Amount>,
+        /// Quote; consent or acceptance; the receipt or the refusal.
+        evidence: Evidence,
+    },
+    /// Two operators settle the hold.
+    Settle {
+        /// What was agreed on.
+        terms: Terms,
+        /// Whether the fee is due; else nothing is owed.
+        is_due: bool,
+        /// Quote; consent or acceptance; the order.
+        evidence: Evidence,
+    },
 }
 
 /// The circumstances of a decision.
@@ -112,6 +130,8 @@ pub fn apply(ledger: &TransferLedger, context: &Context, command: &Command) -> R
         Command::Reverse { sequence, amount, reason, evidence } => {
             desk.reverse(*sequence, *amount, *reason, evidence)
         }
+        Command::Hold { terms, stated, evidence } => desk.hold(terms, *stated, evidence),
+        Command::Settle { terms, is_due, evidence } => desk.settle(terms, *is_due, evidence),
     }?;
     if let Decision::Append(entries) = &decision {
         let mut after = ledger.clone();
@@ -120,12 +140,12 @@ pub fn apply(ledger: &TransferLedger, context: &Context, command: &Command) -> R
     Ok(decision)
 }
 
-struct Desk<'a> {
-    ledger: &'a TransferLedger,
+pub(super) struct Desk<'a> {
+    pub(super) ledger: &'a TransferLedger,
     context: &'a Context,
 }
 
-fn done(entry: &Entry) -> Decision {
+pub(super) fn done(entry: &Entry) -> Decision {
     Decision::AlreadyDone(Box::new(entry.clone()))
 }
 
@@ -162,10 +182,10 @@ impl Desk<'_> {
             }
             return Ok(done(reserved));
         }
-        // The proof was faster than the reservation.
-        if let Some(posted) = self.ledger.posted() {
-            same_agreement(posted, terms, evidence)?;
-            return Ok(done(posted));
+        // The proof was faster than the reservation, or the dispute.
+        if let Some(faster) = self.ledger.posted().or(self.ledger.hold()) {
+            same_agreement(faster, terms, evidence)?;
+            return Ok(done(faster));
         }
         if self.context.now >= expires {
             return Err(LedgerError::OutOfOrder("the reservation has expired already"));
@@ -175,10 +195,15 @@ impl Desk<'_> {
         Ok(Decision::Append(vec![entry]))
     }
 
-    fn post(&self, terms: &Terms, evidence: &Evidence) -> Result<Decision, LedgerError> {
+    pub(super) fn post(&self, terms: &Terms, evidence: &Evidence) -> Result<Decision, LedgerError> {
         if let Some(posted) = self.ledger.posted() {
             same_agreement(posted, terms, evidence)?;
             return Ok(done(posted));
+        }
+        // One party's word does not undo what two operators have settled: that is the answer to every proof after it.
+        if let (Some(let_go), Some(hold)) = (self.ledger.let_go(), self.ledger.hold()) {
+            same_agreement(hold, terms, evidence)?;
+            return Ok(done(let_go));
         }
         let Some(reserved) = self.ledger.reservation() else {
             return Ok(Decision::Append(vec![self.entry(EntryKind::PostDirect, terms, evidence)?]));
@@ -210,6 +235,10 @@ impl Desk<'_> {
         if self.ledger.posted().is_some() {
             return Err(LedgerError::OutOfOrder("the fee is posted: it can be reversed, not voided"));
         }
+        let is_by_time = matches!(reason, Reason::ReservationExpired | Reason::ConsentExpired);
+        if is_by_time && self.ledger.open_hold().is_some() {
+            return Err(LedgerError::OutOfOrder("the fee is held: it does not end by time alone"));
+        }
         let reserved = self
             .ledger
             .reservation()
@@ -222,7 +251,7 @@ impl Desk<'_> {
         Ok(Decision::Append(vec![self.voiding(reserved, reason, evidence)?]))
     }
 
-    fn reverse(
+    pub(super) fn reverse(
         &self,
         sequence: u32,
         amount: Amount,
@@ -263,7 +292,12 @@ impl Desk<'_> {
         Ok(Decision::Append(vec![entry]))
     }
 
-    fn voiding(&self, reserved: &Entry, reason: Reason, evidence: &Evidence) -> Result<Entry, LedgerError> {
+    pub(super) fn voiding(
+        &self,
+        reserved: &Entry,
+        reason: Reason,
+        evidence: &Evidence,
+    ) -> Result<Entry, LedgerError> {
         let mut entry = self.entry(EntryKind::Void, &terms_of(reserved), evidence)?;
         entry.about = Some(reserved.id);
         entry.reason = Some(reason);
@@ -271,7 +305,12 @@ impl Desk<'_> {
     }
 
     /// An entry with the fee from payer to source, dated now, or into the open cycle if now lies before it.
-    fn entry(&self, kind: EntryKind, terms: &Terms, evidence: &Evidence) -> Result<Entry, LedgerError> {
+    pub(super) fn entry(
+        &self,
+        kind: EntryKind,
+        terms: &Terms,
+        evidence: &Evidence,
+    ) -> Result<Entry, LedgerError> {
         let Terms { transfer, source, destination, payer, amount, cap } = terms;
         check_terms(source, destination, payer, *amount, *cap)?;
         let by_date = Cycle::of(self.context.now)?;
@@ -293,6 +332,7 @@ impl Desk<'_> {
             postings: vec![posting(payer.clone(), Holder::Hospital(source.clone()), *amount)],
             at: self.context.now,
             cycle,
+            stated: None,
             extensions: Extensions::default(),
         })
     }

@@ -1,14 +1,10 @@
 use super::super::samples::{
-    agreed, day, handed_over, hash, patient, post, receipt, reserve, reverse, step, terms, terms_with, usd,
-    void,
+    agreed, day, handed_over, hash, patient, post, receipt, reserve, reverse, step, terms, terms_with, told,
+    usd, void,
 };
 use super::*;
 use crate::codec::{decode, encode};
 use crate::ledger::MAX_ENTRY_BYTES;
-
-fn told(ledger: &TransferLedger) -> String {
-    ledger.entries().iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>().join(" ")
-}
 
 /// Steps (day, command), what the books tell after them, and what the last step answered: the kind of the entry, or
 /// the refusal.

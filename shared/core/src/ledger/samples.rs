@@ -80,6 +80,19 @@ pub(crate) fn reverse(sequence: u32, amount: Amount) -> Command {
     Command::Reverse { sequence, amount, reason: Reason::Corrected, evidence: Evidence::default() }
 }
 
+/// The destination's dispute: another fee in its receipt, or a refusal.
+pub(crate) fn hold(stated: Option<Amount>) -> Command {
+    let receipt = stated.map(|_| hash("another receipt"));
+    let refusal = stated.is_none().then(|| hash("refusal"));
+    Command::Hold { terms: terms(), stated, evidence: Evidence { receipt, refusal, ..agreed() } }
+}
+
+/// Two operators settle it.
+pub(crate) fn settle(is_due: bool) -> Command {
+    let order = Some(hash(if is_due { "for the source" } else { "for the payer" }));
+    Command::Settle { terms: terms(), is_due, evidence: Evidence { order, ..agreed() } }
+}
+
 /// Decides at that day and appends.
 pub(crate) fn step(
     ledger: &mut TransferLedger,
@@ -94,4 +107,9 @@ pub(crate) fn step(
         }
     }
     Ok(decision)
+}
+
+/// The kinds of its entries, in their order.
+pub(crate) fn told(ledger: &TransferLedger) -> String {
+    ledger.entries().iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>().join(" ")
 }

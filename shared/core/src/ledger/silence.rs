@@ -34,8 +34,6 @@ pub struct Handover {
     pub silent_until: Option<Timestamp>,
     /// Whether one of the parties ended the transfer: then silence says nothing.
     pub is_ended: bool,
-    /// Whether people have to look at it first.
-    pub is_held: bool,
 }
 
 /// What to do without a receipt.
@@ -61,11 +59,10 @@ impl Handover {
             (Some(_), _) => Due::Void(reason),
             (None, _) => Due::Nothing,
         };
-        if ledger.posted().is_some() {
+        // What people have to look at, or have settled, is no matter of time any more.
+        let is_disputed = ledger.open_hold().is_some() || ledger.release().is_some();
+        if ledger.posted().is_some() || is_disputed {
             return Due::Nothing;
-        }
-        if self.is_held {
-            return let_go(reserved.and_then(|entry| entry.expires), Reason::ReservationExpired);
         }
         let released_in_time = self.released.is_some_and(|released| released < self.consent_expires);
         match self.silent_until {

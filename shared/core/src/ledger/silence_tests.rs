@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ledger::samples::{agreed, day, handed_over, post, step, terms, void};
+use crate::ledger::samples::{agreed, day, handed_over, hold, post, settle, step, terms, void};
 use crate::ledger::{Command, Decision};
 
 /// The consent of these tests ends on this day.
@@ -30,7 +30,6 @@ fn handover() -> Handover {
         released: Some(day(1)),
         silent_until: Some(day(8)),
         is_ended: false,
-        is_held: false,
     }
 }
 
@@ -69,11 +68,16 @@ fn what_is_incomplete_is_let_go_after_the_consent_and_the_late_copies() {
 }
 
 #[test]
-fn what_people_look_at_waits_for_them_until_the_reservation_expires() {
-    let held = Handover { is_held: true, ..handover() };
-    let expires = reserved().open_reservation().unwrap().expires.unwrap();
-    assert_eq!(held.due(&reserved(), day(8)), Due::Later(expires));
-    assert_eq!(held.due(&reserved(), expires), Due::Void(Reason::ReservationExpired));
+fn what_people_look_at_is_no_matter_of_time() {
+    let mut ledger = reserved();
+    step(&mut ledger, 2, &hold(None)).unwrap();
+    let expires = ledger.open_reservation().unwrap().expires.unwrap();
+    for now in [day(8), expires, expires.plus_ms(1_000 * DAY_MS)] {
+        assert_eq!(handover().due(&ledger, now), Due::Nothing);
+    }
+    // What they have settled for the payer is not posted by silence after all.
+    step(&mut ledger, 90, &settle(false)).unwrap();
+    assert_eq!(handover().due(&ledger, day(1_000)), Due::Nothing);
 }
 
 #[test]
@@ -113,6 +117,9 @@ proptest! {
         let offered = delivered.zip(released).map(|(delivered, released)| delivered.max(released));
         let last = CONSENT_DAYS + RESERVATION_AFTER_CONSENT_MS / DAY_MS;
         for today in 0..=last {
+            if held == Some(today) && ledger.posted().is_none() {
+                step(&mut ledger, today, &hold(None)).unwrap();
+            }
             if receipt == Some(today) {
                 step(&mut ledger, today, &post(terms())).unwrap();
             }
@@ -122,7 +129,6 @@ proptest! {
                 released: released.filter(|on| *on <= today).map(|_| day(released_on)),
                 silent_until: offered.filter(|on| *on <= today).map(|on| day(on + silence_days)),
                 is_ended: has(ended, today),
-                is_held: has(held, today),
             };
             match known.due(&ledger, day(today)) {
                 Due::Nothing => {}
@@ -132,7 +138,7 @@ proptest! {
                     prop_assert!(ledger.open_reservation().is_none_or(|it| Some(at) <= it.expires));
                 }
                 Due::Post => {
-                    prop_assert!(known.is_delivered && !known.is_ended && !known.is_held);
+                    prop_assert!(known.is_delivered && !known.is_ended && ledger.open_hold().is_none());
                     prop_assert!(released_on < CONSENT_DAYS && offered.unwrap() + silence_days <= today);
                     let silence = Command::Post { terms: terms(), evidence: handed_over() };
                     prop_assert!(matches!(step(&mut ledger, today, &silence), Ok(Decision::Append(_))));
@@ -143,7 +149,8 @@ proptest! {
                 }
             }
         }
-        prop_assert!(ledger.open_reservation().is_none());
+        // Only what people have to look at is left.
+        prop_assert!(ledger.open_reservation().is_none() || ledger.open_hold().is_some());
         let fees = ledger.entries().iter().filter(|entry| matches!(entry.kind.as_str(), "post" | "post-direct"));
         prop_assert!(fees.count() <= 1);
         prop_assert!(receipt.is_none_or(|on| on > last) || ledger.posted().is_some());

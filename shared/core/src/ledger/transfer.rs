@@ -1,7 +1,7 @@
 //! What the books say of one transfer. Entries enter through [`TransferLedger::push`] only, which asserts the
 //! invariants across entries whether they were decided a moment ago or read back from a store.
 
-use super::{Entry, EntryKind, LedgerError};
+use super::{Entry, EntryKind, LedgerError, Reason};
 
 /// The entries of one transfer, in the order in which they were appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,35 @@ impl TransferLedger {
         self.reservation().filter(|_| self.void().is_none() && self.posted().is_none())
     }
 
+    /// The destination's dispute, settled or not.
+    #[must_use]
+    pub fn hold(&self) -> Option<&Entry> {
+        self.first(|entry| entry.kind == EntryKind::Hold)
+    }
+
+    /// What settled it.
+    #[must_use]
+    pub fn release(&self) -> Option<&Entry> {
+        self.first(|entry| entry.kind == EntryKind::Release)
+    }
+
+    /// The settlement for the payer, if that is what two operators made of a hold. It is final: nothing that comes
+    /// later makes the fee due again.
+    #[must_use]
+    pub fn let_go(&self) -> Option<&Entry> {
+        self.release().filter(|release| release.reason == Some(Reason::SettledForPayer))
+    }
+
+    /// The hold if nobody has settled it: neither operators, nor what was booked since on the destination's own receipt
+    /// or a consent that was taken back.
+    #[must_use]
+    pub fn open_hold(&self) -> Option<&Entry> {
+        let at = self.entries.iter().position(|entry| entry.kind == EntryKind::Hold)?;
+        let (hold, since) = self.entries.get(at..)?.split_first()?;
+        let settles = |entry: &Entry| !matches!(entry.kind, EntryKind::Hold | EntryKind::Reverse);
+        (!since.iter().any(settles)).then_some(hold)
+    }
+
     /// The reversal with this number.
     #[must_use]
     pub fn reversal(&self, sequence: u32) -> Option<&Entry> {
@@ -77,8 +106,8 @@ impl TransferLedger {
     }
 
     /// Adds an entry if every invariant holds with it: the same parties and currency throughout, a reservation
-    /// resolved at most once and never posted once expired, at most one fee that stands, reversals within it, no
-    /// entry in an earlier cycle than the one before.
+    /// resolved at most once and never posted once expired, at most one fee that stands and none once it was settled
+    /// for its payer, reversals within it, no entry in an earlier cycle than the one before.
     ///
     /// # Errors
     /// [`LedgerError`] naming what would not hold; the ledger is as it was.
@@ -103,6 +132,8 @@ impl TransferLedger {
             EntryKind::Void => self.check_void(&entry),
             EntryKind::PostDirect => self.check_post_direct(&entry),
             EntryKind::Reverse => self.check_reverse(&entry),
+            EntryKind::Hold => self.check_hold(&entry),
+            EntryKind::Release => self.check_release(&entry),
         }?;
         self.entries.push(entry);
         Ok(())
@@ -135,9 +166,42 @@ impl TransferLedger {
         Ok(())
     }
 
+    fn check_hold(&self, entry: &Entry) -> Result<(), LedgerError> {
+        if self.hold().is_some() {
+            return Err(damaged("a second hold on one fee"));
+        }
+        let held = self.posted().or(self.reservation());
+        if entry.about != held.map(|held| held.id) || held.is_some_and(|held| held.amount != entry.amount) {
+            return Err(damaged("a hold that is not about the fee"));
+        }
+        Ok(())
+    }
+
+    /// A hold is settled at most once, and what was ordered is booked right before: the fee, or that none is owed.
+    fn check_release(&self, entry: &Entry) -> Result<(), LedgerError> {
+        let hold = self.hold().ok_or(damaged("a release of nothing"))?;
+        if self.release().is_some() || entry.about != Some(hold.id) {
+            return Err(damaged("a release that is not about its hold, or a second one"));
+        }
+        let stands_minor = match self.posted() {
+            Some(posted) => posted.amount.minor().checked_sub(self.reversed_minor()?),
+            None => None,
+        };
+        let is_booked = match entry.reason {
+            Some(Reason::SettledForPayer) => {
+                self.open_reservation().is_none() && stands_minor.unwrap_or_default() == 0
+            }
+            _ => self.posted().is_some(),
+        };
+        if is_booked { Ok(()) } else { Err(damaged("a release without what it settles")) }
+    }
+
     fn check_post_direct(&self, entry: &Entry) -> Result<(), LedgerError> {
         if self.posted().is_some() || self.open_reservation().is_some() {
             return Err(damaged("a second fee for one transfer"));
+        }
+        if self.let_go().is_some() {
+            return Err(damaged("a fee after it was settled for its payer"));
         }
         if entry.about != self.void().map(|void| void.id) {
             return Err(damaged("a direct post that does not name the void before it"));

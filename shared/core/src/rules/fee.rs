@@ -4,7 +4,10 @@ use super::{Context, ensure, read};
 use crate::artefact::Verified;
 use crate::artefact::federation::{FeeBasis, FeeSchedule};
 use crate::artefact::patient::{CLOCK_SKEW_MS, Consent};
-use crate::artefact::transfer::{FeeAcceptance, Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Referral};
+use crate::artefact::transfer::{
+    FeeAcceptance, PackageHeader, Payer, Quote, QuoteBody, REFERRAL_MAX_LIFE_MS, Referral,
+};
+use crate::ledger::{Holder, Terms};
 use crate::{Amount, Code};
 
 /// A source's referral of the patient, good when it quoted.
@@ -43,12 +46,12 @@ pub fn schedule<'a>(quote: &Quote, context: Context<'a>) -> Result<&'a FeeSchedu
 /// A quote's body charges who owes the fee, for what and at the rate that its schedule says.
 ///
 /// # Errors
-/// [`Code::QuoteMismatch`]; what [`schedule`] says.
+/// [`Code::QuoteFalse`]; what [`schedule`] says.
 pub fn quote_rate(quote: &Quote, body: &QuoteBody, context: Context<'_>) -> Result<(), Code> {
     let schedule = schedule(quote, context)?;
     let rate_holds = schedule.rate_for(body.payer) == body.rate_bps;
     let basis_holds = body.other_tests.is_none() || schedule.basis == FeeBasis::AllTests;
-    ensure(rate_holds && basis_holds && body.payer == payer(quote), Code::QuoteMismatch)
+    ensure(rate_holds && basis_holds && body.payer == payer(quote), Code::QuoteFalse)
 }
 
 /// The destination's word that it pays for what was quoted.
@@ -69,6 +72,24 @@ pub fn fee_acceptance(
     ensure(same && payer(quote) == Payer::Hospital, Code::QuoteMismatch)?;
     ensure(acceptance.cap.minor() >= 0, Code::Malformed)?;
     Ok(acceptance)
+}
+
+/// What the books have to say of a fee: what its header charges, under what its payer signed for.
+#[must_use]
+pub fn fee_terms(header: &PackageHeader, consent: &Consent, cover: &Cover) -> Terms {
+    // Nothing in another currency than the cap's is still within it.
+    let cap = if header.fee.minor() == 0 { Amount::zero(header.fee.currency()) } else { cover.cap };
+    Terms {
+        transfer: header.transfer,
+        source: header.source.clone(),
+        destination: header.destination.clone(),
+        payer: match cover.payer {
+            Payer::Patient => Holder::Patient(consent.patient),
+            Payer::Hospital => Holder::Hospital(header.destination.clone()),
+        },
+        amount: header.fee,
+        cap,
+    }
 }
 
 /// What whoever owes the fee signed for.

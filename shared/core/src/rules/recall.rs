@@ -44,10 +44,13 @@ pub fn recall_details(details: &RecallDetails, recall: &Recall) -> Result<(), Co
     ensure(details.commitment() == recall.commitment, Code::RecallMismatch)?;
     let named: BTreeSet<_> =
         details.records.iter().map(|it| (&it.origin, &it.resource_type, &it.resource_id)).collect();
-    let each_once = !named.is_empty() && named.len() == details.records.len();
+    let is_about_something = !named.is_empty() || details.other_tests.is_some();
+    let each_once = is_about_something && named.len() == details.records.len();
+    let others = details.other_tests.as_ref();
+    let are_wrong = others.is_none_or(|others| others.tests > 0 && !details.reason.keeps_fee());
     let is_dated = details.reason != RecallReason::Amended
         || details.records.iter().all(|record| record.replaced.is_some());
-    ensure(each_once && is_dated, Code::RecallMismatch)?;
+    ensure(each_once && is_dated && are_wrong, Code::RecallMismatch)?;
     ensure(!details.reason.keeps_fee() || recall.fee_back.minor() == 0, Code::RecallFee)
 }
 

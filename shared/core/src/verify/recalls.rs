@@ -5,7 +5,20 @@ use super::{Parts, Report, VerifyError, fault};
 use crate::artefact::recall::{Recall, RecallConfirmed};
 use crate::artefact::transfer::{KeyRelease, PackageHeader};
 use crate::artefact::{Payload, Signed, Verified};
-use crate::{Amount, Code, rules};
+use crate::{Amount, Code, Digest, Timestamp, rules};
+
+/// A recall, for the books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// Its number.
+    pub number: u32,
+    /// Its hash.
+    pub hash: Digest,
+    /// What it gives back.
+    pub back: Amount,
+    /// When it was made.
+    pub issued: Timestamp,
+}
 
 /// Verifies all of them; adds to the report what they say.
 pub(super) fn verify(parts: &mut Parts<'_>, report: &mut Report) -> Result<(), VerifyError> {
@@ -20,6 +33,12 @@ pub(super) fn verify(parts: &mut Parts<'_>, report: &mut Report) -> Result<(), V
         given_back_minor = given_back_minor.saturating_add(recall.fee_back.minor());
         report.recalls = recall.number;
         report.fee_back = Some(Amount::from_minor(given_back_minor, recall.fee_back.currency()));
+        report.founded.recalls.push(Recalled {
+            number: recall.number,
+            hash: recall.hash(),
+            back: recall.fee_back,
+            issued: recall.issued,
+        });
         parts.note(&recall, |it| it.issued, Some(header.attempt));
         recalls.push((recall, header));
     }

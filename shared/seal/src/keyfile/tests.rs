@@ -1,3 +1,5 @@
+use handover_disk::{Disk, Seeded, Survives};
+
 use super::*;
 use crate::OsRandom;
 
@@ -70,4 +72,20 @@ fn private_files_are_private_and_never_overwritten() {
     assert_eq!(read_private(&path).unwrap().as_slice(), b"one");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(read_private(&path), Err(SealError::NotPrivate)));
+}
+
+#[test]
+fn a_key_outlives_a_loss_of_power_with_the_folders_that_it_lies_in() {
+    let disk = Disk::mount_for_long(1 << 20).unwrap();
+    let folder = disk.path().join("data").join("keys");
+    make_private_folder(&folder).unwrap();
+    make_private_folder(&folder).unwrap();
+    write_private(&folder.join("key"), b"sealed").unwrap();
+    disk.lose_power(Survives::Nothing, &mut Seeded(1));
+    assert_eq!(read_private(&folder.join("key")).unwrap().as_slice(), b"sealed");
+    for folder in [&folder, folder.parent().unwrap()] {
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    fs::write(disk.path().join("file"), "x").unwrap();
+    assert!(matches!(make_private_folder(&disk.path().join("file").join("in")), Err(SealError::Io(_))));
 }

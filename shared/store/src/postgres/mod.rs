@@ -10,7 +10,9 @@
 
 mod connection;
 mod database;
+mod opening;
 mod owner;
+mod pulse;
 mod reader;
 mod schema;
 mod session;
@@ -18,7 +20,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,11 +28,12 @@ use handover_seal::{OsRandom, Secret32};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::database::{Database, Schema};
+pub use self::opening::Standing;
+pub(crate) use self::opening::{Opening, Told, new_life};
 use self::session::Token;
 use self::writer::Command;
 use crate::StoreError;
 use crate::engine::{Engine, Health, Job};
-use crate::meta::Meta;
 
 /// Jobs that may wait for the writer, and as many for the readers.
 const QUEUE_JOBS: usize = 1_024;
@@ -61,11 +64,17 @@ pub(crate) struct PostgresEngine {
 struct Shared {
     database: Database,
     token: Token,
+    /// Which process this is, for people.
+    holder: String,
     health: AtomicU8,
     /// Whether the database could not be reached when it was last tried.
     is_away: AtomicBool,
+    /// Which life of the store it has open.
+    life: OnceLock<Vec<u8>>,
     /// The last group of writes whose callers were answered, or are about to be.
     confirmed: AtomicI64,
+    /// Why it failed.
+    why: OnceLock<&'static str>,
     /// How often a commit's outcome had to be asked. A group that was seen before may not be one since.
     doubts: AtomicU64,
 }
@@ -80,8 +89,15 @@ impl Shared {
         }
     }
 
+    /// What it was confirmed.
+    fn noted(&self) -> owner::Noted<'_> {
+        let life = self.life.get().map(Vec::as_slice).unwrap_or_default();
+        owner::Noted { life, token: &self.token, group: self.confirmed.load(Ordering::Acquire) }
+    }
+
     /// Refuses everything from now on.
-    fn fail(&self, why: &str) {
+    fn fail(&self, why: &'static str) {
+        let _ = self.why.set(why);
         if self.health.swap(Health::Failed as u8, Ordering::AcqRel) != Health::Failed as u8 {
             tracing::error!(store = %self.database, "the store refuses everything from now on: {why}");
         }
@@ -89,23 +105,26 @@ impl Shared {
 }
 
 impl PostgresEngine {
-    /// Connects, brings the schema to this version and starts the threads. Blocks.
-    pub(crate) fn open(database: Database, meta: Meta) -> Result<Self, StoreError> {
+    /// Connects, brings the schema to this version and starts the threads. Blocks, also while it stands by.
+    pub(crate) fn open(database: Database, needs: Opening) -> Result<Self, StoreError> {
         let secret = Secret32::generate(&mut OsRandom);
         let mut token = Token::default();
         token.iter_mut().zip(secret.expose()).for_each(|(to, from)| *to = *from);
         let shared = Arc::new(Shared {
             database,
             token,
+            holder: holder(),
             health: AtomicU8::new(Health::Serving as u8),
             is_away: AtomicBool::new(false),
+            life: OnceLock::new(),
             confirmed: AtomicI64::new(0),
+            why: OnceLock::new(),
             doubts: AtomicU64::new(0),
         });
         let (writes, jobs) = mpsc::channel(QUEUE_JOBS);
         let (opened, opening) = std::sync::mpsc::channel();
         let for_writer = Arc::clone(&shared);
-        let writer = thread("store-writer", move || writer::run(&for_writer, jobs, &meta, &opened))?;
+        let writer = thread("store-writer", move || writer::run(&for_writer, jobs, &needs, &opened))?;
         opening.recv().unwrap_or(Err(StoreError::Panicked))?;
         let (reads, jobs) = mpsc::channel(QUEUE_JOBS);
         let jobs = Arc::new(Mutex::new(jobs));
@@ -122,6 +141,16 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
         .name(name.to_owned())
         .spawn(work)
         .map_err(StoreError::io("start a thread of the store"))
+}
+
+/// This process, for people on other machines.
+fn holder() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = match machine.trim() {
+        "" => "a machine without a name",
+        name => name,
+    };
+    format!("process {} on {machine}", std::process::id())
 }
 
 /// A runtime for one thread's connections.
@@ -168,6 +197,13 @@ impl Engine for PostgresEngine {
             Health::Serving | Health::Away if is_dead => Health::Failed,
             health => health,
         }
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        (self.health() == Health::Failed).then(|| match self.shared.why.get() {
+            Some(&reason) => StoreError::Overtaken { store: self.shared.database.to_string(), reason },
+            None => StoreError::Failed,
+        })
     }
 
     async fn close(&self) {

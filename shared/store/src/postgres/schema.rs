@@ -9,7 +9,9 @@ use crate::meta::Meta;
 /// What leads from one version to the next; the first makes version 1.
 ///
 /// `cells` is ordered by its key as bytes. Values are ciphertext, which does not get smaller: they are stored as they
-/// are. `owner` has one row: who may write, and the last group of transactions that was committed by it.
+/// are. `owner` has one row: who may write, and the last group of transactions that was committed, a number that never
+/// falls. `owner_before` keeps how far each former owner got. `pulse` is the owner's sign of life, apart, because it is
+/// written beside the groups.
 const STEPS: &[&str] = &["
     CREATE TABLE cells (key bytea PRIMARY KEY, value bytea NOT NULL);
     ALTER TABLE cells ALTER COLUMN value SET STORAGE EXTERNAL;
@@ -18,7 +20,20 @@ const STEPS: &[&str] = &["
         token bytea NOT NULL,
         last_group bigint NOT NULL,
         asked bigint NOT NULL,
+        holder text NOT NULL,
         since timestamptz NOT NULL
+    );
+    CREATE TABLE owner_before (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        token bytea NOT NULL,
+        last_group bigint NOT NULL,
+        until timestamptz NOT NULL
+    );
+    CREATE INDEX owner_before_token ON owner_before (token);
+    CREATE TABLE pulse (
+        only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+        token bytea NOT NULL,
+        beat bigint NOT NULL
     );
 "];
 

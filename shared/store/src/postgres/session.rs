@@ -12,6 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use super::AWAY_LIMIT;
 use super::connection::{Connection, Fault};
+use super::owner::OVERTAKEN;
 use crate::txn::{Cell, View, Writes};
 use crate::{KEY_MAX_BYTES, StoreError};
 
@@ -184,7 +185,7 @@ impl Session {
 }
 
 /// Why a process stops that finds another one's name in the store.
-const TAKEN_OVER: Fault = Fault::Fenced("another process has opened it since");
+const TAKEN_OVER: Fault = Fault::Fenced(OVERTAKEN);
 
 impl View for Session {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

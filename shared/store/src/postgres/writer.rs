@@ -9,21 +9,21 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Fault};
+use super::opening::{self, Opened, Opening};
+use super::owner::OVERTAKEN;
 use super::session::Session;
-use super::{AWAY_LIMIT, Answer, CONFLICT_TRIES, LOSS_TRIES, Shared, owner, pause, place, runtime, schema};
+use super::{AWAY_LIMIT, Answer, CONFLICT_TRIES, LOSS_TRIES, Shared, owner, pause, pulse, thread};
 use crate::StoreError;
+use crate::confirmed::Noting;
 use crate::engine::{Health, Job, Verdict, run as run_job};
-use crate::meta::{META_KEY, MOVE_KEY, Meta};
-use crate::txn::{Layer, Overlay, View as _, Writes};
+use crate::txn::{Layer, Overlay, Writes};
 
 /// Jobs that one group commits at most.
 const GROUP_MAX_JOBS: usize = 100;
 /// Pending bytes at which a group is committed without waiting for more jobs.
 const GROUP_FULL_BYTES: usize = 8 * 1024 * 1024;
 /// How often a writer without work looks after its connection.
-const LOOK_PAUSE: Duration = Duration::from_secs(2);
-/// How long an opening waits for a lock: the server lets go of it a little after its holder is gone.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) enum Command {
     Run(Job, Answer),
@@ -55,83 +55,40 @@ struct Writer<'a> {
     last_group: i64,
     /// Since when the database cannot be reached.
     away_since: Option<Instant>,
+    noting: Option<Arc<Noting>>,
 }
 
 /// The writer's thread: opens the store, says how that went, serves until the last handle goes or on `Close`.
 pub(super) fn run(
     shared: &Arc<Shared>,
     jobs: mpsc::Receiver<Command>,
-    meta: &Meta,
+    opening: &Opening,
     opened: &std::sync::mpsc::Sender<Result<(), StoreError>>,
 ) {
-    let opening = runtime().and_then(|runtime| {
-        let runtime = Rc::new(runtime);
-        let session = open(shared, &runtime, meta)?;
-        Ok((runtime, session))
-    });
-    let (runtime, session) = match opening {
+    let (runtime, Opened { session, last_group, noting }) = match opening::begin(shared, opening) {
         Ok(made) => made,
         Err(error) => {
             let _ = opened.send(Err(error));
             return;
         }
     };
+    let noting = noting.map(Arc::new);
+    let (for_pulse, pulsing) = (Arc::clone(shared), noting.clone());
+    shared.confirmed.store(last_group, Ordering::Release);
+    let pulse = thread("store-pulse", move || pulse::run(&for_pulse, pulsing.as_deref()));
+    if let Err(error) = pulse {
+        let _ = opened.send(Err(error));
+        return;
+    }
     let backend = session.connection.backend;
-    let (last_group, away_since) = (0, None);
-    let mut writer =
-        Writer { shared, runtime, jobs, session: Some(session), backend, last_group, away_since };
+    let (session, away_since) = (Some(session), None);
+    let mut writer = Writer { shared, runtime, jobs, session, backend, last_group, away_since, noting };
     let _ = opened.send(Ok(()));
     let closing = writer.serve();
     writer.close();
     if let Some(answer) = closing {
         let _ = answer.send(());
     }
-}
-
-/// Opens the store: the lock, the tables, the format, then the ownership.
-fn open(shared: &Shared, runtime: &Rc<Runtime>, meta: &Meta) -> Result<Session, StoreError> {
-    let begun = Instant::now();
-    let mut tries = 0;
-    loop {
-        match open_once(shared, runtime, meta) {
-            // It may be starting at this moment, as may this process.
-            Err(Fault::Lost(_) | Fault::Conflict) if begun.elapsed() < AWAY_LIMIT => {
-                runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
-                tries = tries.saturating_add(1);
-            }
-            other => return other.map_err(|fault| fault.into_error("open the store")),
-        }
-    }
-}
-
-fn open_once(shared: &Shared, runtime: &Rc<Runtime>, meta: &Meta) -> Result<Session, Fault> {
-    let connection = Connection::open(runtime, &shared.database)?;
-    let end = Instant::now() + LOCK_LIMIT;
-    let mut tries = 0;
-    while !owner::lock(&connection)? {
-        if Instant::now() >= end {
-            return Err(Fault::Store(StoreError::InUse { folder: place(&shared.database) }));
-        }
-        runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
-        tries = tries.saturating_add(1);
-    }
-    schema::migrate(&connection, meta)?;
-    let session = Session::prepare(connection)?;
-    let (format, mark) = (session.get(META_KEY), session.get(MOVE_KEY));
-    let is_empty = session.scan(&[], None, 1).map(|found| found.is_empty());
-    session.check()?;
-    let admitted = format.and_then(|format| {
-        let first = meta.admit(format.as_deref(), is_empty?)?;
-        meta.admit_mark(mark?.as_deref())?;
-        Ok(first)
-    });
-    let (keys, values): (Vec<_>, Vec<_>) = admitted.map_err(Fault::Store)?.into_iter().unzip();
-    if !keys.is_empty() {
-        let all = "INSERT INTO cells (key, value) SELECT * FROM unnest($1::bytea[], $2::bytea[])";
-        session.connection.query(all, &[&keys, &values])?;
-    }
-    owner::take(&session.connection, &shared.token)?;
-    Ok(session)
 }
 
 impl Writer<'_> {
@@ -197,8 +154,7 @@ impl Writer<'_> {
                     tries
                 }
                 Err(Fault::Fenced(why)) => {
-                    self.session = None;
-                    self.shared.fail(why);
+                    self.fenced(why);
                     return Err(StoreError::Failed);
                 }
                 Err(fault) => {
@@ -252,6 +208,9 @@ impl Writer<'_> {
             committed?;
         }
         self.shared.confirmed.store(self.last_group, Ordering::Release);
+        if let Some(noting) = &self.noting {
+            noting.write(self.last_group);
+        }
         Ok(())
     }
 
@@ -311,12 +270,7 @@ impl Writer<'_> {
         let session = Connection::open(&self.runtime, &self.shared.database)
             .and_then(Session::prepare)
             .map_err(Fault::while_connecting)?;
-        owner::resume(
-            &session,
-            &self.shared.token,
-            self.backend,
-            self.shared.confirmed.load(Ordering::Acquire),
-        )?;
+        owner::resume(&session, &self.shared.token, self.backend, &self.shared.noted())?;
         self.backend = session.connection.backend;
         self.session = Some(session);
         Ok(())
@@ -346,16 +300,30 @@ impl Writer<'_> {
         });
         match looked {
             Ok(()) => self.is_back(),
-            Err(Fault::Fenced(why)) => {
-                self.session = None;
-                self.shared.fail(why);
-            }
+            Err(Fault::Fenced(why)) => self.fenced(why),
             Err(fault) => {
                 self.session = None;
                 self.lost(&fault.into_error("read").to_string());
                 self.shared.is_away.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// The store is another's by now, or not what it was. Nothing is answered from here on; what was confirmed until
+    /// then has to be in what the other one took.
+    fn fenced(&mut self, mut why: &'static str) {
+        if why == OVERTAKEN {
+            let connection = match self.session.take().filter(|session| session.abandon().is_ok()) {
+                Some(session) => Ok(session.connection),
+                None => Connection::open(&self.runtime, &self.shared.database),
+            };
+            let compared = connection.and_then(|it| owner::overtaken(&it, &self.shared.noted()));
+            if let Ok(Fault::Fenced(found)) = compared {
+                why = found;
+            }
+        }
+        self.session = None;
+        self.shared.fail(why);
     }
 
     /// Ends what is left of a transaction; a connection on which that fails is given up.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::power::Seeded;
+use handover_disk::Seeded;
 
 const BLOCK: usize = 4096;
 
@@ -37,13 +37,11 @@ impl Damage {
         Self::Missing,
     ];
 
-    /// Damages one file of a folder; says which and where.
-    pub(crate) fn strike(self, folder: &Path, seeded: &mut Seeded) -> String {
+    /// Damages one file of a folder, the log every other time and else one after another; says which and where.
+    pub(crate) fn strike(self, folder: &Path, time: u64, seeded: &mut Seeded) -> String {
         let files = files(folder);
-        // The log is what is largest, so it is what is hit most.
-        let log = files.iter().position(|file| file.ends_with("db")).unwrap();
-        let at = if seeded.below(3) == 0 { seeded.below(files.len() as u64) as usize } else { log };
-        let file = &files[at];
+        let (log, others): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.ends_with("db"));
+        let file = if time.is_multiple_of(2) { log[0] } else { others[(time / 2) as usize % others.len()] };
         let name = file.strip_prefix(folder).unwrap().display().to_string();
         let mut content = fs::read(file).unwrap();
         // Behind the last byte that is not zero nothing was written yet.
@@ -55,7 +53,7 @@ impl Damage {
             Self::Bit if used > 0 => content[place] ^= 1 << seeded.below(8),
             Self::Bit => content.push(1),
             Self::BlockOfZeros => content[block].fill(0),
-            Self::BlockOfNoise => content[block].iter_mut().for_each(|byte| *byte = seeded.next() as u8),
+            Self::BlockOfNoise => content[block].iter_mut().for_each(|byte| *byte = seeded.roll() as u8),
             Self::Zeros => content.fill(0),
             Self::Empty => content.clear(),
             Self::Missing => {

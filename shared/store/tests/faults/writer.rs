@@ -134,7 +134,7 @@ pub(crate) async fn repair(
     bytes: usize,
 ) -> Result<String, String> {
     let now = Timestamp::from_millis(1_800_000_000_000);
-    let repair = |preview| Store::repair(folder, &cell_key(), now, preview, |_| {});
+    let repair = |preview| Store::repair(folder, &cell_key(), now, "who repairs", preview, |_| {});
     let all: usize =
         (0..WRITERS).zip(acknowledged).map(|(writer, &last)| cells(writer, last, bytes).len()).sum();
     let repaired = match repair(true) {

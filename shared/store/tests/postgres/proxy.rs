@@ -17,7 +17,8 @@ pub(crate) enum Cut {
 
 pub(crate) struct Proxy {
     port: u16,
-    next: Arc<Mutex<Option<Cut>>>,
+    /// After how many commits that pass.
+    next: Arc<Mutex<Option<(u32, Cut)>>>,
     has_cut: Arc<AtomicBool>,
     garbles: Arc<AtomicBool>,
 }
@@ -55,8 +56,12 @@ impl Proxy {
 
     /// Only what may write is committed.
     pub(crate) fn cut_next_commit(&self, cut: Cut) {
+        self.cut_commit_after(0, cut);
+    }
+
+    pub(crate) fn cut_commit_after(&self, passing: u32, cut: Cut) {
         self.has_cut.store(false, Ordering::SeqCst);
-        *self.next.lock().unwrap() = Some(cut);
+        *self.next.lock().unwrap() = Some((passing, cut));
     }
 
     /// The server refuses to begin the next transaction that may write.
@@ -89,7 +94,7 @@ fn answers(mut from: TcpStream, mut to: TcpStream, is_mute: &AtomicBool) {
 fn questions(
     mut from: TcpStream,
     mut to: TcpStream,
-    next: &Mutex<Option<Cut>>,
+    next: &Mutex<Option<(u32, Cut)>>,
     has_cut: &AtomicBool,
     garbles: &AtomicBool,
     is_mute: &AtomicBool,
@@ -105,7 +110,7 @@ fn questions(
             bytes[at] = b'?';
         }
         let is_commit = bytes[..read].ends_with(COMMIT);
-        match if is_commit { next.lock().unwrap().take() } else { None } {
+        match if is_commit { due(&mut next.lock().unwrap()) } else { None } {
             Some(Cut::Question) => {
                 has_cut.store(true, Ordering::SeqCst);
                 break;
@@ -121,4 +126,16 @@ fn questions(
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+/// How a commit is cut, if it is the one.
+fn due(next: &mut Option<(u32, Cut)>) -> Option<Cut> {
+    match next {
+        Some((0, _)) => next.take().map(|(_, cut)| cut),
+        Some((passing, _)) => {
+            *passing -= 1;
+            None
+        }
+        None => None,
+    }
 }

@@ -7,11 +7,6 @@ use handover_store::{Health, Store, StoreError};
 
 use crate::{count, count_up, open};
 
-fn require_standby(cluster: &Cluster, name: &str) {
-    cluster.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'")).unwrap();
-    cluster.sql("SELECT pg_reload_conf()").unwrap();
-}
-
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(40);
     while !is_so() {
@@ -33,7 +28,7 @@ async fn a_commit_that_waits_for_a_standby_is_told_of_and_holds_up_nobody() {
     let cluster = Cluster::start().unwrap();
     let store = open(&cluster.url()).unwrap();
     count_up(&store).await.unwrap();
-    require_standby(&cluster, "nobody");
+    cluster.require_standby("nobody").unwrap();
     let waiting = |store: &Store| {
         let store = store.clone();
         tokio::spawn(async move { count_up(&store).await })
@@ -51,18 +46,18 @@ async fn a_commit_that_waits_for_a_standby_is_told_of_and_holds_up_nobody() {
     refused(&store).await;
     assert!(!counted.is_finished(), "nobody knows yet");
     // The standby is back.
-    require_standby(&cluster, "");
+    cluster.require_standby("").unwrap();
     assert_eq!(counted.await.unwrap().unwrap(), 2);
     assert_eq!(store.health(), Health::Serving);
     assert_eq!(count(&store).await, 2);
     // Who stops meanwhile is not held up either.
-    require_standby(&cluster, "nobody");
+    cluster.require_standby("nobody").unwrap();
     let counted = waiting(&store);
     until("it is away", || store.health() == Health::Away).await;
     let drained = tokio::time::timeout(Duration::from_secs(40), store.drain(counted)).await.unwrap();
     assert!(matches!(drained.unwrap(), Err(StoreError::Failed)));
     store.close().await;
-    require_standby(&cluster, "");
+    cluster.require_standby("").unwrap();
     assert_eq!(
         count(&open(&cluster.url()).unwrap()).await,
         3,

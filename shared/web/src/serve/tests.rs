@@ -258,6 +258,7 @@ async fn connections_are_bounded() {
     for sender in &mut flood[..6] {
         assert!(sender.send_request(get("https://localhost/hello")).await.is_err());
     }
+    assert_eq!(running.serving.turned_away.load(Ordering::Relaxed), 6);
     // While it floods, others get in, more of them than there are slots left, and stay.
     let mut others = Vec::new();
     for last in 10..13 {

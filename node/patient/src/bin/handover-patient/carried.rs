@@ -7,8 +7,8 @@ use std::path::Path;
 
 use handover_cli::CliError;
 use handover_core::artefact::Verified;
-use handover_core::artefact::patient::Ask;
-use handover_core::{Code, HospitalId};
+use handover_core::artefact::patient::{Ask, Holder};
+use handover_core::{Code, HospitalId, Timestamp};
 use handover_patient::node::MAX_ANSWER_BYTES;
 use handover_patient::{Question, Wallet, make_ask, open_holders, open_inbox, own_ask};
 use handover_seal::OsRandom;
@@ -51,14 +51,15 @@ impl Session {
         })
     }
 
-    /// The hospitals of a carried answer.
+    /// The hospitals of a carried answer, and when they were asked for.
     pub(crate) fn carried_holders(
         &self,
         asked: &Path,
         answer: &Path,
-    ) -> Result<Vec<handover_core::artefact::patient::Holder>, CliError> {
+    ) -> Result<(Vec<Holder>, Timestamp), CliError> {
         let wallet = self.file.read()?;
-        Ok(open_holders(&wallet.keys, &question(&wallet, asked)?, &read(answer)?)?.hospitals)
+        let ask = question(&wallet, asked)?;
+        Ok((open_holders(&wallet.keys, &ask, &read(answer)?)?.hospitals, ask.issued))
     }
 
     /// The inbox of a carried answer, verified and remembered.

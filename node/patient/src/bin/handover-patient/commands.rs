@@ -4,9 +4,9 @@ use handover_cli::CliError;
 use handover_core::artefact::patient::{ConsentDetails, ConsentMode, Holder};
 use handover_core::codec;
 use handover_core::trust::Federation;
-use handover_core::{Code, HospitalId, TransferId, short_code};
+use handover_core::{Code, HospitalId, Timestamp, TransferId, short_code};
 use handover_patient::node::NodeClient;
-use handover_patient::{Question, Wallet, WalletError, Wish, make_ask, open_holders};
+use handover_patient::{Missing, Question, Unnamed, Wallet, WalletError, Wish, make_ask, open_holders};
 use handover_seal::OsRandom;
 use serde_json::json;
 
@@ -66,7 +66,7 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
     let files = match &channel {
         Channel::Node(client, patience) => {
             let answer = patience.hold(|| Ok(client.link(&envelope)?))?;
-            session.file.update(&mut OsRandom, |wallet, _| wallet.linked(&answer, &met.federation))?;
+            session.file.update(&mut OsRandom, |wallet, _| wallet.linked(&answer, &met.federation, now()))?;
             Vec::new()
         }
         Channel::File(_) => channel.send(&[("", &envelope)])?,
@@ -89,7 +89,8 @@ pub(crate) fn link(session: &Session, options: &args::Link) -> Result<(), CliErr
 /// The desk's answer to a link that was carried there.
 fn linked(session: &Session, answer: &[u8]) -> Result<(), CliError> {
     let federation = session.federation(None)?;
-    let hospital = session.file.update(&mut OsRandom, |wallet, _| wallet.linked(answer, &federation))?;
+    let hospital =
+        session.file.update(&mut OsRandom, |wallet, _| wallet.linked(answer, &federation, now()))?;
     let (name, key_code) = named(&federation, &hospital)?;
     let patient = session.file.read()?.keys.patient();
     let data = json!({
@@ -101,32 +102,70 @@ fn linked(session: &Session, answer: &[u8]) -> Result<(), CliError> {
 }
 
 pub(crate) fn locate(session: &Session, options: &args::Locate) -> Result<(), CliError> {
-    let holders = match options.by.carried() {
+    let (holders, asked) = match options.by.carried() {
         Carried::Question(out) => return session.write_question(Question::Locate, out),
         Carried::Answer(asked, answer) => session.carried_holders(asked, answer)?,
         Carried::Not => fetch_holders(session, &options.by)?,
     };
+    let unnamed =
+        session.file.update(&mut OsRandom, |wallet, _| Ok(wallet.compare_holders(&holders, asked)))?;
+    let is_left_out = |it: &Unnamed| it.missing == Missing::LeftOut;
+    let (left_out, awaited): (Vec<_>, Vec<_>) = unnamed.into_iter().partition(is_left_out);
     let list: Vec<_> = holders
         .iter()
         .map(|it| json!({ "hospital": it.hospital, "name": it.name, "linked": it.linked.to_string() }))
         .collect();
-    session.output.emit("handover/patient-locate/1", &json!({ "hospitals": list }), |out| {
+    let of = |unnamed: &[Unnamed]| -> Vec<_> {
+        let one = |it: &Unnamed| {
+            json!({
+                "hospital": it.hospital, "linked": it.linked.to_string(),
+                "named": it.named.map(|at| at.to_string()), "ended": it.ended.map(|at| at.to_string()),
+                "overdue": it.missing == Missing::Overdue,
+            })
+        };
+        unnamed.iter().map(one).collect()
+    };
+    let data = json!({ "hospitals": list, "left_out": of(&left_out), "not_yet_named": of(&awaited) });
+    session.output.emit("handover/patient-locate/1", &data, |out| {
         if holders.is_empty() {
-            writeln!(out, "No hospital is linked.")?;
+            writeln!(out, "No hospital is named.")?;
         }
-        holders
-            .iter()
-            .try_for_each(|it| writeln!(out, "{} ({}), linked {}", it.hospital, plain(&it.name), it.linked))
+        for it in &holders {
+            writeln!(out, "{} ({}), linked {}", it.hospital, plain(&it.name), it.linked)?;
+        }
+        for it in &awaited {
+            write!(out, "{}, linked {}: ", it.hospital, it.linked)?;
+            if it.missing == Missing::Overdue {
+                writeln!(out, "no answer ever named it. Ask that hospital whether the index has the link.")?;
+            } else {
+                writeln!(out, "the index may not have been told yet")?;
+            }
+        }
+        for it in &left_out {
+            writeln!(out, "LEFT OUT: {}, linked {}. The answer should name it.", it.hospital, it.linked)?;
+            if let Some(ended) = it.ended {
+                writeln!(out, "  Who answers for it said at {ended} that there is no link any more.")?;
+            }
+        }
+        if !left_out.is_empty() {
+            writeln!(
+                out,
+                "What is left out can be asked all the same (ask --source HOSPITAL). Tell the federation's \
+                 operators: a link that a hospital has ended is named, too."
+            )?;
+        }
+        Ok(())
     })
 }
 
-fn fetch_holders(session: &Session, by: &args::Questioning) -> Result<Vec<Holder>, CliError> {
+/// The hospitals that the index names, and when they were asked for.
+fn fetch_holders(session: &Session, by: &args::Questioning) -> Result<(Vec<Holder>, Timestamp), CliError> {
     let (client, patience) = session.node(&by.node)?;
     patience.hold(|| session.meet(&client))?;
     let wallet = session.file.read()?;
     patience.hold(|| {
         let ask = make_ask(&wallet.keys, Question::Locate, now(), &mut OsRandom);
-        Ok(open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals)
+        Ok((open_holders(&wallet.keys, &ask, &client.locate(ask.envelope())?)?.hospitals, ask.issued))
     })
 }
 
@@ -138,7 +177,7 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
         wallet.ask(options.transfer_id, (source, destination), &met.federation, now(), random)
     })?;
     let files = channel.send(&[("", &envelope)]).map_err(|fault| {
-        fault.with_next(format!("The question is in the wallet: to repeat it, add --request-id {transfer}."))
+        fault.with_next(format!("The question is in the wallet: to repeat it, add --transfer-id {transfer}."))
     })?;
     let (source_name, source_code) = named(&met.federation, source)?;
     let (destination_name, destination_code) = named(&met.federation, destination)?;

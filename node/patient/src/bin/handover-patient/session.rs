@@ -159,8 +159,15 @@ impl Session {
     pub(crate) fn take(&self, info: &HospitalInfo) -> Result<Met, CliError> {
         let (federation, news) =
             self.file.update(&mut OsRandom, |wallet, _| wallet.take_directory(info, now()))?;
-        if news == DirectoryNews::Older {
-            self.output.note("This node has an older directory than the wallet; the wallet's is used.");
+        match news {
+            DirectoryNews::Older => {
+                self.output.note("This node has an older directory than the wallet; the wallet's is used.");
+            }
+            DirectoryNews::Expired => {
+                self.output
+                    .note("This node's directory has expired, before the wallet's; the wallet's is used.");
+            }
+            DirectoryNews::Newer | DirectoryNews::Same => {}
         }
         Ok(Met { federation, hospital: info.hospital.clone() })
     }
@@ -177,8 +184,19 @@ impl Session {
     pub(crate) fn fetch_inbox(&self, client: &NodeClient, met: &Met) -> Result<Looked, CliError> {
         let wallet = self.file.read()?;
         let ask = make_ask(&wallet.keys, Question::Inbox(met.hospital.clone()), now(), &mut OsRandom);
-        let answer = self.heed(client.inbox(ask.envelope()).map_err(CliError::from))?;
+        let answer = self.heed(client.inbox(ask.envelope()).map_err(CliError::from));
+        if answer.as_ref().is_err_and(|fault| fault.code == Code::NotLinked) {
+            self.file.update(&mut OsRandom, |wallet, _| {
+                wallet.heard_of_link(&met.hospital, Some(now()));
+                Ok(())
+            })?;
+        }
+        let answer = answer?;
         let inbox = open_inbox(&wallet.keys, &ask, &answer)?;
+        self.file.update(&mut OsRandom, |wallet, _| {
+            wallet.heard_of_link(&met.hospital, None);
+            Ok(())
+        })?;
         self.take_inbox(&inbox, &met.federation)
     }
 

@@ -7,7 +7,9 @@ use std::io::{self, Write};
 
 use handover_cli::CliError;
 use handover_core::artefact::patient::{ConsentMode, Scope};
+use handover_core::artefact::recall::RecallReason;
 use handover_core::artefact::transfer::RevocationEffect;
+use handover_core::message::RecallNotice;
 use handover_core::trust::Federation;
 use handover_core::{HospitalId, Timestamp};
 use handover_patient::state::KnownTransfer;
@@ -108,6 +110,18 @@ pub(crate) fn reviewed_json(it: &Reviewed, needs_answer: bool, federation: Optio
         .iter()
         .map(|it| json!({ "by": it.by, "since": it.since.to_string(), "effect": it.effect.as_str() }))
         .collect();
+    let recalls: Vec<Value> = it
+        .recalls
+        .iter()
+        .map(|it| {
+            json!({
+                "number": it.number, "reason": it.reason.map(RecallReason::as_str), "records": it.records,
+                "other_tests": it.other_tests, "fee_back": it.fee_back.to_decimal_string(), "currency": it.fee_back.currency().as_str(),
+                "fee_computed": it.fee_computed.map(|fee| fee.to_decimal_string()),
+                "issued": it.issued.to_string(), "marked": time(it.marked),
+            })
+        })
+        .collect();
     let consent = it.consent.as_ref().map(|consent| {
         json!({
             "hash": consent.hash(), "expires": consent.expires.to_string(),
@@ -123,7 +137,7 @@ pub(crate) fn reviewed_json(it: &Reviewed, needs_answer: bool, federation: Optio
         "destination": hospital_json(&it.destination, federation),
         "requested": it.request.as_ref().map(|found| found.request.issued.to_string()),
         "quote": it.quote.as_ref().map(quote_json), "final_quote": it.final_quote.as_ref().map(quote_json),
-        "consent": consent, "confirmations": confirmations, "updated": it.updated.to_string(),
+        "consent": consent, "confirmations": confirmations, "recalls": recalls, "updated": it.updated.to_string(),
     })
 }
 
@@ -159,6 +173,7 @@ pub(crate) fn print_reviewed(
     if let Some(next) = &it.next_attempt {
         print_asked_again(out, next.attempt, &it.destination, needs_answer)?;
     }
+    it.recalls.iter().try_for_each(|recall| print_recall(out, recall, it))?;
     it.confirmations.iter().try_for_each(|confirmed| match confirmed.effect {
         RevocationEffect::InTime => {
             writeln!(out, "  taken back: {} confirms, since {}", confirmed.by, confirmed.since)
@@ -178,6 +193,37 @@ pub(crate) fn print_reviewed(
             )
         }
     })
+}
+
+/// What was wrong, and whether who reads it there sees that.
+fn print_recall(out: &mut dyn Write, recall: &RecallNotice, of: &Reviewed) -> io::Result<()> {
+    let why = match recall.reason {
+        Some(RecallReason::Amended) => "there is a newer version",
+        Some(RecallReason::Retracted) => "they should not stand at all",
+        Some(RecallReason::WrongPatient) => "they are somebody else's",
+        None => "it is not known there why",
+    };
+    let (records, source, destination) = (recall.records, &of.source, &of.destination);
+    let others = match recall.other_tests {
+        0 => String::new(),
+        tests => format!(" and {tests} tests that were not sent and that the fee was made of"),
+    };
+    writeln!(out, "  {records} records{others} were wrong, says {source} on {}: {why}", recall.issued)?;
+    match recall.marked {
+        Some(since) => writeln!(out, "    {destination} has marked them since {since}")?,
+        None => writeln!(out, "    {destination} has not confirmed yet that it marked them")?,
+    }
+    if let Some(computed) = recall.fee_computed.filter(|computed| *computed != recall.fee_back) {
+        let back = recall.fee_back;
+        return writeln!(
+            out,
+            "    MISMATCH: {source} gives {back} of the fee back, {destination} computes {computed}; ask {source}"
+        );
+    }
+    match recall.fee_back.minor() {
+        0 => Ok(()),
+        _ => writeln!(out, "    {} of the fee is given back", recall.fee_back),
+    }
 }
 
 /// What has happened, what it costs, and what the patient has to do.

@@ -1,0 +1,29 @@
+//! Newer directories, as they come from the index.
+
+use handover_core::message::{Answer, Request, Verb};
+use handover_net::{Net, Route};
+
+use super::Inner;
+use crate::ExchangeError;
+
+impl Inner {
+    /// Takes a directory and makes the network follow it at once.
+    pub(crate) async fn take_directory(&self, net: &Net, envelope: Vec<u8>) -> Result<(), ExchangeError> {
+        self.parts.directories.take(envelope).await?;
+        net.recheck().await;
+        self.outbox.notify_one();
+        self.jobs.notify_one();
+        self.wakes.directory();
+        Ok(())
+    }
+
+    /// Takes the index's directory, if it has a newer one.
+    pub(crate) async fn refresh_directory(&self, net: &Net, route: &Route) -> Result<(), ExchangeError> {
+        let held = self.parts.directories.version().to_be_bytes().to_vec();
+        let answer = net.request(route, Request::encode(Verb::Directory, vec![held])).await?;
+        match Answer::decode(&answer)?.into_iter().next() {
+            Some(envelope) => self.take_directory(net, envelope).await,
+            None => Ok(()),
+        }
+    }
+}
