@@ -38,7 +38,12 @@ impl Stage {
         for victim in Victim::ALL {
             let disk = Disk::mount_for_long(DISK_BYTES)?;
             let web = victim.hospital().map(|_| wires.door(victim)).transpose()?;
-            let site = Site { data: Some(disk.path().join(DATA)), net: Some(wires.door(victim)?), web };
+            let site = Site {
+                data: Some(disk.path().join(DATA)),
+                net: Some(wires.door(victim)?),
+                web,
+                host: Some(wires::HOST),
+            };
             match victim.hospital() {
                 Some(id) => options.hospitals.push(Place { site, ..Place::named(id) }),
                 None => options.index_site = site,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// Where all processes are. Nobody else is there, so a port that is free stays so.
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(127, 1, 1, 1);
 
 /// An end of a wire: a process, or (none) the patients.
 pub(crate) type End = Option<Victim>;
@@ -69,12 +72,12 @@ impl Wires {
 
     /// A door in front of a process that is to be started.
     pub(crate) fn door(&self, owner: Victim) -> Result<Door> {
-        let any = (Ipv4Addr::LOCALHOST, 0);
-        // Free now, and the system gives the same port out again late.
+        let any = (HOST, 0);
+        // Free until the process takes it: the system gives the same port out again late.
         let listens = std::net::TcpListener::bind(any)?.local_addr()?.port();
         let listener = self.runtime.block_on(TcpListener::bind(any))?;
         let told = listener.local_addr()?.port();
-        let (shared, target) = (Arc::clone(&self.shared), SocketAddr::from((Ipv4Addr::LOCALHOST, listens)));
+        let (shared, target) = (Arc::clone(&self.shared), SocketAddr::from((HOST, listens)));
         self.runtime.spawn(async move {
             while let Ok((inner, from)) = listener.accept().await {
                 let connection = Arc::new(Connection {
@@ -204,11 +207,14 @@ async fn pump(
     }
 }
 
-/// The inode of the socket at `from` that dialled `port`, as the system lists it.
+/// The inode of the socket at `from` that dialled a port here, as the system lists it.
 fn socket_of(from: SocketAddr, port: u16) -> Option<u64> {
-    let at = |port: u16| format!("0100007F:{port:04X}");
+    let at = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(host) => format!("{:08X}:{:04X}", u32::from_ne_bytes(host.octets()), address.port()),
+        IpAddr::V6(_) => String::new(),
+    };
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let (local, remote) = (at(from.port()), at(port));
+    let (local, remote) = (at(from), at(SocketAddr::from((HOST, port))));
     let line = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let found =
         line.into_iter().find(|words| words.get(1..3) == Some(&[local.as_str(), remote.as_str()][..]))?;

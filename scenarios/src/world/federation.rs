@@ -109,7 +109,7 @@ impl Federation {
         options: &Options,
     ) -> Result<Self> {
         let site = options.index_site.clone();
-        let team = Team::of(&folder.federation(""), "index", DATA, options.index_standbys)?;
+        let team = Team::of(&folder.federation(""), ("index", DATA), site.host(), options.index_standbys)?;
         let net = team.serving().map_or_else(|| site.listen(), |seat| seat.net.clone());
         let at = (&net[..], site.listen_web());
         let text = config(&root.public, &site.data(DATA), (at.0, &at.1), (&team, &site), &options.index_more);
@@ -206,7 +206,7 @@ impl Federation {
             let text = config(
                 &self.root.public,
                 Path::new(&seat.data),
-                (&seat.net, "127.0.0.1:0"),
+                (&seat.net, &format!("{}:0", self.site.host())),
                 (&self.team, &self.site),
                 &self.more,
             );

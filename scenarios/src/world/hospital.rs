@@ -58,9 +58,14 @@ impl Settings {
             "data = {data:?}\n{shared}root = \"{root}\"\n\n\
              [hospital]\nid = {:?}\nname = {:?}\njurisdiction = {:?}\ncurrency = {:?}\n\n\
              [index]\naddresses = {index:?}\n{patience}\n[net]\nlisten = {net:?}\n{advertise}\n\
-             [web]\nlisten = \"{web}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
+             [web]\nlisten = \"{web}\"\nnames = [\"localhost\", \"{}\"]\n\n\
              [records]\ncatalogue = {catalogue:?}\nprices = {prices:?}\n{}",
-            place.id, place.name, place.jurisdiction, place.currency, place.more,
+            place.id,
+            place.name,
+            place.jurisdiction,
+            place.currency,
+            place.site.host(),
+            place.more,
         )
     }
 }
@@ -78,7 +83,8 @@ impl Hospital {
     ) -> Result<Self> {
         let id = &place.id;
         std::fs::create_dir(folder.path().join("hospitals").join(id))?;
-        let team = Team::of(&folder.path().join("hospitals").join(id), "node", DATA, place.standbys)?;
+        let own = folder.path().join("hospitals").join(id);
+        let team = Team::of(&own, ("node", DATA), place.site.host(), place.standbys)?;
         let settings = Settings {
             root: root.public.clone(),
             index: vec![NO_INDEX.to_owned()],
@@ -149,7 +155,7 @@ impl Hospital {
     /// Wherever no process of the hospital is, one stands by.
     pub(super) fn stand_by(&mut self, programs: &Programs) -> Result<()> {
         for (at, seat) in self.team.free(self.daemon.is_some())? {
-            let (net, web) = (seat.net.clone(), "127.0.0.1:0".to_owned());
+            let (net, web) = (seat.net.clone(), format!("{}:0", self.place.site.host()));
             let text = Settings { net, web, ..self.settings.clone() }.text(
                 &self.place,
                 &self.team,

@@ -13,9 +13,11 @@ mod team;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
@@ -37,6 +39,8 @@ const CURRENCY: &str = "USD";
 pub const INDEX: &str = "index";
 /// Pause between two looks at what no command waits for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Worlds that this process has made.
+static WORLDS: AtomicU32 = AtomicU32::new(0);
 /// The kinds of entries that make a fee due.
 const POSTED: [&str; 2] = ["post", "post-direct"];
 
@@ -59,6 +63,7 @@ impl World {
     /// A process that does not do what it has to; what it said, and where its log is.
     pub fn start(programs: &Programs, options: &Options) -> Result<Self> {
         ensure!(!options.hospitals.is_empty(), "a world needs a hospital");
+        let options = &options.at(if options.apart { Ipv4Addr::LOCALHOST } else { own_host() });
         let folder = Folder::make(options.folder.as_deref())?;
         let clock = options.clock.then(|| Clock::make(folder.path().join("clock"))).transpose()?;
         let whose = options.hospitals.iter().map(|place| place.id.as_str()).chain([INDEX]);
@@ -194,8 +199,9 @@ impl World {
         let value = |key: &str| {
             json::at(ready, key).as_str().with_context(|| format!("no {key} in the ready line of {hospital}"))
         };
-        let web = match self.hospital(hospital)?.place.site.web {
-            Some(door) => format!("https://127.0.0.1:{}/", door.told),
+        let site = &self.hospital(hospital)?.place.site;
+        let web = match site.web {
+            Some(door) => format!("https://{}:{}/", site.host(), door.told),
             None => value("web")?.to_owned(),
         };
         let mut all = args.to_vec();
@@ -418,6 +424,18 @@ impl World {
         command.arg("--wallet").arg(&wallet).arg("--passphrase-file").arg(secret);
         Some(pasted(command.arg("show")))
     }
+}
+
+/// An address of this machine for one world alone, so that nobody else takes a port while a process of its is stopped.
+/// On systems where not all of 127.0.0.0/8 is this machine, the usual one.
+fn own_host() -> Ipv4Addr {
+    if !cfg!(target_os = "linux") {
+        return Ipv4Addr::LOCALHOST;
+    }
+    let [_, _, high, low] = process::id().to_be_bytes();
+    let [.., number] = WORLDS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    // From 64 on: what is below may be in use by name, as 127.0.0.1 is.
+    Ipv4Addr::new(127, 64 | (number & 0x3f), high, low)
 }
 
 /// Whether a ledger entry makes a fee due.

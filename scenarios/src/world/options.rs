@@ -1,5 +1,6 @@
 //! What a world is to be: its hospitals, where its processes are, what they are configured to.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::CURRENCY;
@@ -37,6 +38,8 @@ pub struct Site {
     pub net: Option<Door>,
     /// How wallets reach a hospital.
     pub web: Option<Door>,
+    /// The address of this machine that it listens at; the world's if absent.
+    pub host: Option<Ipv4Addr>,
 }
 
 /// Ports of this machine.
@@ -55,18 +58,24 @@ impl Site {
 
     pub(super) fn listen(&self) -> Vec<String> {
         match self.net {
-            Some(door) => vec![format!("/ip4/127.0.0.1/tcp/{}", door.listens)],
-            None => vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
+            Some(door) => vec![format!("/ip4/{}/tcp/{}", self.host(), door.listens)],
+            None => {
+                vec![format!("/ip4/{}/tcp/0", self.host()), format!("/ip4/{}/udp/0/quic-v1", self.host())]
+            }
         }
     }
 
+    pub(super) fn host(&self) -> Ipv4Addr {
+        self.host.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
     pub(super) fn listen_web(&self) -> String {
-        format!("127.0.0.1:{}", self.web.map_or(0, |door| door.listens))
+        format!("{}:{}", self.host(), self.web.map_or(0, |door| door.listens))
     }
 
     /// The line of the configuration that tells another address.
     pub(super) fn advertised(&self) -> String {
-        let line = |door: Door| format!("advertise = [\"/ip4/127.0.0.1/tcp/{}\"]\n", door.told);
+        let line = |door: Door| format!("advertise = [\"/ip4/{}/tcp/{}\"]\n", self.host(), door.told);
         self.net.map(line).unwrap_or_default()
     }
 
@@ -74,7 +83,7 @@ impl Site {
     pub(super) fn told(&self, listens: Vec<String>) -> Vec<String> {
         let Some(door) = self.net else { return listens };
         let peers = listens.iter().filter_map(|address| address.split_once("/p2p/"));
-        peers.map(|(_, peer)| format!("/ip4/127.0.0.1/tcp/{}/p2p/{peer}", door.told)).collect()
+        peers.map(|(_, peer)| format!("/ip4/{}/tcp/{}/p2p/{peer}", self.host(), door.told)).collect()
     }
 }
 
@@ -131,5 +140,15 @@ impl Options {
     #[must_use]
     pub fn of(hospitals: &[&str]) -> Self {
         Self { hospitals: hospitals.iter().map(|id| Place::named(id)).collect(), ..Self::default() }
+    }
+
+    /// The same, with everything that has no address of its own at this one.
+    pub(super) fn at(&self, host: Ipv4Addr) -> Self {
+        let mut options = self.clone();
+        let sites = options.hospitals.iter_mut().map(|place| &mut place.site);
+        for site in sites.chain([&mut options.index_site]) {
+            site.host.get_or_insert(host);
+        }
+        options
     }
 }

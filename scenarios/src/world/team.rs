@@ -1,7 +1,7 @@
 //! Several processes of one party over one database: one serves, the others stand by. Each has a configuration and a
 //! data folder of its own, with the same keys.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,18 +40,23 @@ pub(super) struct Team {
 
 impl Team {
     /// One that serves, and so many that stand by, each at an address of its own.
-    pub(super) fn of(folder: &Path, name: &str, data: &str, standbys: usize) -> Result<Self> {
+    pub(super) fn of(
+        folder: &Path,
+        (name, data): (&str, &str),
+        host: Ipv4Addr,
+        standbys: usize,
+    ) -> Result<Self> {
         if standbys == 0 {
             return Ok(Self::default());
         }
         // All at once, so that no two get the same.
-        let any = (0..=standbys).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+        let any = (0..=standbys).map(|_| TcpListener::bind((host, 0))).collect::<Result<Vec<_>, _>>()?;
         let seat = |(at, port): (usize, &TcpListener)| {
             let mark = if at == 0 { String::new() } else { format!("-{}", at.saturating_add(1)) };
             Ok(Seat {
                 config: folder.join(format!("{name}{mark}.toml")),
                 data: format!("{data}{mark}"),
-                net: vec![format!("/ip4/127.0.0.1/tcp/{}", port.local_addr()?.port())],
+                net: vec![format!("/ip4/{host}/tcp/{}", port.local_addr()?.port())],
             })
         };
         let seats = any.iter().enumerate().map(seat).collect::<Result<Vec<_>>>()?;

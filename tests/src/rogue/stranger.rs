@@ -92,12 +92,14 @@ pub fn addresses(ready: &Value, kind: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The port of an address.
+/// Where that is: `/ip4/<address>/<transport>/<port>`.
 ///
 /// # Errors
-/// It has none.
-pub fn port(address: &str) -> Result<u16> {
-    Ok(address.split('/').nth(4).context("no port")?.parse()?)
+/// It is not that.
+pub fn place(address: &str) -> Result<SocketAddr> {
+    let mut words = address.split('/').skip(2);
+    let host: Ipv4Addr = words.next().context("no address")?.parse()?;
+    Ok(SocketAddr::from((host, words.nth(1).context("no port")?.parse()?)))
 }
 
 /// Somebody asks over HTTPS for what is not there, and is told so.
@@ -157,12 +159,12 @@ pub fn openings(count: usize) -> Result<Vec<Vec<u8>>> {
 ///
 /// # Errors
 /// The system takes none.
-pub fn send_from_everywhere(packets: &[Vec<u8>], port: u16) -> Result<()> {
+pub fn send_from_everywhere(packets: &[Vec<u8>], to: SocketAddr) -> Result<()> {
     for (packet, number) in packets.iter().zip(1_u32..) {
         let [_, second, third, fourth] = number.to_be_bytes();
         let from = Ipv4Addr::new(127, second.saturating_add(1), third, fourth);
         let socket = UdpSocket::bind((from, 0))?;
-        socket.send_to(packet, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        socket.send_to(packet, to)?;
         if number % PACKETS_AT_ONCE == 0 {
             std::thread::sleep(PAUSE);
         }

@@ -1,6 +1,7 @@
 //! Every other door, flooded while honest people go on: QUIC, by packets from made-up addresses and by connections that
 //! are held for nothing; a package stream on which a member's package trickles.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +11,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use handover_core::Code;
 use handover_tests::rogue::deposit::Trickle;
 use handover_tests::rogue::sale::travelling;
-use handover_tests::rogue::stranger::{Footprint, Stranger, addresses, openings, port, send_from_everywhere};
+use handover_tests::rogue::stranger::{
+    Footprint, Stranger, addresses, openings, place, send_from_everywhere,
+};
 use handover_tests::rogue::wire::Done;
 use handover_tests::rogue::within;
 use serde_json::Value;
@@ -66,12 +69,12 @@ fn half_open(stage: &mut Stage) -> Result<()> {
     let packets = Arc::new(openings(OPENINGS)?);
     let before = footprints(stage)?;
     for round in ["the first", "a second"] {
-        let ports = doors(stage)?.map(|(_, ready, _)| port(&addresses(&ready, "udp")?[0]));
-        let ports = ports.into_iter().collect::<Result<Vec<_>>>()?;
+        let places = doors(stage)?.map(|(_, ready, _)| place(&addresses(&ready, "udp")?[0]));
+        let places = places.into_iter().collect::<Result<Vec<_>>>()?;
         let stop = Arc::<AtomicBool>::default();
         let flood = {
             let (stop, packets) = (Arc::clone(&stop), Arc::clone(&packets));
-            thread::spawn(move || floods(&packets, &ports, &stop))
+            thread::spawn(move || floods(&packets, &places, &stop))
         };
         // It comes back from nowhere, and finds everybody, and everybody it.
         let played = stage.world.restart(LAKESIDE).and_then(|()| newcomers(stage, 1, "tcp"));
@@ -86,12 +89,12 @@ fn half_open(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-fn floods(packets: &[Vec<u8>], ports: &[u16], stop: &AtomicBool) -> Result<()> {
+fn floods(packets: &[Vec<u8>], places: &[SocketAddr], stop: &AtomicBool) -> Result<()> {
     for some in packets.chunks(AT_A_TIME).cycle() {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        ports.iter().try_for_each(|port| send_from_everywhere(some, *port))?;
+        places.iter().try_for_each(|to| send_from_everywhere(some, *to))?;
         thread::sleep(PAUSE);
     }
     Ok(())

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use handover_core::artefact::Verified;
 use handover_core::message::{Request, Verb};
 use handover_tests::rogue::person::Person;
-use handover_tests::rogue::stranger::{Footprint, Stranger, addresses, is_served, port};
+use handover_tests::rogue::stranger::{Footprint, Stranger, addresses, is_served, place};
 use handover_tests::rogue::{parcel, until};
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
@@ -43,12 +43,12 @@ fn strangers(stage: &mut Stage) -> Result<()> {
     let before = Footprint::of(index_pid)?;
     let mut doors = vec![];
     for ready in [&index, world.ready(LAKESIDE)?, world.ready(RIVERSIDE)?] {
-        doors.push((port(&addresses(ready, "tcp")?[0])?, NET));
-        let web = ready["web"].as_str().and_then(|url| url.rsplit_once(':')).context("a web address")?;
-        doors.push((web.1.parse()?, WEB));
+        doors.push((place(&addresses(ready, "tcp")?[0])?, NET));
+        let web = ready["web"].as_str().context("a web address")?;
+        doors.push((web.trim_start_matches("https://").trim_end_matches('/').parse()?, WEB));
     }
-    for (port, count) in doors {
-        runtime.spawn(flood(port, count, Arc::clone(&held)));
+    for (to, count) in doors {
+        runtime.spawn(flood(to, count, Arc::clone(&held)));
     }
     until("the stranger is at the doors", || held.load(Ordering::Relaxed) > NET + WEB)?;
     stage.world.restart(LAKESIDE)?;
@@ -59,8 +59,7 @@ fn strangers(stage: &mut Stage) -> Result<()> {
     before.is_back(index_pid, STAYS_BYTES, STAYS_FILES)
 }
 
-async fn flood(port: u16, count: usize, held: Arc<AtomicUsize>) {
-    let to = SocketAddr::from(([127, 0, 0, 1], port));
+async fn flood(to: SocketAddr, count: usize, held: Arc<AtomicUsize>) {
     let mut open = VecDeque::new();
     loop {
         let Ok(socket) = TcpSocket::new_v4() else { return };

@@ -5,7 +5,7 @@ use handover_scenarios::world::World;
 use serde_json::{Value, json};
 
 use crate::moves::{DESTINATION, LIMIT, Move, SOURCE, same, text, within};
-use crate::stage::{due, is_at_both, is_filed_once};
+use crate::stage::{due, evidence, is_at_both, is_filed_once};
 
 /// The states that nothing follows on.
 const OVER: [&str; 5] = ["filed", "refused", "expired", "revoked", "failed"];
@@ -36,14 +36,18 @@ pub(crate) fn filed(world: &World, it: &Move) -> Result<String> {
     Ok(fee)
 }
 
-/// The patient takes their consent back before anything is released, and both hospitals have confirmed that.
+/// The patient takes their consent back before anything is released, and both hospitals have each other's confirmation
+/// of that.
 pub(crate) fn taken_back(world: &World, it: &Move) -> Result<()> {
     it.wallet(world, "revoke", &[])?.done()?;
     is_at_both(world, it, "revoked")?;
-    within("both have confirmed that it is taken back", || {
-        let inbox = it.wallet(world, "inbox", &[])?.json()?;
-        Ok(inbox["transfers"][0]["confirmations"].as_array().is_some_and(|all| all.len() == 2))
-    })
+    for at in [SOURCE, DESTINATION] {
+        within(&format!("{at} has both confirmations"), || {
+            let known = evidence(world, at, it)?;
+            Ok(known.iter().filter(|(label, _)| label.contains("revocation-confirmed")).count() == 2)
+        })?;
+    }
+    Ok(())
 }
 
 /// The patient writes their release into a file, and hands it in nowhere.
