@@ -26,14 +26,22 @@ pub(super) fn list(context: &Context) -> Result<(), CliError> {
                 None => String::new(),
             };
             writeln!(to, "{:<20} {:<20} {}{waits}", it.hospital, it.status, it.name)?;
+            for next in &it.successors {
+                writeln!(to, "  would succeed: {} ({})", next.key, next.status)?;
+            }
         }
         Ok(())
     })
 }
 
 /// Writes the request for the root.
-pub(super) fn request(context: &Context, hospital: HospitalId, out: &Path) -> Result<(), CliError> {
-    let found: HospitalContext = context.perform(&Command::HospitalShow { hospital })?;
+pub(super) fn request(
+    context: &Context,
+    hospital: HospitalId,
+    successor: Option<SigningPublic>,
+    out: &Path,
+) -> Result<(), CliError> {
+    let found: HospitalContext = context.perform(&Command::HospitalShow { hospital, successor })?;
     write_file(out, &found.certificate_request.0)?;
     let document = json!({ "hospital": found.hospital.hospital, "key": found.hospital.key, "request": out });
     context.output.emit("handover/hospital-request/1", &document, |to| writeln!(to, "{}", out.display()))
@@ -52,8 +60,12 @@ pub(super) fn certify(context: &Context, hospital: &HospitalId, certificate: &Pa
 }
 
 /// Drops an enrolment.
-pub(super) fn drop_enrolment(context: &Context, hospital: HospitalId) -> Result<(), CliError> {
-    let view: HospitalView = context.perform(&Command::HospitalDrop { hospital })?;
+pub(super) fn drop_enrolment(
+    context: &Context,
+    hospital: HospitalId,
+    successor: Option<SigningPublic>,
+) -> Result<(), CliError> {
+    let view: HospitalView = context.perform(&Command::HospitalDrop { hospital, successor })?;
     context.output.emit("handover/hospital-dropped/1", &view, |to| {
         writeln!(to, "{}: the enrolment with key {} is dropped", view.hospital, view.key)
     })
@@ -68,10 +80,17 @@ fn same_reason(wished: &str, holds: &str) -> Result<(), CliError> {
         .with_next("Leave --reason out to say the same."))
 }
 
-/// Orders a hospital's status. What is in force already, or was proposed by the same operator, is not signed again.
-pub(super) fn order(context: &Context, args: OrderArgs, status: Status) -> Result<(), CliError> {
+/// Orders a hospital's status, or that a key succeeds its own. What is in force already, or was proposed by the same
+/// operator, is not signed again.
+pub(super) fn order(
+    context: &Context,
+    args: OrderArgs,
+    successor: Option<SigningPublic>,
+    status: Status,
+) -> Result<(), CliError> {
     let OrderArgs { hospital, key, reason } = args;
-    let found: HospitalContext = context.perform(&Command::HospitalShow { hospital: hospital.clone() })?;
+    let found: HospitalContext =
+        context.perform(&Command::HospitalShow { hospital: hospital.clone(), successor })?;
     let mine = open_operator(&key)?;
     let operators = in_office(&found.operators, &mine)?;
     let standing =

@@ -261,6 +261,9 @@ enum HospitalCommand {
     Request {
         /// The hospital.
         hospital: HospitalId,
+        /// Of the key that asks to succeed its own, as list shows it.
+        #[arg(long, value_name = "KEY")]
+        successor: Option<SigningPublic>,
         /// Where the request goes.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -277,9 +280,19 @@ enum HospitalCommand {
     Drop {
         /// The hospital.
         hospital: HospitalId,
+        /// Only the key that asks to succeed its own.
+        #[arg(long, value_name = "KEY")]
+        successor: Option<SigningPublic>,
     },
     /// Admits it, or takes a suspension back: in force when a second operator says the same.
-    Approve(OrderArgs),
+    Approve {
+        #[command(flatten)]
+        args: OrderArgs,
+        /// Has this key succeed the hospital's own, which speaks no more from then on. Compare it with the hospital by
+        /// another way first.
+        #[arg(long, value_name = "KEY")]
+        successor: Option<SigningPublic>,
+    },
     /// Shuts it out for now.
     Suspend(OrderArgs),
     /// Shuts it out for ever.
@@ -395,14 +408,20 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         }
         Command::Hospital { command } => match command {
             HospitalCommand::List => hospitals::list(&context),
-            HospitalCommand::Request { hospital, out } => hospitals::request(&context, hospital, &out),
+            HospitalCommand::Request { hospital, successor, out } => {
+                hospitals::request(&context, hospital, successor, &out)
+            }
             HospitalCommand::Certify { hospital, certificate } => {
                 hospitals::certify(&context, &hospital, &certificate)
             }
-            HospitalCommand::Drop { hospital } => hospitals::drop_enrolment(&context, hospital),
-            HospitalCommand::Approve(args) => hospitals::order(&context, args, Status::Active),
-            HospitalCommand::Suspend(args) => hospitals::order(&context, args, Status::Suspended),
-            HospitalCommand::Revoke(args) => hospitals::order(&context, args, Status::Revoked),
+            HospitalCommand::Drop { hospital, successor } => {
+                hospitals::drop_enrolment(&context, hospital, successor)
+            }
+            HospitalCommand::Approve { args, successor } => {
+                hospitals::order(&context, args, successor, Status::Active)
+            }
+            HospitalCommand::Suspend(args) => hospitals::order(&context, args, None, Status::Suspended),
+            HospitalCommand::Revoke(args) => hospitals::order(&context, args, None, Status::Revoked),
         },
         Command::Schedule { command: ScheduleCommand::Show { jurisdiction } } => {
             schedules::show(&context, jurisdiction)

@@ -75,6 +75,7 @@ async fn a_directory_never_loses_a_hospital() {
                 certificate: Bytes(Verified::sign(certificate, &key(1)).envelope().to_vec()),
                 status: Bytes(Vec::new()),
                 profile: Bytes(Vec::new()),
+                former: None,
                 extensions: Extensions::default(),
             });
             let before = Verified::sign(before, &key(2));

@@ -4,6 +4,7 @@ use handover_core::HospitalId;
 use handover_core::artefact::Signed;
 use handover_core::artefact::federation::{AuthorityCertificate, StatusOrder};
 use handover_core::codec;
+use handover_core::id::SigningPublic;
 
 use super::views::{
     DirectoryView, HospitalContext, HospitalView, Hospitals, MemberView, OperatorView, Ordered, PendingView,
@@ -21,7 +22,7 @@ fn operator_view(operator: &AuthorityCertificate) -> OperatorView {
     }
 }
 
-fn view(row: &Hospital) -> Result<HospitalView, OpsError> {
+fn view(row: &Hospital, successors: &[Hospital]) -> Result<HospitalView, OpsError> {
     let pending = match &row.pending {
         None => None,
         Some(envelope) => {
@@ -42,15 +43,19 @@ fn view(row: &Hospital) -> Result<HospitalView, OpsError> {
         profile_number: row.profile_number,
         since: row.since.to_string(),
         pending,
+        former_keys: row.former.as_deref().map_or(0, <[_]>::len),
+        successors: successors.iter().map(|row| view(row, &[])).collect::<Result<_, _>>()?,
     })
 }
 
 impl Operations {
     pub(super) async fn hospitals(&self) -> Result<Hospitals, OpsError> {
         let keys = self.desk.keys.clone();
-        let rows =
-            self.desk.store.read(move |txn| Ok::<_, OpsError>(registry::hospitals(txn, &keys)?)).await?;
-        Ok(Hospitals { hospitals: rows.iter().map(view).collect::<Result<_, _>>()? })
+        let read = self.desk.store.read(move |txn| -> Result<_, OpsError> {
+            let rows = registry::hospitals(txn, &keys)?.into_iter();
+            rows.map(|row| view(&row, &registry::successors(txn, &keys, &row.hospital)?)).collect()
+        });
+        Ok(Hospitals { hospitals: read.await? })
     }
 
     pub(super) async fn operators(&self) -> Result<Vec<OperatorView>, OpsError> {
@@ -59,11 +64,28 @@ impl Operations {
         Ok(operators.iter().map(operator_view).collect())
     }
 
-    pub(super) async fn hospital(&self, hospital: HospitalId) -> Result<HospitalContext, OpsError> {
+    pub(super) async fn hospital(
+        &self,
+        hospital: HospitalId,
+        successor: Option<SigningPublic>,
+    ) -> Result<HospitalContext, OpsError> {
         let keys = self.desk.keys.clone();
-        let row = self.desk.store.read(move |txn| registry::known_hospital(txn, &keys, &hospital)).await?;
+        let read = self.desk.store.read(move |txn| -> Result<_, OpsError> {
+            Ok(match successor {
+                None => {
+                    let row = registry::known_hospital(txn, &keys, &hospital)?;
+                    let successors = registry::successors(txn, &keys, &hospital)?;
+                    (view(&row, &successors)?, row)
+                }
+                Some(key) => {
+                    let row = registry::known_successor(txn, &keys, &hospital, &key.thumbprint())?;
+                    (view(&row, &[])?, row)
+                }
+            })
+        });
+        let (hospital, row) = read.await?;
         Ok(HospitalContext {
-            hospital: view(&row)?,
+            hospital,
             certificate_request: Hex(row.certificate_request.0),
             pending: row.pending.map(|pending| Hex(pending.0)),
             order: row.order.map(|order| Hex(order.0)),
@@ -76,10 +98,11 @@ impl Operations {
         let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
         let hospital =
             self.desk.change(move |txn| registry::certify(txn, &keys, &certificate.0, &root, now)).await?;
-        Ok(self.hospital(hospital).await?.hospital)
+        Ok(self.hospital(hospital, None).await?.hospital)
     }
 
     pub(super) async fn order(&self, envelope: Hex) -> Result<Ordered, OpsError> {
+        let about = registry::ordered_hospital(&envelope.0)?;
         let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
         let outcome = self
             .desk
@@ -88,15 +111,25 @@ impl Operations {
                 registry::submit_order(txn, &keys, &envelope.0, &operators, now)
             })
             .await?;
-        self.recheck().await;
+        if outcome == Outcome::Effective {
+            self.recheck(about).await;
+        }
         Ok(self.ordered(&outcome))
     }
 
-    pub(super) async fn drop_enrolment(&self, hospital: HospitalId) -> Result<HospitalView, OpsError> {
+    pub(super) async fn drop_enrolment(
+        &self,
+        hospital: HospitalId,
+        successor: Option<SigningPublic>,
+    ) -> Result<HospitalView, OpsError> {
         let keys = self.desk.keys.clone();
-        let row = self.desk.store.write(move |txn| registry::drop_enrolment(txn, &keys, &hospital)).await?;
+        let dropped = self.desk.store.write(move |txn| match successor {
+            None => registry::drop_enrolment(txn, &keys, &hospital),
+            Some(key) => registry::drop_successor(txn, &keys, &hospital, &key.thumbprint()),
+        });
+        let row = dropped.await?;
         tracing::info!(hospital = %row.hospital, key = %row.key, "an enrolment was dropped");
-        view(&row)
+        view(&row, &[])
     }
 
     pub(super) fn ordered(&self, outcome: &Outcome) -> Ordered {

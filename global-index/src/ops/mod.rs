@@ -11,7 +11,10 @@ mod hospitals;
 mod incidents;
 pub(crate) mod views;
 
+use std::time::Duration;
+
 use handover_core::codec::DecodeError;
+use handover_core::id::SigningPublic;
 use handover_core::{Code, Digest, HospitalId, TransferId};
 use handover_dossier::DossierError;
 use handover_net::Net;
@@ -27,6 +30,10 @@ use crate::directory::DirectoryError;
 use crate::ledger::BooksError;
 use crate::registry::RegistryError;
 use crate::routing::RoutingError;
+use crate::service::push_to;
+
+/// How long a hospital may take to hear what becomes of it.
+const TELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,14 +41,14 @@ use crate::routing::RoutingError;
 pub(crate) enum Command {
     /// Every hospital that proved its keys → `Hospitals`.
     HospitalList,
-    /// One hospital, with what an operator needs to sign → `HospitalContext`.
-    HospitalShow { hospital: HospitalId },
+    /// One hospital, or a key that waits to succeed its own, with what an operator needs to sign → `HospitalContext`.
+    HospitalShow { hospital: HospitalId, successor: Option<SigningPublic> },
     /// Installs the root's certificate → `HospitalView`.
     HospitalCertify { certificate: Hex },
     /// A status order, signed once or twice → `Ordered`.
     HospitalOrder { envelope: Hex },
-    /// Drops an enrolment that nobody certified → `HospitalView`, as it was.
-    HospitalDrop { hospital: HospitalId },
+    /// Drops an enrolment that nobody certified, or a key that waits to succeed → `HospitalView`, as it was.
+    HospitalDrop { hospital: HospitalId, successor: Option<SigningPublic> },
     /// An operator's certificate → `OperatorView`.
     OperatorAdd { certificate: Hex },
     /// The newest and the waiting schedule of a jurisdiction → `ScheduleContext`.
@@ -164,10 +171,14 @@ impl Operations {
     pub(crate) async fn perform(&self, command: Command) -> Result<Value, OpsError> {
         match command {
             Command::HospitalList => value(&self.hospitals().await?),
-            Command::HospitalShow { hospital } => value(&self.hospital(hospital).await?),
+            Command::HospitalShow { hospital, successor } => {
+                value(&self.hospital(hospital, successor).await?)
+            }
             Command::HospitalCertify { certificate } => value(&self.certify(certificate).await?),
             Command::HospitalOrder { envelope } => value(&self.order(envelope).await?),
-            Command::HospitalDrop { hospital } => value(&self.drop_enrolment(hospital).await?),
+            Command::HospitalDrop { hospital, successor } => {
+                value(&self.drop_enrolment(hospital, successor).await?)
+            }
             Command::OperatorAdd { certificate } => value(&self.add_operator(certificate).await?),
             Command::ScheduleShow { jurisdiction } => value(&self.schedule(jurisdiction).await?),
             Command::ScheduleSubmit { envelope } => value(&self.submit_schedule(envelope).await?),
@@ -186,9 +197,13 @@ impl Operations {
         }
     }
 
-    /// Connections are judged again by the directory that is in force now.
-    async fn recheck(&self) {
+    /// Connections are judged again by the directory that is in force now. Whom it is about is told before: who is
+    /// nobody from then on is told nothing any more.
+    async fn recheck(&self, about: HospitalId) {
         if let Some(net) = &self.net {
+            let told = push_to(&self.desk, net, about);
+            // Not even one that does not answer keeps its connection for longer.
+            let _ = tokio::time::timeout(TELL_LIMIT, told).await;
             net.recheck().await;
         }
     }

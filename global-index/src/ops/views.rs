@@ -32,6 +32,10 @@ pub(crate) struct HospitalView {
     pub(crate) profile_number: u64,
     pub(crate) since: String,
     pub(crate) pending: Option<PendingView>,
+    /// How many keys it has replaced.
+    pub(crate) former_keys: usize,
+    /// Keys that wait to succeed its own, each as if it were a hospital.
+    pub(crate) successors: Vec<Self>,
 }
 
 /// Every hospital.

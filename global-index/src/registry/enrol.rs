@@ -20,12 +20,12 @@ use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_seal::{Ed25519, RsaPublicKey};
-use handover_store::{KeyMaker, Txn};
+use handover_store::{KeyMaker, StoreError, Txn};
 
 use super::rows::{Challenge, Hospital};
 use super::{
     RegistryError, certificate_request, ensure, hospital, hospital_key, hospitals, known_hospital,
-    may_change, put_hospital, refuse,
+    may_change, put_hospital, refuse, succession, successors,
 };
 use crate::desk::Changed;
 use handover_store::rows as cells;
@@ -232,13 +232,14 @@ pub(crate) fn prove(
     let proof = Signed::<EnrolmentProof>::read(envelope)?;
     let Some((key, challenge)) = challenge_of(txn, keys, proof.claim())? else {
         // Proved before: the same answer again.
-        let known = hospital(txn, keys, &proof.claim().hospital)?;
-        return match known {
-            Some(row) if row.request == proof.claim().request => {
+        let id = &proof.claim().hospital;
+        let known = hospital(txn, keys, id)?.into_iter().chain(successors(txn, keys, id)?);
+        return match known.into_iter().find(|row| row.request == proof.claim().request) {
+            Some(row) => {
                 proof.verify(&row.key, &Ed25519)?;
                 Ok(Changed::Nothing)
             }
-            _ => refuse(Code::UnknownHospital, "no enrolment waits for this proof; enrol first"),
+            None => refuse(Code::UnknownHospital, "no enrolment waits for this proof; enrol first"),
         };
     };
     let items = [challenge.request, challenge.certificate_request];
@@ -254,13 +255,23 @@ pub(crate) fn prove(
     if let Some(row) = holder(txn, keys, &claim, now)? {
         return renew(txn, keys, row, &claim);
     }
+    if let Some(held) = certified(txn, keys, &claim)? {
+        succession::wait(txn, keys, &held, new_row(&claim, now), now)?;
+        return Ok(Changed::Nothing);
+    }
     evict(txn, keys, now)?;
     put_hospital(txn, keys, &new_row(&claim, now))?;
     Ok(Changed::Nothing)
 }
 
-/// The row of the identifier, if it is this key's; none if it is free, or another key's that was not certified in
-/// time.
+/// The row of the identifier, if it is another key's that the root has certified: this one asks to succeed it.
+fn certified(txn: &mut dyn Txn, keys: &KeyMaker, claim: &Claim) -> Result<Option<Hospital>, StoreError> {
+    let row = hospital(txn, keys, &claim.request.hospital)?;
+    Ok(row.filter(|row| row.key != *claim.key() && row.certificate.is_some()))
+}
+
+/// The row of the identifier, if it is this key's; none if it is free, another key's that was not certified in time,
+/// or one's that this key may succeed.
 fn holder(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
@@ -269,6 +280,10 @@ fn holder(
 ) -> Result<Option<Hospital>, RegistryError> {
     let Some(row) = hospital(txn, keys, &claim.request.hospital)? else { return Ok(None) };
     if row.key != *claim.key() {
+        if row.certificate.is_some() {
+            succession::may_succeed(&row, claim.key())?;
+            return Ok(None);
+        }
         let is_over = row.certificate.is_none() && now.since_ms(row.since) > UNCERTIFIED_LIFE_MS;
         ensure(is_over, Code::Conflict, "another key has enrolled this identifier")?;
         return Ok(None);
@@ -334,6 +349,7 @@ fn new_row(claim: &Claim, now: Timestamp) -> Hospital {
         number: 0,
         pending: None,
         since: now,
+        former: None,
         extensions: Extensions::default(),
     }
 }

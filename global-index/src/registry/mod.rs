@@ -1,7 +1,7 @@
 //! Who takes part: enrolment requests and proofs, certificates, status orders, operators, fee schedules.
 //!
-//! Invariants: a certified hospital's identifier belongs to its key; a status order's number never falls;
-//! nothing is in force that two different operators did not sign; a revoked hospital stays revoked.
+//! Invariants: a certified hospital's identifier belongs to its key, until another one succeeds; a status order's number never falls;
+//! nothing is in force that two different operators did not sign; a revoked key stays revoked.
 //!
 //! Nothing here knows transfers, patients or how a request arrived.
 
@@ -9,6 +9,7 @@ mod enrol;
 mod orders;
 mod rows;
 mod schedules;
+mod succession;
 
 use handover_core::artefact::federation::{
     Authority, AuthorityCertificate, CertificateRequest, DirectoryEntry, HospitalCertificate, Status,
@@ -22,10 +23,11 @@ use handover_seal::{Ed25519, SealError};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 pub(crate) use self::enrol::{Claim, drop_enrolment, enrol, prove};
-pub(crate) use self::orders::{Outcome, one_operator, submit_order};
+pub(crate) use self::orders::{Outcome, one_operator, ordered_hospital, submit_order};
 pub(crate) use self::rows::Hospital;
 use self::rows::Operator;
 pub(crate) use self::schedules::{newest_schedule, pending_schedule, schedule_envelopes, submit_schedule};
+pub(crate) use self::succession::{drop_successor, known_successor, successors};
 use crate::desk::Changed;
 use crate::directory::DirectoryError;
 use handover_store::rows as cells;
@@ -127,6 +129,7 @@ pub(crate) fn directory_entries(
             certificate: row.certificate?,
             status: row.order?,
             profile: row.profile,
+            former: row.former,
             extensions: Extensions::default(),
         })
     });
@@ -143,13 +146,13 @@ pub(crate) fn certify(
 ) -> Result<(HospitalId, Changed), RegistryError> {
     let certificate = Signed::<HospitalCertificate>::read(envelope)?.verify(root, &Ed25519)?;
     let mut row = known_hospital(txn, keys, &certificate.hospital)?;
-    ensure(
-        certificate.key == row.key,
-        Code::WrongSigner,
-        "the certificate is for another key than the one proved",
-    )?;
     ensure(now < certificate.not_after, Code::CertificateExpired, "the certificate has expired")?;
     let envelope = Bytes(envelope.to_vec());
+    if certificate.key != row.key {
+        let next = known_successor(txn, keys, &row.hospital, &certificate.key.thumbprint())?;
+        succession::put(txn, keys, &Hospital { certificate: Some(envelope), ..next })?;
+        return Ok((row.hospital, Changed::Nothing));
+    }
     if row.certificate.as_ref() == Some(&envelope) {
         return Ok((row.hospital, Changed::Nothing));
     }

@@ -52,6 +52,8 @@ cbor_map! {
         13 => pending: Option<Bytes>,
         /// When it proved its keys first.
         14 => since: Timestamp,
+        /// The root's certificates of the keys that it had before, the oldest first.
+        15 => former: Option<Vec<Bytes>>,
     }
 }
 

@@ -151,7 +151,7 @@ fn is_refused(
         return Ok(false);
     }
     let by = *dossier.refusal(context)?.signer();
-    Ok(by == context.federation.member(&row.destination)?.certificate.key)
+    Ok(context.federation.member(&row.destination)?.keys().any(|key| *key == by))
 }
 
 /// Keeps the reservation, or makes it if the refusal was faster than the header, and notes that people must look; not

@@ -325,7 +325,8 @@ impl Worker {
         let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
         match self.net.request(&route, body).await {
             Ok(answer) => match Answer::decode(&answer) {
-                Ok(_) => Ok(()),
+                // Its hospital brings it itself.
+                Ok(_) | Err(Code::KeyReplaced) => Ok(()),
                 Err(code) if code.is_transient() => Err(Undelivered::Later(code)),
                 Err(code) => Err(Undelivered::Never(code)),
             },

@@ -15,7 +15,7 @@ mod silence;
 use handover_core::message::Parcel;
 use handover_core::rules::Context;
 use handover_core::transfer::Role;
-use handover_core::{Code, HospitalId, Timestamp};
+use handover_core::{Code, HospitalId, Party, Timestamp};
 use handover_dossier::incidents::{self, Incident};
 use handover_dossier::{Dossier, DossierError, Kind, Taken, transfer_of};
 use handover_seal::Ed25519;
@@ -105,6 +105,7 @@ impl Intake {
         let transfer = transfer_of(content)?;
         let context = Context { federation, verifier: &Ed25519 };
         let mut dossier = Dossier::of(txn, &self.keys, transfer);
+        dossier.check_bringer(content, &Party::Hospital(self.sender.clone()), context)?;
         // A copy for the index alone is evidence of what the hospitals did; it goes on to nobody.
         let taken = match &parcel.to {
             Some(_) => dossier.take_in(Role::Index, content, context, self.now)?,

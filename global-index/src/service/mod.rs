@@ -8,6 +8,8 @@ mod gate;
 mod instruments;
 mod rounds;
 
+pub(crate) use self::rounds::push_to;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -77,7 +77,7 @@ pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
 }
 
 /// Sends the directory in force to a hospital, if it is connected.
-pub(super) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
+pub(crate) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
     push_by(desk, net, hospital, Vec::new()).await;
 }
 

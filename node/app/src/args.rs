@@ -76,6 +76,9 @@ pub enum Task {
     /// The keys that make forgetting complete.
     #[command(subcommand)]
     Epoch(EpochTask),
+    /// The keys that speak for this hospital.
+    #[command(subcommand)]
+    Keys(KeysTask),
     /// Says how the node stands: what does not work and until when the rest does, and what waits for whom.
     Status,
     /// Says that the store was restored from a backup, and asks the index and all hospitals for what it may lack. The node
@@ -244,6 +247,15 @@ pub enum EpochTask {
         #[arg(long)]
         give_up_damaged: bool,
     },
+}
+
+/// The keys that speak for this hospital.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum KeysTask {
+    /// Makes further signing, network and RSA keys, beside those that there are: those were stolen, or have served long
+    /// enough. They speak once the root has certified them and two operators have approved them; until then those before
+    /// do. Start the node again afterwards and give enrol. Each process of this hospital needs a copy of the file.
+    Renew,
 }
 
 /// Referrals to other hospitals, which then owe the fee.

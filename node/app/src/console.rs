@@ -23,7 +23,7 @@ use handover_seal::{Ed25519, OsRandom, SystemClock};
 use handover_web::TlsIdentity;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::{Arguments, EpochTask, Task};
+use crate::args::{Arguments, EpochTask, KeysTask, Task};
 use crate::config::{Config, usage};
 use crate::enrol::Enrolled;
 use crate::import::Imported;
@@ -50,6 +50,7 @@ pub fn main(arguments: Arguments) -> Result<(), CliError> {
     let console = Console { config, passphrase_file: arguments.passphrase_file, staff, output };
     match arguments.command {
         Task::Init => return console.init(),
+        Task::Keys(KeysTask::Renew) => return console.renew_keys(),
         Task::Verify { file } => return console.verify(&file),
         _ => {}
     }
@@ -76,7 +77,7 @@ struct Console {
 impl Console {
     async fn command(&self, task: Task) -> Result<(), CliError> {
         match task {
-            Task::Init | Task::Verify { .. } => Ok(()),
+            Task::Init | Task::Keys(_) | Task::Verify { .. } => Ok(()),
             Task::Run => self.run().await,
             Task::Enrol { wait } => {
                 let operation = Operation::Enrol { wait_ms: wait.map(ms) };
@@ -131,6 +132,16 @@ impl Console {
         self.initialised(&secrets)
     }
 
+    fn renew_keys(&self) -> Result<(), CliError> {
+        let (file, secret) = (self.config.keys_file(), passphrase(self.passphrase_file.as_deref(), PROMPT)?);
+        let mut secrets = Secrets::load(&file, &secret)?;
+        secrets.check_hospital(&self.config.hospital.id)?;
+        secrets.renew(&mut OsRandom)?;
+        secrets.replace(&file, &secret, &mut OsRandom)?;
+        let made = show::Initialised::of(&self.config, &secrets)?;
+        self.output.emit("handover/keys-renewed/1", &made, |out| show::renewed(out, &made))
+    }
+
     fn initialised(&self, secrets: &Secrets) -> Result<(), CliError> {
         let made = show::Initialised::of(&self.config, secrets)?;
         self.output.emit("handover/node-initialised/1", &made, |out| show::initialised(out, &made))
@@ -163,6 +174,11 @@ impl Console {
         tokio::select! {
             () = ended(&mut terminate, &mut interrupt) => {}
             failure = running.failed() => return Err(CliError::new(failure.code(), failure.to_string())),
+            () = running.other_keys_speak() => {
+                tracing::warn!("others of this node's keys speak for the hospital from now on");
+                running.stop().await;
+                return Err(Code::KeyInForce.into());
+            }
         }
         tracing::info!("stopping");
         running.stop().await;

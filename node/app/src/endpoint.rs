@@ -23,17 +23,18 @@ const BACKDATED_MS: i64 = HOUR_MS;
 const RENEW_EVERY: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
 /// What this process presents on a connection, with a certificate made now.
-pub(crate) fn hello(node: &Node, now: Timestamp) -> Vec<u8> {
+pub(crate) fn hello(node: &Node, now: Timestamp) -> Result<Vec<u8>, Code> {
+    let own = node.own()?;
     let certificate = EndpointCertificate {
         party: Party::Hospital(node.hospital().clone()),
-        key: node.secrets.net().public(),
+        key: own.net().public(),
         not_before: now.plus_ms(-BACKDATED_MS),
         not_after: now.plus_ms(VALID_MS),
         extensions: Extensions::default(),
     };
-    let signed = Verified::sign(certificate, &node.secrets.signing());
+    let signed = Verified::sign(certificate, &own.signing());
     let endpoint = signed.envelope().to_vec().into();
-    codec::encode(&Hello { endpoint, authority: None, extensions: Extensions::default() })
+    Ok(codec::encode(&Hello { endpoint, authority: None, extensions: Extensions::default() }))
 }
 
 /// Admission by the directory, with a hello that can be renewed.
@@ -71,7 +72,9 @@ pub(crate) async fn renew(
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(RENEW_EVERY) => {}
         }
-        current.send_replace(hello(&node, node.now()));
+        if let Ok(renewed) = hello(&node, node.now()) {
+            current.send_replace(renewed);
+        }
         net.renew_hello().await;
         tracing::info!("endpoint certificate renewed");
     }

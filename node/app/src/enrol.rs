@@ -7,7 +7,9 @@ use std::time::Duration;
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{CertificateRequest, EnrolmentProof, EnrolmentRequest};
 use handover_core::codec::Extensions;
+use handover_core::id::SigningPublic;
 use handover_core::message::{Answer, Request, Verb};
+use handover_core::trust::Federation;
 use handover_core::{Code, Digest, Party};
 use handover_net::Route;
 use handover_web::CancellationToken;
@@ -16,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Node;
 use crate::error::NodeError;
+use crate::keys::Keys;
 use crate::profile;
 
 /// How often the index is asked for the directory while an enrolment waits.
@@ -36,21 +39,23 @@ pub(crate) struct Enrolled {
     pub status: String,
 }
 
-/// Sends the enrolment; with `wait_ms`, waits until the directory has this hospital as active.
+/// Sends the enrolment of the newest keys; with `wait_ms`, waits until the directory has this hospital as active under
+/// them.
 ///
 /// # Errors
 /// [`NodeError::NotRunning`], the index's refusal, [`Code::HospitalPending`] after the wait.
 pub(crate) async fn enrol(node: &Node, wait_ms: Option<u64>) -> Result<Enrolled, NodeError> {
-    let number = send(node).await?;
-    let Some(wait_ms) = wait_ms else { return Ok(enrolled(node, number)) };
+    let keys = node.newest()?;
+    let number = send(node, keys).await?;
+    let Some(wait_ms) = wait_ms else { return Ok(enrolled(node, keys, number)) };
     let end = Instant::now() + Duration::from_millis(wait_ms);
     loop {
-        let status = node
+        let standing = node
             .directories
             .held()
-            .map_or(Err(Code::HospitalPending), |held| held.active(node.hospital(), node.now()).map(|_| ()));
-        match status {
-            Ok(()) => return Ok(enrolled(node, number)),
+            .map_or(Err(Code::HospitalPending), |held| active_under(&held, node, &keys.signing().public()));
+        match standing {
+            Ok(()) => return Ok(enrolled(node, keys, number)),
             Err(code @ (Code::HospitalRevoked | Code::HospitalSuspended)) => return Err(code.into()),
             Err(_) if Instant::now() >= end => return Err(Code::HospitalPending.into()),
             Err(_) => {}
@@ -68,21 +73,30 @@ pub(crate) async fn enrol(node: &Node, wait_ms: Option<u64>) -> Result<Enrolled,
     }
 }
 
-fn enrolled(node: &Node, profile: u64) -> Enrolled {
-    let held = node.directories.held();
+/// Whether the hospital is active and a key speaks for it. Whatever became of the key before says nothing of this one.
+fn active_under(held: &Federation, node: &Node, key: &SigningPublic) -> Result<(), Code> {
+    if held.member(node.hospital())?.certificate.key != *key {
+        return Err(Code::HospitalPending);
+    }
+    held.active(node.hospital(), node.now()).map(drop)
+}
+
+fn enrolled(node: &Node, keys: Keys<'_>, profile: u64) -> Enrolled {
+    let (held, key) = (node.directories.held(), keys.signing().public());
     let member = held.as_ref().ok().and_then(|held| held.member(node.hospital()).ok());
+    let member = member.filter(|member| member.certificate.key == key);
     Enrolled {
         hospital: node.hospital().to_string(),
-        key: node.secrets.signing().public().to_string(),
+        key: key.to_string(),
         profile,
         status: member.map_or("pending", |member| member.order.status.as_str()).to_owned(),
     }
 }
 
 /// Sends the profile that holds now, with proof of both keys; gives its number.
-async fn send(node: &Node) -> Result<u64, NodeError> {
-    let profile = profile::signed(node).await?;
-    let signing = node.secrets.signing();
+async fn send(node: &Node, keys: Keys<'_>) -> Result<u64, NodeError> {
+    let profile = profile::signed(node, keys).await?;
+    let signing = keys.signing();
     let (hospital, now) = (&node.config.hospital, node.now());
     let request = EnrolmentRequest {
         hospital: hospital.id.clone(),
@@ -105,7 +119,7 @@ async fn send(node: &Node) -> Result<u64, NodeError> {
     let items = vec![request.envelope().to_vec(), certificate.envelope().to_vec()];
     let answer = ask(node, Verb::Enrol, items).await?;
     let [wrapped] = answer.as_slice() else { return Err(Code::Malformed.into()) };
-    let challenge = node.secrets.rsa()?.unwrap(wrapped)?;
+    let challenge = keys.rsa()?.unwrap(wrapped)?;
     let proof = EnrolmentProof {
         hospital: hospital.id.clone(),
         request: request.hash(),
@@ -141,7 +155,7 @@ pub(crate) async fn keep_profile(node: Arc<Node>, shutdown: CancellationToken) {
     let mut changes = node.directories.changes();
     loop {
         let pause = if is_listed_otherwise(&node) {
-            match send(&node).await {
+            match send_own(&node).await {
                 Ok(_) => None,
                 Err(error) => {
                     tracing::warn!(code = %error.code(), "the changed profile could not be sent");
@@ -159,10 +173,15 @@ pub(crate) async fn keep_profile(node: Arc<Node>, shutdown: CancellationToken) {
     }
 }
 
+async fn send_own(node: &Node) -> Result<u64, NodeError> {
+    send(node, node.own()?).await
+}
+
+/// Whether the directory says something else of the keys that speak.
 fn is_listed_otherwise(node: &Node) -> bool {
-    let Ok(held) = node.directories.held() else { return false };
-    let (Ok(member), Ok(wanted)) = (held.member(node.hospital()), profile::wanted(node)) else {
+    let (Ok(held), Ok(own)) = (node.directories.held(), node.own()) else { return false };
+    let (Ok(member), Ok(wanted)) = (held.member(node.hospital()), profile::wanted(node, own)) else {
         return false;
     };
-    !profile::says_the_same(&member.profile, &wanted)
+    member.certificate.key == own.signing().public() && !profile::says_the_same(&member.profile, &wanted)
 }

@@ -98,11 +98,15 @@ pub(crate) fn rejoin(node: &Node, health: &Health) {
     health.tell("store-restored", of(standing.is_some()));
 }
 
-/// Whether the directory has this hospital as active.
+/// Whether the directory has this hospital as active, under a key that is here.
 fn standing(node: &Node) -> Result<(), Code> {
     // Who was never admitted may hold no directory; both say the same to the hospital: it has to enrol.
     let held = node.directories.held().map_err(|_| Code::UnknownHospital)?;
-    held.active(node.hospital(), node.now()).map(drop)
+    let member = held.active(node.hospital(), node.now())?;
+    match node.secrets.number_of(&member.certificate.key) {
+        Some(_) => Ok(()),
+        None => Err(Code::KeysOutdated),
+    }
 }
 
 /// Looks once.

@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use handover_cli::{CliError, tell_standing};
 use handover_core::time::Clock;
-use handover_core::{Code, Timestamp};
+use handover_core::{Code, HospitalId, Timestamp};
 use handover_ingest::department::Mapping;
 use handover_net::Net;
 use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Records, RecordsError, Subject};
-use handover_seal::{KeyRing, SystemClock};
+use handover_seal::SystemClock;
 use handover_store::{Blobs, EngineName, Keyring, Standing, Store, StoreError, own_folder};
 use handover_web::control::stands_by;
 use handover_web::{CancellationToken, Health, Metrics};
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{BLOBS_FOLDER, Config, STORE_FOLDER};
 use crate::error::NodeError;
-use crate::keys::Secrets;
+use crate::keys::{Keys, Secrets};
 use handover_exchange::{Directories, Exchange, Gate, Identity, Parts};
 
 /// Repairs of the store whose audit line is written, by their time.
@@ -30,6 +30,8 @@ const ROW_VERSION: u8 = 1;
 pub struct Node {
     pub(crate) config: Config,
     pub(crate) secrets: Secrets,
+    /// The number of the set of keys that speaks for the hospital.
+    speaks: usize,
     pub(crate) store: Store,
     pub(crate) keyring: Keyring,
     pub(crate) records: Records,
@@ -114,13 +116,11 @@ impl Node {
         let directories =
             Directories::open(config.root, store.clone(), Arc::clone(&clock)).await.map_err(opened)?;
         let gate = Gate::open(&store).await.map_err(opened)?;
-        let rsa = secrets.rsa().map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
+        let speaks = speaking(&secrets, &directories, &config.hospital.id);
+        let own = secrets.keys(speaks).ok_or(Code::KeyUnavailable)?;
+        let ring = secrets.ring(own).map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
         let exchange = Exchange::new(Parts {
-            identity: Identity {
-                hospital: config.hospital.id.clone(),
-                signing: secrets.signing(),
-                ring: KeyRing::new(rsa),
-            },
+            identity: Identity { hospital: config.hospital.id.clone(), signing: own.signing(), ring },
             store: store.clone(),
             keyring: keyring.clone(),
             records: records.clone(),
@@ -140,6 +140,7 @@ impl Node {
         let node = Self {
             config,
             secrets,
+            speaks,
             store,
             keyring,
             records,
@@ -186,6 +187,29 @@ impl Node {
         self.clock.now()
     }
 
+    /// The keys that speak for the hospital.
+    ///
+    /// # Errors
+    /// None: a node has them since it was opened.
+    pub(crate) fn own(&self) -> Result<Keys<'_>, Code> {
+        self.secrets.keys(self.speaks).ok_or(Code::KeyUnavailable)
+    }
+
+    /// The keys that are to succeed them, if there are newer ones; else they themselves.
+    pub(crate) fn newest(&self) -> Result<Keys<'_>, Code> {
+        self.secrets.newest()
+    }
+
+    /// Returns once the directory says that others of this node's keys speak for the hospital.
+    pub(crate) async fn other_keys_speak(&self) {
+        let mut changes = self.directories.changes();
+        while speaking(&self.secrets, &self.directories, self.hospital()) == self.speaks {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// The configured hospital's identifier.
     #[must_use]
     pub fn hospital(&self) -> &handover_core::HospitalId {
@@ -211,6 +235,12 @@ impl Node {
         let request = by_staff(staff, action, purpose, patient);
         Ok(self.records.audit().permit(request, self.now()).await?)
     }
+}
+
+/// Which set of keys speaks for the hospital: the one that the directory names; the newest, if it names none of them.
+fn speaking(secrets: &Secrets, directories: &Directories, hospital: &HospitalId) -> usize {
+    let listed = directories.held().ok().and_then(|held| Some(held.member(hospital).ok()?.certificate.key));
+    listed.and_then(|key| secrets.number_of(&key)).unwrap_or_else(|| secrets.last())
 }
 
 fn by_staff(staff: &str, action: Action, purpose: Purpose, patient: Option<&LocalPatient>) -> GrantRequest {

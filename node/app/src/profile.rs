@@ -5,12 +5,14 @@ use handover_core::Code;
 use handover_core::artefact::federation::HospitalProfile;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
+use handover_core::id::SigningPublic;
 use handover_net::peer_id;
 use handover_seal::Ed25519;
 use handover_store::StoreError;
 
 use crate::Node;
 use crate::error::NodeError;
+use crate::keys::Keys;
 
 const SPACE: &str = "own-profile";
 /// The most addresses of a profile.
@@ -26,19 +28,20 @@ pub(crate) fn says_the_same(one: &HospitalProfile, other: &HospitalProfile) -> b
     plain(one) == plain(other)
 }
 
-/// What holds now: needs the running node's addresses.
-pub(crate) fn wanted(node: &Node) -> Result<HospitalProfile, NodeError> {
+/// What holds now, or will once these keys speak: needs the running node's addresses.
+pub(crate) fn wanted(node: &Node, keys: Keys<'_>) -> Result<HospitalProfile, NodeError> {
     let live = node.live()?;
     let mut addresses = node.config.net_advertise.clone();
     if addresses.is_empty() {
         addresses = live.net.addresses();
     }
-    let own = peer_id(&live.net.peer_key())?;
+    let (own, next) = (peer_id(&live.net.peer_key())?, peer_id(&keys.net().public())?);
     for address in &mut addresses {
         if !address.contains("/p2p/") {
             address.push_str("/p2p/");
             address.push_str(&own);
         }
+        *address = address.replace(&own, &next);
     }
     addresses.sort();
     // A host with many interfaces has more than others look at.
@@ -48,7 +51,7 @@ pub(crate) fn wanted(node: &Node) -> Result<HospitalProfile, NodeError> {
         hospital: hospital.id.clone(),
         number: 0,
         name: hospital.name.clone(),
-        rsa_key: node.secrets.rsa()?.public().spki_der().to_vec().into(),
+        rsa_key: keys.rsa()?.public().spki_der().to_vec().into(),
         addresses,
         patient_url: live.patient_url.clone(),
         currency: hospital.currency,
@@ -60,13 +63,13 @@ pub(crate) fn wanted(node: &Node) -> Result<HospitalProfile, NodeError> {
 
 /// The signed profile that holds now: the one that was sent last if it still says the same, else a new one with a
 /// higher number than any before. Durable before it is given.
-pub(crate) async fn signed(node: &Node) -> Result<Verified<HospitalProfile>, NodeError> {
-    let profile = wanted(node)?;
-    let key = node.store.keys().space(SPACE).build();
+pub(crate) async fn signed(node: &Node, keys: Keys<'_>) -> Result<Verified<HospitalProfile>, NodeError> {
+    let (profile, signing) = (wanted(node, keys)?, keys.signing());
+    let key = node.store.keys().space(SPACE).raw(signing.public().thumbprint().as_bytes()).build();
     let probe = key.clone();
     let kept = node.store.read(move |txn| txn.get(&probe));
     let kept: Result<Option<Vec<u8>>, StoreError> = kept.await;
-    let last = kept?.map(|envelope| read_own(node, &envelope)).transpose()?;
+    let last = kept?.map(|envelope| read_own(&signing.public(), &envelope)).transpose()?;
     let listed =
         node.directories.held().ok().and_then(|held| Some(held.member(node.hospital()).ok()?.profile.number));
     let sent = last.as_ref().map_or(0, |last| last.number);
@@ -76,7 +79,7 @@ pub(crate) async fn signed(node: &Node) -> Result<Verified<HospitalProfile>, Nod
         return Ok(last);
     }
     let number = sent.max(listed.unwrap_or(0)).saturating_add(1);
-    let signed = Verified::sign(HospitalProfile { number, ..profile }, &node.secrets.signing());
+    let signed = Verified::sign(HospitalProfile { number, ..profile }, &signing);
     let envelope = signed.envelope().to_vec();
     let write = node.store.write(move |txn| txn.put(&key, envelope.clone()));
     let written: Result<(), StoreError> = write.await;
@@ -84,9 +87,7 @@ pub(crate) async fn signed(node: &Node) -> Result<Verified<HospitalProfile>, Nod
     Ok(signed)
 }
 
-fn read_own(node: &Node, envelope: &[u8]) -> Result<Verified<HospitalProfile>, NodeError> {
+fn read_own(key: &SigningPublic, envelope: &[u8]) -> Result<Verified<HospitalProfile>, NodeError> {
     let damaged = |_| NodeError::from(Code::StoreDamaged);
-    Signed::<HospitalProfile>::read(envelope)
-        .and_then(|signed| signed.verify(&node.secrets.signing().public(), &Ed25519))
-        .map_err(damaged)
+    Signed::<HospitalProfile>::read(envelope).and_then(|signed| signed.verify(key, &Ed25519)).map_err(damaged)
 }

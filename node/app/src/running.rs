@@ -59,9 +59,9 @@ impl Running {
         let tls = TlsIdentity::load_or_create(&config.data, &config.web_names, node.now())
             .map_err(|fault| web(&fault))?;
 
-        let (hello, presented) = watch::channel(endpoint::hello(&node, node.now()));
+        let (hello, presented) = watch::channel(endpoint::hello(&node, node.now())?);
         let net_config = NetConfig {
-            key_seed: node.secrets.net_seed(),
+            key_seed: node.own()?.net_seed(),
             listen: config.net_listen.clone(),
             limits: NetLimits::default(),
         };
@@ -121,6 +121,12 @@ impl Running {
         self.node.stopping.cancel();
         self.shutdown.cancel();
         failure
+    }
+
+    /// Waits until others of the node's keys speak for its hospital: what is signed from then on with those that it was
+    /// started with counts for nothing.
+    pub async fn other_keys_speak(&self) {
+        self.node.other_keys_speak().await;
     }
 
     /// Drains and stops: nothing new is accepted, what runs is finished or ends at its next safe point, everything

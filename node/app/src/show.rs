@@ -52,12 +52,13 @@ pub(crate) struct Initialised {
 
 impl Initialised {
     pub(crate) fn of(config: &Config, secrets: &Secrets) -> Result<Self, CliError> {
-        let rsa = secrets.rsa().map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
-        let peer = peer_id(&secrets.net().public());
+        let keys = secrets.newest()?;
+        let rsa = keys.rsa().map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
+        let peer = peer_id(&keys.net().public());
         Ok(Self {
             hospital: config.hospital.id.to_string(),
             data: config.data.display().to_string(),
-            key: secrets.signing().public().to_string(),
+            key: keys.signing().public().to_string(),
             rsa_key: rsa.public().thumbprint().to_string(),
             peer: peer.map_err(|fault| CliError::new(fault.code(), fault.to_string()))?,
         })
@@ -68,6 +69,16 @@ pub(crate) fn initialised(out: Out<'_>, made: &Initialised) -> io::Result<()> {
     writeln!(out, "{} is initialised in {}.", made.hospital, made.data)?;
     writeln!(out, "Signing key: {}", made.key)?;
     writeln!(out, "Next: run, then enrol. Compare the signing key with the operators before the root signs.")
+}
+
+pub(crate) fn renewed(out: Out<'_>, made: &Initialised) -> io::Result<()> {
+    writeln!(out, "{} has further keys in {}; those before stay in force.", made.hospital, made.data)?;
+    writeln!(out, "Signing key: {}", made.key)?;
+    writeln!(
+        out,
+        "Next: start the node again, then enrol. Compare the signing key with the operators before the root"
+    )?;
+    writeln!(out, "signs. Once two operators have approved it the node ends by itself: start it again then.")
 }
 
 pub(crate) fn enrolled(out: Out<'_>, enrolled: &Enrolled) -> io::Result<()> {

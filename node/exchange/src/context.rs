@@ -18,7 +18,7 @@ use handover_core::rules::{self, Context};
 use handover_core::time::Clock;
 use handover_core::transfer::{Phase, Role};
 use handover_core::trust::{Federation, Member};
-use handover_core::{Amount, BreakGlassId, Code, Currency, Party, Timestamp, TransferId};
+use handover_core::{Amount, BreakGlassId, Code, Currency, Digest, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
@@ -146,6 +146,11 @@ impl Inner {
         &self.parts.identity.hospital
     }
 
+    /// Thumbprint of this hospital's signing key.
+    pub(crate) fn own_kid(&self) -> Digest {
+        self.parts.identity.signing.public().thumbprint()
+    }
+
     /// Parcels that have to wait.
     pub(crate) fn pauses(&self) -> MutexGuard<'_, Pauses> {
         self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,6 +164,13 @@ impl Inner {
     /// The directory and how to verify under it.
     pub(crate) fn federation(&self) -> Result<Arc<Federation>, Code> {
         self.parts.directories.held()
+    }
+
+    /// Whether this hospital takes part, by the directory that is held and under the key that it signs with.
+    pub(crate) fn takes_part(&self) -> bool {
+        let own = self.parts.identity.signing.public();
+        self.federation()
+            .is_ok_and(|held| held.active(self.own(), self.now()).is_ok_and(|it| it.certificate.key == own))
     }
 
     /// The way to a hospital, if it takes part now.
@@ -182,6 +194,24 @@ impl Inner {
     /// Takes an artefact in: verifies, keeps, advances, and puts what follows from it into the outbox, all in one
     /// transaction. The same one again gives the same answer.
     pub(crate) async fn take(self: &Arc<Self>, content: Vec<u8>, from: Came) -> Result<Taken, ExchangeError> {
+        self.take_by(content, from, None).await
+    }
+
+    /// [`Self::take`] of what another party brings.
+    pub(crate) async fn take_from(
+        self: &Arc<Self>,
+        content: Vec<u8>,
+        bringer: &Party,
+    ) -> Result<Taken, ExchangeError> {
+        self.take_by(content, Came::Network, Some(bringer.clone())).await
+    }
+
+    async fn take_by(
+        self: &Arc<Self>,
+        content: Vec<u8>,
+        from: Came,
+        bringer: Option<Party>,
+    ) -> Result<Taken, ExchangeError> {
         let (inner, federation, now) = (Arc::clone(self), self.federation()?, self.now());
         let keys = self.keys();
         let transfer = handover_dossier::transfer_of(&content)?;
@@ -189,6 +219,9 @@ impl Inner {
         let came = Arc::clone(&content);
         let taken = self.parts.store.write(move |txn| -> Result<Taken, DossierError> {
             let context = Context { federation: &federation, verifier: &Ed25519 };
+            if let Some(bringer) = &bringer {
+                Dossier::of(txn, &keys, transfer).check_bringer(&content, bringer, context)?;
+            }
             inner.take_in(txn, &keys, transfer, &content, from, context, now)
         });
         let taken = match taken.await {

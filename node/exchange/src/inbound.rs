@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
-use crate::context::{Came, Inner};
+use crate::context::Inner;
 use crate::{glass, handing_back, jobs, key_records, links, remote, requests};
 
 /// Requests worked on at once.
@@ -20,6 +20,8 @@ const REQUESTS_AT_ONCE: usize = 32;
 const PARCELS_MAX: usize = 64;
 /// How often the directory is asked for even if nobody brings one.
 const REFRESH: Duration = Duration::from_secs(60);
+/// The same for a hospital that takes no part: the index tells it of nothing, and it may be let in at any time.
+const REFRESH_OUTSIDE: Duration = Duration::from_secs(5);
 /// How soon an index that is away is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 const LINKS_AT_ONCE: usize = 100;
@@ -96,7 +98,11 @@ async fn answer(
             inner.take_directory(net, request.only_item()?.to_vec()).await?;
         }
         Verb::Keys if *party == Party::Index => key_records::learn(inner, request.only_item()?).await?,
-        Verb::RemoteLink => return remote::take(inner, party, request.only_item()?).await,
+        Verb::RemoteLink => {
+            let content = request.only_item()?;
+            inner.federation()?.check_bringer(content, party)?;
+            return remote::take(inner, party, content).await;
+        }
         Verb::BreakGlass => return glass::take(inner, party, request.only_item()?).await,
         Verb::BreakGlassPart => return glass::piece(inner, party, &request.items).await,
         Verb::Newest => return handing_back::newest(inner, party, &request.items).await,
@@ -108,7 +114,7 @@ async fn answer(
             for item in &request.items {
                 let parcel: Parcel = codec::decode(item.as_ref(), codec::MAX_MESSAGE_BYTES)?;
                 requests::admit(inner, party, parcel.content.as_ref()).await?;
-                let taken = inner.take(parcel.content.0.clone(), Came::Network).await;
+                let taken = inner.take_from(parcel.content.0.clone(), party).await;
                 if let Err(fault) = &taken {
                     requests::end_replaced(inner, parcel.content.as_ref(), fault.code()).await;
                 }
@@ -124,7 +130,8 @@ async fn answer(
 pub(crate) async fn keep_index(inner: Arc<Inner>, net: Net, shutdown: CancellationToken) {
     loop {
         let pause = match refresh(&inner, &net).await {
-            Ok(()) => REFRESH,
+            Ok(()) if inner.takes_part() => REFRESH,
+            Ok(()) => REFRESH_OUTSIDE,
             Err(fault) => {
                 tracing::debug!(code = %fault.code(), "the index cannot be asked");
                 RETRY

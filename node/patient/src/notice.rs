@@ -1,10 +1,10 @@
 //! What a patient is told of break-glasses: who, of which hospital, when, how much, and how it was reviewed. Every
 //! signature is verified; which part was given out and why as a code is the word of the hospital that tells it.
 
-use handover_core::artefact::Countersigned;
 use handover_core::artefact::break_glass::{
     BreakGlass, ClinicianCertificate, EmergencyPurpose, EmergencyScope, ReviewVerdict,
 };
+use handover_core::artefact::{Countersigned, peek_kid};
 use handover_core::message::{BreakGlassNotice, Inbox};
 use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
@@ -48,13 +48,15 @@ fn verify(notice: &BreakGlassNotice, federation: &Federation) -> Result<Noticed,
     let wrong = |code| WalletError::Rule { what: "a break-glass", code };
     let context = Context { federation, verifier: &Ed25519 };
     let claimed = Countersigned::<BreakGlass>::read(notice.request.as_ref())?;
-    let key = federation.member(&claimed.claim().requesting).map_err(wrong)?.certificate.key;
+    let member = federation.member(&claimed.claim().requesting).map_err(wrong)?;
+    let key = member.key(claimed.kids().1);
     let broken = rules::break_glass(notice.request.as_ref(), &key, true, &Ed25519).map_err(wrong)?;
     let request = &broken.request;
     if request.source.as_ref() != Some(&notice.source) {
         return Err(wrong(Code::BreakGlassMismatch));
     }
     let second = notice.more.as_ref().map(|more| {
+        let key = member.key(&peek_kid(more.as_ref()).map_err(|fault| fault.code())?);
         rules::break_glass_more(more.as_ref(), &broken, &key, true, &Ed25519).map(|(_, second)| second)
     });
     let review =

@@ -110,6 +110,7 @@ impl World {
             certificate: Bytes(Verified::sign(certificate, &self.root).envelope().to_vec()),
             status: Bytes(Countersigned::sign(&order, &self.operators[1])),
             profile: Bytes(Verified::sign(profile, key).envelope().to_vec()),
+            former: None,
             extensions: Extensions::default(),
         }
     }

@@ -44,4 +44,15 @@ impl World {
         fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
         copy_folder(copy, &data, &[])
     }
+
+    /// The same, and the data folder as it was is kept: where.
+    ///
+    /// # Errors
+    /// As [`World::put_back`].
+    pub fn exchange_data(&mut self, hospital: &str, copy: &Path) -> Result<PathBuf> {
+        let (data, own) = (self.data(hospital)?, self.folder().join(BACKUPS).join(self.unique(hospital)));
+        copy_folder(&data, &own, &[])?;
+        self.put_back(hospital, copy)?;
+        Ok(own)
+    }
 }

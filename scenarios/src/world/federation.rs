@@ -96,7 +96,9 @@ fn config(
     let advertise = team.advertise() + &site.advertised();
     format!(
         "[index]\nname = \"index.handover.example\"\ndata = {data:?}\n{shared}root = \"{root}\"\n\n\
-         [net]\nlisten = {net:?}\n{advertise}\n[web]\nlisten = \"{web}\"\n\n{more}"
+         [net]\nlisten = {net:?}\n{advertise}\n[web]\nlisten = \"{web}\"\n\
+         names = [\"localhost\", \"{}\"]\n\n{more}",
+        site.host(),
     )
 }
 
@@ -274,15 +276,29 @@ impl Federation {
         hospital.run(programs, &["enrol", "--wait", ACTIVE_WAIT_SECONDS])?.done()
     }
 
+    /// The root certifies a key that asks to succeed a hospital's, and both operators approve it.
+    pub(super) fn succeed(&self, programs: &Programs, hospital: &str, key: &str) -> Result<u64> {
+        let request = self.folder.join("federation").join(format!("{hospital}-{key}.request"));
+        let args = ["hospital", "request", hospital, "--successor", key, "--out"];
+        self.run_with(programs, &args, &request)?.done()?;
+        let certificate = self.root.sign(programs, &request)?;
+        self.run_with(programs, &["hospital", "certify", hospital, "--certificate"], &certificate)?.done()?;
+        self.order_with(programs, hospital, "approve", &["--successor", key])
+    }
+
     /// Both operators order the same; the directory version that carries it.
     pub(super) fn order(&self, programs: &Programs, hospital: &str, word: &str) -> Result<u64> {
+        self.order_with(programs, hospital, word, &[])
+    }
+
+    fn order_with(&self, programs: &Programs, hospital: &str, word: &str, more: &[&str]) -> Result<u64> {
         let mut ordered = Value::Null;
         for [key, secret] in &self.operators {
             let mut command = self.command(programs);
             command
                 .args(["hospital", word, hospital, "--reason", "the world's order", "--operator-key"])
                 .arg(key);
-            command.arg("--operator-passphrase-file").arg(secret);
+            command.arg("--operator-passphrase-file").arg(secret).args(more);
             ordered = call(command)?.json()?;
         }
         effective(&format!("hospital {word} {hospital}"), &ordered)?;

@@ -217,6 +217,11 @@ impl Hospital {
         self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop())
     }
 
+    /// Waits until it ends by itself; its exit code.
+    pub(super) fn ends(&mut self) -> Result<Option<i32>> {
+        self.daemon.take().with_context(|| format!("{} does not run", self.place.name))?.ends()
+    }
+
     pub(super) fn kill(&mut self) -> Result<()> {
         self.daemon.take().map_or(Ok(()), |mut daemon| daemon.kill())
     }

@@ -9,6 +9,7 @@ mod federation;
 mod files;
 mod hospital;
 mod options;
+mod succession;
 mod team;
 
 use std::collections::BTreeMap;

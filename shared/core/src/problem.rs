@@ -180,6 +180,9 @@ codes! {
     AttemptMismatch = "attempt-mismatch", Refused, "What asks for another attempt is for another transfer or consent, or for an attempt that cannot follow.";
     ReleaseMismatch = "release-mismatch", Refused, "The patient's share was released for another transfer, consent, patient or hospital. It opens nothing here; release it for this one.";
     LedgerStale = "ledger-stale", Integrity, "The index is connected, and has shown its books neither whole nor as of now for hours: what it has booked since is not known here. Ask the federation's operators.";
+    KeyReplaced = "key-replaced", Refused, "It is signed with a key that its hospital has replaced since, and somebody else brings it: it may be a thief's. It is taken from that hospital itself, which sends it by itself.";
+    KeysOutdated = "keys-outdated", Configuration, "The directory names a key for this hospital that this node does not have. If its keys were renewed, put the newest key file in the place of this one and start again; if these are to succeed that key, root and operators have to approve them first.";
+    KeyInForce = "key-in-force", Configuration, "From now on another of this node's keys speaks for its hospital. The node has ended in order: start it again, and it takes that key.";
     CatchingUp = "catching-up", Unreachable, "This hospital was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; status there says how far it is.";
 }
 

@@ -107,7 +107,7 @@ pub fn link(envelope: &[u8], context: Context<'_>) -> Result<Verified<PatientLin
     let link = Countersigned::<PatientLink>::read(envelope).map_err(|fault| fault.code())?;
     let claim = link.claim();
     let keys = KeyChain::of(&claim.key_records, &claim.patient, context.verifier)?;
-    let hospital = context.federation.member(&claim.hospital)?.certificate.key;
+    let hospital = context.federation.member(&claim.hospital)?.key(link.kids().1);
     link.verify(&keys.newest().signing_key, &hospital, context.verifier).map_err(|fault| fault.code())
 }
 
@@ -200,7 +200,8 @@ pub fn consent(
     ensure(consent.fee_cap.minor() >= 0, Code::Malformed)?;
     let between = consent.source == on.request.source && consent.destination == on.request.destination;
     ensure(between, Code::ConsentForAnother)?;
-    ensure(consent.destination_key == destination.certificate.key.thumbprint(), Code::ConsentKey)?;
+    // Whoever succeeds to the key that the patient named inherits the consent.
+    ensure(destination.has(&consent.destination_key), Code::ConsentKey)?;
     let life_ms = consent.expires.since_ms(consent.not_before);
     ensure(life_ms > 0 && life_ms <= CONSENT_MAX_LIFE_MS, Code::ConsentPeriod)?;
     let is_referred = payer(quote) == Payer::Hospital;
@@ -442,8 +443,8 @@ fn by_either<T: Payload>(
     on: &RequestEvidence,
     context: Context<'_>,
 ) -> Result<Verified<T>, Code> {
-    let source = context.federation.member(&on.request.source)?.certificate.key;
-    let by = if *signed.kid() == source.thumbprint() { &on.request.source } else { &on.request.destination };
+    let source = context.federation.member(&on.request.source)?;
+    let by = if source.has(signed.kid()) { &on.request.source } else { &on.request.destination };
     context.federation.verify_from(by, signed, context.verifier)
 }
 

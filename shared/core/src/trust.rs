@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::artefact::federation::{
-    Authority, AuthorityCertificate, DIRECTORY_LIFE_MS, Directory, EndpointCertificate, FeeSchedule,
-    HospitalCertificate, HospitalProfile, Order, Status, StatusOrder,
+    Authority, AuthorityCertificate, DIRECTORY_LIFE_MS, Directory, DirectoryEntry, EndpointCertificate,
+    FORMER_KEYS_MAX, FeeSchedule, HospitalCertificate, HospitalProfile, Order, Status, StatusOrder,
 };
 use crate::artefact::patient::CLOCK_SKEW_MS;
-use crate::artefact::{ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified};
+use crate::artefact::{ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified, peek_kid};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, Party, SigningPublic};
 use crate::{Code, Timestamp, cbor_map};
@@ -65,6 +65,27 @@ pub struct Member {
     pub order: StatusOrder,
     /// Its profile.
     pub profile: HospitalProfile,
+    /// Keys that spoke for it before, the oldest first: what they signed stays evidence.
+    pub former: Vec<SigningPublic>,
+}
+
+impl Member {
+    /// Every key that speaks or spoke for it; the one of now first.
+    pub fn keys(&self) -> impl Iterator<Item = &SigningPublic> {
+        std::iter::once(&self.certificate.key).chain(&self.former)
+    }
+
+    /// Whether the key with this thumbprint speaks or spoke for it.
+    #[must_use]
+    pub fn has(&self, kid: &Digest) -> bool {
+        self.keys().any(|key| key.thumbprint() == *kid)
+    }
+
+    /// The key with this thumbprint; the one of now if it has none such.
+    #[must_use]
+    pub fn key(&self, kid: &Digest) -> SigningPublic {
+        *self.keys().find(|key| key.thumbprint() == *kid).unwrap_or(&self.certificate.key)
+    }
 }
 
 /// A verified directory.
@@ -149,6 +170,31 @@ fn highest_version(issued: Timestamp) -> u64 {
     u64::try_from(issued.plus_ms(CLOCK_SKEW_MS).as_millis()).unwrap_or_default()
 }
 
+/// The keys that spoke for a hospital before, each certified by the root.
+fn former(
+    entry: &DirectoryEntry,
+    of: &HospitalCertificate,
+    root: &SigningPublic,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Vec<SigningPublic>, TrustError> {
+    let envelopes = entry.former.as_deref().unwrap_or_default();
+    if envelopes.len() > FORMER_KEYS_MAX {
+        return Err(TrustError::Mismatch("a hospital has replaced more keys than one may"));
+    }
+    let mut former = Vec::with_capacity(envelopes.len());
+    for envelope in envelopes {
+        let certificate = Signed::<HospitalCertificate>::read(envelope.as_ref())?.verify(root, verifier)?;
+        if certificate.hospital != of.hospital
+            || certificate.key == of.key
+            || former.contains(&certificate.key)
+        {
+            return Err(TrustError::Mismatch("a replaced key is another hospital's, or stands twice"));
+        }
+        former.push(certificate.key);
+    }
+    Ok(former)
+}
+
 impl Federation {
     /// Verifies a directory and every part of it up to the root. Its own expiry is not checked here: an expired
     /// directory still tells who is who, it only allows nothing new (see [`Self::check_fresh`]).
@@ -196,6 +242,7 @@ impl Federation {
             let profile = Signed::<HospitalProfile>::read(entry.profile.as_ref())?
                 .verify(&certificate.key, verifier)?;
             let hospital = certificate.hospital.clone();
+            let former = former(entry, &certificate, root, verifier)?;
             if order.hospital != hospital
                 || order.key != certificate.key.thumbprint()
                 || profile.hospital != hospital
@@ -206,6 +253,7 @@ impl Federation {
                 certificate: (*certificate).clone(),
                 order: (*order).clone(),
                 profile: (*profile).clone(),
+                former,
             };
             if members.insert(hospital, member).is_some() {
                 return Err(TrustError::Mismatch("a hospital stands twice in the directory"));
@@ -230,8 +278,8 @@ impl Federation {
     /// Whether this directory may take the place of `held`; not if it is the same.
     ///
     /// A directory is never older than the one held, never leaves a hospital out, and never lowers the number of a
-    /// status order, fee schedule or profile: an index that was broken into cannot un-revoke by forgetting first, nor
-    /// bring back keys that a hospital has replaced. One that has expired takes the place of none that holds or held
+    /// status order, fee schedule or profile, nor forgets a key that spoke for a hospital: an index that was broken into
+    /// cannot un-revoke by forgetting first, nor bring back keys that a hospital has replaced, nor unsay what they signed. One that has expired takes the place of none that holds or held
     /// longer, however high its version: who has the index's key could stop everybody with it, or end break-glass,
     /// which goes on for days after the directory.
     ///
@@ -248,7 +296,9 @@ impl Federation {
         }
         let keeps_hospitals = held.members().all(|member| {
             self.member(&member.certificate.hospital).is_ok_and(|now| {
-                now.order.number >= member.order.number && now.profile.number >= member.profile.number
+                now.order.number >= member.order.number
+                    && now.profile.number >= member.profile.number
+                    && member.keys().all(|key| now.keys().any(|known| known == key))
             })
         });
         let keeps_schedules = held.schedules.iter().all(|schedule| {
@@ -325,8 +375,26 @@ impl Federation {
         signed: Signed<T>,
         verifier: &dyn SignatureVerifier,
     ) -> Result<Verified<T>, Code> {
-        let key = self.member(hospital)?.certificate.key;
+        let key = self.member(hospital)?.key(signed.kid());
         signed.verify(&key, verifier).map_err(|fault| fault.code())
+    }
+
+    /// Refuses what a key signed that its hospital has replaced since, unless that hospital itself brings it, which it
+    /// proves on its connection with the key of now: whoever has the former key could sign anything, of any day. What is
+    /// held already stays, whoever signed it.
+    ///
+    /// # Errors
+    /// [`Code::KeyReplaced`].
+    pub fn check_bringer(&self, envelope: &[u8], bringer: &Party) -> Result<(), Code> {
+        // What is no envelope is for its own rule to refuse.
+        let Ok(kid) = peek_kid(envelope) else { return Ok(()) };
+        let owner = self.members().find(|member| member.former.iter().any(|key| key.thumbprint() == kid));
+        match owner {
+            Some(owner) if *bringer != Party::Hospital(owner.certificate.hospital.clone()) => {
+                Err(Code::KeyReplaced)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Verifies what one of the index's online keys signed.

@@ -316,8 +316,9 @@ pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Rep
         |it: &Refusal| it.issued,
         |envelope, context| rules::refusal(envelope, transfer, &on, context),
     )?;
-    let destination = context.federation.member(&report.destination).map(|it| it.certificate.key);
-    let by_destination = |it: &Verified<Refusal>| destination.is_ok_and(|key| *it.signer() == key);
+    let destination = context.federation.member(&report.destination);
+    let by_destination =
+        |it: &Verified<Refusal>| destination.is_ok_and(|member| member.keys().any(|key| key == it.signer()));
     report.founded.is_refused = refusal
         .is_some_and(|it| by_destination(&it) && report.attempt.is_none_or(|attempt| it.attempt <= attempt));
     // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.

@@ -410,8 +410,8 @@ impl Dossier<'_> {
         phase: Phase,
         context: Context<'_>,
     ) -> Result<bool, DossierError> {
-        let destination = context.federation.member(&row.destination)?.certificate.key;
-        if row.role != Role::Source || *refusal.signer() != destination {
+        let destination = context.federation.member(&row.destination)?;
+        if row.role != Role::Source || !destination.keys().any(|key| key == refusal.signer()) {
             return Ok(false);
         }
         let is_too_late =

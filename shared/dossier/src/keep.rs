@@ -1,8 +1,9 @@
 //! How a dossier lies in the store: a row with the state, and each artefact in its place.
 
 use handover_core::codec::Extensions;
+use handover_core::rules::Context;
 use handover_core::transfer::{Role, State};
-use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
+use handover_core::{HospitalId, Party, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn, rows};
 
 use crate::evidence::AlreadyVerified;
@@ -199,6 +200,23 @@ impl<'t> Dossier<'t> {
             }
         }
         Ok(false)
+    }
+
+    /// Refuses what a key signed that its hospital has replaced since, unless that hospital itself brings it or this very
+    /// artefact is kept here already.
+    ///
+    /// # Errors
+    /// [`handover_core::Code::KeyReplaced`]; [`handover_core::Code::Malformed`] if it is no artefact of a transfer.
+    pub fn check_bringer(
+        &mut self,
+        content: &[u8],
+        bringer: &Party,
+        context: Context<'_>,
+    ) -> Result<(), DossierError> {
+        match context.federation.check_bringer(content, bringer) {
+            Err(code) if !self.keeps(content)? => Err(code.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Everything that is kept, by kind and attempt.

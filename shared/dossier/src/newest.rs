@@ -67,7 +67,7 @@ pub fn issued(content: &[u8]) -> Result<Option<Timestamp>, Code> {
 /// Which of a transfer's hospitals signed a refusal that verified.
 pub(crate) fn refused_by(refusal: &Signed<Refusal>, row: &Row, context: Context<'_>) -> HospitalId {
     let source = context.federation.member(&row.source);
-    let is_by_source = source.is_ok_and(|source| source.certificate.key.thumbprint() == *refusal.kid());
+    let is_by_source = source.is_ok_and(|source| source.has(refusal.kid()));
     if is_by_source { row.source.clone() } else { row.destination.clone() }
 }
 

@@ -6,12 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use handover_scenarios::world::World;
 use serde_json::json;
 
+use crate::ends::{all_agree, is_at_both, is_filed_once, no_errors, no_key_left};
 use crate::moves::{DESTINATION, Move, SOURCE, patients, same, text, within};
 use crate::people::{delivered, filed, quoted, release_in_a_file, taken_back};
-use crate::stage::{
-    all_agree, caught_up, is_answered, is_at_both, is_catching_up, is_filed_once, no_errors, no_key_left,
-    on_a_world, rejoining, roll_back,
-};
+use crate::stage::{caught_up, is_answered, is_catching_up, on_a_world, rejoining, roll_back};
 
 #[test]
 fn without_the_index_nothing_is_sealed_or_released() -> Result<()> {

@@ -5,11 +5,10 @@ use anyhow::{Result, bail};
 use handover_scenarios::world::World;
 use serde_json::json;
 
+use crate::ends::{Kept, all_agree, is_at_both, is_filed_once, no_errors, no_key_left};
 use crate::moves::{DESTINATION, Move, SOURCE, patients, same};
 use crate::people::{costs_nothing_again, delivered, ends_once, filed, quoted, taken_back};
-use crate::stage::{
-    Kept, all_agree, caught_up, is_at_both, is_filed_once, no_errors, no_key_left, on_a_world, roll_back,
-};
+use crate::stage::{caught_up, on_a_world, roll_back};
 
 #[test]
 fn two_hospitals_get_back_what_they_signed() -> Result<()> {

@@ -3,12 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use handover_scenarios::world::World;
 
+use crate::ends::{Kept, all_agree, is_filed_once, no_errors};
 use crate::moves::{Move, SOURCE, patients, same, within};
 use crate::people::{filed, quoted};
-use crate::stage::{
-    Kept, all_agree, caught_up, declare, is_catching_up, is_filed_once, no_errors, on_a_world, rejoining,
-    restore,
-};
+use crate::stage::{caught_up, declare, is_catching_up, on_a_world, rejoining, restore};
 
 #[test]
 fn what_nobody_can_find_out_is_declared() -> Result<()> {

@@ -4,12 +4,11 @@ use anyhow::{Context as _, Result, bail};
 use handover_scenarios::world::World;
 use serde_json::json;
 
+use crate::ends::{Kept, all_agree, is_at_both, is_filed_once, no_errors, no_key_left};
 use crate::moves::{DESTINATION, Move, SOURCE, patients, same, text};
 use crate::people::{costs_nothing_again, delivered, ends_once, filed, quoted, taken_back};
 use crate::recalls::{charged_tests, is_marked, recall};
-use crate::stage::{
-    Kept, all_agree, caught_up, is_at_both, is_filed_once, no_errors, no_key_left, on_a_world, restore,
-};
+use crate::stage::{caught_up, on_a_world, restore};
 
 #[test]
 fn a_destination_gets_back_what_it_signed_and_then_what_it_was_sent() -> Result<()> {

@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use handover_scenarios::world::World;
 
+use crate::ends::{all_agree, is_filed_once, no_errors};
 use crate::moves::{DESTINATION, Move, SOURCE, patients};
 use crate::people::{delivered, filed, quoted};
-use crate::stage::{all_agree, is_catching_up, is_filed_once, no_errors, on_a_world, rejoining};
+use crate::stage::{is_catching_up, on_a_world, rejoining};
 
 #[test]
 fn who_was_merely_killed_catches_up_with_nothing() -> Result<()> {

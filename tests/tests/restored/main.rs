@@ -9,10 +9,9 @@ mod both;
 mod by_hand;
 mod destination;
 mod killed;
-mod people;
 mod recalls;
 mod source;
 mod stage;
 mod unaware;
 
-use handover_tests::moves;
+use handover_tests::{ends, moves, people};

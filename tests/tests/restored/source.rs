@@ -6,12 +6,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use handover_scenarios::world::World;
 use serde_json::json;
 
+use crate::ends::{Kept, all_agree, is_at_both, is_filed_once, no_errors, no_key_left};
 use crate::moves::{DESTINATION, Move, SOURCE, patients, same, text};
 use crate::people::{costs_nothing_again, delivered, ends_once, filed, import_report, quoted, taken_back};
 use crate::recalls::{charged_tests, is_marked, recall};
-use crate::stage::{
-    Kept, all_agree, caught_up, is_at_both, is_filed_once, no_errors, no_key_left, on_a_world, restore,
-};
+use crate::stage::{caught_up, on_a_world, restore};
 
 /// A report that is imported after the backup.
 const LATE_REPORT: &str = "late-report";

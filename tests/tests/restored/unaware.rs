@@ -4,12 +4,10 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use handover_scenarios::world::World;
 
+use crate::ends::{Kept, all_agree, is_at_both, no_errors, no_key_left, no_key_left_at};
 use crate::moves::{DESTINATION, Move, SOURCE, patients};
 use crate::people::{delivered, quoted, release_in_a_file, taken_back};
-use crate::stage::{
-    Kept, all_agree, caught_up, is_answered, is_at_both, no_errors, no_key_left, no_key_left_at, on_a_world,
-    roll_back,
-};
+use crate::stage::{caught_up, is_answered, on_a_world, roll_back};
 
 #[test]
 fn an_index_that_knows_nothing_is_not_enough() -> Result<()> {

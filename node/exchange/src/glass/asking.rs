@@ -98,7 +98,7 @@ impl Exchange {
         let line = grant(subject, line, local(held.patient.as_deref())?, Some(id));
         let (work, keys) = (Arc::clone(inner), inner.keys());
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
-            check_in_force(txn, &keys, &who, now)?;
+            check_in_force(txn, &work, &who, now)?;
             let key = place(&keys, OUT, &id);
             let mut held: OutRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;
             if !held.is_here {
@@ -160,7 +160,7 @@ impl Exchange {
         let line = grant(subject, (Action::BreakGlass, Purpose::Emergency), local, Some(request.id));
         let (work, keys, clinician) = (Arc::clone(inner), inner.keys(), asked.clinician.clone());
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
-            check_in_force(txn, &keys, &clinician, now)?;
+            check_in_force(txn, &work, &clinician, now)?;
             let key = place(&keys, OUT, &request.id);
             if let Some(before) = rows::get::<OutRow>(txn, &key)? {
                 return if before.request == held.request { Ok(()) } else { Err(Code::Conflict.into()) };

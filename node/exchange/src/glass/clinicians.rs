@@ -1,10 +1,10 @@
 //! Whom this hospital lets break the glass. A certificate counts until it ends or is withdrawn: what is signed under
 //! it is countersigned only as long as it does, so nobody else has to hear of a withdrawal.
 
-use handover_core::artefact::Verified;
 use handover_core::artefact::break_glass::{CLINICIAN_MAX_LIFE_MS, ClinicianCertificate};
+use handover_core::artefact::{Verified, peek_kid};
 use handover_core::id::SigningPublic;
-use handover_core::{Code, Timestamp};
+use handover_core::{Code, Digest, Timestamp};
 use handover_records::{Action, Purpose, Subject};
 use handover_seal::is_strong;
 use handover_store::{StoreError, Txn, rows};
@@ -26,13 +26,15 @@ pub struct Clinician {
     pub envelope: Vec<u8>,
     /// Since when it does not count any more.
     pub withdrawn: Option<Timestamp>,
+    /// Whether the hospital has replaced the key that certified it: a thief of that key may have certified anybody.
+    pub is_replaced: bool,
 }
 
 impl Clinician {
     /// Whether it counts.
     #[must_use]
     pub fn is_in_force(&self, now: Timestamp) -> bool {
-        self.withdrawn.is_none() && now < self.certificate.not_after
+        self.withdrawn.is_none() && !self.is_replaced && now < self.certificate.not_after
     }
 }
 
@@ -65,8 +67,9 @@ impl Exchange {
             return Err(Code::UsageInvalid.into());
         }
         let (keys, work, staff) = (inner.keys(), inner.clone(), staff.to_owned());
+        let own = inner.own_kid();
         let write = inner.parts.store.write(move |txn| -> Result<Clinician, ExchangeError> {
-            let held = all(txn, &keys)?.into_iter();
+            let held = all(txn, &keys, own)?.into_iter();
             let mut held = held.filter(|it| it.certificate.key == key && it.is_in_force(now));
             if let Some(held) = held.next_back() {
                 let same =
@@ -86,7 +89,7 @@ impl Exchange {
                 extensions: none(),
             };
             rows::put(txn, &keys.space(CLINICIANS).u64(number).build(), &row)?;
-            read(row)
+            read(row, own)
         });
         write.await
     }
@@ -96,8 +99,8 @@ impl Exchange {
     /// # Errors
     /// The store's.
     pub async fn clinicians(&self) -> Result<Vec<Clinician>, ExchangeError> {
-        let keys = self.0.keys();
-        Ok(self.0.parts.store.read(move |txn| all(txn, &keys)).await?)
+        let (keys, own) = (self.0.keys(), self.0.own_kid());
+        Ok(self.0.parts.store.read(move |txn| all(txn, &keys, own)).await?)
     }
 
     /// Withdraws a certificate: nothing is countersigned under it any more. Again, it changes nothing.
@@ -106,7 +109,7 @@ impl Exchange {
     /// [`Code::ClinicianUnknown`].
     pub async fn withdraw_clinician(&self, staff: &str, number: u64) -> Result<Clinician, ExchangeError> {
         let (work, keys, now) = (self.0.clone(), self.0.keys(), self.0.now());
-        let staff = staff.to_owned();
+        let (own, staff) = (self.0.own_kid(), staff.to_owned());
         let write = self.0.parts.store.write(move |txn| -> Result<Clinician, ExchangeError> {
             let place = keys.space(CLINICIANS).u64(number).build();
             let mut row: ClinicianRow = rows::get(txn, &place)?.ok_or(Code::ClinicianUnknown)?;
@@ -115,7 +118,7 @@ impl Exchange {
                 row.withdrawn = Some(now);
                 rows::put(txn, &place, &row)?;
             }
-            read(row)
+            read(row, own)
         });
         write.await
     }
@@ -139,26 +142,31 @@ fn permit(inner: &Inner, txn: &mut dyn Txn, staff: &str, now: Timestamp) -> Resu
     Ok(())
 }
 
-fn all(txn: &mut dyn Txn, keys: &handover_store::KeyMaker) -> Result<Vec<Clinician>, StoreError> {
+fn all(
+    txn: &mut dyn Txn,
+    keys: &handover_store::KeyMaker,
+    own: Digest,
+) -> Result<Vec<Clinician>, StoreError> {
     let found: Vec<ClinicianRow> = rows::all(txn, &keys.space(CLINICIANS).build())?;
-    found.into_iter().map(|row| read(row).map_err(|_| rows::damaged("a clinician"))).collect()
+    found.into_iter().map(|row| read(row, own).map_err(|_| rows::damaged("a clinician"))).collect()
 }
 
-fn read(row: ClinicianRow) -> Result<Clinician, ExchangeError> {
+fn read(row: ClinicianRow, own: Digest) -> Result<Clinician, ExchangeError> {
     let certificate = kept::<ClinicianCertificate>(&row.certificate)?;
-    Ok(Clinician { certificate, envelope: row.certificate.0, withdrawn: row.withdrawn })
+    let is_replaced = peek_kid(row.certificate.as_ref()).map_err(|fault| fault.code())? != own;
+    Ok(Clinician { certificate, envelope: row.certificate.0, withdrawn: row.withdrawn, is_replaced })
 }
 
 /// Whether a certificate is one of this hospital's that counts now.
 pub(super) fn check_in_force(
     txn: &mut dyn Txn,
-    keys: &handover_store::KeyMaker,
+    inner: &Inner,
     certificate: &ClinicianCertificate,
     now: Timestamp,
 ) -> Result<(), ExchangeError> {
-    let place = keys.space(CLINICIANS).u64(certificate.number).build();
+    let place = inner.keys().space(CLINICIANS).u64(certificate.number).build();
     let row: ClinicianRow = rows::get(txn, &place)?.ok_or(Code::ClinicianUnknown)?;
-    let held = read(row)?;
+    let held = read(row, inner.own_kid())?;
     if held.certificate == *certificate && held.is_in_force(now) {
         Ok(())
     } else {

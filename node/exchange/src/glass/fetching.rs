@@ -13,8 +13,8 @@ use handover_seal::Ed25519;
 use handover_store::{StoreError, rows};
 
 use super::asking::{ask, change, row};
-use super::rows::{OutRow, kept, second};
-use super::{OUT, OUT_PIECE, broken, due_place, get_piece, pieces_of, place, put_piece, route};
+use super::rows::{OutRow, kept};
+use super::{OUT, OUT_PIECE, broken, due_place, get_piece, pieces_of, place, put_piece, route, second};
 use crate::ExchangeError;
 use crate::context::Inner;
 
@@ -41,7 +41,7 @@ async fn try_going_on(inner: &Arc<Inner>, id: BreakGlassId) -> Result<(), Exchan
         && held.more_refused()?.is_none()
         && !held.is_more_here
     {
-        let (hash, _) = second(more, &asked, &inner.parts.identity.signing.public())?;
+        let (hash, _) = second(inner, more, &asked)?;
         fetch(inner, &asked, more.as_ref(), hash, true).await?;
     }
     Ok(())

@@ -12,8 +12,8 @@ use handover_seal::part::open_part;
 use handover_store::rows;
 
 use super::asking::{local, row};
-use super::rows::{InRow, OutRow, review, second};
-use super::{GlassView, IN, OUT, Told, broken, desk, details, grant, none, place, read_id};
+use super::rows::{InRow, OutRow, review};
+use super::{GlassView, IN, OUT, Told, broken, desk, details, grant, none, place, read_id, second};
 use crate::{Exchange, ExchangeError};
 
 /// The most that are shown.
@@ -138,8 +138,7 @@ impl Exchange {
     async fn view_out(&self, held: OutRow) -> Result<GlassView, ExchangeError> {
         let inner = &self.0;
         let asked = broken(inner, held.request.as_ref(), inner.own())?;
-        let key = inner.parts.identity.signing.public();
-        let second = held.more.as_ref().map(|more| second(more, &asked, &key)).transpose()?;
+        let second = held.more.as_ref().map(|more| second(inner, more, &asked)).transpose()?;
         let (given, refused) = (held.given()?, held.refused()?);
         let is_to_review = held.answer.is_some() && refused.is_none() && held.review.is_none();
         let read = |bytes: &Bytes| read_id(bytes.as_ref());
@@ -165,8 +164,7 @@ impl Exchange {
         let inner = &self.0;
         let by = requesting(held.request.as_ref())?;
         let asked = broken(inner, held.request.as_ref(), &by)?;
-        let key = inner.federation()?.member(&by)?.certificate.key;
-        let second = held.more.as_ref().map(|more| second(more, &asked, &key)).transpose()?;
+        let second = held.more.as_ref().map(|more| second(inner, more, &asked)).transpose()?;
         let patient = local(held.patient.as_deref())?;
         let told = match &patient {
             None => None,

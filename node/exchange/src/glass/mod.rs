@@ -29,9 +29,10 @@ mod rows;
 mod throttle;
 
 use handover_core::Party;
-use handover_core::artefact::Verified;
 use handover_core::artefact::break_glass::{BreakGlass, BreakGlassDetails, EmergencyScope, ReviewVerdict};
-use handover_core::codec::Extensions;
+use handover_core::artefact::{Verified, peek_kid};
+use handover_core::codec::{Bytes, Extensions};
+use handover_core::id::SigningPublic;
 use handover_core::message::break_glass_binding;
 use handover_core::rules::{self, Broken};
 use handover_core::{BreakGlassId, Code, Digest, HospitalId, PatientRef, Timestamp};
@@ -221,12 +222,25 @@ fn route(inner: &Inner, hospital: &HospitalId) -> Result<Route, Code> {
 
 /// A kept break-glass, verified again.
 fn broken(inner: &Inner, request: &[u8], requesting: &HospitalId) -> Result<Broken, ExchangeError> {
-    let key = if requesting == inner.own() {
-        inner.parts.identity.signing.public()
-    } else {
-        inner.federation()?.member(requesting)?.certificate.key
-    };
+    let key = key_of(inner, request, requesting)?;
     Ok(rules::break_glass(request, &key, true, &Ed25519)?)
+}
+
+/// The key of a hospital that an envelope says to be signed with: the one of now, or one that it has replaced.
+fn key_of(inner: &Inner, envelope: &[u8], hospital: &HospitalId) -> Result<SigningPublic, Code> {
+    let (kid, own) =
+        (peek_kid(envelope).map_err(|fault| fault.code())?, inner.parts.identity.signing.public());
+    if hospital == inner.own() && own.thumbprint() == kid {
+        return Ok(own);
+    }
+    Ok(inner.federation()?.member(hospital)?.key(&kid))
+}
+
+/// The second person's signature, kept, verified again: its hash, and who it is.
+fn second(inner: &Inner, more: &Bytes, broken: &Broken) -> Result<(Digest, (String, String)), Code> {
+    let key = key_of(inner, more.as_ref(), &broken.request.requesting)?;
+    let (more, who) = rules::break_glass_more(more.as_ref(), broken, &key, true, &Ed25519)?;
+    Ok((more.hash(), (who.name, who.role)))
 }
 
 /// Why, and whom; opened with this hospital's key.

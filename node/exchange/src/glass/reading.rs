@@ -49,7 +49,7 @@ impl Exchange {
         let line = grant(subject, line, local(held.patient.as_deref())?, Some(reading.id));
         let (work, keys, id) = (self.clone(), inner.keys(), reading.id);
         let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {
-            check_in_force(txn, &keys, &who, now)?;
+            check_in_force(txn, &work.0, &who, now)?;
             work.0.parts.records.audit().permit_in(txn, &line, now)?;
             let key = place(&keys, OUT, &id);
             let mut held: OutRow = rows::get(txn, &key)?.ok_or(Code::UnknownBreakGlass)?;

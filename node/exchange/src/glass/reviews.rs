@@ -17,8 +17,8 @@ use handover_seal::part::seal_part;
 use handover_seal::{Ed25519, OsRandom, RsaPublicKey};
 use handover_store::rows;
 
-use super::rows::{InRow, OutRow, second};
-use super::{GlassView, IN, OUT, broken, due_before, due_place, grant, none, owe, place};
+use super::rows::{InRow, OutRow};
+use super::{GlassView, IN, OUT, broken, due_before, due_place, grant, none, owe, place, second};
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError};
 
@@ -90,7 +90,7 @@ impl Exchange {
                 return Err(Code::OutOfOrder.into());
             }
             if let Some(more) = &held.more {
-                let (_, (name, _)) = second(more, &asked, &work.parts.identity.signing.public())?;
+                let (_, (name, _)) = second(&work, more, &asked)?;
                 if rules::is_one_name(&name, staff.as_str()) {
                     return Err(Code::SamePerson.into());
                 }

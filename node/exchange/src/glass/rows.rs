@@ -5,10 +5,7 @@ use handover_core::artefact::break_glass::{
 };
 use handover_core::artefact::{Countersigned, Payload, Signed};
 use handover_core::codec::Bytes;
-use handover_core::id::SigningPublic;
-use handover_core::rules::{self, Broken};
-use handover_core::{Code, Digest, Timestamp, cbor_map};
-use handover_seal::Ed25519;
+use handover_core::{Code, Timestamp, cbor_map};
 use handover_store::{StoreError, rows};
 
 cbor_map! {
@@ -181,16 +178,6 @@ impl InRow {
 /// The review, if there is one.
 pub(super) fn review(envelope: Option<&Bytes>) -> Result<Option<BreakGlassReview>, StoreError> {
     envelope.map(kept::<BreakGlassReview>).transpose()
-}
-
-/// The second person's signature, verified again: its hash, and who it is.
-pub(super) fn second(
-    more: &Bytes,
-    broken: &Broken,
-    key: &SigningPublic,
-) -> Result<(Digest, (String, String)), Code> {
-    let (more, who) = rules::break_glass_more(more.as_ref(), broken, key, true, &Ed25519)?;
-    Ok((more.hash(), (who.name, who.role)))
 }
 
 /// Which break-glass a second person's envelope claims to be about.

@@ -112,7 +112,7 @@ async fn take_offer(
     let row = match inner.row(transfer).await {
         // A delivery, whose quote is still on its way.
         Err(fault) if fault.code() == Code::UnknownTransfer && is_delivery(from, &offer, transfer) => {
-            inner.take(offer.quote.0.clone(), Came::Network).await?.row
+            inner.take_from(offer.quote.0.clone(), from).await?.row
         }
         other => other?,
     };
@@ -131,7 +131,7 @@ async fn take_offer(
     for content in
         [Some(offer.quote), Some(offer.consent), offer.final_quote, Some(offer.header)].into_iter().flatten()
     {
-        inner.take(content.0, Came::Network).await?;
+        inner.take_from(content.0, from).await?;
     }
     let (keys, federation, offered) = (inner.keys(), inner.federation()?, offer.parts.clone());
     let keyring = inner.parts.keyring.clone();

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::transfer::KeyRelease;
-use handover_core::codec::Extensions;
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
 use handover_core::{Code, Timestamp};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
-use handover_seal::Ed25519;
+use handover_seal::shares::SealedShares;
+use handover_seal::{Ed25519, RsaPublicKey};
 use handover_store::{KeyMaker, Txn};
 
 use super::send;
@@ -19,7 +20,7 @@ use crate::context::{Came, Inner};
 use crate::{ExchangeError, left, secrets};
 
 pub(super) async fn release(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
-    if !has_shares(inner, row).await? {
+    if !has_shares_for_its_key(inner, row).await? {
         return send::reseal(inner, net, row, send::MANIFEST).await;
     }
     let (work, keys, seen) = (Arc::clone(inner), inner.keys(), row.clone());
@@ -45,14 +46,20 @@ pub(super) async fn release(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<
     Ok(())
 }
 
-/// Whether the shares of the attempt under way are here: a store that was restored may lack them.
-async fn has_shares(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
+/// Whether the shares of the attempt under way are here, for the key that the destination has now: a store that was
+/// restored may lack them, and a key that was replaced may be a thief's.
+pub(super) async fn has_shares_for_its_key(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
     let (keys, federation, row) = (inner.keys(), inner.federation()?, row.clone());
+    let rsa_key = RsaPublicKey::from_spki_der(federation.member(&row.destination)?.profile.rsa_key.as_ref())?;
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
         let context = Context { federation: &federation, verifier: &Ed25519 };
         let shares = secrets::sealed_shares(txn, &keys, row.transfer)?;
         let header = Dossier::of(txn, &keys, row.transfer).header(row.state.attempt, context)?;
-        Ok(shares.is_some_and(|shares| rules::shares_hash(&shares) == header.shares))
+        Ok(shares.is_some_and(|shares| {
+            let sealed: Result<SealedShares, _> = codec::decode(&shares, MAX_MESSAGE_BYTES);
+            rules::shares_hash(&shares) == header.shares
+                && sealed.is_ok_and(|sealed| sealed.hospital_key == rsa_key.thumbprint())
+        }))
     });
     Ok(read.await?)
 }

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use handover_core::Code;
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::rules::{self, Context};
+use handover_core::{Code, Party};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
 use handover_parcel::Sent;
@@ -14,15 +14,19 @@ use handover_parcel::wire::Offer;
 use handover_seal::Ed25519;
 
 use super::withdraw::{self, Outcome};
-use super::{leave, seal};
-use crate::context::{Came, Inner};
+use super::{leave, release, seal};
+use crate::context::Inner;
 use crate::{ExchangeError, parts};
 
 /// The part that comes first, and was made for this transfer alone.
 pub(super) const MANIFEST: usize = 0;
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
-    let Some(offer) = offer(inner, row).await? else { return reseal(inner, net, row, MANIFEST).await };
+    let offer = match release::has_shares_for_its_key(inner, row).await? {
+        true => offer(inner, row).await?,
+        false => None,
+    };
+    let Some(offer) = offer else { return reseal(inner, net, row, MANIFEST).await };
     let mut stream = match net.open_package(&inner.route_to(&row.destination)?).await {
         Ok(stream) => stream,
         // Away, and not for the first time: the index keeps it meanwhile. The destination is still tried.
@@ -41,7 +45,7 @@ pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(),
     match handover_parcel::send(&mut stream, &inner.parts.blobs, &offer).await? {
         Sent::Done(done) => {
             let delivered = done.delivered.ok_or(Code::Malformed)?;
-            inner.take(delivered.0, Came::Network).await?;
+            inner.take_from(delivered.0, &Party::Hospital(row.destination.clone())).await?;
             Ok(())
         }
         Sent::Damaged { part } => reseal(inner, net, row, part).await,
@@ -62,7 +66,7 @@ pub(super) async fn reseal(
     if part != MANIFEST {
         return Err(Code::StoreDamaged.into());
     }
-    tracing::warn!(transfer = %row.transfer, "the spooled manifest is gone or damaged");
+    tracing::warn!(transfer = %row.transfer, "what was sealed is gone or damaged here, or is for a key that the destination has replaced");
     match withdraw::withdraw(inner, net, row.transfer).await? {
         Outcome::HandedOut => Ok(()),
         Outcome::Nothing => seal::seal(inner, row, row.state.attempt.saturating_add(1)).await,

@@ -8,13 +8,13 @@ use handover_core::artefact::transfer::Step;
 use handover_core::message::{Answer, Request, Verb};
 use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role};
-use handover_core::{Code, TransferId};
+use handover_core::{Code, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
 use handover_seal::Ed25519;
 use handover_store::StoreError;
 
-use crate::context::{Came, Inner};
+use crate::context::Inner;
 use crate::{ExchangeError, continuous, left, secrets};
 
 /// What the index said.
@@ -41,7 +41,7 @@ pub(super) async fn withdraw(
     let outcome = if handed_out.is_empty() { Outcome::Nothing } else { Outcome::HandedOut };
     tracing::info!(%transfer, ?outcome, "the package was taken back from the folder");
     for envelope in handed_out {
-        inner.take(envelope, Came::Network).await?;
+        inner.take_from(envelope, &Party::Index).await?;
     }
     let (keys, now) = (inner.keys(), inner.now());
     let noted = inner

@@ -217,11 +217,13 @@ async fn unknown(inner: &Arc<Inner>, net: &Net, route: &Route) -> Result<Option<
     }
 }
 
-/// Whether this hospital signed it: now, or with the key that the directory has of it.
+/// Whether this hospital signed it: now, or with a key that the directory has of it.
 fn is_own(inner: &Inner, content: &[u8]) -> bool {
     let mut own = vec![inner.parts.identity.signing.public()];
-    if let Ok(federation) = inner.federation() {
-        own.extend(federation.member(inner.own()).map(|member| member.certificate.key));
+    if let Ok(federation) = inner.federation()
+        && let Ok(member) = federation.member(inner.own())
+    {
+        own.extend(member.keys());
     }
     signed_by(content, &own, &Ed25519).is_ok()
 }

@@ -42,7 +42,14 @@ async fn of_one(inner: &Arc<Inner>, party: &Party, contents: Vec<Vec<u8>>) -> Re
     loop {
         let (before, mut failed) = (left.len(), Vec::new());
         for content in left {
-            let taken = if grounds.carry(&content) {
+            // What this hospital signed with a key that it has replaced since was lost here, wherever it is found.
+            let brought = match super::is_own(inner, &content) {
+                true => Ok(()),
+                false => inner.federation()?.check_bringer(&content, party),
+            };
+            let taken = if let Err(code) = brought {
+                Err(code.into())
+            } else if grounds.carry(&content) {
                 one(inner, party, content.clone()).await
             } else {
                 anew(inner, party, content.clone()).await

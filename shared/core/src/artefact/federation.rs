@@ -197,12 +197,14 @@ cbor_map! {
 cbor_map! {
     /// One hospital's line in the directory; each part is a whole envelope.
     pub struct DirectoryEntry {
-        /// `HospitalCertificate`.
+        /// `HospitalCertificate` of the key that speaks for it now.
         1 => certificate: Bytes,
         /// `StatusOrder`, countersigned.
         2 => status: Bytes,
         /// `HospitalProfile`.
         3 => profile: Bytes,
+        /// The `HospitalCertificate`s of keys that it has replaced, the oldest first; absent: none.
+        4 => former: Option<Vec<Bytes>>,
     }
 }
 
@@ -263,6 +265,9 @@ impl Order for FeeSchedule {
         self.issued
     }
 }
+
+/// The most keys that a hospital replaces.
+pub const FORMER_KEYS_MAX: usize = 32;
 
 /// How long a directory holds, in milliseconds.
 pub const DIRECTORY_LIFE_MS: i64 = 72 * crate::time::HOUR_MS;

@@ -190,6 +190,14 @@ pub fn signed_by<'a>(
     Ok((opened.typ, *key))
 }
 
+/// Thumbprint of the key that an envelope says to be signed with; of the second one, if two signed it.
+///
+/// # Errors
+/// [`ArtefactError`] if it is no envelope.
+pub fn peek_kid(bytes: &[u8]) -> Result<Digest, ArtefactError> {
+    Ok(open_envelope(bytes)?.kid)
+}
+
 impl<T: Payload> Signed<T> {
     /// Reads an envelope; the claim is not verified yet.
     ///

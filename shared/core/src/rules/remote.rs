@@ -38,7 +38,7 @@ pub fn remote_link(envelope: &[u8], context: Context<'_>) -> Result<Verified<Rem
     let claim = vouched.claim();
     let vouching = claim.vouching.clone();
     let keys = KeyChain::of(&claim.key_records, &claim.patient, context.verifier)?;
-    let key = context.federation.member(&vouching)?.certificate.key;
+    let key = context.federation.member(&vouching)?.key(vouched.kids().1);
     let request =
         vouched.verify(&keys.newest().signing_key, &key, context.verifier).map_err(|fault| fault.code())?;
     remote_link_claim(request.envelope(), &vouching, context.verifier)

@@ -94,7 +94,7 @@ fn asked(file: &TransferFile, context: Context<'_>) -> Result<(Broken, SigningPu
         envelopes(file, BreakGlass::TYPE).next().ok_or_else(|| asked_fault(Code::EvidenceMissing))?;
     let claimed = Countersigned::<BreakGlass>::read(envelope).map_err(|found| asked_fault(found.code()))?;
     let member = context.federation.member(&claimed.claim().requesting).map_err(asked_fault)?;
-    let key = member.certificate.key;
+    let key = member.key(claimed.kids().1);
     let broken = rules::break_glass(envelope, &key, true, context.verifier).map_err(asked_fault)?;
     Ok((broken, key))
 }

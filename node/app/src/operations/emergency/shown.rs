@@ -169,6 +169,7 @@ impl ClinicianShown {
         let state = match clinician.withdrawn {
             Some(_) => "withdrawn",
             None if clinician.is_in_force(now) => "in-force",
+            None if clinician.is_replaced => "key-replaced",
             None => "expired",
         };
         Self {

@@ -1,35 +1,37 @@
 //! What patients and desks do in the scenes.
 
+#![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
+
 use anyhow::{Context as _, Result, ensure};
 use handover_scenarios::world::World;
 use serde_json::{Value, json};
 
+use crate::ends::{due, evidence, is_at_both, is_filed_once};
 use crate::moves::{DESTINATION, LIMIT, Move, SOURCE, same, text, within};
-use crate::stage::{due, evidence, is_at_both, is_filed_once};
 
 /// The states that nothing follows on.
 const OVER: [&str; 5] = ["filed", "refused", "expired", "revoked", "failed"];
 
 /// Asked for and quoted.
-pub(crate) fn quoted(world: &World, it: &mut Move) -> Result<()> {
+pub fn quoted(world: &World, it: &mut Move) -> Result<()> {
     it.ask(world)?;
     it.request(world)?;
     it.quoted(world)
 }
 
 /// The quote as the patient reads it.
-pub(crate) fn quote(world: &World, it: &Move) -> Result<Value> {
+pub fn quote(world: &World, it: &Move) -> Result<Value> {
     Ok(it.wallet(world, "inbox", &[])?.json()?["transfers"][0]["quote"].clone())
 }
 
 /// The patient says yes to the quote and keeps their share back; the package lies at the destination.
-pub(crate) fn delivered(world: &World, it: &Move) -> Result<()> {
+pub fn delivered(world: &World, it: &Move) -> Result<()> {
     it.wallet(world, "consent", &["--no-release"])?.done()?;
     is_at_both(world, it, "delivered")
 }
 
 /// The patient says yes to the quote; filed, and paid. The fee.
-pub(crate) fn filed(world: &World, it: &Move) -> Result<String> {
+pub fn filed(world: &World, it: &Move) -> Result<String> {
     let fee = text(&quote(world, it)?, "fee").to_owned();
     it.wallet(world, "consent", &[])?.done()?;
     is_filed_once(world, it, &fee)?;
@@ -38,7 +40,7 @@ pub(crate) fn filed(world: &World, it: &Move) -> Result<String> {
 
 /// The patient takes their consent back before anything is released, and both hospitals have each other's confirmation
 /// of that.
-pub(crate) fn taken_back(world: &World, it: &Move) -> Result<()> {
+pub fn taken_back(world: &World, it: &Move) -> Result<()> {
     it.wallet(world, "revoke", &[])?.done()?;
     is_at_both(world, it, "revoked")?;
     for at in [SOURCE, DESTINATION] {
@@ -51,7 +53,7 @@ pub(crate) fn taken_back(world: &World, it: &Move) -> Result<()> {
 }
 
 /// The patient writes their release into a file, and hands it in nowhere.
-pub(crate) fn release_in_a_file(world: &World, it: &Move) -> Result<String> {
+pub fn release_in_a_file(world: &World, it: &Move) -> Result<String> {
     let file = world.records_folder().join(format!("{}.release", it.transfer));
     let file = file.to_str().context("a path is no UTF-8")?.to_owned();
     world.wallet(&it.wallet, &["release", "--transfer", &it.transfer, "--out", &file])?.done()?;
@@ -59,12 +61,12 @@ pub(crate) fn release_in_a_file(world: &World, it: &Move) -> Result<String> {
 }
 
 /// The same patient, with no transfer yet.
-pub(crate) fn once_more(it: &Move) -> Move {
+pub fn once_more(it: &Move) -> Move {
     Move { transfer: String::new(), ..it.clone() }
 }
 
 /// A further transfer of a patient whose tests were charged before: it is filed, and costs nothing.
-pub(crate) fn costs_nothing_again(world: &World, it: &Move) -> Result<Move> {
+pub fn costs_nothing_again(world: &World, it: &Move) -> Result<Move> {
     let mut again = once_more(it);
     quoted(world, &mut again)?;
     let quote = quote(world, &again)?;
@@ -75,7 +77,7 @@ pub(crate) fn costs_nothing_again(world: &World, it: &Move) -> Result<Move> {
 
 /// The patient releases whenever they are asked to, until a transfer is over: filed with one fee, or ended by name
 /// without one, in the same way at both hospitals.
-pub(crate) fn ends_once(world: &World, it: &Move) -> Result<String> {
+pub fn ends_once(world: &World, it: &Move) -> Result<String> {
     let mut last = Value::Null;
     let ended = within(&format!("the transfer {} is over", it.transfer), || {
         last = it.show(world, DESTINATION)?;
@@ -100,7 +102,7 @@ pub(crate) fn ends_once(world: &World, it: &Move) -> Result<String> {
 }
 
 /// Imports a report of a test with a price, made years ago, at the source. The same again changes nothing.
-pub(crate) fn import_report(world: &World, it: &Move, id: &str) -> Result<()> {
+pub fn import_report(world: &World, it: &Move, id: &str) -> Result<()> {
     let report = json!({
         "resourceType": "DiagnosticReport", "id": id, "status": "final", "conclusion": "normal",
         "subject": {"reference": format!("Patient/{}", it.patient)}, "effectiveDateTime": "2024-05-01",

@@ -1,0 +1,52 @@
+//! The source replaces its keys while transfers are under way, one of them sealed for a hospital that is away.
+
+use anyhow::{Context as _, Result, bail};
+use handover_scenarios::world::World;
+
+use crate::ends::{Kept, all_agree, is_at_both, is_filed_once, no_errors};
+use crate::moves::{DESTINATION, Move, SOURCE, patients, same, text, within};
+use crate::on_a_world;
+use crate::people::{costs_nothing_again, delivered, filed, once_more, quote, quoted};
+
+#[test]
+fn what_a_source_has_under_way_ends_well_under_its_next_keys() -> Result<()> {
+    on_a_world(play)
+}
+
+fn play(world: &mut World) -> Result<()> {
+    let moves: Result<[Move; 4], _> = patients(world, &[0, 0, 200_000, 0])?.try_into();
+    let Ok([mut before, mut lies, mut left, mut asked]) = moves else { bail!("four patients") };
+    for it in [&mut before, &mut lies, &mut left, &mut asked] {
+        quoted(world, it)?;
+    }
+    let first_fee = filed(world, &before)?;
+    let fees = [text(&quote(world, &lies)?, "fee").to_owned(), text(&quote(world, &left)?, "fee").to_owned()];
+    delivered(world, &lies)?;
+    // Its package lies in the folder of a hospital that is away, signed with the keys of before.
+    world.stop(DESTINATION)?;
+    world.wallet_at(&left.wallet, SOURCE, &["consent", "--transfer", &left.transfer])?.done()?;
+    within("it is left in the folder", || Ok(left.show(world, SOURCE)?["folder"]["until"].is_string()))?;
+    let kept = Kept::at(world, SOURCE, &[&before, &lies])?;
+
+    world.renew_keys(SOURCE)?;
+
+    world.restart(DESTINATION)?;
+    lies.wallet(world, "release", &[])?.done()?;
+    is_filed_once(world, &lies, &fees[0]).context("what lay at the destination")?;
+    is_filed_once(world, &left, &fees[1]).context("what lay in the folder")?;
+    // A patient who has not agreed yet looks at the hospitals' codes again, and asks anew.
+    let refused = asked.wallet(world, "consent", &[])?;
+    same("what the wallet says to the old quote", &Some("wrong-signer"), &refused.problem().as_deref())?;
+    let mut again = once_more(&asked);
+    quoted(world, &mut again)?;
+    filed(world, &again).context("asked for anew")?;
+    costs_nothing_again(world, &before).context("a transfer after it")?;
+
+    is_filed_once(world, &before, &first_fee)?;
+    is_at_both(world, &before, "filed")?;
+    kept.is_back(world, SOURCE).context("what was signed before")?;
+    Kept::at(world, DESTINATION, &[&before, &lies, &left]).context("what the destination has verifies")?;
+    all_agree(world)?;
+    no_errors(world, SOURCE)?;
+    no_errors(world, DESTINATION)
+}
