@@ -11,8 +11,6 @@ mod hospitals;
 mod incidents;
 pub(crate) mod views;
 
-use std::time::Duration;
-
 use handover_core::codec::DecodeError;
 use handover_core::id::SigningPublic;
 use handover_core::{Code, Digest, HospitalId, TransferId};
@@ -30,10 +28,7 @@ use crate::directory::DirectoryError;
 use crate::ledger::BooksError;
 use crate::registry::RegistryError;
 use crate::routing::RoutingError;
-use crate::service::push_to;
-
-/// How long a hospital may take to hear what becomes of it.
-const TELL_LIMIT: Duration = Duration::from_secs(2);
+use crate::service::recheck;
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -197,14 +192,10 @@ impl Operations {
         }
     }
 
-    /// Connections are judged again by the directory that is in force now. Whom it is about is told before: who is
-    /// nobody from then on is told nothing any more.
+    /// Connections are judged again by the directory that is in force now; whom it is about is told before.
     async fn recheck(&self, about: HospitalId) {
         if let Some(net) = &self.net {
-            let told = push_to(&self.desk, net, about);
-            // Not even one that does not answer keeps its connection for longer.
-            let _ = tokio::time::timeout(TELL_LIMIT, told).await;
-            net.recheck().await;
+            recheck(&self.desk, net, vec![about]).await;
         }
     }
 }

@@ -8,7 +8,7 @@ mod gate;
 mod instruments;
 mod rounds;
 
-pub(crate) use self::rounds::push_to;
+pub(crate) use self::rounds::recheck;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use handover_core::ledger::Due;
 use handover_core::message::{Request, Verb};
 use handover_core::rules::Context;
 use handover_core::time::HOUR_MS;
+use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_net::{Limits, Net, Route};
 use handover_seal::Ed25519;
@@ -29,6 +30,8 @@ const ROUND_MS: u64 = 5_000;
 const FEES_PER_ROUND: usize = 100;
 /// After how long a fee that could not be decided is looked at again, in milliseconds.
 const UNDECIDED_MS: i64 = HOUR_MS;
+/// How long hospitals may take to hear what becomes of them.
+const TELL_LIMIT: Duration = Duration::from_secs(2);
 /// How long one hospital may take to take a directory, in milliseconds.
 const PUSH_MS: u64 = 20_000;
 
@@ -39,6 +42,7 @@ const GREETED_AT_ONCE: usize = 16;
 /// gets it.
 pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
     let mut directories = desk.watch();
+    let mut before = desk.current();
     let mut pushes = JoinSet::new();
     loop {
         tokio::select! {
@@ -46,7 +50,10 @@ pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
             _ = pushes.join_next(), if !pushes.is_empty() => continue,
             changed = directories.changed() => if changed.is_err() { return },
         }
-        net.recheck().await;
+        let current = desk.current();
+        let others = changed(before.federation(), current.federation(), &net);
+        recheck(&desk, &net, others).await;
+        before = current;
         // A push of the version before is of no use any more.
         pushes.abort_all();
         for party in net.connected() {
@@ -56,6 +63,27 @@ pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
             }
         }
     }
+}
+
+/// The connected hospitals of which a directory says something else than the one before.
+fn changed(before: &Federation, current: &Federation, net: &Net) -> Vec<HospitalId> {
+    let standing = |of: &Federation, hospital: &HospitalId| {
+        of.member(hospital).ok().map(|member| (member.certificate.key, member.order.status))
+    };
+    let connected = net.connected().into_iter().filter_map(|party| match party {
+        Party::Hospital(hospital) => Some(hospital),
+        Party::Index => None,
+    });
+    connected.filter(|it| standing(before, it) != standing(current, it)).collect()
+}
+
+/// Judges every connection by the directory in force. Whom that says something new of is told before: to who is nobody
+/// from then on nothing is sent any more.
+pub(crate) async fn recheck(desk: &Desk, net: &Net, about: Vec<HospitalId>) {
+    let told = futures::future::join_all(about.into_iter().map(|hospital| push_to(desk, net, hospital)));
+    // Not even one that does not answer keeps its connection for longer.
+    let _ = tokio::time::timeout(TELL_LIMIT, told).await;
+    net.recheck().await;
 }
 
 /// After another process: every hospital is dialled and gets the directory. One that is still connected to that
@@ -77,7 +105,7 @@ pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
 }
 
 /// Sends the directory in force to a hospital, if it is connected.
-pub(crate) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
+pub(super) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
     push_by(desk, net, hospital, Vec::new()).await;
 }
 
