@@ -1,8 +1,6 @@
 //! A hospital's key is succeeded by another: only the new one speaks, what the former signed stays evidence, and nobody
 //! but the hospital itself brings anything more under it.
 
-#![expect(clippy::indexing_slicing, reason = "a helper that fails is a failed test")]
-
 use handover_core::artefact::Signed;
 use handover_core::artefact::federation::{Directory, FORMER_KEYS_MAX};
 use handover_core::artefact::transfer::Quote;

@@ -240,4 +240,6 @@ fn may_change(row: &Hospital) -> Result<(), RegistryError> {
 }
 
 #[cfg(test)]
+mod succession_tests;
+#[cfg(test)]
 mod tests;

@@ -7,27 +7,33 @@ use handover_store::{CellKey, Store};
 
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_millis(1_795_250_096_789);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_250_096_789);
 
-fn rsa() -> &'static RsaPrivateKey {
+pub(super) fn rsa() -> &'static RsaPrivateKey {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
     KEY.get_or_init(|| RsaPrivateKey::generate(&mut OsRandom).unwrap())
 }
 
-fn key(seed: u8) -> SigningKey {
+pub(super) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&Secret32::from_bytes([seed; 32]))
 }
 
-fn other_rsa() -> &'static RsaPrivateKey {
+pub(super) fn other_rsa() -> &'static RsaPrivateKey {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
     KEY.get_or_init(|| RsaPrivateKey::generate(&mut OsRandom).unwrap())
 }
 
-fn claim(hospital: &str, key: &SigningKey, issued: Timestamp) -> Claim {
+pub(super) fn claim(hospital: &str, key: &SigningKey, issued: Timestamp) -> Claim {
     numbered(hospital, key, issued, 1, rsa())
 }
 
-fn numbered(hospital: &str, key: &SigningKey, issued: Timestamp, number: u64, rsa: &RsaPrivateKey) -> Claim {
+pub(super) fn numbered(
+    hospital: &str,
+    key: &SigningKey,
+    issued: Timestamp,
+    number: u64,
+    rsa: &RsaPrivateKey,
+) -> Claim {
     let hospital: HospitalId = hospital.parse().unwrap();
     let profile = HospitalProfile {
         hospital: hospital.clone(),
@@ -64,7 +70,7 @@ fn numbered(hospital: &str, key: &SigningKey, issued: Timestamp, number: u64, rs
     Claim::read(&items.map(Bytes), NOW).unwrap()
 }
 
-fn proof(hospital: &str, key: &SigningKey, claim: &Claim, secret: &[u8; 32]) -> Vec<u8> {
+pub(super) fn proof(hospital: &str, key: &SigningKey, claim: &Claim, secret: &[u8; 32]) -> Vec<u8> {
     let proof = EnrolmentProof {
         hospital: hospital.parse().unwrap(),
         request: claim.hash(),
@@ -75,7 +81,12 @@ fn proof(hospital: &str, key: &SigningKey, claim: &Claim, secret: &[u8; 32]) -> 
 }
 
 /// Enrols and certifies a hospital.
-fn certified(txn: &mut dyn Txn, keys: &KeyMaker, hospital: &str, seed: u8) -> Result<(), RegistryError> {
+pub(super) fn certified(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    hospital: &str,
+    seed: u8,
+) -> Result<(), RegistryError> {
     let first = claim(hospital, &key(seed), NOW);
     enrol(txn, keys, &first, &[1; 32], b"one", NOW)?;
     prove(txn, keys, &proof(hospital, &key(seed), &first, &[1; 32]), NOW)?;
@@ -223,8 +234,12 @@ async fn what_nobody_certifies_holds_an_identifier_for_some_days_only() {
             let certificate = Verified::sign(certificate, &key(9));
             certify(txn, &keys, certificate.envelope(), &key(9).public(), later)?;
             assert_eq!(drop_enrolment(txn, &keys, &id).unwrap_err().code(), Code::Conflict);
-            let much_later = enrol(txn, &keys, &honest, &[2; 32], b"two", later.plus_ms(20 * DAY_MS));
-            assert_eq!(much_later.unwrap_err().code(), Code::Conflict);
+            // From now on another key can only ask to succeed it.
+            let much_later = later.plus_ms(20 * DAY_MS);
+            enrol(txn, &keys, &honest, &[2; 32], b"two", much_later)?;
+            let asks = prove(txn, &keys, &proof("lakeside", &key(2), &honest, &[2; 32]), much_later);
+            assert_eq!(asks.unwrap_err().code(), Code::Conflict, "its profile is no newer");
+            assert_eq!(known_hospital(txn, &keys, &id)?.key, key(1).public());
             Ok(())
         })
         .await

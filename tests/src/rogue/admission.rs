@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
-use handover_core::Digest;
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{
     CertificateRequest, EnrolmentProof, EnrolmentRequest, HospitalProfile,
 };
 use handover_core::message::Verb;
+use handover_core::{Code, Digest, HospitalId};
 use handover_net::Presented;
 use handover_scenarios::process::call;
 use handover_scenarios::programs::Programs;
@@ -25,7 +25,7 @@ impl Rogue {
     /// What it sends to be enrolled.
     #[must_use]
     pub fn enrolment(&self) -> (Vec<Vec<u8>>, Digest) {
-        self.enrolment_under(self.keys.profile.number)
+        self.enrolment_of(self.id(), self.keys.profile.number)
     }
 
     /// Sends the index a newer profile of a member: it counts at once.
@@ -33,13 +33,37 @@ impl Rogue {
     /// # Errors
     /// The index says no.
     pub fn renew_profile(&self, number: u64) -> Result<()> {
-        let (items, _) = self.enrolment_under(number);
+        let (items, _) = self.enrolment_of(self.id(), number);
         self.ask(&self.index, Verb::Enrol, items).map(drop).map_err(|code| anyhow!("renew: {code}"))
     }
 
-    fn enrolment_under(&self, number: u64) -> (Vec<Vec<u8>>, Digest) {
-        let (id, signing) = (self.id().clone(), &self.keys.signing);
+    /// The rogue's key asks to succeed a hospital's, with a profile of that number, and proves that it has it.
+    ///
+    /// # Errors
+    /// Why the index does not take it.
+    pub fn asks_to_succeed(&self, hospital: &HospitalId, number: u64) -> Result<(), Code> {
+        let (items, request) = self.enrolment_of(hospital, number);
+        self.proves(hospital, items, request)
+    }
+
+    fn proves(&self, hospital: &HospitalId, items: Vec<Vec<u8>>, request: Digest) -> Result<(), Code> {
+        let challenge = self.ask(&self.index, Verb::Enrol, items)?;
+        let wrapped = challenge.first().ok_or(Code::Malformed)?;
+        let secret = self.keys.ring.current().unwrap(wrapped).map_err(|fault| fault.code())?;
+        let proof = EnrolmentProof {
+            hospital: hospital.clone(),
+            request,
+            answer: Digest::sha256(&[&secret]),
+            extensions: none(),
+        };
+        let proof = Verified::sign(proof, &self.keys.signing).envelope().to_vec();
+        self.ask(&self.index, Verb::Prove, vec![proof]).map(drop)
+    }
+
+    fn enrolment_of(&self, hospital: &HospitalId, number: u64) -> (Vec<Vec<u8>>, Digest) {
+        let (id, signing) = (hospital.clone(), &self.keys.signing);
         let profile = HospitalProfile {
+            hospital: id.clone(),
             addresses: self.net.addresses(),
             issued: now(),
             number,
@@ -72,17 +96,7 @@ impl Rogue {
     /// Somebody says no.
     pub fn join(&self, world: &World, programs: &Programs) -> Result<()> {
         let (items, request) = self.enrolment();
-        let challenge = self.ask(&self.index, Verb::Enrol, items).map_err(|code| anyhow!("enrol: {code}"))?;
-        let wrapped = challenge.first().context("no challenge")?;
-        let secret = self.keys.ring.current().unwrap(wrapped)?;
-        let proof = EnrolmentProof {
-            hospital: self.id().clone(),
-            request,
-            answer: Digest::sha256(&[&secret]),
-            extensions: none(),
-        };
-        let proof = Verified::sign(proof, &self.keys.signing).envelope().to_vec();
-        self.ask(&self.index, Verb::Prove, vec![proof]).map_err(|code| anyhow!("prove: {code}"))?;
+        self.proves(self.id(), items, request).map_err(|code| anyhow!("enrol: {code}"))?;
         self.admitted(world, programs)?;
         self.meets_everybody()
     }

@@ -1,6 +1,6 @@
 //! A member that sends what is no message, or a message that is not its to send.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use handover_core::artefact::Verified;
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{Request, Verb};
@@ -9,7 +9,7 @@ use handover_net::Route;
 use handover_tests::fixture;
 use handover_tests::rogue::{Rogue, parcel};
 
-use super::stage::{Stage, hospital, refused};
+use super::stage::{Stage, hospital, refused, taken};
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     let (lakeside, riverside) = Stage::victims();
@@ -101,33 +101,7 @@ fn others(stage: &Stage) -> Result<()> {
     let asked = |what: &str, code: Code, verb: Verb, items: Vec<Vec<u8>>| {
         refused(what, code, || rogue.ask(&index, verb, items.clone()))
     };
-    // Lakeside's identifier under the rogue's key.
-    let profile = codec::Bytes({
-        let profile = handover_core::artefact::federation::HospitalProfile {
-            hospital: lakeside.clone(),
-            ..(*rogue.keys.profile).clone()
-        };
-        Verified::sign(profile, &rogue.keys.signing).envelope().to_vec()
-    });
-    let request = handover_core::artefact::federation::EnrolmentRequest {
-        hospital: lakeside.clone(),
-        name: "Lakeside".to_owned(),
-        key: rogue.keys.signing.public(),
-        profile,
-        issued: handover_tests::rogue::now(),
-        extensions: codec::Extensions::default(),
-    };
-    let certificate = handover_core::artefact::federation::CertificateRequest {
-        authority: None,
-        hospital: Some(lakeside.clone()),
-        name: "Lakeside".to_owned(),
-        key: rogue.keys.signing.public(),
-        issued: handover_tests::rogue::now(),
-        extensions: codec::Extensions::default(),
-    };
-    let request = Verified::sign(request, &rogue.keys.signing).envelope().to_vec();
-    let certificate = Verified::sign(certificate, &rogue.keys.signing).envelope().to_vec();
-    asked("Lakeside's name under another key", Code::Conflict, Verb::Enrol, vec![request, certificate])?;
+    asks_to_succeed(stage, &lakeside)?;
     let question = stage.pat.question(None);
     let forged = Verified::sign(question, &rogue.keys.signing).envelope().to_vec();
     asked("a question in Pat's name", Code::WrongSigner, Verb::Locate, vec![forged])?;
@@ -138,6 +112,22 @@ fn others(stage: &Stage) -> Result<()> {
     }
     // An honest artefact of two others, sent by a third.
     others_artefact(stage, &riverside)
+}
+
+/// Anybody may ask to succeed anybody's key, and has nothing by it.
+fn asks_to_succeed(stage: &Stage, lakeside: &HospitalId) -> Result<()> {
+    let (rogue, key) = (&stage.rogue, stage.rogue.keys.signing.public().to_string());
+    refused("a profile that is no newer", Code::Conflict, || rogue.asks_to_succeed(lakeside, 1))?;
+    taken("to succeed Lakeside", || rogue.asks_to_succeed(lakeside, 1_000))?;
+    let listed = stage.world.index(&["hospital", "list"])?.json()?;
+    let all = listed["hospitals"].as_array().into_iter().flatten();
+    let own = all.into_iter().find(|it| it["hospital"] == lakeside.as_str()).context("Lakeside is gone")?;
+    ensure!(own["status"] == "active" && own["key"] != key.as_str(), "{own}");
+    ensure!(own["successors"][0]["key"] == key.as_str() && own["former_keys"] == 0, "{own}");
+    rogue.refresh()?;
+    let speaks = rogue.federation()?.member(lakeside).map(|it| it.certificate.key.to_string() == key);
+    ensure!(speaks == Ok(false), "it speaks for Lakeside");
+    stage.world.index(&["hospital", "drop", lakeside.as_str(), "--successor", &key])?.done()
 }
 
 fn others_artefact(stage: &Stage, riverside: &HospitalId) -> Result<()> {

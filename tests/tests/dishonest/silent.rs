@@ -16,7 +16,7 @@ use super::buyer::{has_key, offered, quoted};
 use super::stage::{LAKESIDE, Stage, refused, taken};
 
 /// How long a consent holds that nobody follows up; longer than it takes to seal and deliver.
-const CONSENT_MS: i64 = 8_000;
+const CONSENT_MS: i64 = 15_000;
 
 pub(crate) fn all(stage: &mut Stage) -> Result<()> {
     // Nobody waits a week here: where Lakeside is, fees are due when everything was handed over.

@@ -74,6 +74,10 @@ const HONEST: &str = r#"
     say = "Compare."
     do = "compare"
     transfer = "move"
+    [[step]]
+    say = "The fee."
+    do = "ledger"
+    transfer = "move"
 "#;
 
 /// The stage. Processes end when it is dropped.
