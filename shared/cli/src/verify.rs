@@ -48,6 +48,7 @@ struct VerifiedStep {
     hash: String,
     issued: Option<String>,
     attempt: Option<u32>,
+    key_replaced: bool,
 }
 
 impl From<StepReport> for VerifiedStep {
@@ -57,7 +58,15 @@ impl From<StepReport> for VerifiedStep {
             hash: step.hash.to_string(),
             issued: step.issued.map(|at| at.to_string()),
             attempt: step.attempt,
+            key_replaced: step.is_replaced,
         }
+    }
+}
+
+impl VerifiedStep {
+    /// What is to be said of the key that signed it.
+    fn key(&self) -> &'static str {
+        if self.key_replaced { "  (the hospital has replaced this key since)" } else { "" }
     }
 }
 
@@ -105,7 +114,7 @@ pub fn verify_file(
             // Most transfers have one attempt only.
             let attempt = step.attempt.filter(|_| report.attempt > Some(FIRST_ATTEMPT));
             let attempt = attempt.map(|attempt| format!("  attempt {attempt}")).unwrap_or_default();
-            writeln!(out, "  ok  {:<32} {issued}  {}{attempt}", step.artefact, step.hash)?;
+            writeln!(out, "  ok  {:<32} {issued}  {}{attempt}{}", step.artefact, step.hash, step.key())?;
         }
         if let (Some(fee), Some(currency)) = (&report.fee, &report.currency) {
             writeln!(out, "  fee {fee} {currency}")?;

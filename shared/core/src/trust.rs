@@ -379,6 +379,13 @@ impl Federation {
         signed.verify(&key, verifier).map_err(|fault| fault.code())
     }
 
+    /// The hospital that has replaced the key with this thumbprint, if one has.
+    #[must_use]
+    pub fn former_of(&self, kid: &Digest) -> Option<&HospitalId> {
+        let owner = self.members().find(|member| member.former.iter().any(|key| key.thumbprint() == *kid));
+        owner.map(|owner| &owner.certificate.hospital)
+    }
+
     /// Refuses what a key signed that its hospital has replaced since, unless that hospital itself brings it, which it
     /// proves on its connection with the key of now: whoever has the former key could sign anything, of any day. What is
     /// held already stays, whoever signed it.
@@ -388,11 +395,8 @@ impl Federation {
     pub fn check_bringer(&self, envelope: &[u8], bringer: &Party) -> Result<(), Code> {
         // What is no envelope is for its own rule to refuse.
         let Ok(kid) = peek_kid(envelope) else { return Ok(()) };
-        let owner = self.members().find(|member| member.former.iter().any(|key| key.thumbprint() == kid));
-        match owner {
-            Some(owner) if *bringer != Party::Hospital(owner.certificate.hospital.clone()) => {
-                Err(Code::KeyReplaced)
-            }
+        match self.former_of(&kid) {
+            Some(owner) if *bringer != Party::Hospital(owner.clone()) => Err(Code::KeyReplaced),
             _ => Ok(()),
         }
     }

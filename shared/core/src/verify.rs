@@ -61,6 +61,9 @@ pub struct StepReport {
     pub issued: Option<Timestamp>,
     /// Which attempt it belongs to, if to one.
     pub attempt: Option<u32>,
+    /// Whether its hospital has replaced the key that signed it since, by the directory in the file: if that was stolen,
+    /// the thief may have.
+    pub is_replaced: bool,
 }
 
 /// What a verified file says.
@@ -155,6 +158,7 @@ impl Parts<'_> {
             hash: verified.hash(),
             issued: Some(issued(verified)),
             attempt,
+            is_replaced: self.context.federation.former_of(&verified.signer().thumbprint()).is_some(),
         });
     }
 
@@ -305,6 +309,7 @@ pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Rep
                 hash,
                 issued: None,
                 attempt: None,
+                is_replaced: false,
             });
         }
     }

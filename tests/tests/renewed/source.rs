@@ -46,7 +46,23 @@ fn play(world: &mut World) -> Result<()> {
     is_at_both(world, &before, "filed")?;
     kept.is_back(world, SOURCE).context("what was signed before")?;
     Kept::at(world, DESTINATION, &[&before, &lies, &left]).context("what the destination has verifies")?;
+    same(
+        "steps of before under a key that was replaced",
+        &["quote", "package-header", "key-release"].map(str::to_owned).to_vec(),
+        &replaced(world, &before)?,
+    )?;
     all_agree(world)?;
     no_errors(world, SOURCE)?;
     no_errors(world, DESTINATION)
+}
+
+/// What an auditor is told of the keys: the kinds of artefacts that were signed with one that was replaced since.
+fn replaced(world: &World, it: &Move) -> Result<Vec<String>> {
+    let file = world.records_folder().join(format!("{}-{SOURCE}.handover", it.transfer));
+    let verified = world.verify(&file)?.json()?;
+    let steps = verified["steps"].as_array().context("no steps")?;
+    let former = steps.iter().filter(|step| step["key_replaced"] == true);
+    let kind =
+        |step| text(step, "artefact").trim_start_matches("handover/").trim_end_matches("/1").to_owned();
+    Ok(former.map(kind).collect())
 }

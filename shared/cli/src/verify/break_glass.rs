@@ -50,7 +50,7 @@ pub(super) fn verified(
         writeln!(out, "break-glass {}: {} asked {source}", report.break_glass, report.requesting)?;
         for step in &report.steps {
             let issued = step.issued.as_deref().unwrap_or("-");
-            writeln!(out, "  ok  {:<32} {issued}  {}", step.artefact, step.hash)?;
+            writeln!(out, "  ok  {:<32} {issued}  {}{}", step.artefact, step.hash, step.key())?;
         }
         let second = report.second.as_ref().map(|name| format!(" and {name}")).unwrap_or_default();
         writeln!(out, "  by {}{second}, until {}", report.clinician, report.until)?;

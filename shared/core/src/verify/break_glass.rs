@@ -4,10 +4,11 @@ use super::{StepReport, TRANSFER_FILE_MAX_BYTES, TransferFile, VerifyError, faul
 use crate::artefact::break_glass::{
     BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassReview, EmergencyScope, ReviewVerdict,
 };
-use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, peek_type};
+use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, peek_kid, peek_type};
 use crate::codec;
 use crate::id::{BreakGlassId, Digest, HospitalId, PatientRef, SigningPublic};
 use crate::rules::{self, Broken, Context};
+use crate::trust::Federation;
 use crate::{Code, Timestamp};
 
 /// What a verified file says.
@@ -53,7 +54,7 @@ pub fn verify_break_glass(
 ) -> Result<GlassReport, VerifyError> {
     let (file, federation) = opened(file, root, verifier)?;
     let context = Context { federation: &federation, verifier };
-    let (broken, key) = asked(&file, context)?;
+    let (broken, envelope) = asked(&file, context)?;
     let (id, hash) = (broken.request.id, broken.request.hash());
     let mut report = GlassReport {
         id,
@@ -65,20 +66,28 @@ pub fn verify_break_glass(
         until: broken.request.until,
         given: None,
         verdict: None,
-        steps: vec![step(BreakGlass::TYPE, hash, broken.request.issued)],
+        steps: vec![step((BreakGlass::TYPE, envelope), hash, broken.request.issued, &federation)],
     };
     answers(&file, &broken, &hash, EmergencyScope::Subset, context, &mut report)?;
     for envelope in envelopes(&file, BreakGlassMore::TYPE) {
+        let kid = peek_kid(envelope).map_err(|found| fault(BreakGlassMore::TYPE, found.code()))?;
+        let member = federation.member(&broken.request.requesting);
+        let key = member.map_err(|code| fault(BreakGlassMore::TYPE, code))?.key(&kid);
         let more = rules::break_glass_more(envelope, &broken, &key, true, verifier);
         let (more, second) = more.map_err(|code| fault(BreakGlassMore::TYPE, code))?;
-        report.steps.push(step(BreakGlassMore::TYPE, more.hash(), more.issued));
+        report.steps.push(step((BreakGlassMore::TYPE, envelope), more.hash(), more.issued, &federation));
         report.second = Some(second.name);
         answers(&file, &broken, &more.hash(), EmergencyScope::Everything, context, &mut report)?;
     }
     for envelope in envelopes(&file, BreakGlassReview::TYPE) {
         let review = rules::break_glass_review(envelope, &broken.request, context);
         let review = review.map_err(|code| fault(BreakGlassReview::TYPE, code))?;
-        report.steps.push(step(BreakGlassReview::TYPE, review.hash(), review.issued));
+        report.steps.push(step(
+            (BreakGlassReview::TYPE, envelope),
+            review.hash(),
+            review.issued,
+            &federation,
+        ));
         report.verdict = Some(review.verdict);
     }
     // Whatever was not verified, because it belongs elsewhere or stands twice, refuses the whole.
@@ -88,7 +97,7 @@ pub fn verify_break_glass(
     Ok(report)
 }
 
-fn asked(file: &TransferFile, context: Context<'_>) -> Result<(Broken, SigningPublic), VerifyError> {
+fn asked<'f>(file: &'f TransferFile, context: Context<'_>) -> Result<(Broken, &'f [u8]), VerifyError> {
     let asked_fault = |code| fault(BreakGlass::TYPE, code);
     let envelope =
         envelopes(file, BreakGlass::TYPE).next().ok_or_else(|| asked_fault(Code::EvidenceMissing))?;
@@ -96,7 +105,7 @@ fn asked(file: &TransferFile, context: Context<'_>) -> Result<(Broken, SigningPu
     let member = context.federation.member(&claimed.claim().requesting).map_err(asked_fault)?;
     let key = member.key(claimed.kids().1);
     let broken = rules::break_glass(envelope, &key, true, context.verifier).map_err(asked_fault)?;
-    Ok((broken, key))
+    Ok((broken, envelope))
 }
 
 /// The answer to what was asked with `asked`, if the file has it.
@@ -122,13 +131,24 @@ fn answers(
             }
             report.given = Some(scope);
         }
-        report.steps.push(step(BreakGlassAnswer::TYPE, answer.hash(), answer.issued));
+        report.steps.push(step(
+            (BreakGlassAnswer::TYPE, envelope),
+            answer.hash(),
+            answer.issued,
+            context.federation,
+        ));
     }
     Ok(())
 }
 
-fn step(artefact: &str, hash: Digest, issued: Timestamp) -> StepReport {
-    StepReport { artefact: artefact.to_owned(), hash, issued: Some(issued), attempt: None }
+fn step(
+    (artefact, envelope): (&str, &[u8]),
+    hash: Digest,
+    issued: Timestamp,
+    federation: &Federation,
+) -> StepReport {
+    let is_replaced = peek_kid(envelope).is_ok_and(|kid| federation.former_of(&kid).is_some());
+    StepReport { artefact: artefact.to_owned(), hash, issued: Some(issued), attempt: None, is_replaced }
 }
 
 /// Envelopes of a type, with one signature or two.
