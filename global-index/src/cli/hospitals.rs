@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use handover_cli::CliError;
-use handover_core::artefact::federation::{HospitalCertificate, Status, StatusOrder};
+use handover_core::artefact::federation::{CertificateRequest, HospitalCertificate, Status, StatusOrder};
 use handover_core::artefact::{ArtefactError, Countersigned, Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::id::SigningPublic;
-use handover_core::{Code, HospitalId};
+use handover_core::{Code, Digest, HospitalId};
 use serde_json::json;
 
 use super::OrderArgs;
@@ -42,6 +42,7 @@ pub(super) fn request(
     out: &Path,
 ) -> Result<(), CliError> {
     let found: HospitalContext = context.perform(&Command::HospitalShow { hospital, successor })?;
+    same_key(&found, successor)?;
     write_file(out, &found.certificate_request.0)?;
     let document = json!({ "hospital": found.hospital.hospital, "key": found.hospital.key, "request": out });
     context.output.emit("handover/hospital-request/1", &document, |to| writeln!(to, "{}", out.display()))
@@ -80,6 +81,19 @@ fn same_reason(wished: &str, holds: &str) -> Result<(), CliError> {
         .with_next("Leave --reason out to say the same."))
 }
 
+/// The thumbprint of the key that is shown, which is the one that was asked for, and asks for its certificate itself:
+/// nobody signs for another one than was compared.
+fn same_key(found: &HospitalContext, wanted: Option<SigningPublic>) -> Result<Digest, CliError> {
+    let shown: SigningPublic = found.hospital.key.parse().map_err(|_| CliError::from(Code::Malformed))?;
+    let request = Signed::<CertificateRequest>::read(&found.certificate_request.0)
+        .map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
+    if wanted.is_some_and(|wanted| wanted != shown) || request.claim().key != shown {
+        let detail = format!("the index shows another key than was asked for: {shown}");
+        return Err(CliError::new(Code::WrongSigner, detail).with_next("Nothing was signed."));
+    }
+    Ok(shown.thumbprint())
+}
+
 /// Orders a hospital's status, or that a key succeeds its own. What is in force already, or was proposed by the same
 /// operator, is not signed again.
 pub(super) fn order(
@@ -91,6 +105,7 @@ pub(super) fn order(
     let OrderArgs { hospital, key, reason } = args;
     let found: HospitalContext =
         context.perform(&Command::HospitalShow { hospital: hospital.clone(), successor })?;
+    let about = same_key(&found, successor)?;
     let mine = open_operator(&key)?;
     let operators = in_office(&found.operators, &mine)?;
     let standing =
@@ -99,7 +114,9 @@ pub(super) fn order(
     let in_force = found.order.as_ref().map(|order| Countersigned::<StatusOrder>::read(&order.0)).transpose();
     let in_force = in_force.map_err(stored)?.filter(|order| order.claim().status == status);
     let proposed = proposal::<StatusOrder>(found.pending.as_ref(), &operators, &mine)?;
-    let proposed = proposed.filter(|proposed| proposed.order.status == status);
+    let proposed = proposed.filter(|proposed| {
+        proposed.order.status == status && proposed.order.key == about && proposed.order.hospital == hospital
+    });
     let (order, ordered) = match (in_force, proposed) {
         (Some(order), _) => {
             same_reason(&reason, &order.claim().reason)?;
@@ -115,11 +132,9 @@ pub(super) fn order(
             ((*order).clone(), context.perform(&Command::HospitalOrder { envelope })?)
         }
         (None, None) => {
-            let key: SigningPublic =
-                found.hospital.key.parse().map_err(|_| CliError::from(Code::Malformed))?;
             let order = StatusOrder {
                 hospital: hospital.clone(),
-                key: key.thumbprint(),
+                key: about,
                 status,
                 number: found.hospital.number.saturating_add(1),
                 reason,

@@ -71,9 +71,10 @@ impl Operations {
     ) -> Result<HospitalContext, OpsError> {
         let keys = self.desk.keys.clone();
         let read = self.desk.store.read(move |txn| -> Result<_, OpsError> {
-            Ok(match successor {
+            let row = registry::known_hospital(txn, &keys, &hospital)?;
+            // One that has succeeded is asked for like any.
+            Ok(match successor.filter(|key| *key != row.key) {
                 None => {
-                    let row = registry::known_hospital(txn, &keys, &hospital)?;
                     let successors = registry::successors(txn, &keys, &hospital)?;
                     (view(&row, &successors)?, row)
                 }

@@ -27,8 +27,7 @@ use crate::desk::Desk;
 use crate::directory::DirectoryError;
 use crate::ledger::BooksError;
 use crate::registry::RegistryError;
-use crate::routing::RoutingError;
-use crate::service::recheck;
+use crate::routing::{RoutingError, recheck};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]

@@ -149,8 +149,7 @@ pub(crate) fn certify(
     ensure(now < certificate.not_after, Code::CertificateExpired, "the certificate has expired")?;
     let envelope = Bytes(envelope.to_vec());
     if certificate.key != row.key {
-        let next = known_successor(txn, keys, &row.hospital, &certificate.key.thumbprint())?;
-        succession::put(txn, keys, &Hospital { certificate: Some(envelope), ..next })?;
+        succession::certify(txn, keys, &row, &certificate.key, envelope)?;
         return Ok((row.hospital, Changed::Nothing));
     }
     if row.certificate.as_ref() == Some(&envelope) {

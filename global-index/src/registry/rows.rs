@@ -58,6 +58,14 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// A key that the root has certified before it enrolled.
+    pub struct Expected {
+        /// The root's certificate.
+        1 => certificate: Bytes,
+    }
+}
+
+cbor_map! {
     /// An operator.
     pub struct Operator {
         /// The root's certificate.

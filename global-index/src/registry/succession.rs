@@ -2,16 +2,18 @@
 //! the root certifies and two operators approve like the first. Until then the key before speaks, unless operators
 //! suspend or revoke it; from then on only the new one does, and what the former signed stays evidence.
 //!
-//! Anybody can ask to succeed anybody: such a row gives nothing, and there are few of them for each hospital.
+//! Anybody can ask to succeed anybody: such a row gives nothing, and there are few of them for each hospital. What the
+//! root has certified always has a place: where strangers take all, its certificate comes first.
 
 use handover_core::artefact::Signed;
 use handover_core::artefact::federation::{FORMER_KEYS_MAX, HospitalCertificate, Status, StatusOrder};
+use handover_core::codec::{Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_store::{KeyMaker, StoreError, Txn};
 
-use super::rows::Hospital;
+use super::rows::{Expected, Hospital};
 use super::{RegistryError, ensure, known_hospital, put_hospital, refuse};
 use handover_store::rows as cells;
 
@@ -28,6 +30,10 @@ fn place(keys: &KeyMaker, hospital: &HospitalId, key: &Digest) -> Vec<u8> {
     keys.space("successor").hashed(hospital.as_str()).hashed(key.as_bytes()).build()
 }
 
+fn expected_place(keys: &KeyMaker, hospital: &HospitalId, key: &Digest) -> Vec<u8> {
+    keys.space("successor-expected").hashed(hospital.as_str()).hashed(key.as_bytes()).build()
+}
+
 /// The keys that wait to succeed a hospital's, in the order in which they came.
 pub(crate) fn successors(
     txn: &mut dyn Txn,
@@ -39,17 +45,26 @@ pub(crate) fn successors(
     Ok(rows)
 }
 
-/// One of them.
+/// One of them, with the number of the order that is in force, which the next order follows.
 pub(crate) fn known_successor(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     hospital: &HospitalId,
     key: &Digest,
 ) -> Result<Hospital, RegistryError> {
-    match cells::get(txn, &place(keys, hospital, key))? {
-        Some(row) => Ok(row),
+    let number = known_hospital(txn, keys, hospital)?.number;
+    let row: Option<Hospital> = cells::get(txn, &place(keys, hospital, key))?;
+    match row {
+        // An order that another one has overtaken waits for nobody.
+        Some(row) => Ok(Hospital { pending: row.pending.filter(|it| follows(it, number)), number, ..row }),
         None => refuse(Code::UnknownHospital, "no such key waits to succeed this hospital's"),
     }
+}
+
+/// Whether an order that one operator signed is the next one after that number.
+fn follows(pending: &Bytes, number: u64) -> bool {
+    let order = Signed::<StatusOrder>::read(pending.as_ref());
+    order.is_ok_and(|order| Some(order.claim().number) == number.checked_add(1))
 }
 
 pub(super) fn put(txn: &mut dyn Txn, keys: &KeyMaker, row: &Hospital) -> Result<(), StoreError> {
@@ -74,24 +89,23 @@ pub(super) fn wait(
     next: Hospital,
     now: Timestamp,
 ) -> Result<(), RegistryError> {
-    ensure(
-        next.profile_number > held.profile_number,
-        Code::Conflict,
-        "the profile's number is not above the one of the key before",
-    )?;
+    let expected_at = expected_place(keys, &held.hospital, &next.key.thumbprint());
+    let expected: Option<Expected> = cells::get(txn, &expected_at)?;
+    txn.remove(&expected_at)?;
+    let next = Hospital { certificate: expected.map(|it| it.certificate), ..next };
     let waiting = successors(txn, keys, &held.hospital)?;
     let known = waiting.iter().find(|row| row.key == next.key);
     let next = match known {
         // Its newer profile; what the root and the operators said of it stays.
         Some(known) => Hospital {
-            certificate: known.certificate.clone(),
+            certificate: next.certificate.or_else(|| known.certificate.clone()),
             pending: known.pending.clone(),
             since: known.since,
             ..next
         },
         None => next,
     };
-    if known.is_none() && waiting.len() >= WAITING_MAX {
+    if known.is_none() && next.certificate.is_none() && waiting.len() >= WAITING_MAX {
         let is_over =
             |row: &&Hospital| row.certificate.is_none() && now.since_ms(row.since) > UNCERTIFIED_LIFE_MS;
         let Some(goes) = waiting.iter().find(is_over) else {
@@ -102,8 +116,24 @@ pub(super) fn wait(
         };
         txn.remove(&place(keys, &goes.hospital, &goes.key.thumbprint()))?;
     }
-    // Operators number their orders by it.
-    Ok(put(txn, keys, &Hospital { number: held.number, ..next })?)
+    Ok(put(txn, keys, &next)?)
+}
+
+/// Takes the root's certificate for a key that waits, or that is expected to enrol.
+pub(super) fn certify(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    held: &Hospital,
+    key: &SigningPublic,
+    certificate: Bytes,
+) -> Result<(), RegistryError> {
+    may_succeed(held, key)?;
+    let at = place(keys, &held.hospital, &key.thumbprint());
+    if let Some(next) = cells::get::<Hospital>(txn, &at)? {
+        return Ok(put(txn, keys, &Hospital { certificate: Some(certificate), ..next })?);
+    }
+    let expected = Expected { certificate, extensions: Extensions::default() };
+    Ok(cells::put(txn, &expected_place(keys, &held.hospital, &key.thumbprint()), &expected)?)
 }
 
 /// What an order is about: the key that the hospital has, or one that waits to succeed it.
@@ -134,11 +164,6 @@ pub(super) fn succeed(
     next: Hospital,
 ) -> Result<(), RegistryError> {
     may_succeed(&held, &next.key)?;
-    ensure(
-        next.profile_number > held.profile_number,
-        Code::Conflict,
-        "the hospital's profile was renewed since the next key was enrolled: enrol it again",
-    )?;
     let mut former = held.former.unwrap_or_default();
     former.extend(held.certificate);
     for waiting in successors(txn, keys, &held.hospital)? {

@@ -26,13 +26,7 @@ fn operators() -> Vec<AuthorityCertificate> {
     vec![operator(7), operator(8)]
 }
 
-/// Both operators order a status of the hospital under a key.
-fn ordered(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    about: &SigningKey,
-    (status, number): (Status, u64),
-) -> Result<(Outcome, Changed), RegistryError> {
+fn order(about: &SigningKey, (status, number): (Status, u64)) -> Verified<StatusOrder> {
     let order = StatusOrder {
         hospital: id(),
         key: about.public().thumbprint(),
@@ -42,7 +36,23 @@ fn ordered(
         issued: NOW,
         extensions: Extensions::default(),
     };
-    let first = Verified::sign(order, &key(7));
+    Verified::sign(order, &key(7))
+}
+
+/// The first operator proposes that a key succeeds.
+fn propose(txn: &mut dyn Txn, keys: &KeyMaker, next: &SigningKey, number: u64) -> Result<(), RegistryError> {
+    let proposed = order(next, (Status::Active, number));
+    submit_order(txn, keys, proposed.envelope(), &operators(), NOW).map(drop)
+}
+
+/// Both operators order a status of the hospital under a key.
+fn ordered(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    about: &SigningKey,
+    what: (Status, u64),
+) -> Result<(Outcome, Changed), RegistryError> {
+    let first = order(about, what);
     let pending = submit_order(txn, keys, first.envelope(), &operators(), NOW)?;
     assert_eq!(pending, (Outcome::Pending, Changed::Nothing));
     submit_order(txn, keys, &Countersigned::sign(&first, &key(8)), &operators(), NOW)
@@ -97,7 +107,9 @@ async fn on_a_member(
 async fn root_and_operators_let_a_key_succeed_and_nobody_else_does() {
     on_a_member(|txn, keys| {
         let (first, next, root) = (key(1), key(2), key(9).public());
-        assert_eq!(code(asks(txn, keys, &next, 1)), Code::Conflict, "a profile that is not newer");
+        // Each key numbers its profiles for itself.
+        let used_up = numbered(MEMBER, &first, NOW, u64::MAX, rsa());
+        enrol(txn, keys, &used_up, &[4; 32], b"four", NOW)?;
         assert_eq!(asks(txn, keys, &next, 2)?, Changed::Nothing);
         assert_eq!(code(ordered(txn, keys, &next, (Status::Active, 2))), Code::HospitalPending);
         assert_eq!(certify(txn, keys, &certificate(&next), &root, NOW)?.1, Changed::Nothing);
@@ -128,7 +140,15 @@ async fn a_revoked_key_is_succeeded_and_stays_revoked() {
         let next = key(2);
         asks(txn, keys, &next, 2)?;
         certify(txn, keys, &certificate(&next), &key(9).public(), NOW)?;
+        let kid = next.public().thumbprint();
+        let waits = known_successor(txn, keys, &id(), &kid)?;
+        assert_eq!((waits.number, &waits.pending), (1, &None));
+        // One operator approves it, and both revoke the key before first.
+        propose(txn, keys, &next, 2)?;
+        assert!(known_successor(txn, keys, &id(), &kid)?.pending.is_some());
         ordered(txn, keys, &key(1), (Status::Revoked, 2))?;
+        let waits = known_successor(txn, keys, &id(), &kid)?;
+        assert_eq!((waits.number, &waits.pending), (2, &None), "what was proposed is overtaken");
         assert_eq!(code(ordered(txn, keys, &key(1), (Status::Active, 3))), Code::HospitalRevoked);
         ordered(txn, keys, &next, (Status::Active, 3))?;
         assert_eq!(known_hospital(txn, keys, &id())?.status, Some(Status::Active));
@@ -146,12 +166,19 @@ async fn who_only_asks_displaces_nobody_and_can_be_dropped() {
             asks(txn, keys, &key(stranger), 2)?;
         }
         assert_eq!(code(asks(txn, keys, &key(120), 2)), Code::Busy);
+        // What the root certifies has a place all the same.
+        let root = key(9).public();
+        assert_eq!(certify(txn, keys, &certificate(&key(121)), &root, NOW)?.1, Changed::Nothing);
+        asks(txn, keys, &key(121), 2)?;
+        let expected = known_successor(txn, keys, &id(), &key(121).public().thumbprint())?;
+        assert_eq!(expected.certificate, Some(Bytes(certificate(&key(121)))));
         // Who waits already renews its profile, and keeps what the root said.
         asks(txn, keys, &key(2), 3)?;
         let waits = known_successor(txn, keys, &id(), &key(2).public().thumbprint())?;
         assert!(waits.certificate.is_some() && waits.profile_number == 3);
         let kid = key(100).public().thumbprint();
         drop_successor(txn, keys, &id(), &kid)?;
+        drop_successor(txn, keys, &id(), &key(101).public().thumbprint())?;
         assert_eq!(code(drop_successor(txn, keys, &id(), &kid)), Code::UnknownHospital);
         asks(txn, keys, &key(120), 2)?;
         // The hospital itself goes on meanwhile.

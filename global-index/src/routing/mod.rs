@@ -11,6 +11,7 @@ mod recalls;
 mod rows;
 mod settlement;
 mod silence;
+mod telling;
 
 use handover_core::message::Parcel;
 use handover_core::rules::Context;
@@ -25,6 +26,7 @@ pub(crate) use self::courier::Courier;
 pub(crate) use self::mailbox::{dead_letters, waiting};
 pub(crate) use self::settlement::{held, order_of, settle};
 pub(crate) use self::silence::look;
+pub(crate) use self::telling::{push_by, push_to, recheck};
 use crate::directory::Current;
 use crate::ledger::{Book, Booking, BooksError};
 use crate::locator;

@@ -8,8 +8,6 @@ mod gate;
 mod instruments;
 mod rounds;
 
-pub(crate) use self::rounds::recheck;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -330,7 +328,7 @@ async fn serve_net(desks: Desks, mut inbound: mpsc::Receiver<Inbound>, stop: Can
                 desks.courier.connected(hospital.clone()).await;
                 desks.folders.connected(hospital.clone());
                 let (desk, net) = (desks.desk.clone(), desks.net.clone());
-                tasks.spawn(async move { rounds::push_to(&desk, &net, hospital).await });
+                tasks.spawn(async move { crate::routing::push_to(&desk, &net, hospital).await });
             }
             // For a hospital that is away; else packages go from hospital to hospital.
             Some(Inbound::Package { party: Party::Hospital(hospital), stream }) => {

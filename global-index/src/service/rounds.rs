@@ -6,12 +6,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use handover_core::artefact::federation::Status;
 use handover_core::ledger::Due;
-use handover_core::message::{Request, Verb};
 use handover_core::rules::Context;
 use handover_core::time::HOUR_MS;
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
-use handover_net::{Limits, Net, Route};
+use handover_net::{Limits, Net};
 use handover_seal::Ed25519;
 use handover_store::Health as StoreHealth;
 use handover_web::{CancellationToken, Health};
@@ -22,7 +21,7 @@ use crate::desk::{Changed, Desk};
 use crate::directory::DirectoryError;
 use crate::ledger::{Booking, BooksError};
 use crate::log::Log;
-use crate::routing::look;
+use crate::routing::{look, push_by, push_to, recheck};
 
 /// How often the chores are done, in milliseconds.
 const ROUND_MS: u64 = 5_000;
@@ -30,10 +29,6 @@ const ROUND_MS: u64 = 5_000;
 const FEES_PER_ROUND: usize = 100;
 /// After how long a fee that could not be decided is looked at again, in milliseconds.
 const UNDECIDED_MS: i64 = HOUR_MS;
-/// How long hospitals may take to hear what becomes of them.
-const TELL_LIMIT: Duration = Duration::from_secs(2);
-/// How long one hospital may take to take a directory, in milliseconds.
-const PUSH_MS: u64 = 20_000;
 
 /// Hospitals that are greeted at one time.
 const GREETED_AT_ONCE: usize = 16;
@@ -77,15 +72,6 @@ fn changed(before: &Federation, current: &Federation, net: &Net) -> Vec<Hospital
     connected.filter(|it| standing(before, it) != standing(current, it)).collect()
 }
 
-/// Judges every connection by the directory in force. Whom that says something new of is told before: to who is nobody
-/// from then on nothing is sent any more.
-pub(crate) async fn recheck(desk: &Desk, net: &Net, about: Vec<HospitalId>) {
-    let told = futures::future::join_all(about.into_iter().map(|hospital| push_to(desk, net, hospital)));
-    // Not even one that does not answer keeps its connection for longer.
-    let _ = tokio::time::timeout(TELL_LIMIT, told).await;
-    net.recheck().await;
-}
-
 /// After another process: every hospital is dialled and gets the directory. One that is still connected to that
 /// process, which may hang, lets go of it. Of a large federation not all: half of the connections are left to who comes.
 pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
@@ -101,23 +87,6 @@ pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = greeted => {}
-    }
-}
-
-/// Sends the directory in force to a hospital, if it is connected.
-pub(super) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
-    push_by(desk, net, hospital, Vec::new()).await;
-}
-
-async fn push_by(desk: &Desk, net: &Net, hospital: HospitalId, addresses: Vec<String>) {
-    let body = Request::encode(Verb::Directory, vec![desk.current().envelope().to_vec()]);
-    let route = Route { party: Party::Hospital(hospital.clone()), addresses };
-    let sent = tokio::time::timeout(Duration::from_millis(PUSH_MS), net.request(&route, body)).await;
-    // Who did not get it asks for it, at the latest before the one it holds expires.
-    match sent {
-        Ok(Ok(_)) => {}
-        Ok(Err(fault)) => tracing::debug!(%hospital, %fault, "a directory was not taken"),
-        Err(_) => tracing::debug!(%hospital, "a directory was not taken in time"),
     }
 }
 

@@ -250,12 +250,18 @@ pub enum EpochTask {
 }
 
 /// The keys that speak for this hospital.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum KeysTask {
     /// Makes further signing, network and RSA keys, beside those that there are: those were stolen, or have served long
     /// enough. They speak once the root has certified them and two operators have approved them; until then those before
     /// do. Start the node again afterwards and give enrol. Each process of this hospital needs a copy of the file.
     Renew,
+    /// Writes the request for the root's certificate for the newest keys, where the index does not have it from enrol.
+    Request {
+        /// Where the request goes.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 /// Referrals to other hospitals, which then owe the fee.

@@ -6,6 +6,7 @@ mod emergency;
 mod fees;
 mod files;
 mod incidents;
+mod keys;
 mod moving;
 mod patients;
 mod remote;
@@ -23,7 +24,7 @@ use handover_seal::{Ed25519, OsRandom, SystemClock};
 use handover_web::TlsIdentity;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::{Arguments, EpochTask, KeysTask, Task};
+use crate::args::{Arguments, EpochTask, Task};
 use crate::config::{Config, usage};
 use crate::enrol::Enrolled;
 use crate::import::Imported;
@@ -50,7 +51,7 @@ pub fn main(arguments: Arguments) -> Result<(), CliError> {
     let console = Console { config, passphrase_file: arguments.passphrase_file, staff, output };
     match arguments.command {
         Task::Init => return console.init(),
-        Task::Keys(KeysTask::Renew) => return console.renew_keys(),
+        Task::Keys(task) => return console.keys(task),
         Task::Verify { file } => return console.verify(&file),
         _ => {}
     }
@@ -132,16 +133,6 @@ impl Console {
         self.initialised(&secrets)
     }
 
-    fn renew_keys(&self) -> Result<(), CliError> {
-        let (file, secret) = (self.config.keys_file(), passphrase(self.passphrase_file.as_deref(), PROMPT)?);
-        let mut secrets = Secrets::load(&file, &secret)?;
-        secrets.check_hospital(&self.config.hospital.id)?;
-        secrets.renew(&mut OsRandom)?;
-        secrets.replace(&file, &secret, &mut OsRandom)?;
-        let made = show::Initialised::of(&self.config, &secrets)?;
-        self.output.emit("handover/keys-renewed/1", &made, |out| show::renewed(out, &made))
-    }
-
     fn initialised(&self, secrets: &Secrets) -> Result<(), CliError> {
         let made = show::Initialised::of(&self.config, secrets)?;
         self.output.emit("handover/node-initialised/1", &made, |out| show::initialised(out, &made))
@@ -152,7 +143,9 @@ impl Console {
         let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
         let starting = async {
-            let node = Node::open_or_stand_by(self.config.clone(), self.unlock()?).await?;
+            let secret = passphrase(self.passphrase_file.as_deref(), PROMPT)?;
+            let unlock = || Secrets::load(&self.config.keys_file(), &secret);
+            let node = Node::open_or_stand_by(self.config.clone(), unlock).await?;
             Running::start(node).await
         };
         let running = tokio::select! {
@@ -174,10 +167,10 @@ impl Console {
         tokio::select! {
             () = ended(&mut terminate, &mut interrupt) => {}
             failure = running.failed() => return Err(CliError::new(failure.code(), failure.to_string())),
-            () = running.other_keys_speak() => {
-                tracing::warn!("others of this node's keys speak for the hospital from now on");
+            code = running.other_keys_speak() => {
+                tracing::warn!(%code, "the keys of this node do not speak for the hospital any more");
                 running.stop().await;
-                return Err(Code::KeyInForce.into());
+                return Err(code.into());
             }
         }
         tracing::info!("stopping");

@@ -10,13 +10,15 @@ use handover_core::codec::Extensions;
 use handover_core::id::SigningPublic;
 use handover_core::message::{Answer, Request, Verb};
 use handover_core::trust::Federation;
-use handover_core::{Code, Digest, Party};
+use handover_core::{Code, Digest, Party, Timestamp};
 use handover_net::Route;
+use handover_seal::SigningKey;
 use handover_web::CancellationToken;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::Node;
+use crate::config::Hospital;
 use crate::error::NodeError;
 use crate::keys::Keys;
 use crate::profile;
@@ -107,15 +109,7 @@ async fn send(node: &Node, keys: Keys<'_>) -> Result<u64, NodeError> {
         extensions: Extensions::default(),
     };
     let request = Verified::sign(request, &signing);
-    let certificate = CertificateRequest {
-        authority: None,
-        hospital: Some(hospital.id.clone()),
-        name: hospital.name.clone(),
-        key: signing.public(),
-        issued: now,
-        extensions: Extensions::default(),
-    };
-    let certificate = Verified::sign(certificate, &signing);
+    let certificate = certificate_request(hospital, &signing, now);
     let items = vec![request.envelope().to_vec(), certificate.envelope().to_vec()];
     let answer = ask(node, Verb::Enrol, items).await?;
     let [wrapped] = answer.as_slice() else { return Err(Code::Malformed.into()) };
@@ -129,6 +123,23 @@ async fn send(node: &Node, keys: Keys<'_>) -> Result<u64, NodeError> {
     ask(node, Verb::Prove, vec![Verified::sign(proof, &signing).envelope().to_vec()]).await?;
     tracing::info!(profile = profile.number, "profile sent to the index");
     Ok(profile.number)
+}
+
+/// What the root is asked to certify.
+pub(crate) fn certificate_request(
+    hospital: &Hospital,
+    signing: &SigningKey,
+    now: Timestamp,
+) -> Verified<CertificateRequest> {
+    let request = CertificateRequest {
+        authority: None,
+        hospital: Some(hospital.id.clone()),
+        name: hospital.name.clone(),
+        key: signing.public(),
+        issued: now,
+        extensions: Extensions::default(),
+    };
+    Verified::sign(request, signing)
 }
 
 /// Asks the index for a newer directory than the one held.

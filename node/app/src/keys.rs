@@ -272,8 +272,7 @@ impl Secrets {
         }
         self.save(&next, passphrase, random)?;
         std::fs::rename(&next, path).map_err(fault)?;
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        std::fs::File::open(folder).and_then(|it| it.sync_all()).map_err(fault)
+        std::fs::File::open(folder_of(path)).and_then(|it| it.sync_all()).map_err(fault)
     }
 
     /// Opens what [`Secrets::save`] wrote.
@@ -286,6 +285,20 @@ impl Secrets {
             .and_then(|bytes| Self::from_bytes(&bytes))
             .map_err(|fault| key_fault(path, &fault))
     }
+}
+
+/// Waits until nobody else changes a key file, and keeps others from it until this is dropped.
+///
+/// # Errors
+/// [`Code::KeyUnavailable`] if there is no folder for it.
+pub fn alone(path: &Path) -> Result<std::fs::File, CliError> {
+    let folder = std::fs::File::open(folder_of(path));
+    let locked = folder.and_then(|folder| folder.lock().map(|()| folder));
+    locked.map_err(|error| key_fault(path, &SealError::Io(error)))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// What is left to be read.

@@ -80,7 +80,11 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::open`].
-    pub async fn open_or_stand_by(config: Config, secrets: Secrets) -> Result<Arc<Self>, CliError> {
+    pub async fn open_or_stand_by(
+        config: Config,
+        unlock: impl Fn() -> Result<Secrets, CliError>,
+    ) -> Result<Arc<Self>, CliError> {
+        let secrets = unlock()?;
         if config.store.engine == EngineName::Sled {
             return Self::open(config, secrets).await;
         }
@@ -93,7 +97,8 @@ impl Node {
         let (opened, _) = stands_by(config.control_socket(), standing, say, opening)
             .await
             .map_err(|fault| CliError::new(fault.code(), fault.to_string()))?;
-        Self::open_on(opened.map_err(stored("store"))?, config, secrets).await
+        // Those of now: they may have been renewed while it stood by.
+        Self::open_on(opened.map_err(stored("store"))?, config, unlock()?).await
     }
 
     async fn open_on(store: Store, config: Config, secrets: Secrets) -> Result<Arc<Self>, CliError> {
@@ -200,14 +205,27 @@ impl Node {
         self.secrets.newest()
     }
 
-    /// Returns once the directory says that others of this node's keys speak for the hospital.
-    pub(crate) async fn other_keys_speak(&self) {
+    /// Returns once the directory says that the keys with which the node was started do not speak for the hospital any
+    /// more: [`Code::KeyInForce`] if others of its own do, [`Code::KeysOutdated`] if none does.
+    pub(crate) async fn other_keys_speak(&self) -> Code {
         let mut changes = self.directories.changes();
-        while speaking(&self.secrets, &self.directories, self.hospital()) == self.speaks {
+        loop {
+            if speaking(&self.secrets, &self.directories, self.hospital()) != self.speaks {
+                return Code::KeyInForce;
+            }
+            if self.is_replaced() {
+                return Code::KeysOutdated;
+            }
             if changes.changed().await.is_err() {
                 return std::future::pending().await;
             }
         }
+    }
+
+    /// Whether the hospital has replaced the keys that this node has.
+    fn is_replaced(&self) -> bool {
+        let (held, own) = (self.directories.held(), self.own().map(|keys| keys.signing().public()));
+        held.is_ok_and(|held| own.is_ok_and(|own| held.is_former(&own.thumbprint())))
     }
 
     /// The configured hospital's identifier.

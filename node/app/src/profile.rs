@@ -1,11 +1,12 @@
 //! What the hospital says of itself in the directory, kept with its number, so that the same profile is sent as the
 //! same artefact and a changed one counts up.
 
-use handover_core::Code;
 use handover_core::artefact::federation::HospitalProfile;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::id::SigningPublic;
+use handover_core::trust::Federation;
+use handover_core::{Code, HospitalId};
 use handover_net::peer_id;
 use handover_seal::Ed25519;
 use handover_store::StoreError;
@@ -71,7 +72,7 @@ pub(crate) async fn signed(node: &Node, keys: Keys<'_>) -> Result<Verified<Hospi
     let kept: Result<Option<Vec<u8>>, StoreError> = kept.await;
     let last = kept?.map(|envelope| read_own(&signing.public(), &envelope)).transpose()?;
     let listed =
-        node.directories.held().ok().and_then(|held| Some(held.member(node.hospital()).ok()?.profile.number));
+        node.directories.held().ok().and_then(|held| numbered_by(&held, node.hospital(), &signing.public()));
     let sent = last.as_ref().map_or(0, |last| last.number);
     if let Some(last) =
         last.filter(|last| says_the_same(last, &profile) && listed.is_none_or(|listed| listed <= last.number))
@@ -85,6 +86,12 @@ pub(crate) async fn signed(node: &Node, keys: Keys<'_>) -> Result<Verified<Hospi
     let written: Result<(), StoreError> = write.await;
     written?;
     Ok(signed)
+}
+
+/// The number of the profile that the directory has, if this key signed it: each numbers its own.
+fn numbered_by(held: &Federation, hospital: &HospitalId, key: &SigningPublic) -> Option<u64> {
+    let member = held.member(hospital).ok()?;
+    (member.certificate.key == *key).then_some(member.profile.number)
 }
 
 fn read_own(key: &SigningPublic, envelope: &[u8]) -> Result<Verified<HospitalProfile>, NodeError> {

@@ -123,10 +123,10 @@ impl Running {
         failure
     }
 
-    /// Waits until others of the node's keys speak for its hospital: what is signed from then on with those that it was
-    /// started with counts for nothing.
-    pub async fn other_keys_speak(&self) {
-        self.node.other_keys_speak().await;
+    /// Waits until the keys that the node was started with do not speak for its hospital any more, and says why. What is
+    /// signed with them from then on counts for nothing.
+    pub async fn other_keys_speak(&self) -> Code {
+        self.node.other_keys_speak().await
     }
 
     /// Drains and stops: nothing new is accepted, what runs is finished or ends at its next safe point, everything

@@ -1,6 +1,8 @@
 //! What every part of the exchange works with, and how an artefact is taken in here.
 
+mod coming;
 mod directories;
+mod own;
 mod revocations;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,7 @@ use handover_core::rules::{self, Context};
 use handover_core::time::Clock;
 use handover_core::transfer::{Phase, Role};
 use handover_core::trust::{Federation, Member};
-use handover_core::{Amount, BreakGlassId, Code, Currency, Digest, Party, Timestamp, TransferId};
+use handover_core::{Amount, BreakGlassId, Code, Currency, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken};
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
@@ -33,7 +35,7 @@ use crate::outbox::{self, Label};
 use crate::pauses::{Connected, Pauses, WorkPauses};
 use crate::rejoin::{self, Gate};
 use crate::wakes::Wakes;
-use crate::{ExchangeError, books, continuous, fees, inboxes, incidents, left, recalled, secrets};
+use crate::{ExchangeError, books, continuous, fees, inboxes, left, recalled, secrets};
 
 /// Who this node is.
 pub struct Identity {
@@ -146,11 +148,6 @@ impl Inner {
         &self.parts.identity.hospital
     }
 
-    /// Thumbprint of this hospital's signing key.
-    pub(crate) fn own_kid(&self) -> Digest {
-        self.parts.identity.signing.public().thumbprint()
-    }
-
     /// Parcels that have to wait.
     pub(crate) fn pauses(&self) -> MutexGuard<'_, Pauses> {
         self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,13 +161,6 @@ impl Inner {
     /// The directory and how to verify under it.
     pub(crate) fn federation(&self) -> Result<Arc<Federation>, Code> {
         self.parts.directories.held()
-    }
-
-    /// Whether this hospital takes part, by the directory that is held and under the key that it signs with.
-    pub(crate) fn takes_part(&self) -> bool {
-        let own = self.parts.identity.signing.public();
-        self.federation()
-            .is_ok_and(|held| held.active(self.own(), self.now()).is_ok_and(|it| it.certificate.key == own))
     }
 
     /// The way to a hospital, if it takes part now.
@@ -191,50 +181,6 @@ impl Inner {
         Route { party: Party::Index, addresses }
     }
 
-    /// Takes an artefact in: verifies, keeps, advances, and puts what follows from it into the outbox, all in one
-    /// transaction. The same one again gives the same answer.
-    pub(crate) async fn take(self: &Arc<Self>, content: Vec<u8>, from: Came) -> Result<Taken, ExchangeError> {
-        self.take_by(content, from, None).await
-    }
-
-    /// [`Self::take`] of what another party brings.
-    pub(crate) async fn take_from(
-        self: &Arc<Self>,
-        content: Vec<u8>,
-        bringer: &Party,
-    ) -> Result<Taken, ExchangeError> {
-        self.take_by(content, Came::Network, Some(bringer.clone())).await
-    }
-
-    async fn take_by(
-        self: &Arc<Self>,
-        content: Vec<u8>,
-        from: Came,
-        bringer: Option<Party>,
-    ) -> Result<Taken, ExchangeError> {
-        let (inner, federation, now) = (Arc::clone(self), self.federation()?, self.now());
-        let keys = self.keys();
-        let transfer = handover_dossier::transfer_of(&content)?;
-        let content = Arc::new(content);
-        let came = Arc::clone(&content);
-        let taken = self.parts.store.write(move |txn| -> Result<Taken, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
-            if let Some(bringer) = &bringer {
-                Dossier::of(txn, &keys, transfer).check_bringer(&content, bringer, context)?;
-            }
-            inner.take_in(txn, &keys, transfer, &content, from, context, now)
-        });
-        let taken = match taken.await {
-            Err(DossierError::Refused(code)) if from == Came::Network => {
-                incidents::note(self, came, code).await?;
-                return Err(code.into());
-            }
-            other => other?,
-        };
-        self.wake(&taken);
-        Ok(taken)
-    }
-
     /// [`Self::take`] inside a transaction.
     #[expect(
         clippy::too_many_arguments,
@@ -253,6 +199,7 @@ impl Inner {
         let (role, other) = self.sides(&mut Dossier::of(txn, keys, transfer), content)?;
         if from == Came::Own {
             self.parts.gate.may_sign(&other)?;
+            self.may_still_sign(context.federation)?;
         }
         // What lies at the index may be released there: a no is kept, and ends the transfer once that is known.
         let is_out = role == Role::Source && left::last_out(txn, keys, transfer)?.is_some();

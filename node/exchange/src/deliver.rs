@@ -207,13 +207,6 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
                 tracing::debug!(%transfer, code = %code, "a parcel has to wait");
                 return Err(code);
             }
-            if code == Code::KeyReplaced {
-                // It is for its own hospital to bring.
-                return match outbox::done(&inner.parts.store, number).await {
-                    Ok(()) => Ok(()),
-                    Err(fault) => Err(fault.code()),
-                };
-            }
             tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
             if code == Code::HospitalRevoked || is_replaced(inner, number, code).await {
                 end_request(inner, transfer, code).await;

@@ -305,6 +305,10 @@ impl Wallet {
                 }
             }
             let view = self.quote(transfer, federation)?;
+            // A key that was replaced before the patient asked may be a thief's.
+            if view.quote.signer().thumbprint() != known.source_key {
+                return Err(WalletError::KeyChanged(known.source.clone()));
+            }
             let draft = make_consent(&self.keys, &view, wish, federation, now, random)?;
             self.keep(transfer, draft)?;
         }

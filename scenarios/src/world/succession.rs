@@ -25,6 +25,14 @@ impl World {
     /// They do not, or it does not end.
     pub fn succeed(&mut self, hospital: &str, key: &str) -> Result<i32> {
         self.federation.succeed(&self.programs, hospital, key)?;
+        self.ends(hospital)
+    }
+
+    /// Waits until a hospital's process ends by itself; how.
+    ///
+    /// # Errors
+    /// It does not, or was killed.
+    pub fn ends(&mut self, hospital: &str) -> Result<i32> {
         self.hospital_mut(hospital)?.ends()?.context("it was killed")
     }
 

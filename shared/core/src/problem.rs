@@ -219,6 +219,8 @@ impl Code {
                 | Self::BreakGlassThrottled
                 | Self::StandingBy
                 | Self::CatchingUp
+                | Self::KeyInForce
+                | Self::KeysOutdated
         )
     }
 }

@@ -158,7 +158,7 @@ impl Parts<'_> {
             hash: verified.hash(),
             issued: Some(issued(verified)),
             attempt,
-            is_replaced: self.context.federation.former_of(&verified.signer().thumbprint()).is_some(),
+            is_replaced: self.context.federation.is_former(&verified.signer().thumbprint()),
         });
     }
 

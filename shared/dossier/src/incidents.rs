@@ -10,6 +10,7 @@ use handover_core::artefact::transfer::Quote;
 use handover_core::artefact::{Signed, peek_type, signed_by};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::rules::Context;
+use handover_core::trust::Member;
 use handover_core::verify::{TRANSFER_FILE_MAX_BYTES, TransferFile, verify_artefacts};
 use handover_core::{Code, Digest, Party, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
@@ -92,12 +93,11 @@ pub fn note(
     if !is_a_lie(code) {
         return Ok(None);
     }
-    let members = || context.federation.members().map(|member| &member.certificate);
-    let Ok((artefact, key)) = signed_by(content, members().map(|it| &it.key), context.verifier) else {
-        return Ok(None);
-    };
-    let Some(certificate) = members().find(|it| it.key == key) else { return Ok(None) };
-    let by = Party::Hospital(certificate.hospital.clone());
+    let members = || context.federation.members();
+    let keys_of_all = members().flat_map(Member::keys);
+    let Ok((artefact, key)) = signed_by(content, keys_of_all, context.verifier) else { return Ok(None) };
+    let Some(member) = members().find(|it| it.keys().any(|own| *own == key)) else { return Ok(None) };
+    let by = Party::Hospital(member.certificate.hospital.clone());
     let id = Digest::sha256(&[content]);
     let of_hospital = keys.space(SPACE).hashed(by.to_string());
     let key = of_hospital.clone().raw(id.as_bytes()).build();
@@ -115,7 +115,7 @@ pub fn note(
         row = Dossier::of(txn, keys, origin).row()?;
     }
     let takes_part =
-        |row: &Row| [&row.source, &row.destination].iter().any(|it| **it == certificate.hospital);
+        |row: &Row| [&row.source, &row.destination].iter().any(|it| **it == member.certificate.hospital);
     if !row.as_ref().is_none_or(takes_part) {
         return Ok(None);
     }

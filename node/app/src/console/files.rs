@@ -31,6 +31,11 @@ pub(super) fn carried_file(file: &Path) -> Result<String, CliError> {
 /// Writes what came as hexadecimal digits.
 pub(super) fn write_file(path: &Path, digits: &str) -> Result<(), CliError> {
     let bytes = hex::decode(digits).map_err(|_| CliError::new(Code::Internal, "the answer was cut"))?;
+    write_bytes(path, &bytes)
+}
+
+/// Writes a file.
+pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     fs::write(path, bytes)
         .map_err(|error| CliError::new(Code::UsageInvalid, format!("{}: {error}", path.display())))
 }

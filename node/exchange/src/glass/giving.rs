@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use handover_core::artefact::break_glass::{
     BreakGlass, BreakGlassAnswer, BreakGlassMore, BreakGlassReview, EmergencyScope, GivenOut, PIECE_MAX_BYTES,
 };
-use handover_core::artefact::{Payload, Verified, peek_type};
+use handover_core::artefact::{Payload, Verified, peek_kid, peek_type};
 use handover_core::codec::Bytes;
 use handover_core::id::SigningPublic;
 use handover_core::rules::{self, Broken};
@@ -44,7 +44,9 @@ pub(crate) async fn take(
     let Party::Hospital(by) = party else { return Err(Code::AccessDenied.into()) };
     let federation = inner.federation()?;
     rules::emergency_member(&federation, inner.own(), inner.now())?;
-    let key = rules::emergency_member(&federation, by, inner.now())?.certificate.key;
+    let member = rules::emergency_member(&federation, by, inner.now())?;
+    // It brings it itself, so also what it began under a key that it has replaced since.
+    let key = member.key(&peek_kid(content).map_err(|fault| fault.code())?);
     if content.len() > REQUEST_MAX_BYTES {
         return Err(Code::TooLarge.into());
     }

@@ -22,7 +22,9 @@ use crate::{ExchangeError, parts};
 pub(super) const MANIFEST: usize = 0;
 
 pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), ExchangeError> {
-    let offer = match release::has_shares_for_its_key(inner, row).await? {
+    // Under a key that this hospital has replaced it could come from here alone, and from no folder.
+    let is_ours = is_under_own_key(inner, row).await?;
+    let offer = match is_ours && release::has_shares_for_its_key(inner, row).await? {
         true => offer(inner, row).await?,
         false => None,
     };
@@ -71,6 +73,18 @@ pub(super) async fn reseal(
         Outcome::HandedOut => Ok(()),
         Outcome::Nothing => seal::seal(inner, row, row.state.attempt.saturating_add(1)).await,
     }
+}
+
+/// Whether the header of the attempt under way is signed with the key that this hospital has now.
+async fn is_under_own_key(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
+    let (keys, federation, row) = (inner.keys(), inner.federation()?, row.clone());
+    let own = inner.parts.identity.signing.public();
+    let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
+        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let header = Dossier::of(txn, &keys, row.transfer).header(row.state.attempt, context)?;
+        Ok(*header.signer() == own)
+    });
+    Ok(read.await?)
 }
 
 /// What is offered; nothing if its parts are not here: a store that was restored may lack them.

@@ -14,7 +14,7 @@ use handover_net::Net;
 use handover_seal::Ed25519;
 use handover_store::StoreError;
 
-use crate::context::Inner;
+use crate::context::{Came, Inner};
 use crate::{ExchangeError, continuous, left, secrets};
 
 /// What the index said.
@@ -40,8 +40,20 @@ pub(super) async fn withdraw(
     let handed_out = Answer::decode(&answer)?;
     let outcome = if handed_out.is_empty() { Outcome::Nothing } else { Outcome::HandedOut };
     tracing::info!(%transfer, ?outcome, "the package was taken back from the folder");
+    // With the very release that was left the index shows that it handed out; what it took against that counts, also if
+    // a key has been replaced since.
+    let (keys, all) = (inner.keys(), handed_out.clone());
+    let is_shown = inner.parts.store.read(move |txn| -> Result<_, StoreError> {
+        let shown: Result<Vec<bool>, _> =
+            all.iter().map(|it| left::holds(txn, &keys, transfer, it)).collect();
+        Ok(shown?.contains(&true))
+    });
+    let is_shown = is_shown.await?;
     for envelope in handed_out {
-        inner.take_from(envelope, &Party::Index).await?;
+        match is_shown {
+            true => inner.take(envelope, Came::Network).await?,
+            false => inner.take_from(envelope, &Party::Index).await?,
+        };
     }
     let (keys, now) = (inner.keys(), inner.now());
     let noted = inner

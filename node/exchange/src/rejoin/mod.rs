@@ -217,13 +217,12 @@ async fn unknown(inner: &Arc<Inner>, net: &Net, route: &Route) -> Result<Option<
     }
 }
 
-/// Whether this hospital signed it: now, or with a key that the directory has of it.
+/// Whether this hospital signed it: now, or with the key that the directory has of it. What a key of before signed says
+/// nothing of a loss: a thief of it may have signed it since.
 fn is_own(inner: &Inner, content: &[u8]) -> bool {
     let mut own = vec![inner.parts.identity.signing.public()];
-    if let Ok(federation) = inner.federation()
-        && let Ok(member) = federation.member(inner.own())
-    {
-        own.extend(member.keys());
+    if let Ok(federation) = inner.federation() {
+        own.extend(federation.member(inner.own()).map(|member| member.certificate.key));
     }
     signed_by(content, &own, &Ed25519).is_ok()
 }

@@ -42,12 +42,7 @@ async fn of_one(inner: &Arc<Inner>, party: &Party, contents: Vec<Vec<u8>>) -> Re
     loop {
         let (before, mut failed) = (left.len(), Vec::new());
         for content in left {
-            // What this hospital signed with a key that it has replaced since was lost here, wherever it is found.
-            let brought = match super::is_own(inner, &content) {
-                true => Ok(()),
-                false => inner.federation()?.check_bringer(&content, party),
-            };
-            let taken = if let Err(code) = brought {
+            let taken = if let Err(code) = brought(inner, party, &content) {
                 Err(code.into())
             } else if grounds.carry(&content) {
                 one(inner, party, content.clone()).await
@@ -70,6 +65,11 @@ async fn of_one(inner: &Arc<Inner>, party: &Party, contents: Vec<Vec<u8>>) -> Re
         }
         left = failed.into_iter().map(|(content, _)| content).collect();
     }
+}
+
+/// What a replaced key signed comes back from the index alone, which took it from that key's hospital.
+fn brought(inner: &Inner, party: &Party, content: &[u8]) -> Result<(), Code> {
+    if *party == Party::Index { Ok(()) } else { inner.federation()?.check_bringer(content, party) }
 }
 
 /// What this hospital itself signed in a transfer, which shows that it had what that stands on. Everything else comes as

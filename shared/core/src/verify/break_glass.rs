@@ -147,7 +147,7 @@ fn step(
     issued: Timestamp,
     federation: &Federation,
 ) -> StepReport {
-    let is_replaced = peek_kid(envelope).is_ok_and(|kid| federation.former_of(&kid).is_some());
+    let is_replaced = peek_kid(envelope).is_ok_and(|kid| federation.is_former(&kid));
     StepReport { artefact: artefact.to_owned(), hash, issued: Some(issued), attempt: None, is_replaced }
 }
 
