@@ -108,11 +108,12 @@ impl Phase {
 }
 
 /// Whether what the step begins with may follow the attempt before: what was sealed there came to nothing. The
-/// destination asks whatever it has of it; the source seals anew by itself while nothing of it can be open.
+/// destination asks whatever it has of it; the source seals anew by itself while nothing of it can be open, and the
+/// destination may not have heard of the attempt before.
 const fn begins_next(current: Phase, step: Phase) -> bool {
     match step {
         Phase::Consented => matches!(current, Phase::Sealed | Phase::Delivered | Phase::Released),
-        Phase::Sealed => matches!(current, Phase::Sealed | Phase::Delivered),
+        Phase::Sealed => matches!(current, Phase::Consented | Phase::Sealed | Phase::Delivered),
         _ => false,
     }
 }
@@ -258,7 +259,7 @@ mod tests {
         let (asked, sealed) = (State::at(2, Phase::Consented), State::at(2, Phase::Sealed));
         for (phase, by_destination, by_source) in [
             (Phase::Quoted, false, false),
-            (Phase::Consented, false, false),
+            (Phase::Consented, false, true),
             (Phase::Sealed, true, true),
             (Phase::Delivered, true, true),
             (Phase::Released, true, false),

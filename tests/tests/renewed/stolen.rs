@@ -66,9 +66,8 @@ fn play(world: &mut World) -> Result<()> {
 /// A transfer's parcels were tried, and wait.
 fn sent_nothing(world: &World, it: &Move) -> Result<bool> {
     let shown = it.show(world, DESTINATION)?;
-    let waits =
-        shown["waits"].as_array().is_some_and(|waits| waits.iter().any(|it| it["code"] == "not-admitted"));
-    Ok(waits && shown["waiting"].as_u64().is_some_and(|count| count > 0))
+    let is_tried = shown["waits"].as_array().is_some_and(|waits| !waits.is_empty());
+    Ok(is_tried && shown["waiting"].as_u64().is_some_and(|count| count > 0))
 }
 
 /// Why this hospital takes no part; empty if it does.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::rules::{self, Context};
+use handover_core::transfer::Phase;
 use handover_core::{Code, Party};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
@@ -16,6 +17,7 @@ use handover_seal::Ed25519;
 use super::withdraw::{self, Outcome};
 use super::{leave, release, seal};
 use crate::context::Inner;
+use crate::outbox::{self, Label};
 use crate::{ExchangeError, parts};
 
 /// The part that comes first, and was made for this transfer alone.
@@ -71,8 +73,28 @@ pub(super) async fn reseal(
     tracing::warn!(transfer = %row.transfer, "what was sealed is gone or damaged here, or is for a key that the destination has replaced");
     match withdraw::withdraw(inner, net, row.transfer).await? {
         Outcome::HandedOut => Ok(()),
-        Outcome::Nothing => seal::seal(inner, row, row.state.attempt.saturating_add(1)).await,
+        Outcome::Nothing => {
+            tell(inner, row).await?;
+            seal::seal(inner, row, row.state.attempt.saturating_add(1)).await
+        }
     }
+}
+
+/// Sends the destination the header of an attempt that it may never have got: the fee is reserved with it, and it holds
+/// the books against what it knows.
+async fn tell(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
+    if row.state.phase != Phase::Sealed {
+        return Ok(());
+    }
+    let (keys, row, now) = (inner.keys(), row.clone(), inner.now());
+    let told = inner.parts.store.write(move |txn| -> Result<(), DossierError> {
+        let header = Dossier::of(txn, &keys, row.transfer).get(Kind::Header.of(row.state.attempt))?;
+        let label = Label::direct(row.destination.clone(), row.transfer, now);
+        header.map_or(Ok(()), |header| Ok(outbox::push(txn, &keys, &label, &header)?))
+    });
+    told.await?;
+    inner.outbox.notify_one();
+    Ok(())
 }
 
 /// Whether the header of the attempt under way is signed with the key that this hospital has now.
