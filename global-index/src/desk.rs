@@ -12,6 +12,7 @@ use handover_store::{KeyMaker, Store, StoreError, Txn};
 use tokio::sync::watch;
 
 use crate::directory::{self, Current, DirectoryError};
+use crate::keepsakes::Keepsakes;
 use crate::ledger::Ledger;
 
 /// Where time and randomness come from.
@@ -49,6 +50,8 @@ pub(crate) struct Seat {
     pub(crate) certificate: Vec<u8>,
     /// What it says.
     pub(crate) authority: AuthorityCertificate,
+    /// For what others keep for it.
+    pub(crate) keepsakes: Keepsakes,
 }
 
 /// The desk. Cheap to clone.

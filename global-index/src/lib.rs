@@ -19,6 +19,7 @@ mod directory;
 mod emergency;
 mod folders;
 mod http;
+mod keepsakes;
 pub mod keys;
 pub mod ledger;
 mod locator;

@@ -56,7 +56,7 @@ pub enum DirectoryError {
 impl DirectoryError {
     /// The stable code.
     #[must_use]
-    pub const fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
             Self::Full { .. } => Code::TooLarge,
             Self::Dropped(_) => Code::StoreDamaged,
@@ -144,7 +144,7 @@ pub(crate) fn rebuild(
     let version = head.map_or(0, |head| head.version).saturating_add(1).max(time);
     let addresses =
         cells::get::<Addresses>(txn, &addresses_key(keys))?.map_or_else(Vec::new, |row| row.addresses);
-    let tree = book.tree_head(txn)?;
+    let tree = book.stated(txn)?;
     let directory = Directory {
         version,
         issued: now,

@@ -61,7 +61,7 @@ pub(crate) enum RegistryError {
 impl RegistryError {
     /// The stable code.
     #[must_use]
-    pub(crate) const fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Trust(fault) => fault.code(),

@@ -141,7 +141,7 @@ pub(crate) fn seat(
         ));
     }
     let signer = Arc::new(handover_seal::SigningKey::from_seed(&keys.signing.seed()));
-    Ok(Seat { root, signer, certificate, authority })
+    Ok(Seat { root, signer, certificate, authority, keepsakes: keys.keepsakes() })
 }
 
 /// Opens the store where the configuration says.
