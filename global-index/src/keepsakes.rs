@@ -37,7 +37,11 @@ impl Keepsakes {
     }
 
     /// An entry, for somebody to keep whose matter it is not.
-    pub(crate) fn seal(&self, entry: &OpenedEntry, random: &mut dyn Random) -> Result<SealedEntry, SealError> {
+    pub(crate) fn seal(
+        &self,
+        entry: &OpenedEntry,
+        random: &mut dyn Random,
+    ) -> Result<SealedEntry, SealError> {
         let sequence = entry.sequence;
         let plain = codec::encode(entry);
         let sealed = cell::seal_cell_padded(&self.0.seal, &sequence.to_be_bytes(), &plain, random)?;

@@ -48,6 +48,9 @@ pub enum DirectoryError {
     /// The ledger's log could not be read.
     #[error(transparent)]
     Books(#[from] BooksError),
+    /// This index may not speak now.
+    #[error("{0}")]
+    Silent(Code),
     /// The store could not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,6 +65,7 @@ impl DirectoryError {
             Self::Dropped(_) => Code::StoreDamaged,
             Self::Trust(fault) => fault.code(),
             Self::Books(fault) => fault.code(),
+            Self::Silent(code) => *code,
             Self::Store(fault) => fault.code(),
         }
     }
@@ -128,6 +132,18 @@ pub(crate) fn set_addresses(
     }
     cells::put(txn, &key, &row)?;
     Ok(true)
+}
+
+/// Puts a directory back that this index has signed and lost, with everything that stands in it.
+pub(crate) fn put_back(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    (envelope, federation): (&[u8], &Federation),
+) -> Result<Current, DirectoryError> {
+    let version = federation.directory().version;
+    cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
+    cells::put_pieces(txn, &keys.space("directory-piece"), envelope)?;
+    Ok(Current { envelope: envelope.to_vec(), federation: federation.clone() })
 }
 
 /// Makes, signs, verifies and stores the next version.

@@ -46,12 +46,7 @@ impl Book {
     ///
     /// # Errors
     /// [`BooksError`].
-    pub fn put_copy(
-        &self,
-        txn: &mut dyn Txn,
-        hospital: &HospitalId,
-        until: u64,
-    ) -> Result<(), BooksError> {
+    pub fn put_copy(&self, txn: &mut dyn Txn, hospital: &HospitalId, until: u64) -> Result<(), BooksError> {
         let until = until.min(self.size(txn)?);
         let row = Copy { until, extensions: Extensions::default() };
         rows::put(txn, &self.keys.copy(hospital), &row)?;

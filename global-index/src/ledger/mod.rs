@@ -8,6 +8,7 @@
 //!
 //! Nothing here knows who asks, how artefacts are verified, or how anything is shown.
 
+mod back;
 mod balances;
 mod book;
 mod check;
@@ -28,6 +29,7 @@ use handover_core::{Amount, Code, Timestamp, TransferId};
 use handover_seal::SealError;
 use handover_store::{Store, StoreError};
 
+pub use back::Back;
 pub use book::{Book, Booked, Booking, Filter, Listed, Page};
 pub use check::{CheckReport, Fault};
 pub use held::Held;

@@ -87,7 +87,12 @@ impl Book {
     ///
     /// # Errors
     /// [`BooksError::UnknownEntry`] unless `0 < old_size <= size`.
-    pub fn consistency(&self, txn: &mut dyn Txn, old_size: u64, size: u64) -> Result<Vec<Digest>, BooksError> {
+    pub fn consistency(
+        &self,
+        txn: &mut dyn Txn,
+        old_size: u64,
+        size: u64,
+    ) -> Result<Vec<Digest>, BooksError> {
         merkle::consistency(old_size, size, &mut |at| self.node(txn, at))?
             .ok_or(BooksError::UnknownEntry(old_size))
     }

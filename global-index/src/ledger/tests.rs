@@ -312,7 +312,7 @@ async fn a_page_counts_all_that_is_shown() {
 async fn nothing_is_stated_that_is_with_nobody_else() {
     let ledger = ledger();
     let [own, other] = [terms(1), terms(2)].map(|it| it.source);
-    let third: HospitalId = "third".parse().unwrap();
+    let third: handover_core::HospitalId = "third".parse().unwrap();
     for number in [1, 2] {
         ledger.post(on(0, number), terms(number), receipt()).await.unwrap();
     }

@@ -16,6 +16,7 @@ use crate::folders::Folders;
 use crate::ledger::BooksError;
 use crate::locator::{self, LocatorError};
 use crate::registry::{self, Claim, RegistryError};
+use crate::rejoin::Rejoin;
 use crate::routing::{Courier, Intake, RoutingError};
 use crate::statements;
 
@@ -34,6 +35,7 @@ pub(super) struct Desks {
     pub(super) instruments: Instruments,
     /// When the last page of the books was dated.
     pub(super) pages: Arc<Mutex<Option<Timestamp>>>,
+    pub(super) rejoin: Rejoin,
 }
 
 type Items = Result<Vec<Vec<u8>>, Code>;
@@ -65,18 +67,25 @@ impl Desks {
             Verb::Prove => self.prove(request).await,
             // The directory is public: a hospital that is not admitted yet, or no longer, sees by it where it stands.
             Verb::Directory => self.directory(&request),
-            Verb::Deliver => self.deliver(hospital(party)?, request).await,
+            Verb::Deliver => self.deliver(self.compared(party).await?, request).await,
             Verb::Locate => self.locate(hospital(party)?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,
             Verb::Keys => self.keys(hospital(party)?, request).await,
-            Verb::Withdraw => self.withdraw(hospital(party)?, &request).await,
+            Verb::Withdraw => self.withdraw(self.compared(party).await?, &request).await,
             // Between hospitals only: the index need not know who looks for old records.
             Verb::RemoteLink | Verb::BreakGlassPart | Verb::BooksBack => Err(Code::AccessDenied),
             Verb::BreakGlass => self.emergency(hospital(party)?, request).await,
-            Verb::Books => self.books(hospital(party)?, &request).await,
-            Verb::Newest => self.newest(hospital(party)?, &request).await,
-            Verb::Evidence => self.evidence(hospital(party)?, &request).await,
+            Verb::Books => self.books(self.compared(party).await?, &request).await,
+            Verb::Newest => self.newest(self.compared(party).await?, &request).await,
+            Verb::Evidence => self.evidence(self.compared(party).await?, &request).await,
         }
+    }
+
+    /// The same, once it was asked what it holds of the index: a store that was rolled back serves nobody.
+    async fn compared(&self, party: Option<Party>) -> Result<HospitalId, Code> {
+        let hospital = hospital(party)?;
+        self.rejoin.may_serve(&hospital).await?;
+        Ok(hospital)
     }
 
     /// Whoever was suspended may see what its books say, too.

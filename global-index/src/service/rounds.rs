@@ -17,11 +17,14 @@ use handover_web::{CancellationToken, Health};
 use tokio::task::JoinSet;
 
 use super::instruments::{Doors, Holds};
+use super::tell_addresses;
 use crate::desk::{Changed, Desk};
 use crate::directory::DirectoryError;
+use crate::folders::Folders;
 use crate::ledger::{Booking, BooksError};
 use crate::log::Log;
-use crate::routing::look;
+use crate::routing::{Courier, look};
+use crate::voice::Phase;
 
 /// How often the chores are done, in milliseconds.
 const ROUND_MS: u64 = 5_000;
@@ -76,6 +79,47 @@ pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
     }
 }
 
+/// What was put off until the index may speak.
+pub(super) struct Spoken {
+    pub(super) desk: Desk,
+    pub(super) net: Net,
+    pub(super) addresses: Vec<String>,
+    pub(super) folders: Folders,
+    pub(super) courier: Courier,
+}
+
+impl Spoken {
+    /// Whenever it may speak again, until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut phases = self.desk.voice.watch();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = phases.changed() => if changed.is_err() { return },
+            }
+            if *phases.borrow_and_update() == Phase::Speaking {
+                self.go_on().await;
+            }
+        }
+    }
+
+    async fn go_on(&self) {
+        if let Err(fault) = tell_addresses(&self.desk, &self.addresses).await {
+            tracing::error!(%fault, "the directory cannot be made anew");
+        }
+        // What was put into a mailbox again goes out now.
+        for member in self.desk.current().federation().members() {
+            self.courier.mail(member.certificate.hospital.clone()).await;
+        }
+        for party in self.net.connected() {
+            if let Party::Hospital(hospital) = party {
+                self.folders.connected(hospital.clone());
+                push_to(&self.desk, &self.net, hospital).await;
+            }
+        }
+    }
+}
+
 /// Sends the directory in force to a hospital, if it is connected.
 pub(super) async fn push_to(desk: &Desk, net: &Net, hospital: HospitalId) {
     push_by(desk, net, hospital, Vec::new()).await;
@@ -102,10 +146,12 @@ pub(super) async fn refresh(
     stop: CancellationToken,
 ) {
     let mut tick = tokio::time::interval(Duration::from_millis(ROUND_MS));
+    let mut phases = desk.voice.watch();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
+            Ok(()) = phases.changed() => {}
         }
         let store = match desk.store.health() {
             StoreHealth::Serving => Ok(()),
@@ -114,9 +160,13 @@ pub(super) async fn refresh(
         health.set("store", store);
         let repaired = desk.store.repairs().await.is_ok_and(|repairs| !repairs.is_empty());
         health.tell("repair", if repaired { Err(Code::StoreRepaired) } else { Ok(()) });
-        health.set("directory", renew(&desk).await);
-        health.set("log", log.checkpoint().await.map(drop).map_err(|fault| fault.code()));
-        health.set("ledger", settle(&desk).await.map_err(|fault| fault.code()));
+        let phase = desk.voice.phase();
+        health.set("store-restored", if phase == Phase::CatchingUp { Err(Code::CatchingUp) } else { Ok(()) });
+        if phase == Phase::Speaking {
+            health.set("directory", renew(&desk).await);
+            health.set("log", log.checkpoint().await.map(drop).map_err(|fault| fault.code()));
+            health.set("ledger", settle(&desk).await.map_err(|fault| fault.code()));
+        }
         // Nobody but operators can settle them, so they are told; the index itself is well.
         let held = desk.ledger.held().await.map_err(|fault| fault.code());
         if let Ok(held) = held {

@@ -1,0 +1,117 @@
+//! What the index asks hospitals: what they hold of it, and to give it back. Every answer is bounded, and every wait.
+//!
+//! Invariant: of what a hospital says nothing counts but what the index signed, marked or sealed itself.
+
+use std::time::Duration;
+
+use handover_core::artefact::books::LedgerPage;
+use handover_core::artefact::federation::Directory;
+use handover_core::artefact::{Payload as _, Signed, peek_type};
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::message::{
+    Answer, BooksBackAnswer, BooksBackQuestion, EvidenceAnswer, EvidencePlace, EvidenceQuestion, Request,
+    Verb,
+};
+use handover_core::trust::Federation;
+use handover_core::{Code, HospitalId, Party, Timestamp};
+use handover_net::{Net, Route};
+use handover_seal::Ed25519;
+
+use crate::desk::Desk;
+use crate::ledger::TreeHead;
+
+/// How long a hospital may take to answer one question.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the index signed, as a hospital holds it.
+pub(super) struct Signatures {
+    /// The newest directory, with its envelope.
+    pub(super) directory: Option<(Vec<u8>, Federation)>,
+    /// Every log that was stated.
+    pub(super) trees: Vec<TreeHead>,
+}
+
+/// A way to one hospital.
+pub(super) struct Asking<'a> {
+    pub(super) desk: &'a Desk,
+    pub(super) net: &'a Net,
+    pub(super) hospital: &'a HospitalId,
+}
+
+impl Asking<'_> {
+    async fn ask(&self, verb: Verb, items: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Code> {
+        let current = self.desk.current();
+        let known = current.federation().member(self.hospital);
+        let addresses = known.map(|member| member.profile.addresses.clone()).unwrap_or_default();
+        let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
+        let asked = self.net.request(&route, Request::encode(verb, items));
+        let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.map_err(|_| Code::TimedOut)?;
+        Answer::decode(&answer.map_err(|fault| fault.code())?)
+    }
+
+    async fn ask_one(&self, verb: Verb, item: Vec<u8>) -> Result<Vec<u8>, Code> {
+        self.ask(verb, vec![item]).await?.into_iter().next().ok_or(Code::Malformed)
+    }
+
+    /// What the index signed last, of what is held there.
+    pub(super) async fn signatures(&self) -> Result<Signatures, Code> {
+        let mut held = Signatures { directory: None, trees: Vec::new() };
+        for item in self.ask(Verb::Newest, Vec::new()).await? {
+            match peek_type(&item).map_err(|fault| fault.code())? {
+                label if label == Directory::TYPE => self.directory(&mut held, item),
+                label if label == LedgerPage::TYPE => self.page(&mut held, &item),
+                _ => {}
+            }
+        }
+        Ok(held)
+    }
+
+    fn directory(&self, held: &mut Signatures, envelope: Vec<u8>) {
+        let root = &self.desk.seat.root;
+        match Federation::verify(&envelope, root, self.desk.now(), &Ed25519) {
+            Ok(federation) => {
+                let directory = federation.directory();
+                held.trees.push(TreeHead { size: directory.log_size, root: directory.log_root });
+                held.directory = Some((envelope, federation));
+            }
+            Err(fault) => {
+                tracing::warn!(hospital = %self.hospital, %fault, "holds no directory of this index")
+            }
+        }
+    }
+
+    fn page(&self, held: &mut Signatures, envelope: &[u8]) {
+        let own = self.desk.seat.authority.key;
+        let page = Signed::<LedgerPage>::read(envelope).and_then(|page| page.verify(&own, &Ed25519));
+        match page {
+            Ok(page) => held.trees.push(TreeHead { size: page.size, root: page.root }),
+            Err(fault) => tracing::warn!(hospital = %self.hospital, %fault, "holds no page of this index"),
+        }
+    }
+
+    /// What is kept there of the log, from a sequence number on.
+    pub(super) async fn books(&self, from: u64) -> Result<BooksBackAnswer, Code> {
+        let question = BooksBackQuestion { from, extensions: Extensions::default() };
+        let answer = self.ask_one(Verb::BooksBack, codec::encode(&question)).await?;
+        let answer: BooksBackAnswer =
+            codec::decode(&answer, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        // Else it would go on for ever.
+        if answer.next.is_some_and(|next| next <= from) { Err(Code::Malformed) } else { Ok(answer) }
+    }
+
+    /// What is kept there of its transfers.
+    pub(super) async fn evidence(
+        &self,
+        since: Timestamp,
+        after: Option<EvidencePlace>,
+    ) -> Result<EvidenceAnswer, Code> {
+        let place = |it: &EvidencePlace| (it.transfer, it.given.unwrap_or(u32::MAX));
+        let before = after.as_ref().map(place);
+        let question = EvidenceQuestion { since, after, extensions: Extensions::default() };
+        let answer = self.ask_one(Verb::Evidence, codec::encode(&question)).await?;
+        let answer: EvidenceAnswer =
+            codec::decode(&answer, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        let is_over = answer.next.as_ref().is_some_and(|next| Some(place(next)) <= before);
+        if is_over { Err(Code::Malformed) } else { Ok(answer) }
+    }
+}
