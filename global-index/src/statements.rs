@@ -8,7 +8,7 @@ use handover_core::artefact::Verified;
 use handover_core::artefact::books::{LedgerPage, PageLine};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::ledger::Entry;
-use handover_core::message::{BooksAnswer, BooksQuestion, OpenedEntry};
+use handover_core::message::{BooksAnswer, BooksQuestion, OpenedEntry, SealedEntries};
 use handover_core::{HospitalId, Random, Timestamp};
 use handover_store::{KeyMaker, Txn};
 
@@ -44,8 +44,7 @@ pub(crate) fn answer(
         page: Bytes(Verified::sign(page, &*seat.signer).envelope().to_vec()),
         consistency,
         opened,
-        held,
-        sealed,
+        kept: Some(SealedEntries { held, entries: sealed, extensions: Extensions::default() }),
         extensions: Extensions::default(),
     }))
 }

@@ -104,10 +104,18 @@ cbor_map! {
         2 => consistency: Vec<Digest>,
         /// The page's lines, each opened; in a file that is shown to others only those that it is about.
         3 => opened: Vec<OpenedEntry>,
-        /// Each entry below this sequence number is with its source or its destination.
-        4 => held: u64,
-        /// All others of the part from there on, so that the log is never with the index alone; none in a file.
-        5 => sealed: Vec<SealedEntry>,
+        /// What to keep for the index, so that the log is never with it alone; absent in a file.
+        4 => kept: Option<SealedEntries>,
+    }
+}
+
+cbor_map! {
+    /// Others' entries of a part of the books.
+    pub struct SealedEntries {
+        /// Each entry below this sequence number is with its source or its destination: sealed ones need not be kept.
+        1 => held: u64,
+        /// All of the part from there on that are not opened.
+        2 => entries: Vec<SealedEntry>,
     }
 }
 

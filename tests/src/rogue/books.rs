@@ -167,8 +167,7 @@ impl FalseBooks {
             page: Verified::sign(page, signing).envelope().to_vec().into(),
             consistency,
             opened,
-            held: size,
-            sealed: Vec::new(),
+            kept: None,
             extensions: none(),
         }
     }

@@ -124,7 +124,7 @@ fn check(
         && entries.len() == answer.opened.len()
         && (page.from == question.from || page.size < question.seen)
         && (page.until > page.from || page.until == page.size)
-        && sealed::are_of(&answer.sealed, page);
+        && answer.kept.as_ref().is_none_or(|kept| sealed::are_of(kept, page));
     if is_answered { Ok(()) } else { Err(Code::Malformed) }
 }
 
@@ -163,7 +163,9 @@ fn take_in(
     let page_bytes = Bytes(page.envelope().to_vec());
     let head = Head { next: page.until, page: page_bytes, extensions: Extensions::default() };
     rows::put_head(txn, keys, &head)?;
-    sealed::keep(txn, keys, answer)?;
+    if let Some(kept) = &answer.kept {
+        sealed::keep(txn, keys, kept)?;
+    }
     // Asked once more, the index learns how far the log is kept here.
     Ok(page.until == page.size && page.until == page.from)
 }
@@ -190,7 +192,7 @@ fn rewritten(
         rules::ledger_page(&alone, inner.own(), context).is_err()
     };
     let opened = if before.is_some() { None } else { answer.opened.iter().find(|it| is_shown(it)).cloned() };
-    let bare = BooksAnswer { opened: opened.into_iter().collect(), sealed: Vec::new(), ..answer };
+    let bare = BooksAnswer { opened: opened.into_iter().collect(), kept: None, ..answer };
     // A page that does not hold in itself comes again and again; what the copy gives up for another never does.
     let is_kept = if is_new || before.is_some() {
         let file = file(inner, None, before, vec![bare], Vec::new())?;

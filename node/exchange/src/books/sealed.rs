@@ -8,7 +8,7 @@ use std::sync::Arc;
 use handover_core::artefact::books::LedgerPage;
 use handover_core::codec::{self, Extensions};
 use handover_core::message::{
-    BooksAnswer, BooksBackAnswer, BooksBackQuestion, OpenedEntry, SEALED_ENTRY_MAX_BYTES, SealedEntry,
+    BooksBackAnswer, BooksBackQuestion, OpenedEntry, SEALED_ENTRY_MAX_BYTES, SealedEntries, SealedEntry,
 };
 use handover_core::{Code, Party};
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows as cells};
@@ -24,21 +24,22 @@ const LOOKED_AT: usize = 256;
 const ANSWER_BYTES: usize = 512 * 1024;
 
 /// Whether sealed entries belong to a page.
-pub(super) fn are_of(sealed: &[SealedEntry], page: &LedgerPage) -> bool {
+pub(super) fn are_of(kept: &SealedEntries, page: &LedgerPage) -> bool {
     let is_of = |it: &SealedEntry| {
         (page.from..page.until).contains(&it.sequence) && it.sealed.as_ref().len() <= SEALED_ENTRY_MAX_BYTES
     };
-    sealed.iter().all(is_of)
+    kept.entries.iter().all(is_of)
 }
 
 /// Keeps what came beside a page, and forgets what others hold.
-pub(super) fn keep(txn: &mut dyn Txn, keys: &KeyMaker, answer: &BooksAnswer) -> Result<(), StoreError> {
-    for it in &answer.sealed {
+pub(super) fn keep(txn: &mut dyn Txn, keys: &KeyMaker, kept: &SealedEntries) -> Result<(), StoreError> {
+    for it in &kept.entries {
         cells::put(txn, &rows::sealed(keys).u64(it.sequence).build(), it)?;
     }
+    let held = rows::sealed(keys).u64(kept.held).build();
     // What is left over goes with the next answers.
     for (key, _) in txn.scan(&rows::sealed(keys).build(), None, SCAN_MAX_CELLS)? {
-        if key >= rows::sealed(keys).u64(answer.held).build() {
+        if key >= held {
             break;
         }
         txn.remove(&key)?;
