@@ -46,11 +46,15 @@ impl Asking<'_> {
         let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
         let asked = self.net.request(&route, Request::encode(verb, items));
         let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.map_err(|_| Code::TimedOut)?;
-        Answer::decode(&answer.map_err(|fault| fault.code())?)
+        match Answer::decode(&answer.map_err(|fault| fault.code())?) {
+            // One of before does not know the question, and keeps nothing that would answer it.
+            Err(Code::Malformed | Code::AccessDenied) => Ok(Vec::new()),
+            answer => answer,
+        }
     }
 
-    async fn ask_one(&self, verb: Verb, item: Vec<u8>) -> Result<Vec<u8>, Code> {
-        self.ask(verb, vec![item]).await?.into_iter().next().ok_or(Code::Malformed)
+    async fn ask_one(&self, verb: Verb, item: Vec<u8>) -> Result<Option<Vec<u8>>, Code> {
+        Ok(self.ask(verb, vec![item]).await?.into_iter().next())
     }
 
     /// What the index signed last, of what is held there.
@@ -89,29 +93,33 @@ impl Asking<'_> {
         }
     }
 
-    /// What is kept there of the log, from a sequence number on.
-    pub(super) async fn books(&self, from: u64) -> Result<BooksBackAnswer, Code> {
+    /// What is kept there of the log, from a sequence number on, if anything is.
+    pub(super) async fn books(&self, from: u64) -> Result<Option<BooksBackAnswer>, Code> {
         let question = BooksBackQuestion { from, extensions: Extensions::default() };
-        let answer = self.ask_one(Verb::BooksBack, codec::encode(&question)).await?;
+        let Some(answer) = self.ask_one(Verb::BooksBack, codec::encode(&question)).await? else {
+            return Ok(None);
+        };
         let answer: BooksBackAnswer =
             codec::decode(&answer, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
         // Else it would go on for ever.
-        if answer.next.is_some_and(|next| next <= from) { Err(Code::Malformed) } else { Ok(answer) }
+        if answer.next.is_some_and(|next| next <= from) { Err(Code::Malformed) } else { Ok(Some(answer)) }
     }
 
-    /// What is kept there of its transfers.
+    /// What is kept there of its transfers, if anything is.
     pub(super) async fn evidence(
         &self,
         since: Timestamp,
         after: Option<EvidencePlace>,
-    ) -> Result<EvidenceAnswer, Code> {
+    ) -> Result<Option<EvidenceAnswer>, Code> {
         let place = |it: &EvidencePlace| (it.transfer, it.given.unwrap_or(u32::MAX));
         let before = after.as_ref().map(place);
         let question = EvidenceQuestion { since, after, extensions: Extensions::default() };
-        let answer = self.ask_one(Verb::Evidence, codec::encode(&question)).await?;
+        let Some(answer) = self.ask_one(Verb::Evidence, codec::encode(&question)).await? else {
+            return Ok(None);
+        };
         let answer: EvidenceAnswer =
             codec::decode(&answer, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
         let is_over = answer.next.as_ref().is_some_and(|next| Some(place(next)) <= before);
-        if is_over { Err(Code::Malformed) } else { Ok(answer) }
+        if is_over { Err(Code::Malformed) } else { Ok(Some(answer)) }
     }
 }

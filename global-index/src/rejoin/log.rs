@@ -6,6 +6,8 @@
 use handover_core::TransferId;
 use handover_core::codec::Bytes;
 use handover_core::message::{BooksBackAnswer, OpenedEntry};
+use handover_core::rules::{self, Context};
+use handover_seal::Ed25519;
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
 use super::RejoinError;
@@ -32,10 +34,11 @@ pub(super) async fn keep(desk: &Desk, answer: BooksBackAnswer) -> Result<(), Sto
 
 /// Puts back what is kept, up to the largest of these logs that it makes whole. Whether that is the largest of all.
 pub(super) async fn put_back(desk: &Desk, trees: Vec<TreeHead>) -> Result<bool, RejoinError> {
-    let (keys, book) = (desk.keys.clone(), desk.ledger.book().clone());
+    let (keys, book, current) = (desk.keys.clone(), desk.ledger.book().clone(), desk.current());
     let put = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
         let size = book.tree_head(txn)?.size;
-        let (entries, orders) = gather(txn, &keys, size)?;
+        let context = Context { federation: current.federation(), verifier: &Ed25519 };
+        let (entries, orders) = gather(txn, &keys, size, context)?;
         let largest = trees.iter().map(|tree| tree.size).max().unwrap_or(0);
         let reached = book.put_back(txn, entries, &trees)?;
         let added = reached.map_or(0, |reached| reached.saturating_sub(size));
@@ -72,7 +75,12 @@ fn is_whole(txn: &mut dyn Txn, book: &Book, trees: &[TreeHead], largest: u64) ->
 type Orders = Vec<(u64, TransferId, Bytes)>;
 
 /// What is kept without a gap from a sequence number on, and the orders that it stands on.
-fn gather(txn: &mut dyn Txn, keys: &KeyMaker, from: u64) -> Result<(Vec<Back>, Orders), RejoinError> {
+fn gather(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    from: u64,
+    context: Context<'_>,
+) -> Result<(Vec<Back>, Orders), RejoinError> {
     let (mut entries, mut orders) = (Vec::new(), Orders::new());
     let mut next = from;
     loop {
@@ -85,6 +93,12 @@ fn gather(txn: &mut dyn Txn, keys: &KeyMaker, from: u64) -> Result<(Vec<Back>, O
             }
             next = next.saturating_add(1);
             let back = Back::read(sequence, salt, entry)?;
+            // No mark covers it, but the entry names it.
+            let is_named = |order: &Bytes| {
+                rules::hold_order(order.as_ref(), context)
+                    .is_ok_and(|it| Some(it.hash()) == back.entry.evidence.order)
+            };
+            let order = order.filter(is_named);
             orders.extend(order.map(|order| (sequence, back.entry.transfer, order)));
             entries.push(back);
         }

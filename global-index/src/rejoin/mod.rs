@@ -242,7 +242,7 @@ impl Rejoin {
         }
         let mut next = Some(self.desk.ledger.tree_head().await?.size);
         while let Some(from) = next {
-            let answer = asking.books(from).await?;
+            let Some(answer) = asking.books(from).await? else { break };
             next = answer.next;
             log::keep(&self.desk, answer).await?;
         }
@@ -256,7 +256,7 @@ impl Rejoin {
         let since = head.map_or(Timestamp::from_millis(0), |head| head.since);
         let (asking, mut after) = (self.asking(&hospital), None);
         loop {
-            let answer = asking.evidence(since, after).await?;
+            let Some(answer) = asking.evidence(since, after).await? else { return Ok(()) };
             let contents = answer.contents.into_iter().map(|content| content.0).collect();
             evidence::take(&self.desk, &hospital, contents).await?;
             match answer.next {

@@ -1,6 +1,11 @@
 //! What a hospital gives back of what was lost here: taken in and booked as anything that comes, and passed on to whoever
 //! may not have got it.
+//!
+//! Invariant: what a patient signed counts as lost only if the books show that it was here; else it comes as if for the first
+//! time. Or whoever stole a patient's keys, and found a hospital to help, could bring it as lost.
 
+use handover_core::artefact::patient::{Consent, PatientRefusal, ShareRelease};
+use handover_core::artefact::{Payload as _, peek_type};
 use handover_core::rules::Context;
 use handover_core::transfer::Role;
 use handover_core::{Code, TransferId};
@@ -22,8 +27,13 @@ impl Intake {
     ) -> Result<(TransferId, bool), RoutingError> {
         let transfer = transfer_of(content)?;
         let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
-        let taken =
-            Dossier::of(txn, &self.keys, transfer).take_back(Role::Index, content, context, self.now)?;
+        let is_carried = !is_patients(content) || !self.book.transfer(txn, &transfer)?.is_empty();
+        let mut dossier = Dossier::of(txn, &self.keys, transfer);
+        let taken = if is_carried {
+            dossier.take_back(Role::Index, content, context, self.now)?
+        } else {
+            dossier.take_copy(content, context, self.now)?
+        };
         if ![&taken.row.source, &taken.row.destination].contains(&&self.sender) {
             return Err(Code::AccessDenied.into());
         }
@@ -34,6 +44,12 @@ impl Intake {
         mailbox::mark(txn, &self.keys, &self.sender, transfer, taken.place)?;
         Ok((transfer, taken.is_new))
     }
+}
+
+/// Whether a patient signed it, and may sign otherwise with other keys.
+fn is_patients(content: &[u8]) -> bool {
+    let kinds = [Consent::TYPE, ShareRelease::TYPE, PatientRefusal::TYPE];
+    peek_type(content).is_ok_and(|label| kinds.contains(&label.as_str()))
 }
 
 /// Puts everything of a transfer into the mailbox of each of its hospitals that is not known to have it.

@@ -241,8 +241,8 @@ impl Index {
             chores.spawn(rounds::greet(desk.clone(), net.clone(), stop.child_token()));
         }
         chores.spawn(rounds::push(desk.clone(), net.clone(), stop.child_token()));
-        chores.spawn(rejoin::run(rejoin.clone(), stop.child_token()));
         let spoken = rounds::Spoken {
+            phases: desk.voice.watch(),
             desk: desk.clone(),
             net: net.clone(),
             addresses,
@@ -250,6 +250,7 @@ impl Index {
             courier: courier.clone(),
         };
         chores.spawn(spoken.run(stop.child_token()));
+        chores.spawn(rejoin::run(rejoin.clone(), stop.child_token()));
         let doors = Doors::new(&metrics, net.clone(), Arc::clone(&web.turned_away));
         let told = (doors, Holds::new(&metrics));
         chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), told, stop.child_token()));

@@ -14,6 +14,7 @@ use handover_net::{Limits, Net, Route};
 use handover_seal::Ed25519;
 use handover_store::Health as StoreHealth;
 use handover_web::{CancellationToken, Health};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::instruments::{Doors, Holds};
@@ -81,6 +82,8 @@ pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
 
 /// What was put off until the index may speak.
 pub(super) struct Spoken {
+    /// From before anybody was asked.
+    pub(super) phases: watch::Receiver<Phase>,
     pub(super) desk: Desk,
     pub(super) net: Net,
     pub(super) addresses: Vec<String>,
@@ -90,14 +93,14 @@ pub(super) struct Spoken {
 
 impl Spoken {
     /// Whenever it may speak again, until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let mut phases = self.desk.voice.watch();
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = phases.changed() => if changed.is_err() { return },
+                changed = self.phases.changed() => if changed.is_err() { return },
             }
-            if *phases.borrow_and_update() == Phase::Speaking {
+            let is_speaking = *self.phases.borrow_and_update() == Phase::Speaking;
+            if is_speaking {
                 self.go_on().await;
             }
         }

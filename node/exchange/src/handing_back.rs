@@ -11,9 +11,8 @@ use handover_core::message::EvidenceQuestion;
 use handover_core::{Code, Party};
 use handover_dossier::Between;
 
-use crate::ExchangeError;
-use crate::books;
 use crate::context::Inner;
+use crate::{ExchangeError, books, key_records, links};
 
 /// The most bytes of a question.
 const QUESTION_MAX_BYTES: usize = 1024;
@@ -46,6 +45,9 @@ pub(crate) async fn evidence(
 ) -> Result<Vec<Vec<u8>>, ExchangeError> {
     let (party, own, keys) = (party.clone(), inner.own().clone(), inner.keys());
     let question: EvidenceQuestion = codec::decode(question, QUESTION_MAX_BYTES)?;
+    if party == Party::Index && question.after.is_none() {
+        tell_again(inner).await?;
+    }
     let answer = inner
         .parts
         .store
@@ -58,4 +60,12 @@ pub(crate) async fn evidence(
         })
         .await?;
     Ok(vec![codec::encode(&answer)])
+}
+
+/// An index that asks has lost what it was told of patients, too.
+async fn tell_again(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
+    links::owe_all(&inner.parts.store).await?;
+    key_records::owe_all(inner).await?;
+    inner.links.notify_one();
+    Ok(())
 }
