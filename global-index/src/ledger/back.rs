@@ -100,3 +100,77 @@ impl Book {
         Ok(tree.size > self.size(txn)? || self.root_at(txn, tree.size)? == tree.root)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Ledger;
+    use super::super::tests::{ledger, on, raw, receipt, terms};
+    use super::*;
+
+    async fn with_entries(count: u8) -> Ledger {
+        let ledger = ledger();
+        for number in 1..=count {
+            ledger.post(on(0, number), terms(number), receipt()).await.unwrap();
+        }
+        ledger
+    }
+
+    async fn tree(of: &Ledger) -> TreeHead {
+        of.tree_head().await.unwrap()
+    }
+
+    async fn back(whole: &Ledger, from: u64) -> Vec<Back> {
+        let book = whole.book().clone();
+        let kept = whole.store.read(move |txn| book.stored_from(txn, from)).await.unwrap();
+        kept.into_iter().map(|(sequence, it)| Back::read(sequence, it.salt, it.entry).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_is_put_back_as_it_was_up_to_a_root_that_was_signed() {
+        let (whole, restored) = (with_entries(5).await, with_entries(2).await);
+        let (third, fifth) = (tree(&with_entries(3).await).await, tree(&whole).await);
+        let forged = TreeHead { root: third.root, ..fifth };
+        let given = back(&whole, 2).await;
+        for (trees, reached) in [
+            (vec![], None),
+            (vec![forged], None),
+            (vec![tree(&restored).await, forged], None),
+            (vec![third, forged], Some(3)),
+        ] {
+            let given = given.clone();
+            raw(&restored, move |book, txn| {
+                assert_eq!(book.put_back(txn, given.clone(), &trees)?, reached);
+                Ok(())
+            })
+            .await;
+        }
+        assert_eq!(tree(&restored).await, third);
+        let given = back(&whole, 3).await;
+        raw(&restored, move |book, txn| {
+            assert_eq!(book.put_back(txn, given.clone(), &[third, fifth])?, Some(5));
+            assert!(book.continues(txn, &third)? && !book.continues(txn, &forged)?);
+            // What was stated is not stated smaller again.
+            assert_eq!(book.stated(txn)?.size, 0);
+            book.put_stated(txn, 5)?;
+            book.put_stated(txn, 3)?;
+            book.put_stated(txn, 9)?;
+            assert_eq!(book.stated(txn)?, fifth);
+            Ok(())
+        })
+        .await;
+        assert!(restored.check().await.unwrap().is_sound());
+        assert_eq!(tree(&restored).await, tree(&whole).await);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_follow_is_refused() {
+        let (whole, restored) = (with_entries(4).await, with_entries(2).await);
+        let (given, fourth) = (back(&whole, 3).await, tree(&whole).await);
+        raw(&restored, move |book, txn| {
+            let refused = book.put_back(txn, given.clone(), &[fourth]).unwrap_err();
+            assert!(matches!(refused, BooksError::Damaged(_)), "{refused}");
+            Ok(())
+        })
+        .await;
+    }
+}

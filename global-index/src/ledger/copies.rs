@@ -56,6 +56,19 @@ impl Book {
         rows::put(txn, &self.keys.copied(), &all)
     }
 
+    /// Notes that a log of this size was stated, by a store that was rolled back since: it is not stated smaller again.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn put_stated(&self, txn: &mut dyn Txn, size: u64) -> Result<(), BooksError> {
+        let mut all = self.copied(txn)?;
+        if size <= all.copied || size > self.size(txn)? {
+            return Ok(());
+        }
+        all.copied = size;
+        rows::put(txn, &self.keys.copied(), &all)
+    }
+
     /// Up to where each entry is with its source or destination, if it was so up to `from`; looks at a page of them.
     fn held_from(&self, txn: &mut dyn Txn, from: u64) -> Result<u64, BooksError> {
         let mut copies: BTreeMap<HospitalId, u64> = BTreeMap::new();

@@ -58,17 +58,17 @@ pub(super) async fn put_back(desk: &Desk, trees: Vec<TreeHead>) -> Result<bool, 
     desk.store.write(put).await
 }
 
-/// Whether these books have grown out of all those logs.
+/// Whether these books have grown out of all those logs. None of which they have is stated smaller again.
 fn is_whole(txn: &mut dyn Txn, book: &Book, trees: &[TreeHead], largest: u64) -> Result<bool, RejoinError> {
-    if book.tree_head(txn)?.size < largest {
-        return Ok(false);
-    }
+    let mut is_whole = book.tree_head(txn)?.size >= largest;
     for tree in trees {
-        if !book.continues(txn, tree)? {
-            return Ok(false);
+        if book.continues(txn, tree)? {
+            book.put_stated(txn, tree.size)?;
+        } else {
+            is_whole = false;
         }
     }
-    Ok(true)
+    Ok(is_whole)
 }
 
 /// By the sequence number of the entry that stands on one, and its transfer.
