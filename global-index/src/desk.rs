@@ -139,18 +139,24 @@ impl Desk {
         Ok(value)
     }
 
-    /// A directory that this index has signed and lost is in force again, with everything that stands in it.
+    /// A directory that this index has signed and lost is in force again, with everything that stands in it; if none that
+    /// is as new is here.
     pub(crate) async fn put_back(
         &self,
         envelope: Vec<u8>,
         federation: Federation,
     ) -> Result<(), RegistryError> {
         let (keys, now) = (self.keys.clone(), self.now());
-        let put = move |txn: &mut dyn Txn| -> Result<Current, RegistryError> {
-            registry::put_back(txn, &keys, &federation, now)?;
-            Ok(directory::put_back(txn, &keys, (&envelope, &federation))?)
+        let put = move |txn: &mut dyn Txn| -> Result<Option<Current>, RegistryError> {
+            let current = directory::put_back(txn, &keys, (&envelope, &federation))?;
+            if current.is_some() {
+                registry::put_back(txn, &keys, &federation, now)?;
+            }
+            Ok(current)
         };
-        self.show(self.store.write(put).await?);
+        if let Some(current) = self.store.write(put).await? {
+            self.show(current);
+        }
         Ok(())
     }
 

@@ -134,16 +134,19 @@ pub(crate) fn set_addresses(
     Ok(true)
 }
 
-/// Puts a directory back that this index has signed and lost, with everything that stands in it.
+/// Puts a directory back that this index has signed and lost; nothing, if one as new is here.
 pub(crate) fn put_back(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     (envelope, federation): (&[u8], &Federation),
-) -> Result<Current, DirectoryError> {
+) -> Result<Option<Current>, DirectoryError> {
     let version = federation.directory().version;
+    if cells::get::<Head>(txn, &head_key(keys))?.is_some_and(|head| head.version >= version) {
+        return Ok(None);
+    }
     cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
     cells::put_pieces(txn, &keys.space("directory-piece"), envelope)?;
-    Ok(Current { envelope: envelope.to_vec(), federation: federation.clone() })
+    Ok(Some(Current { envelope: envelope.to_vec(), federation: federation.clone() }))
 }
 
 /// Makes, signs, verifies and stores the next version.

@@ -7,14 +7,14 @@ use handover_store::{CellKey, Store};
 
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_millis(1_795_250_096_789);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_250_096_789);
 
 fn rsa() -> &'static RsaPrivateKey {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
     KEY.get_or_init(|| RsaPrivateKey::generate(&mut OsRandom).unwrap())
 }
 
-fn key(seed: u8) -> SigningKey {
+pub(super) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&Secret32::from_bytes([seed; 32]))
 }
 
@@ -75,7 +75,12 @@ fn proof(hospital: &str, key: &SigningKey, claim: &Claim, secret: &[u8; 32]) -> 
 }
 
 /// Enrols and certifies a hospital.
-fn certified(txn: &mut dyn Txn, keys: &KeyMaker, hospital: &str, seed: u8) -> Result<(), RegistryError> {
+pub(super) fn certified(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    hospital: &str,
+    seed: u8,
+) -> Result<(), RegistryError> {
     let first = claim(hospital, &key(seed), NOW);
     enrol(txn, keys, &first, &[1; 32], b"one", NOW)?;
     prove(txn, keys, &proof(hospital, &key(seed), &first, &[1; 32]), NOW)?;

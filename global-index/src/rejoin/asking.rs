@@ -25,7 +25,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the index signed, as a hospital holds it.
 pub(super) struct Signatures {
-    /// The newest directory, with its envelope.
+    /// The newest directory, with its envelope, if it is newer than the one in force.
     pub(super) directory: Option<(Vec<u8>, Federation)>,
     /// Every log that was stated.
     pub(super) trees: Vec<TreeHead>,
@@ -70,7 +70,13 @@ impl Asking<'_> {
         Ok(held)
     }
 
+    /// One that is no newer than the one in force says nothing new, and is not worth its verification.
     fn directory(&self, held: &mut Signatures, envelope: Vec<u8>) {
+        let is_newer = Signed::<Directory>::read(&envelope)
+            .is_ok_and(|directory| directory.claim().version > self.desk.current().version());
+        if !is_newer {
+            return;
+        }
         let root = &self.desk.seat.root;
         match Federation::verify(&envelope, root, self.desk.now(), &Ed25519) {
             Ok(federation) => {

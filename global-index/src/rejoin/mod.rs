@@ -146,8 +146,7 @@ impl Rejoin {
     }
 
     async fn judge(&self, signatures: &Signatures) -> Result<Judged, RejoinError> {
-        let version = signatures.directory.as_ref().map(|(_, federation)| federation.directory().version);
-        if version > Some(self.desk.current().version()) {
+        if signatures.directory.is_some() {
             return Ok(Judged::Ahead);
         }
         let (book, trees) = (self.desk.ledger.book().clone(), signatures.trees.clone());
@@ -185,7 +184,9 @@ impl Rejoin {
 
     /// Takes everything back that hospitals hold.
     async fn catch_up(&self) -> Result<(), RejoinError> {
-        let trees = Mutex::new(Vec::new());
+        let current = self.desk.current();
+        let directory = current.federation().directory();
+        let trees = Mutex::new(vec![TreeHead { size: directory.log_size, root: directory.log_root }]);
         self.until_all_told(|hospital| self.directory_and_log(hospital, &trees)).await;
         let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
         if !log::put_back(&self.desk, trees).await? {
@@ -216,9 +217,14 @@ impl Rejoin {
                 return;
             }
             let mut has_news = false;
-            for hospital in waits_for {
-                match ask(hospital.clone()).await {
-                    Ok(()) => has_news = told.insert(hospital),
+            let asked = futures::stream::iter(waits_for).map(|hospital| async {
+                let outcome = ask(hospital.clone()).await;
+                (hospital, outcome)
+            });
+            let mut asked = std::pin::pin!(asked.buffer_unordered(AT_ONCE));
+            while let Some((hospital, outcome)) = asked.next().await {
+                match outcome {
+                    Ok(()) => has_news |= told.insert(hospital),
                     Err(fault) => tracing::info!(%hospital, %fault, "has not told everything yet"),
                 }
             }
@@ -235,9 +241,7 @@ impl Rejoin {
     ) -> Result<(), RejoinError> {
         let asking = self.asking(&hospital);
         let held = asking.signatures().await?;
-        if let Some((envelope, federation)) = held.directory
-            && federation.directory().version > self.desk.current().version()
-        {
+        if let Some((envelope, federation)) = held.directory {
             self.desk.put_back(envelope, federation).await?;
         }
         let mut next = Some(self.desk.ledger.tree_head().await?.size);
