@@ -36,6 +36,8 @@ use crate::voice::{self, Phase};
 const AT_ONCE: usize = 16;
 /// How long the first round may take in all: who has not answered by then is asked before it is served.
 const FIRST_ROUND_MAX: Duration = Duration::from_secs(20);
+/// How long a request waits for that round.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon those are asked again that could not be.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How much further back than this store knows of evidence is asked for: a hospital's outbox may have kept it so long.
@@ -113,11 +115,16 @@ impl Rejoin {
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).contains(hospital)
     }
 
-    /// Whether a hospital may be served: once it was asked since the start, and while the index may speak.
+    /// Whether a hospital may be served: once it was asked since the start, and while the index may speak. The first round
+    /// after the start is waited for a little.
     ///
     /// # Errors
     /// [`Code::CatchingUp`].
     pub(crate) async fn may_serve(&self, hospital: &HospitalId) -> Result<(), Code> {
+        let mut phases = self.desk.voice.watch();
+        let asked = phases.wait_for(|phase| *phase != Phase::Asking);
+        // Who runs into the limit is refused by what comes next.
+        let _ = tokio::time::timeout(PATIENCE, asked).await;
         self.desk.voice.may_speak()?;
         if !self.is_compared(hospital) {
             self.compare(hospital).await.map_err(|fault| {

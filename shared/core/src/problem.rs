@@ -180,7 +180,7 @@ codes! {
     AttemptMismatch = "attempt-mismatch", Refused, "What asks for another attempt is for another transfer or consent, or for an attempt that cannot follow.";
     ReleaseMismatch = "release-mismatch", Refused, "The patient's share was released for another transfer, consent, patient or hospital. It opens nothing here; release it for this one.";
     LedgerStale = "ledger-stale", Integrity, "The index is connected, and has shown its books neither whole nor as of now for hours: what it has booked since is not known here. Ask the federation's operators.";
-    CatchingUp = "catching-up", Unreachable, "This hospital was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; status there says how far it is.";
+    CatchingUp = "catching-up", Unreachable, "Whoever says this was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; a hospital's status, or rejoin --status at the index, says how far it is.";
 }
 
 impl Code {
