@@ -19,6 +19,11 @@ fn kept(keys: &KeyMaker) -> KeyBuilder {
     keys.space("rejoin-entry")
 }
 
+/// Whether what a hospital gave of its own is of the log that this index made.
+pub(super) fn is_own(desk: &Desk, answer: &BooksBackAnswer) -> bool {
+    answer.opened.iter().all(|it| desk.seat.keepsakes.knows(it))
+}
+
 /// Keeps what a hospital gave, as far as it is the index's own.
 pub(super) async fn keep(desk: &Desk, answer: BooksBackAnswer) -> Result<(), StoreError> {
     let keepsakes = &desk.seat.keepsakes;

@@ -137,8 +137,17 @@ impl Rejoin {
 
     /// Asks a hospital what it holds of the index, and begins to catch up if that is beyond what is here.
     async fn compare(&self, hospital: &HospitalId) -> Result<(), RejoinError> {
-        let signatures = self.asking(hospital).signatures().await?;
-        match self.judge(&signatures).await? {
+        let asking = self.asking(hospital);
+        let signatures = asking.signatures().await?;
+        let mut judged = self.judge(&signatures).await?;
+        if matches!(judged, Judged::Ahead) && signatures.directory.is_none() {
+            let size = self.desk.ledger.tree_head().await?.size;
+            // Entries without the index's mark are of a log that somebody else made with its key.
+            if asking.books(size).await?.is_some_and(|answer| !log::is_own(&self.desk, &answer)) {
+                judged = Judged::Forked;
+            }
+        }
+        match judged {
             Judged::Ahead => {
                 tracing::warn!(%hospital, "holds what this index signed and does not know");
                 self.begin().await?;
@@ -254,6 +263,10 @@ impl Rejoin {
         let mut next = Some(self.desk.ledger.tree_head().await?.size);
         while let Some(from) = next {
             let Some(answer) = asking.books(from).await? else { break };
+            if !log::is_own(&self.desk, &answer) {
+                tracing::error!(%hospital, "holds another log that this index signed");
+                return Ok(());
+            }
             next = answer.next;
             log::keep(&self.desk, answer).await?;
         }
