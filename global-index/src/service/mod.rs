@@ -211,7 +211,7 @@ impl Index {
         let rejoin = Rejoin::new(desk.clone(), net.clone());
         let addresses = addresses(&config, &net, &keys)?;
         if desk.voice.may_speak().is_ok() {
-            tell_addresses(&desk, &addresses).await?;
+            tell_addresses(&desk, &addresses, false).await?;
         }
 
         let (health, metrics) = (Health::new(), Metrics::new("handover_index"));
@@ -305,9 +305,15 @@ fn addresses(config: &Config, net: &Net, keys: &IndexKeys) -> Result<Vec<String>
     Ok(config.advertise.iter().map(|address| format!("{address}/p2p/{peer}")).collect())
 }
 
-/// The directory tells where the index is now; with other addresses, or an old directory, it is made anew.
-async fn tell_addresses(desk: &Desk, addresses: &[String]) -> Result<(), DirectoryError> {
-    let is_stale = desk.current().is_stale(desk.now())
+/// The directory tells where the index is now; with other addresses, or an old directory, or one that was given back, it is
+/// made anew.
+async fn tell_addresses(
+    desk: &Desk,
+    addresses: &[String],
+    has_caught_up: bool,
+) -> Result<(), DirectoryError> {
+    let is_stale = has_caught_up
+        || desk.current().is_stale(desk.now())
         || desk.current().federation().directory().indexes
             != [handover_core::codec::Bytes(desk.seat.certificate.clone())];
     let (maker, addresses) = (desk.keys.clone(), addresses.to_vec());

@@ -94,20 +94,23 @@ pub(super) struct Spoken {
 impl Spoken {
     /// Whenever it may speak again, until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut has_caught_up = self.desk.voice.phase() == Phase::CatchingUp;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = self.phases.changed() => if changed.is_err() { return },
             }
-            let is_speaking = *self.phases.borrow_and_update() == Phase::Speaking;
-            if is_speaking {
-                self.go_on().await;
+            let phase = *self.phases.borrow_and_update();
+            has_caught_up |= phase == Phase::CatchingUp;
+            if phase == Phase::Speaking {
+                self.go_on(has_caught_up).await;
+                has_caught_up = false;
             }
         }
     }
 
-    async fn go_on(&self) {
-        if let Err(fault) = tell_addresses(&self.desk, &self.addresses).await {
+    async fn go_on(&self, has_caught_up: bool) {
+        if let Err(fault) = tell_addresses(&self.desk, &self.addresses, has_caught_up).await {
             tracing::error!(%fault, "the directory cannot be made anew");
         }
         // What was put into a mailbox again goes out now.
