@@ -6,13 +6,17 @@ use std::sync::Arc;
 use handover_core::artefact::federation::AuthorityCertificate;
 use handover_core::id::SigningPublic;
 use handover_core::time::Clock;
+use handover_core::trust::Federation;
 use handover_core::{Random, Timestamp};
 use handover_seal::{OsRandom, SigningKey, SystemClock};
 use handover_store::{KeyMaker, Store, StoreError, Txn};
 use tokio::sync::watch;
 
 use crate::directory::{self, Current, DirectoryError};
+use crate::keepsakes::Keepsakes;
 use crate::ledger::Ledger;
+use crate::registry::{self, RegistryError};
+use crate::voice::Voice;
 
 /// Where time and randomness come from.
 #[derive(Clone)]
@@ -49,6 +53,8 @@ pub(crate) struct Seat {
     pub(crate) certificate: Vec<u8>,
     /// What it says.
     pub(crate) authority: AuthorityCertificate,
+    /// For what others keep for it.
+    pub(crate) keepsakes: Keepsakes,
 }
 
 /// The desk. Cheap to clone.
@@ -59,6 +65,7 @@ pub(crate) struct Desk {
     pub(crate) ledger: Ledger,
     pub(crate) seat: Seat,
     pub(crate) edge: Edge,
+    pub(crate) voice: Voice,
     current: watch::Sender<Arc<Current>>,
 }
 
@@ -66,6 +73,7 @@ impl Desk {
     /// Opens what is kept, and makes a first directory if there is none.
     pub(crate) async fn open(store: Store, seat: Seat, edge: Edge) -> Result<Self, DirectoryError> {
         let (keys, ledger) = (store.keys(), Ledger::new(store.clone()));
+        let voice = Voice::open(&store).await?;
         let now = edge.clock.now();
         let current = {
             let (keys, seat, book) = (keys.clone(), seat.clone(), ledger.book().clone());
@@ -80,7 +88,7 @@ impl Desk {
                 })
                 .await?
         };
-        Ok(Self { store, keys, ledger, seat, edge, current: watch::Sender::new(Arc::new(current)) })
+        Ok(Self { store, keys, ledger, seat, edge, voice, current: watch::Sender::new(Arc::new(current)) })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -104,13 +112,14 @@ impl Desk {
     }
 
     /// Runs a transaction; if it changed what stands in the directory, the new version is made, signed and stored
-    /// with it, and in force when this returns.
+    /// with it, and in force when this returns. Not while the index may not speak.
     pub(crate) async fn change<T, E, F>(&self, mut f: F) -> Result<T, E>
     where
         F: FnMut(&mut dyn Txn) -> Result<(T, Changed), E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + From<DirectoryError> + Send + 'static,
     {
+        self.voice.may_speak().map_err(DirectoryError::Silent)?;
         let (keys, seat, book, now) =
             (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
         let (value, current) = self
@@ -128,6 +137,27 @@ impl Desk {
             self.show(current);
         }
         Ok(value)
+    }
+
+    /// A directory that this index has signed and lost is in force again, with everything that stands in it; if none that
+    /// is as new is here.
+    pub(crate) async fn put_back(
+        &self,
+        envelope: Vec<u8>,
+        federation: Federation,
+    ) -> Result<(), RegistryError> {
+        let (keys, now) = (self.keys.clone(), self.now());
+        let put = move |txn: &mut dyn Txn| -> Result<Option<Current>, RegistryError> {
+            let current = directory::put_back(txn, &keys, (&envelope, &federation))?;
+            if current.is_some() {
+                registry::put_back(txn, &keys, &federation, now)?;
+            }
+            Ok(current)
+        };
+        if let Some(current) = self.store.write(put).await? {
+            self.show(current);
+        }
+        Ok(())
     }
 
     /// Versions never fall, in whatever order transactions are answered.

@@ -12,6 +12,8 @@ use handover_seal::keyfile::{
 use handover_seal::{SealError, Secret32, SigningKey};
 use handover_store::CellKey;
 
+use crate::keepsakes::Keepsakes;
+
 /// The key file in the data folder.
 pub const KEY_FILE: &str = "index-keys";
 /// The request for the root, in the data folder.
@@ -98,6 +100,12 @@ impl IndexKeys {
     #[must_use]
     pub fn cell_key(&self) -> CellKey {
         CellKey::from_bytes(*self.cells.expose())
+    }
+
+    /// For what others keep of the log: whoever has the store's key can read that anyway.
+    #[must_use]
+    pub(crate) fn keepsakes(&self) -> Keepsakes {
+        Keepsakes::of(&self.cells)
     }
 
     /// Writes them into a data folder; never over others.

@@ -4,6 +4,7 @@
 //! ```text
 //!   ops · http · service          commands, HTTPS, the running process
 //!   folders                       sealed packages that wait for a hospital that is away
+//!   rejoin                        a store from a backup gets back what others hold
 //!   registry · locator · routing  the rooms that decide
 //!   directory · log · statements  what the index signs
 //!   ledger                        the books
@@ -19,15 +20,18 @@ mod directory;
 mod emergency;
 mod folders;
 mod http;
+mod keepsakes;
 pub mod keys;
 pub mod ledger;
 mod locator;
 mod log;
 mod ops;
 mod registry;
+mod rejoin;
 mod routing;
 mod service;
 mod statements;
+mod voice;
 
 pub use config::{Config, FolderRules};
 pub use desk::Edge;

@@ -1,17 +1,19 @@
 //! What the books say to a hospital, signed, so that it can be held against the index: all entries of a part that
-//! concern that hospital, each proven to be in the log.
+//! concern that hospital, each proven to be in the log. Beside them go others' entries that are with nobody else yet, sealed
+//! to the index.
 //!
 //! Invariant: nobody is told of entries of others. Of what an entry stands on it passes on the operators' orders alone.
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::books::{LedgerPage, PageLine};
 use handover_core::codec::{self, Bytes, Extensions};
-use handover_core::message::{BooksAnswer, BooksQuestion, OpenedEntry};
-use handover_core::{HospitalId, Timestamp};
-use handover_seal::SigningKey;
+use handover_core::ledger::Entry;
+use handover_core::message::{BooksAnswer, BooksQuestion, OpenedEntry, SealedEntries};
+use handover_core::{HospitalId, Random, Timestamp};
 use handover_store::{KeyMaker, Txn};
 
-use crate::ledger::{Book, BooksError, Proven};
+use crate::desk::Seat;
+use crate::ledger::{Book, BooksError, Kept, Part, Proven};
 use crate::routing;
 
 /// Answers a hospital's question about the books.
@@ -20,17 +22,41 @@ pub(crate) fn answer(
     (keys, book): (&KeyMaker, &Book),
     hospital: &HospitalId,
     question: &BooksQuestion,
-    signer: &SigningKey,
-    now: Timestamp,
+    seat: &Seat,
+    (now, random): (Timestamp, &mut dyn Random),
 ) -> Result<Vec<u8>, BooksError> {
     let part = book.part(txn, hospital, question.from, question.seen)?;
+    let page = page(&part, hospital, question, now);
+    let Part { entries, consistency, held, others, .. } = part;
+    let mut opened = Vec::with_capacity(entries.len());
+    for Proven { entry, bytes, proof } in entries {
+        let mark = Some(seat.keepsakes.mark(proof.sequence, &proof.salt, &bytes));
+        let order = order_of(txn, keys, &entry)?;
+        opened.push(OpenedEntry { mark, path: proof.path, order, ..bare(proof.sequence, proof.salt, bytes) });
+    }
+    let mut sealed = Vec::with_capacity(others.len());
+    for Kept { sequence, entry, salt, bytes } in others {
+        let order = order_of(txn, keys, &entry)?;
+        let kept = OpenedEntry { order, ..bare(sequence, salt, bytes) };
+        sealed.push(seat.keepsakes.seal(&kept, random)?);
+    }
+    Ok(codec::encode(&BooksAnswer {
+        page: Bytes(Verified::sign(page, &*seat.signer).envelope().to_vec()),
+        consistency,
+        opened,
+        kept: Some(SealedEntries { held, entries: sealed, extensions: Extensions::default() }),
+        extensions: Extensions::default(),
+    }))
+}
+
+fn page(part: &Part, hospital: &HospitalId, question: &BooksQuestion, now: Timestamp) -> LedgerPage {
     let line = |it: &Proven| PageLine {
         sequence: it.proof.sequence,
         commitment: it.proof.commitment,
         path: LedgerPage::hashes(&it.proof.path),
         extensions: Extensions::default(),
     };
-    let page = LedgerPage {
+    LedgerPage {
         hospital: hospital.clone(),
         seen: question.seen,
         from: question.from.min(part.until),
@@ -41,26 +67,25 @@ pub(crate) fn answer(
         issued: now,
         consistency: LedgerPage::hashes(&part.consistency),
         extensions: Extensions::default(),
-    };
-    let mut opened = Vec::with_capacity(part.entries.len());
-    for it in part.entries {
-        let order = match it.entry.evidence.order {
-            Some(_) => routing::order_of(txn, keys, &it.entry.transfer)?,
-            None => None,
-        };
-        opened.push(OpenedEntry {
-            sequence: it.proof.sequence,
-            salt: it.proof.salt,
-            entry: Bytes(it.bytes),
-            path: it.proof.path,
-            order,
-            extensions: Extensions::default(),
-        });
     }
-    Ok(codec::encode(&BooksAnswer {
-        page: Bytes(Verified::sign(page, signer).envelope().to_vec()),
-        consistency: part.consistency,
-        opened,
+}
+
+fn bare(sequence: u64, salt: [u8; 32], bytes: Vec<u8>) -> OpenedEntry {
+    OpenedEntry {
+        sequence,
+        salt,
+        entry: Bytes(bytes),
+        path: Vec::new(),
+        order: None,
+        mark: None,
         extensions: Extensions::default(),
-    }))
+    }
+}
+
+/// The operators' order that an entry stands on, if it stands on one.
+fn order_of(txn: &mut dyn Txn, keys: &KeyMaker, entry: &Entry) -> Result<Option<Bytes>, BooksError> {
+    match entry.evidence.order {
+        Some(_) => Ok(routing::order_of(txn, keys, &entry.transfer)?),
+        None => Ok(None),
+    }
 }

@@ -11,6 +11,7 @@ mod hospitals;
 mod incidents;
 mod moving;
 mod proposal;
+mod rejoin;
 mod repair;
 mod root;
 mod run;
@@ -100,6 +101,16 @@ enum Command {
         /// Says what it would come to, and changes nothing.
         #[arg(long)]
         preview: bool,
+    },
+    /// Says that the data was restored from a backup, when nobody can tell: the index asks every hospital for what it
+    /// holds, and until all have told, it books, signs and hands out nothing.
+    Rejoin {
+        /// Only shows how it stands.
+        #[arg(long)]
+        status: bool,
+        /// Does not wait for this hospital, which stays away; what it alone holds is lost. Can be given several times.
+        #[arg(long, value_name = "HOSPITAL", conflicts_with = "status")]
+        without: Vec<HospitalId>,
     },
     /// Sealed packages that wait for hospitals that are away.
     Folders {
@@ -442,6 +453,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Incident { command: IncidentCommand::Remove { id } } => incidents::remove(&context, id),
         Command::BreakGlass => books::emergencies(&context),
         Command::Check => books::check(&context),
+        Command::Rejoin { status, without } => rejoin::rejoin(&context, status, without),
         Command::Repair { preview } => repair::repair(&context, preview),
         Command::Store { command: StoreCommand::Copy { to } } => moving::copy_store(&context, to),
         Command::Store { command: StoreCommand::Undo { copy_is_lost, loss_is_accepted } } => {

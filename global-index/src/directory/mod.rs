@@ -48,6 +48,9 @@ pub enum DirectoryError {
     /// The ledger's log could not be read.
     #[error(transparent)]
     Books(#[from] BooksError),
+    /// This index may not speak now.
+    #[error("{0}")]
+    Silent(Code),
     /// The store could not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -56,12 +59,13 @@ pub enum DirectoryError {
 impl DirectoryError {
     /// The stable code.
     #[must_use]
-    pub const fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
             Self::Full { .. } => Code::TooLarge,
             Self::Dropped(_) => Code::StoreDamaged,
             Self::Trust(fault) => fault.code(),
             Self::Books(fault) => fault.code(),
+            Self::Silent(code) => *code,
             Self::Store(fault) => fault.code(),
         }
     }
@@ -130,6 +134,21 @@ pub(crate) fn set_addresses(
     Ok(true)
 }
 
+/// Puts a directory back that this index has signed and lost; nothing, if one as new is here.
+pub(crate) fn put_back(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    (envelope, federation): (&[u8], &Federation),
+) -> Result<Option<Current>, DirectoryError> {
+    let version = federation.directory().version;
+    if cells::get::<Head>(txn, &head_key(keys))?.is_some_and(|head| head.version >= version) {
+        return Ok(None);
+    }
+    cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
+    cells::put_pieces(txn, &keys.space("directory-piece"), envelope)?;
+    Ok(Some(Current { envelope: envelope.to_vec(), federation: federation.clone() }))
+}
+
 /// Makes, signs, verifies and stores the next version.
 pub(crate) fn rebuild(
     txn: &mut dyn Txn,
@@ -144,7 +163,7 @@ pub(crate) fn rebuild(
     let version = head.map_or(0, |head| head.version).saturating_add(1).max(time);
     let addresses =
         cells::get::<Addresses>(txn, &addresses_key(keys))?.map_or_else(Vec::new, |row| row.addresses);
-    let tree = book.tree_head(txn)?;
+    let tree = book.stated(txn)?;
     let directory = Directory {
         version,
         issued: now,

@@ -7,6 +7,7 @@ use handover_seal::{Secret32, SigningKey};
 use handover_store::{CellKey, Store};
 
 use super::*;
+use crate::keepsakes::Keepsakes;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_250_096_789);
 
@@ -33,6 +34,7 @@ fn seat() -> Seat {
         signer: Arc::new(key(2)),
         certificate: authority.envelope().to_vec(),
         authority: (*authority).clone(),
+        keepsakes: Keepsakes::of(&Secret32::from_bytes([3; 32])),
     }
 }
 

@@ -82,6 +82,7 @@ impl Folders {
         transfer: TransferId,
         offer: Offer,
     ) -> Result<(Left, Arriving), FolderError> {
+        self.0.desk.voice.may_speak()?;
         let limits = self.0.rules;
         if !limits.is_on {
             return Err(Code::FoldersOff.into());

@@ -117,6 +117,9 @@ impl Rounds {
     /// Looks at one hospital's folder, or at all.
     async fn look(&mut self, whom: Option<&HospitalId>) -> Result<(), FolderError> {
         let (desk, now) = (&self.folders.0.desk, self.folders.0.desk.now());
+        if desk.voice.may_speak().is_err() {
+            return Ok(());
+        }
         let (keys, wanted) = (desk.keys.clone(), whom.cloned());
         let packages = desk
             .store
@@ -222,6 +225,7 @@ impl Folders {
     /// Hands the release out, after a last look at everything that may forbid it; again changes nothing.
     async fn hand_out(&self, left: &Left) -> Result<(), FolderError> {
         let desk = &self.0.desk;
+        desk.voice.may_speak()?;
         let (keys, current, now, left) = (desk.keys.clone(), desk.current(), desk.now(), left.clone());
         let (book, seed, transfer) = (desk.ledger.book().clone(), desk.random_32(), left.transfer);
         let handed = desk.store.write(move |txn| -> Result<_, FolderError> {

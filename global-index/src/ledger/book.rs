@@ -247,12 +247,23 @@ impl Book {
         }
         // Two entries of one booking differ in their identifiers, so each has a salt of its own.
         let salt = *Digest::sha256(&[SALT_LABEL, salt_seed, entry.id.as_bytes()]).as_bytes();
-        let leaf = merkle::leaf_hash(merkle::commitment(&salt, &bytes).as_bytes());
+        let stored = StoredEntry { salt, entry: Bytes(bytes), extensions: Extensions::default() };
+        self.append_stored(txn, sequence, entry, &stored)
+    }
+
+    /// The same with its salt and its bytes.
+    pub(super) fn append_stored(
+        &self,
+        txn: &mut dyn Txn,
+        sequence: u64,
+        entry: &Entry,
+        stored: &StoredEntry,
+    ) -> Result<(), BooksError> {
+        let leaf = merkle::leaf_hash(merkle::commitment(&stored.salt, stored.entry.as_ref()).as_bytes());
         for (position, hash) in merkle::append(sequence, leaf, &mut |position| self.node(txn, position))? {
             txn.put(&self.keys.node(position.level, position.index), hash.as_bytes().to_vec())?;
         }
-        let stored = StoredEntry { salt, entry: Bytes(bytes), extensions: Extensions::default() };
-        rows::put(txn, &self.keys.entry(sequence), &stored)?;
+        rows::put(txn, &self.keys.entry(sequence), stored)?;
         let place = self.keys.transfer(&entry.transfer).u64(sequence).build();
         Ok(txn.put(&place, Vec::new())?)
     }

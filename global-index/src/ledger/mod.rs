@@ -8,9 +8,11 @@
 //!
 //! Nothing here knows who asks, how artefacts are verified, or how anything is shown.
 
+mod back;
 mod balances;
 mod book;
 mod check;
+mod copies;
 mod due;
 mod held;
 mod pages;
@@ -24,12 +26,14 @@ use handover_core::artefact::Signer;
 use handover_core::ledger::checkpoint::{Checkpoint, NoteError};
 use handover_core::ledger::{Balances, Evidence, LedgerError, Reason, Terms};
 use handover_core::{Amount, Code, Timestamp, TransferId};
+use handover_seal::SealError;
 use handover_store::{Store, StoreError};
 
+pub use back::Back;
 pub use book::{Book, Booked, Booking, Filter, Listed, Page};
 pub use check::{CheckReport, Fault};
 pub use held::Held;
-pub use pages::{Part, Proven};
+pub use pages::{Kept, Part, Proven};
 pub use proof::{Inclusion, TreeHead};
 
 /// Why the books did not take or tell something.
@@ -44,6 +48,12 @@ pub enum BooksError {
     /// A checkpoint could not be written.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// An entry could not be sealed for others to keep.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// This index may not speak now.
+    #[error("{0}")]
+    Silent(Code),
     /// What is stored is not what was written.
     #[error("the books are damaged: {0}")]
     Damaged(&'static str),
@@ -55,11 +65,13 @@ pub enum BooksError {
 impl BooksError {
     /// The stable code.
     #[must_use]
-    pub const fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
             Self::Rule(rule) => rule.code(),
             Self::Store(store) => store.code(),
             Self::Note(note) => note.code(),
+            Self::Seal(fault) => fault.code(),
+            Self::Silent(code) => *code,
             Self::Damaged(_) => Code::StoreDamaged,
             Self::UnknownEntry(_) => Code::UnknownRecord,
         }

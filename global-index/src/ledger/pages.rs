@@ -3,16 +3,17 @@
 use handover_core::artefact::books::HOLD_ORDER_MAX_BYTES;
 use handover_core::ledger::Entry;
 use handover_core::{Digest, HospitalId};
-use handover_store::{SCAN_MAX_CELLS, Txn};
+use handover_store::Txn;
 
 use super::book::read_entry;
-use super::rows::{self, StoredEntry};
 use super::{Book, BooksError, Inclusion, TreeHead};
 
 /// Entries of one part.
 const MAX_ENTRIES: usize = 64;
 /// Bytes of their encodings with what travels beside them ([`shown_bytes`]): all of it has to fit a message.
 const MAX_BYTES: usize = 256 * 1024;
+/// The least that an entry of others counts.
+const KEPT_MIN_BYTES: usize = 1_200;
 
 /// An entry with its bytes and its proof.
 #[derive(Clone)]
@@ -25,10 +26,10 @@ pub struct Proven {
     pub proof: Inclusion,
 }
 
-/// What concerns one hospital in a part of the books.
+/// What concerns one hospital in a part of the books, and what it is to keep of the rest.
 #[derive(Clone)]
 pub struct Part {
-    /// The tree.
+    /// The tree, as far as it is with others or in this part.
     pub tree: TreeHead,
     /// All that concerns it below this sequence number is there.
     pub until: u64,
@@ -36,18 +37,81 @@ pub struct Part {
     pub entries: Vec<Proven>,
     /// That the tree continues the one that was seen; empty if it does not.
     pub consistency: Vec<Digest>,
+    /// Each entry below this sequence number is with its source or its destination.
+    pub held: u64,
+    /// Others' entries from there on, for the index alone to read.
+    pub others: Vec<Kept>,
+}
+
+/// An entry that somebody keeps whose matter it is not.
+#[derive(Clone)]
+pub struct Kept {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// What it says.
+    pub entry: Entry,
+    /// Opens its commitment.
+    pub salt: [u8; 32],
+    /// How it is encoded.
+    pub bytes: Vec<u8>,
 }
 
 /// What is shown of an entry: itself, its path, and the order that it stands on, if it stands on one.
-pub(super) fn shown_bytes(it: &Proven) -> usize {
-    let order = if it.entry.evidence.order.is_some() { HOLD_ORDER_MAX_BYTES } else { 0 };
-    let path = it.proof.path.len().saturating_mul(size_of::<Digest>());
-    it.bytes.len().saturating_add(path).saturating_add(order)
+pub(super) fn shown_bytes(it: &Kept, size: u64) -> usize {
+    let levels = usize::try_from(u64::BITS.saturating_sub(size.leading_zeros())).unwrap_or(usize::MAX);
+    let path = levels.saturating_mul(size_of::<Digest>());
+    it.bytes.len().saturating_add(path).saturating_add(order_bytes(&it.entry))
+}
+
+/// What a hospital is given to keep of an entry of others: sealed, with its padding.
+fn kept_bytes(it: &Kept) -> usize {
+    let bytes = it.bytes.len().saturating_add(order_bytes(&it.entry));
+    bytes.saturating_add(bytes / 4).max(KEPT_MIN_BYTES)
+}
+
+fn order_bytes(entry: &Entry) -> usize {
+    if entry.evidence.order.is_some() { HOLD_ORDER_MAX_BYTES } else { 0 }
+}
+
+/// What goes into one part.
+#[derive(Default)]
+struct Taken {
+    own: Vec<Kept>,
+    others: Vec<Kept>,
+    bytes: usize,
+    until: u64,
+}
+
+impl Taken {
+    /// Takes one more, unless there is no room for it; whether it did.
+    fn add(&mut self, it: Kept, hospital: &HospitalId, (size, held): (u64, u64)) -> bool {
+        let is_own = [&it.entry.source, &it.entry.destination].contains(&hospital);
+        let is_kept = !is_own && it.sequence >= held;
+        let next = it.sequence.saturating_add(1);
+        let more = match (is_own, is_kept) {
+            (true, _) => shown_bytes(&it, size),
+            (_, true) => kept_bytes(&it),
+            _ => 0,
+        };
+        let bytes = self.bytes.saturating_add(more);
+        if more > 0 && bytes > MAX_BYTES || is_own && self.own.len() == MAX_ENTRIES {
+            return false;
+        }
+        self.bytes = bytes;
+        self.until = next;
+        if is_own {
+            self.own.push(it);
+        } else if is_kept {
+            self.others.push(it);
+        }
+        true
+    }
 }
 
 impl Book {
-    /// The entries from `from` on in which the hospital is source or destination; and that the tree continues the one
-    /// of `seen` leaves. Looks at no more than a page of the books.
+    /// The entries from `from` on in which the hospital is source or destination, and that the tree continues the one of
+    /// `seen` leaves; and others' entries that are with neither of their hospitals. Looks at no more than a page of the
+    /// books. What is stated is in the part, or with others.
     ///
     /// # Errors
     /// [`BooksError`]; [`BooksError::Damaged`] if the tree does not continue what was signed last.
@@ -58,36 +122,25 @@ impl Book {
         from: u64,
         seen: u64,
     ) -> Result<Part, BooksError> {
-        let tree = self.tree_head(txn)?;
-        self.check_continues(txn, &tree)?;
-        let consistency =
-            if (1..=tree.size).contains(&seen) { self.consistency(txn, seen)? } else { Vec::new() };
-        let (mut entries, mut bytes) = (Vec::new(), 0_usize);
-        let mut until = from.min(tree.size);
+        let (size, held) = (self.size(txn)?, self.copied(txn)?.held);
+        let mut taken = Taken { until: from.min(size), ..Taken::default() };
         for (sequence, stored) in self.stored_from(txn, from)? {
             let entry = read_entry(&stored)?;
-            if [&entry.source, &entry.destination].contains(&hospital) {
-                if entries.len() == MAX_ENTRIES {
-                    return Ok(Part { tree, until, entries, consistency });
-                }
-                let proof = self.inclusion_of(txn, &tree, sequence, &stored)?;
-                let shown = Proven { entry, bytes: stored.entry.0, proof };
-                bytes = bytes.saturating_add(shown_bytes(&shown));
-                if bytes > MAX_BYTES {
-                    return Ok(Part { tree, until, entries, consistency });
-                }
-                entries.push(shown);
+            let kept = Kept { sequence, entry, salt: stored.salt, bytes: stored.entry.0 };
+            if !taken.add(kept, hospital, (size, held)) {
+                break;
             }
-            until = sequence.saturating_add(1);
         }
-        Ok(Part { tree, until, entries, consistency })
-    }
-
-    fn stored_from(&self, txn: &mut dyn Txn, from: u64) -> Result<Vec<(u64, StoredEntry)>, BooksError> {
-        let after = from.checked_sub(1).map(|before| self.keys.entry(before));
-        txn.scan(&self.keys.entries().build(), after.as_deref(), SCAN_MAX_CELLS)?
-            .iter()
-            .map(|(key, row)| Ok((rows::sequence_of(key)?, rows::decode(row)?)))
-            .collect()
+        let Taken { own, others, until, .. } = taken;
+        let tree = self.stated_with(txn, until)?;
+        self.check_continues(txn, &tree)?;
+        let is_seen = (1..=tree.size).contains(&seen);
+        let consistency = if is_seen { self.consistency(txn, seen, tree.size)? } else { Vec::new() };
+        let mut entries = Vec::with_capacity(own.len());
+        for Kept { sequence, entry, salt, bytes } in own {
+            let proof = self.inclusion_of(txn, &tree, sequence, (&salt, &bytes))?;
+            entries.push(Proven { entry, bytes, proof });
+        }
+        Ok(Part { tree, until, entries, consistency, held, others })
     }
 }

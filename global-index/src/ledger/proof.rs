@@ -5,7 +5,7 @@ use handover_core::codec::Extensions;
 use handover_core::ledger::merkle::{self, Position};
 use handover_store::Txn;
 
-use super::rows::{self, Head, StoredEntry, StoredTreeHead};
+use super::rows::{self, Head, StoredTreeHead};
 use super::{Book, BooksError};
 
 /// A tree.
@@ -45,12 +45,17 @@ impl Book {
         merkle::root(size, &mut |at| self.node(txn, at))
     }
 
+    /// How many entries there are.
+    pub(super) fn size(&self, txn: &mut dyn Txn) -> Result<u64, BooksError> {
+        Ok(rows::get::<Head>(txn, &self.keys.head())?.map_or(0, |head| head.size))
+    }
+
     /// The tree as it is.
     ///
     /// # Errors
     /// [`BooksError`].
     pub fn tree_head(&self, txn: &mut dyn Txn) -> Result<TreeHead, BooksError> {
-        let size = rows::get::<Head>(txn, &self.keys.head())?.map_or(0, |head| head.size);
+        let size = self.size(txn)?;
         Ok(TreeHead { size, root: self.root_at(txn, size)? })
     }
 
@@ -61,7 +66,7 @@ impl Book {
     pub fn inclusion(&self, txn: &mut dyn Txn, sequence: u64) -> Result<Inclusion, BooksError> {
         let stored = self.stored(txn, sequence)?;
         let tree = self.tree_head(txn)?;
-        self.inclusion_of(txn, &tree, sequence, &stored)
+        self.inclusion_of(txn, &tree, sequence, (&stored.salt, stored.entry.as_ref()))
     }
 
     /// The same for an entry that was read.
@@ -70,20 +75,24 @@ impl Book {
         txn: &mut dyn Txn,
         tree: &TreeHead,
         sequence: u64,
-        stored: &StoredEntry,
+        (salt, entry): (&[u8; 32], &[u8]),
     ) -> Result<Inclusion, BooksError> {
         let path = merkle::inclusion(tree.size, sequence, &mut |at| self.node(txn, at))?
             .ok_or(BooksError::UnknownEntry(sequence))?;
-        let commitment = merkle::commitment(&stored.salt, stored.entry.as_ref());
-        Ok(Inclusion { tree: *tree, sequence, commitment, salt: stored.salt, path })
+        let commitment = merkle::commitment(salt, entry);
+        Ok(Inclusion { tree: *tree, sequence, commitment, salt: *salt, path })
     }
 
-    /// The proof that the tree continues the one that had `old_size` leaves.
+    /// The proof that a tree of these books, of `size` leaves, continues the one that had `old_size`.
     ///
     /// # Errors
     /// [`BooksError::UnknownEntry`] unless `0 < old_size <= size`.
-    pub fn consistency(&self, txn: &mut dyn Txn, old_size: u64) -> Result<Vec<Digest>, BooksError> {
-        let size = self.tree_head(txn)?.size;
+    pub fn consistency(
+        &self,
+        txn: &mut dyn Txn,
+        old_size: u64,
+        size: u64,
+    ) -> Result<Vec<Digest>, BooksError> {
         merkle::consistency(old_size, size, &mut |at| self.node(txn, at))?
             .ok_or(BooksError::UnknownEntry(old_size))
     }
@@ -94,12 +103,13 @@ impl Book {
         Ok(stored.map(|stored| TreeHead { size: stored.size, root: stored.root }))
     }
 
-    /// Remembers the tree as the one that is signed next, if it continues the one signed before.
+    /// Remembers the tree, as far as it is with others, as the one that is signed next, if it continues the one signed
+    /// before.
     ///
     /// # Errors
     /// [`BooksError::Damaged`] if it does not: nothing may be signed then.
     pub fn advance_checkpoint(&self, txn: &mut dyn Txn) -> Result<TreeHead, BooksError> {
-        let tree = self.tree_head(txn)?;
+        let tree = self.stated(txn)?;
         self.check_continues(txn, &tree)?;
         let row = StoredTreeHead { size: tree.size, root: tree.root, extensions: Extensions::default() };
         rows::put(txn, &self.keys.checkpoint(), &row)?;
@@ -109,7 +119,7 @@ impl Book {
     /// Nothing is signed over a tree that does not continue the one remembered for signing last.
     pub(super) fn check_continues(&self, txn: &mut dyn Txn, tree: &TreeHead) -> Result<(), BooksError> {
         let Some(last) = self.last_checkpoint(txn)? else { return Ok(()) };
-        let path = if last.size == 0 { Vec::new() } else { self.consistency(txn, last.size)? };
+        let path = if last.size == 0 { Vec::new() } else { self.consistency(txn, last.size, tree.size)? };
         merkle::verify_consistency((&last.root, last.size), (&tree.root, tree.size), &path)
             .map_err(|_| BooksError::Damaged("the tree does not continue the last checkpoint"))
     }

@@ -2,7 +2,7 @@
 
 use handover_core::codec::{self, Bytes, CborMap};
 use handover_core::ledger::{Account, AccountBalance, Cycle};
-use handover_core::{Digest, Timestamp, TransferId, cbor_map};
+use handover_core::{Digest, HospitalId, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, Txn};
 
 use super::BooksError;
@@ -62,6 +62,25 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// How far a hospital holds the log.
+    pub struct Copy {
+        /// Everything before this sequence number.
+        1 => until: u64,
+    }
+}
+
+cbor_map! {
+    /// How far the log is with others.
+    #[derive(Default)]
+    pub struct Copied {
+        /// Somebody holds everything before this sequence number.
+        1 => copied: u64,
+        /// Each entry before this one is with its source or its destination.
+        2 => held: u64,
+    }
+}
+
+cbor_map! {
     /// When a transfer's fee is looked at next.
     pub struct Due {
         /// The transfer.
@@ -100,6 +119,14 @@ impl Keys {
 
     pub(super) fn checkpoint(&self) -> Vec<u8> {
         self.single("checkpoint")
+    }
+
+    pub(super) fn copied(&self) -> Vec<u8> {
+        self.single("copied")
+    }
+
+    pub(super) fn copy(&self, hospital: &HospitalId) -> Vec<u8> {
+        self.0.space("ledger-copy").raw(hospital.as_str()).build()
     }
 
     /// Every entry, by sequence number.

@@ -11,16 +11,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn ledger() -> Ledger {
+pub(super) fn ledger() -> Ledger {
     Ledger::new(Store::memory(&CellKey::from_bytes([3; 32])))
 }
 
-fn day(number: i64) -> Timestamp {
+pub(super) fn day(number: i64) -> Timestamp {
     Timestamp::from_millis(1_795_250_096_789).plus_ms(number * time::DAY_MS)
 }
 
 /// Each test's seeds differ by a counter of its own.
-fn on(number: i64, seed: u8) -> Booking {
+pub(super) fn on(number: i64, seed: u8) -> Booking {
     Booking { now: day(number), salt_seed: [seed; 32] }
 }
 
@@ -28,7 +28,7 @@ fn hash(text: &str) -> Digest {
     Digest::sha256(&[text.as_bytes()])
 }
 
-fn terms(number: u8) -> Terms {
+pub(super) fn terms(number: u8) -> Terms {
     let currency = if number.is_multiple_of(2) { "USD" } else { "JPY" }.parse().unwrap();
     Terms {
         transfer: TransferId::new(day(0), [number; 10]),
@@ -40,7 +40,7 @@ fn terms(number: u8) -> Terms {
     }
 }
 
-fn receipt() -> Evidence {
+pub(super) fn receipt() -> Evidence {
     Evidence {
         quote: Some(hash("quote")),
         consent: Some(hash("consent")),
@@ -61,7 +61,7 @@ impl Signer for Echo {
     }
 }
 
-async fn raw<F>(ledger: &Ledger, mut change: F)
+pub(super) async fn raw<F>(ledger: &Ledger, mut change: F)
 where
     F: FnMut(&Book, &mut dyn Txn) -> Result<(), BooksError> + Send + 'static,
 {
@@ -213,8 +213,12 @@ async fn checkpoints_continue_each_other() {
             ledger.checkpoint("index.example/ledger", vec!["directory 7".into()], &Echo).await.unwrap();
         sizes.push(note.lines().nth(1).unwrap().to_owned());
         ledger.post(on(0, number), terms(number), receipt()).await.unwrap();
+        // What is with nobody else is not stated.
+        if number != 1 {
+            raw(&ledger, move |book, txn| book.put_copy(txn, &terms(number).source, u64::MAX)).await;
+        }
     }
-    assert_eq!(sizes, ["0", "1", "2", "3"]);
+    assert_eq!(sizes, ["0", "1", "1", "3"]);
     let tree = ledger.tree_head().await.unwrap();
     raw(&ledger, move |book, txn| {
         let forked =
@@ -288,8 +292,52 @@ async fn a_page_counts_all_that_is_shown() {
         let orders = [0, 0, HOLD_ORDER_MAX_BYTES, HOLD_ORDER_MAX_BYTES];
         assert_eq!(of_it.len(), orders.len());
         for (it, order) in of_it.into_iter().zip(orders) {
-            assert_eq!(pages::shown_bytes(it), it.bytes.len() + it.proof.path.len() * 32 + order);
+            let proof = &it.proof;
+            let kept = Kept {
+                sequence: proof.sequence,
+                entry: it.entry.clone(),
+                salt: proof.salt,
+                bytes: it.bytes.clone(),
+            };
+            let shown = pages::shown_bytes(&kept, part.tree.size);
+            assert!(shown >= it.bytes.len() + proof.path.len() * 32 + order, "{shown}");
         }
+        Ok(())
+    })
+    .await;
+}
+
+/// Whose entries they are, whoever copies them: what is stated to somebody is in what they were given, or with others.
+#[tokio::test]
+async fn nothing_is_stated_that_is_with_nobody_else() {
+    let ledger = ledger();
+    let [own, other] = [terms(1), terms(3)].map(|it| it.source);
+    let third: handover_core::HospitalId = "third".parse().unwrap();
+    for number in [1, 3] {
+        ledger.post(on(0, number), terms(number), receipt()).await.unwrap();
+    }
+    raw(&ledger, move |book, txn| {
+        assert_eq!(book.stated(txn)?.size, 0);
+        // A third one keeps both for the index.
+        let part = book.part(txn, &third, 0, 0)?;
+        assert_eq!((part.tree.size, part.until, part.entries.len()), (2, 2, 0));
+        assert_eq!(part.others.iter().map(|it| it.sequence).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(book.stated(txn)?.size, 0);
+        assert!(book.is_copy_new(txn, &third, 2)?);
+        book.put_copy(txn, &third, 2)?;
+        assert!(!book.is_copy_new(txn, &third, 2)?);
+        assert_eq!((book.stated(txn)?.size, book.copied(txn)?.held), (2, 0));
+        // As long as their own hospitals do not have them, whoever asks keeps them, too.
+        let part = book.part(txn, &own, 0, 0)?;
+        assert_eq!((part.entries.len(), part.others.len()), (1, 1));
+        book.put_copy(txn, &own, 2)?;
+        book.put_copy(txn, &other, 2)?;
+        assert_eq!(book.copied(txn)?.held, 2);
+        assert!(book.part(txn, &third, 0, 0)?.others.is_empty());
+        // Nobody holds more than there is, and a copy that begins anew takes nothing back.
+        book.put_copy(txn, &third, u64::MAX)?;
+        book.put_copy(txn, &third, 0)?;
+        assert_eq!((book.copied(txn)?.copied, book.copied(txn)?.held), (2, 2));
         Ok(())
     })
     .await;

@@ -25,6 +25,7 @@ impl Log {
 
     /// The newest checkpoint as a signed note (C2SP tlog-checkpoint).
     pub(crate) async fn checkpoint(&self) -> Result<String, BooksError> {
+        self.desk.voice.may_speak().map_err(BooksError::Silent)?;
         // Held while signing, so that a crowd of readers causes one signature.
         let mut signed = self.signed.lock().await;
         let head = self.desk.ledger.tree_head().await?;

@@ -9,6 +9,7 @@ mod folders;
 mod holds;
 mod hospitals;
 mod incidents;
+mod rejoin;
 pub(crate) mod views;
 
 use handover_core::codec::DecodeError;
@@ -73,6 +74,10 @@ pub(crate) enum Command {
     FolderList,
     /// Break-glasses that hospitals told of → `EmergenciesView`.
     EmergencyList,
+    /// Says that the store was restored from a backup → `RejoinView`.
+    Rejoin { without: Vec<HospitalId> },
+    /// How that stands → `RejoinView`.
+    RejoinShow,
 }
 
 /// Bytes as hexadecimal digits.
@@ -188,6 +193,8 @@ impl Operations {
             Command::IncidentRemove { id } => value(&self.remove_incident(id).await?),
             Command::FolderList => value(&self.folders().await?),
             Command::EmergencyList => value(&self.emergencies().await?),
+            Command::Rejoin { without } => value(&self.rejoin(without).await?),
+            Command::RejoinShow => value(&self.rejoining().await?),
         }
     }
 

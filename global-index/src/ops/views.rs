@@ -291,3 +291,22 @@ pub(crate) struct HoldContext {
     /// The directory's version.
     pub(crate) directory_version: u64,
 }
+
+/// How a store stands that was restored from a backup.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RejoinView {
+    /// Whether the index books, signs and hands out.
+    pub(crate) speaks: bool,
+    /// When that was found, or said by hand; none if it never was.
+    pub(crate) found: Option<String>,
+    /// When everything was back; none while it catches up.
+    pub(crate) done: Option<String>,
+    /// Who has still to tell.
+    pub(crate) waits_for: Vec<HospitalId>,
+    /// Entries of the log that were put back.
+    pub(crate) entries: u64,
+    /// Artefacts that were taken back.
+    pub(crate) artefacts: u64,
+    /// How large a log was signed that cannot be made whole.
+    pub(crate) forked: Option<u64>,
+}

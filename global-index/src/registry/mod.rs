@@ -5,6 +5,7 @@
 //!
 //! Nothing here knows transfers, patients or how a request arrived.
 
+mod back;
 mod enrol;
 mod orders;
 mod rows;
@@ -22,6 +23,7 @@ use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_seal::{Ed25519, SealError};
 use handover_store::{KeyMaker, StoreError, Txn};
 
+pub(crate) use self::back::put_back;
 pub(crate) use self::enrol::{Claim, drop_enrolment, enrol, prove};
 pub(crate) use self::orders::{Outcome, one_operator, ordered_hospital, submit_order};
 pub(crate) use self::rows::Hospital;
@@ -63,7 +65,7 @@ pub(crate) enum RegistryError {
 impl RegistryError {
     /// The stable code.
     #[must_use]
-    pub(crate) const fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Trust(fault) => fault.code(),
@@ -174,6 +176,10 @@ pub(crate) fn certificate_request(envelope: &[u8]) -> Result<Verified<Certificat
     Ok(request)
 }
 
+fn operator_key(keys: &KeyMaker, envelope: &[u8]) -> Vec<u8> {
+    keys.space("operator").hashed(Digest::sha256(&[envelope]).as_bytes()).build()
+}
+
 /// Takes an operator's certificate. Each term stands by itself: a renewal under the same key leaves the one before
 /// it, by which the orders of its time are judged.
 pub(crate) fn add_operator(
@@ -184,7 +190,7 @@ pub(crate) fn add_operator(
     now: Timestamp,
 ) -> Result<(AuthorityCertificate, Changed), RegistryError> {
     let certificate = trust::authority(envelope, Authority::Operator, root, now, &Ed25519)?;
-    let key = keys.space("operator").hashed(Digest::sha256(&[envelope]).as_bytes()).build();
+    let key = operator_key(keys, envelope);
     let row = Operator { certificate: Bytes(envelope.to_vec()), extensions: Extensions::default() };
     if cells::get::<Operator>(txn, &key)?.as_ref() == Some(&row) {
         return Ok((certificate, Changed::Nothing));

@@ -27,7 +27,7 @@ fn pending_key(keys: &KeyMaker, jurisdiction: &str) -> Vec<u8> {
     keys.space("schedule-pending").raw(jurisdiction).build()
 }
 
-fn schedule_key(keys: &KeyMaker, schedule: &FeeSchedule) -> Vec<u8> {
+pub(super) fn schedule_key(keys: &KeyMaker, schedule: &FeeSchedule) -> Vec<u8> {
     keys.space("schedule").raw(&schedule.jurisdiction).u64(schedule.number).build()
 }
 

@@ -4,6 +4,7 @@
 //! Invariants: a parcel is answered only when it is durable; each artefact is put into a mailbox once, however often
 //! it comes; what the books do not take is not kept either. Nothing here reads what is sealed.
 
+mod back;
 mod booking;
 mod courier;
 mod mailbox;
@@ -22,9 +23,10 @@ use handover_dossier::{Dossier, DossierError, Kind, Taken, transfer_of};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn};
 
+pub(crate) use self::back::pass_on_again;
 pub(crate) use self::courier::Courier;
 pub(crate) use self::mailbox::{dead_letters, waiting};
-pub(crate) use self::settlement::{held, order_of, settle};
+pub(crate) use self::settlement::{held, order_of, put_order_back, settle};
 pub(crate) use self::silence::look;
 pub(crate) use self::telling::{push_by, push_to, recheck};
 use crate::directory::Current;

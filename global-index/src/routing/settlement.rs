@@ -51,6 +51,18 @@ pub(crate) fn order_of(
     Ok(orders_of(txn, keys, transfer)?.order)
 }
 
+/// Puts an order back that was kept beside the entry that stands on it.
+pub(crate) fn put_order_back(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: &TransferId,
+    order: Bytes,
+) -> Result<(), StoreError> {
+    let orders = orders_of(txn, keys, transfer)?;
+    let orders = HoldOrders { order: Some(order), pending: None, ..orders };
+    cells::put(txn, &orders_key(keys, transfer), &orders)
+}
+
 /// How a transfer's hold stands.
 pub(crate) fn held(
     txn: &mut dyn Txn,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{Answer, BooksQuestion, EvidenceQuestion, Parcel, Request, Verb};
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
+use handover_dossier::Between;
 use handover_net::Net;
 use tokio::sync::Mutex;
 
@@ -15,6 +16,7 @@ use crate::folders::Folders;
 use crate::ledger::BooksError;
 use crate::locator::{self, LocatorError};
 use crate::registry::{self, Claim, RegistryError};
+use crate::rejoin::Rejoin;
 use crate::routing::{Courier, Intake, RoutingError};
 use crate::statements;
 
@@ -33,6 +35,7 @@ pub(super) struct Desks {
     pub(super) instruments: Instruments,
     /// When the last page of the books was dated.
     pub(super) pages: Arc<Mutex<Option<Timestamp>>>,
+    pub(super) rejoin: Rejoin,
 }
 
 type Items = Result<Vec<Vec<u8>>, Code>;
@@ -64,18 +67,25 @@ impl Desks {
             Verb::Prove => self.prove(request).await,
             // The directory is public: a hospital that is not admitted yet, or no longer, sees by it where it stands.
             Verb::Directory => self.directory(&request),
-            Verb::Deliver => self.deliver(hospital(party)?, request).await,
+            Verb::Deliver => self.deliver(self.compared(party).await?, request).await,
             Verb::Locate => self.locate(hospital(party)?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,
             Verb::Keys => self.keys(hospital(party)?, request).await,
-            Verb::Withdraw => self.withdraw(hospital(party)?, &request).await,
+            Verb::Withdraw => self.withdraw(self.compared(party).await?, &request).await,
             // Between hospitals only: the index need not know who looks for old records.
-            Verb::RemoteLink | Verb::BreakGlassPart => Err(Code::AccessDenied),
+            Verb::RemoteLink | Verb::BreakGlassPart | Verb::BooksBack => Err(Code::AccessDenied),
             Verb::BreakGlass => self.emergency(hospital(party)?, request).await,
-            Verb::Books => self.books(hospital(party)?, &request).await,
-            Verb::Newest => self.newest(hospital(party)?, &request).await,
-            Verb::Evidence => self.evidence(hospital(party)?, &request).await,
+            Verb::Books => self.books(self.compared(party).await?, &request).await,
+            Verb::Newest => self.newest(self.compared(party).await?, &request).await,
+            Verb::Evidence => self.evidence(self.compared(party).await?, &request).await,
         }
+    }
+
+    /// The same, once it was asked what it holds of the index: a store that was rolled back serves nobody.
+    async fn compared(&self, party: Option<Party>) -> Result<HospitalId, Code> {
+        let hospital = hospital(party)?;
+        self.rejoin.may_serve(&hospital).await?;
+        Ok(hospital)
     }
 
     /// Whoever was suspended may see what its books say, too.
@@ -83,19 +93,29 @@ impl Desks {
         let question: BooksQuestion =
             codec::decode(request.only_item()?, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
         let (book, keys) = (self.desk.ledger.book().clone(), self.desk.keys.clone());
-        let signer = Arc::clone(&self.desk.seat.signer);
+        self.note_copy(&sender, question.from).await.map_err(|fault| logged(fault.code(), &fault))?;
+        let (seat, random) = (self.desk.seat.clone(), self.desk.edge.random);
         // One after the other, and none dated before the last one: of two pages the later is never of a shorter log,
         // which would be taken for a proof that it was cut.
         let mut last = self.pages.lock().await;
         let now = self.desk.now();
         let now = last.map_or(now, |last| last.max(now));
-        let read = self
-            .desk
-            .store
-            .read(move |txn| statements::answer(txn, (&keys, &book), &sender, &question, &signer, now));
+        let read = self.desk.store.read(move |txn| {
+            statements::answer(txn, (&keys, &book), &sender, &question, &seat, (now, &mut *random()))
+        });
         let answer = read.await.map_err(|fault: BooksError| logged(fault.code(), &fault))?;
         *last = Some(now);
         Ok(vec![answer])
+    }
+
+    /// Who asks from a sequence number on holds what is before it.
+    async fn note_copy(&self, by: &HospitalId, until: u64) -> Result<(), BooksError> {
+        let (book, hospital) = (self.desk.ledger.book().clone(), by.clone());
+        if !self.desk.store.read(move |txn| book.is_copy_new(txn, &hospital, until)).await? {
+            return Ok(());
+        }
+        let (book, hospital) = (self.desk.ledger.book().clone(), by.clone());
+        self.desk.store.write(move |txn| book.put_copy(txn, &hospital, until)).await
     }
 
     /// What a hospital signed last, of what is held here: whoever does not know it has lost something.
@@ -118,7 +138,7 @@ impl Desks {
         let answer = self
             .desk
             .store
-            .read(move |txn| handover_dossier::evidence(txn, &keys, &sender, None, &question))
+            .read(move |txn| handover_dossier::evidence(txn, &keys, Between::all_of(&sender), &question))
             .await;
         Ok(vec![codec::encode(&answer.map_err(|fault| logged(fault.code(), &fault))?)])
     }

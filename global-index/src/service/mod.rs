@@ -35,7 +35,8 @@ use crate::folders::{self, Folders};
 use crate::keys::{CERTIFICATE_FILE, IndexKeys};
 use crate::log::Log;
 use crate::ops::Operations;
-use crate::routing::Courier;
+use crate::rejoin::{self, Rejoin};
+use crate::routing::{Courier, push_to};
 
 /// The control socket in the data folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -141,7 +142,7 @@ pub(crate) fn seat(
         ));
     }
     let signer = Arc::new(handover_seal::SigningKey::from_seed(&keys.signing.seed()));
-    Ok(Seat { root, signer, certificate, authority })
+    Ok(Seat { root, signer, certificate, authority, keepsakes: keys.keepsakes() })
 }
 
 /// Opens the store where the configuration says.
@@ -207,7 +208,11 @@ impl Index {
             Arc::new(Gate::new(desk.clone(), &keys)),
         )
         .await?;
-        tell_addresses(&desk, &config, &net, &keys).await?;
+        let rejoin = Rejoin::new(desk.clone(), net.clone());
+        let addresses = addresses(&config, &net, &keys)?;
+        if desk.voice.may_speak().is_ok() {
+            tell_addresses(&desk, &addresses, false).await?;
+        }
 
         let (health, metrics) = (Health::new(), Metrics::new("handover_index"));
         let instruments = Instruments::new(&metrics);
@@ -236,11 +241,22 @@ impl Index {
             chores.spawn(rounds::greet(desk.clone(), net.clone(), stop.child_token()));
         }
         chores.spawn(rounds::push(desk.clone(), net.clone(), stop.child_token()));
+        let spoken = rounds::Spoken {
+            phases: desk.voice.watch(),
+            desk: desk.clone(),
+            net: net.clone(),
+            addresses,
+            folders: folders.clone(),
+            courier: courier.clone(),
+        };
+        chores.spawn(spoken.run(stop.child_token()));
+        chores.spawn(rejoin::run(rejoin.clone(), stop.child_token()));
         let doors = Doors::new(&metrics, net.clone(), Arc::clone(&web.turned_away));
         let told = (doors, Holds::new(&metrics));
         chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), told, stop.child_token()));
         let pages = Arc::default();
-        let desks = Desks { desk: desk.clone(), courier, folders, net: net.clone(), instruments, pages };
+        let desks =
+            Desks { desk: desk.clone(), courier, folders, net: net.clone(), instruments, pages, rejoin };
         chores.spawn(serve_net(desks, inbound, stop.child_token()));
 
         let ready = Ready { net: net.addresses(), web: format!("https://{}", web.address), control };
@@ -279,25 +295,33 @@ impl Index {
     }
 }
 
-/// The directory tells where the index is now; with other addresses, or an old directory, it is made anew.
-async fn tell_addresses(desk: &Desk, config: &Config, net: &Net, keys: &IndexKeys) -> Result<(), IndexError> {
-    let addresses = if config.advertise.is_empty() {
-        net.addresses()
-    } else {
-        let key = handover_seal::SigningKey::from_seed(&keys.net).public();
-        let peer = handover_net::peer_id(&key)?;
-        config.advertise.iter().map(|address| format!("{address}/p2p/{peer}")).collect()
-    };
-    let is_stale = desk.current().is_stale(desk.now())
+/// Where the index is now, as the directory tells it.
+fn addresses(config: &Config, net: &Net, keys: &IndexKeys) -> Result<Vec<String>, NetError> {
+    if config.advertise.is_empty() {
+        return Ok(net.addresses());
+    }
+    let key = handover_seal::SigningKey::from_seed(&keys.net).public();
+    let peer = handover_net::peer_id(&key)?;
+    Ok(config.advertise.iter().map(|address| format!("{address}/p2p/{peer}")).collect())
+}
+
+/// The directory tells where the index is now; with other addresses, or an old directory, or one that was given back, it is
+/// made anew.
+async fn tell_addresses(
+    desk: &Desk,
+    addresses: &[String],
+    has_caught_up: bool,
+) -> Result<(), DirectoryError> {
+    let is_stale = has_caught_up
+        || desk.current().is_stale(desk.now())
         || desk.current().federation().directory().indexes
             != [handover_core::codec::Bytes(desk.seat.certificate.clone())];
-    let maker = desk.keys.clone();
+    let (maker, addresses) = (desk.keys.clone(), addresses.to_vec());
     desk.change::<(), DirectoryError, _>(move |txn| {
         let moved = directory::set_addresses(txn, &maker, &addresses)?;
         Ok(((), if moved || is_stale { Changed::Directory } else { Changed::Nothing }))
     })
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Takes what comes over the network, without pause; each request has a task of its own.
@@ -328,7 +352,13 @@ async fn serve_net(desks: Desks, mut inbound: mpsc::Receiver<Inbound>, stop: Can
                 desks.courier.connected(hospital.clone()).await;
                 desks.folders.connected(hospital.clone());
                 let (desk, net) = (desks.desk.clone(), desks.net.clone());
-                tasks.spawn(async move { crate::routing::push_to(&desk, &net, hospital).await });
+                let rejoin = desks.rejoin.clone();
+                tasks.spawn(async move {
+                    // Whoever holds a newer one is asked first.
+                    if rejoin.may_serve(&hospital).await.is_ok() {
+                        push_to(&desk, &net, hospital).await;
+                    }
+                });
             }
             // For a hospital that is away; else packages go from hospital to hospital.
             Some(Inbound::Package { party: Party::Hospital(hospital), stream }) => {

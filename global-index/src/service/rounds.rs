@@ -14,14 +14,18 @@ use handover_net::{Limits, Net};
 use handover_seal::Ed25519;
 use handover_store::Health as StoreHealth;
 use handover_web::{CancellationToken, Health};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::instruments::{Doors, Holds};
+use super::tell_addresses;
 use crate::desk::{Changed, Desk};
 use crate::directory::DirectoryError;
+use crate::folders::Folders;
 use crate::ledger::{Booking, BooksError};
 use crate::log::Log;
-use crate::routing::{look, push_by, push_to, recheck};
+use crate::routing::{Courier, look, push_by, push_to, recheck};
+use crate::voice::Phase;
 
 /// How often the chores are done, in milliseconds.
 const ROUND_MS: u64 = 5_000;
@@ -90,6 +94,52 @@ pub(super) async fn greet(desk: Desk, net: Net, stop: CancellationToken) {
     }
 }
 
+/// What was put off until the index may speak.
+pub(super) struct Spoken {
+    /// From before anybody was asked.
+    pub(super) phases: watch::Receiver<Phase>,
+    pub(super) desk: Desk,
+    pub(super) net: Net,
+    pub(super) addresses: Vec<String>,
+    pub(super) folders: Folders,
+    pub(super) courier: Courier,
+}
+
+impl Spoken {
+    /// Whenever it may speak again, until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut has_caught_up = self.desk.voice.phase() == Phase::CatchingUp;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = self.phases.changed() => if changed.is_err() { return },
+            }
+            let phase = *self.phases.borrow_and_update();
+            has_caught_up |= phase == Phase::CatchingUp;
+            if phase == Phase::Speaking {
+                self.go_on(has_caught_up).await;
+                has_caught_up = false;
+            }
+        }
+    }
+
+    async fn go_on(&self, has_caught_up: bool) {
+        if let Err(fault) = tell_addresses(&self.desk, &self.addresses, has_caught_up).await {
+            tracing::error!(%fault, "the directory cannot be made anew");
+        }
+        // What was put into a mailbox again goes out now.
+        for member in self.desk.current().federation().members() {
+            self.courier.mail(member.certificate.hospital.clone()).await;
+        }
+        for party in self.net.connected() {
+            if let Party::Hospital(hospital) = party {
+                self.folders.connected(hospital.clone());
+                push_to(&self.desk, &self.net, hospital).await;
+            }
+        }
+    }
+}
+
 /// Every few seconds until `stop`.
 pub(super) async fn refresh(
     desk: Desk,
@@ -99,10 +149,12 @@ pub(super) async fn refresh(
     stop: CancellationToken,
 ) {
     let mut tick = tokio::time::interval(Duration::from_millis(ROUND_MS));
+    let mut phases = desk.voice.watch();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
+            Ok(()) = phases.changed() => {}
         }
         let store = match desk.store.health() {
             StoreHealth::Serving => Ok(()),
@@ -111,9 +163,13 @@ pub(super) async fn refresh(
         health.set("store", store);
         let repaired = desk.store.repairs().await.is_ok_and(|repairs| !repairs.is_empty());
         health.tell("repair", if repaired { Err(Code::StoreRepaired) } else { Ok(()) });
-        health.set("directory", renew(&desk).await);
-        health.set("log", log.checkpoint().await.map(drop).map_err(|fault| fault.code()));
-        health.set("ledger", settle(&desk).await.map_err(|fault| fault.code()));
+        let phase = desk.voice.phase();
+        health.set("store-restored", if phase == Phase::CatchingUp { Err(Code::CatchingUp) } else { Ok(()) });
+        if phase == Phase::Speaking {
+            health.set("directory", renew(&desk).await);
+            health.set("log", log.checkpoint().await.map(drop).map_err(|fault| fault.code()));
+            health.set("ledger", settle(&desk).await.map_err(|fault| fault.code()));
+        }
         // Nobody but operators can settle them, so they are told; the index itself is well.
         let held = desk.ledger.held().await.map_err(|fault| fault.code());
         if let Ok(held) = held {

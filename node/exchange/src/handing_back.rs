@@ -1,39 +1,37 @@
 //! What this hospital holds of its transfers with another one, for that one to see whether it has lost something, as
-//! after a restored backup, and to take back what it has.
+//! after a restored backup, and to take back what it has. The index is told of all of them, and shown what it signed itself.
 //!
 //! Invariant: a hospital is told of transfers between the two alone; everything that it is given it has signed itself, or
-//! was to get.
+//! was to get. So is the index.
 
 use std::sync::Arc;
 
 use handover_core::codec::{self, Bytes};
 use handover_core::message::EvidenceQuestion;
-use handover_core::{Code, HospitalId, Party};
+use handover_core::{Code, Party};
+use handover_dossier::Between;
 
-use crate::ExchangeError;
 use crate::context::Inner;
+use crate::{ExchangeError, books, key_records, links};
 
 /// The most bytes of a question.
 const QUESTION_MAX_BYTES: usize = 1024;
 
-/// The index has its own copies, and asks nothing.
-fn hospital(party: &Party) -> Result<HospitalId, Code> {
-    match party {
-        Party::Hospital(hospital) => Ok(hospital.clone()),
-        Party::Index => Err(Code::AccessDenied),
-    }
-}
-
-/// The newest artefact that the asker signed, of those that are held here.
+/// The newest that the asker signed, of what is held here.
 pub(crate) async fn newest(
     inner: &Arc<Inner>,
     party: &Party,
     items: &[Bytes],
 ) -> Result<Vec<Vec<u8>>, ExchangeError> {
-    let (asker, keys) = (hospital(party)?, inner.keys());
+    let keys = inner.keys();
     if !items.is_empty() {
         return Err(Code::Malformed.into());
     }
+    let Party::Hospital(asker) = party.clone() else {
+        let page = inner.parts.store.read(move |txn| books::newest_page(txn, &keys)).await?;
+        let directory = inner.federation()?.directory().envelope().to_vec();
+        return Ok([directory].into_iter().chain(page.map(|page| page.0)).collect());
+    };
     let newest =
         inner.parts.store.read(move |txn| handover_dossier::newest_signed(txn, &keys, &asker)).await?;
     Ok(newest.into_iter().collect())
@@ -45,12 +43,29 @@ pub(crate) async fn evidence(
     party: &Party,
     question: &[u8],
 ) -> Result<Vec<Vec<u8>>, ExchangeError> {
-    let (asker, own, keys) = (hospital(party)?, inner.own().clone(), inner.keys());
+    let (party, own, keys) = (party.clone(), inner.own().clone(), inner.keys());
     let question: EvidenceQuestion = codec::decode(question, QUESTION_MAX_BYTES)?;
+    if party == Party::Index && question.after.is_none() {
+        tell_again(inner).await?;
+    }
     let answer = inner
         .parts
         .store
-        .read(move |txn| handover_dossier::evidence(txn, &keys, &asker, Some(&own), &question))
+        .read(move |txn| {
+            let between = match &party {
+                Party::Index => Between::all_of(&own),
+                Party::Hospital(asker) => Between::two(asker, &own),
+            };
+            handover_dossier::evidence(txn, &keys, between, &question)
+        })
         .await?;
     Ok(vec![codec::encode(&answer)])
+}
+
+/// An index that asks has lost what it was told of patients, too.
+async fn tell_again(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
+    links::owe_all(&inner.parts.store).await?;
+    key_records::owe_all(inner).await?;
+    inner.links.notify_one();
+    Ok(())
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
 use crate::context::Inner;
-use crate::{glass, handing_back, jobs, key_records, links, remote, requests};
+use crate::{books, glass, handing_back, jobs, key_records, links, remote, requests};
 
 /// Requests worked on at once.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -107,6 +107,7 @@ async fn answer(
         Verb::BreakGlassPart => return glass::piece(inner, party, &request.items).await,
         Verb::Newest => return handing_back::newest(inner, party, &request.items).await,
         Verb::Evidence => return handing_back::evidence(inner, party, request.only_item()?).await,
+        Verb::BooksBack => return books::give_back(inner, party, request.only_item()?).await,
         Verb::Deliver => {
             if request.items.len() > PARCELS_MAX {
                 return Err(Code::TooLarge.into());

@@ -214,6 +214,25 @@ pub(crate) fn finish_in(
     txn.put(&keys.space(TO_INDEX).hashed(hash.as_bytes()).build(), signed.to_vec())
 }
 
+/// Owes the index all links that were ever signed: it has lost some.
+pub(crate) async fn owe_all(store: &Store) -> Result<(), ExchangeError> {
+    let mut after = None;
+    loop {
+        let (keys, from) = (store.keys(), after.take());
+        let owed = store.write(move |txn| -> Result<_, StoreError> {
+            let page = txn.scan(&keys.space(SIGNED).build(), from.as_deref(), PAGE)?;
+            for (_, link) in &page {
+                txn.put(&keys.space(TO_INDEX).hashed(link).build(), link.clone())?;
+            }
+            Ok(page.into_iter().nth(PAGE - 1).map(|(key, _)| key))
+        });
+        after = owed.await?;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 /// Links that the index does not know yet, behind `after`.
 pub(crate) async fn owed(
     store: &Store,

@@ -347,6 +347,11 @@ impl Federation {
         self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop())
     }
 
+    /// The data folder, where nothing else was said.
+    pub(super) fn data(&self) -> PathBuf {
+        self.config.with_file_name(self.site.data(DATA))
+    }
+
     pub(super) fn root(&self) -> &str {
         &self.root.public
     }

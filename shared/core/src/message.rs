@@ -42,11 +42,15 @@ cbor_enum! {
         /// Hospital to index: `[BooksQuestion]` → `[BooksAnswer]`: what the index's books hold that concerns it.
         Books = 75, "books";
         /// Hospital to index or hospital: `[]` → `[the artefact of a transfer that the asker signed last, of those held
-        /// there]`, or `[]` if none is. A hospital that does not know it has lost something.
+        /// there]`, or `[]` if none is. Index to hospital: `[]` → `[the newest Directory, the newest LedgerPage]` that are
+        /// held there. Who does not know what it signed has lost something.
         Newest = 80, "newest";
-        /// Hospital to index or hospital: `[EvidenceQuestion]` → `[EvidenceAnswer]`: what is held there of the asker's
-        /// transfers, and if a hospital answers, of those between the two.
+        /// Hospital or index to index or hospital: `[EvidenceQuestion]` → `[EvidenceAnswer]`: what is held there of the
+        /// asker's transfers, and if a hospital answers a hospital, of those between the two. All are the index's.
         Evidence = 81, "evidence";
+        /// Index to hospital: `[BooksBackQuestion]` → `[BooksBackAnswer]`: what is held there of the index's log, for an
+        /// index that has lost it.
+        BooksBack = 82, "books-back";
     }
 }
 
@@ -100,6 +104,52 @@ cbor_map! {
         2 => consistency: Vec<Digest>,
         /// The page's lines, each opened; in a file that is shown to others only those that it is about.
         3 => opened: Vec<OpenedEntry>,
+        /// What to keep for the index, so that the log is never with it alone; absent in a file.
+        4 => kept: Option<SealedEntries>,
+    }
+}
+
+cbor_map! {
+    /// Others' entries of a part of the books.
+    pub struct SealedEntries {
+        /// Each entry below this sequence number is with its source or its destination: sealed ones need not be kept.
+        1 => held: u64,
+        /// All of the part from there on that are not opened.
+        2 => entries: Vec<SealedEntry>,
+    }
+}
+
+cbor_map! {
+    /// An entry that is others' matter, for the index alone to open should it lose its own: an [`OpenedEntry`], whose
+    /// path is empty.
+    pub struct SealedEntry {
+        /// Its sequence number.
+        1 => sequence: u64,
+        /// Sealed by the index for itself.
+        2 => sealed: Bytes,
+    }
+}
+
+/// The most bytes of a [`SealedEntry::sealed`].
+pub const SEALED_ENTRY_MAX_BYTES: usize = 32 * 1024;
+
+cbor_map! {
+    /// Which part of its own log an index asks for.
+    pub struct BooksBackQuestion {
+        /// From this sequence number on.
+        1 => from: u64,
+    }
+}
+
+cbor_map! {
+    /// What a hospital holds of the log; each kind ascending.
+    pub struct BooksBackAnswer {
+        /// Its own, with empty paths.
+        1 => opened: Vec<OpenedEntry>,
+        /// Others'.
+        2 => sealed: Vec<SealedEntry>,
+        /// What to ask from next, if there may be more.
+        3 => next: Option<u64>,
     }
 }
 
@@ -116,6 +166,8 @@ cbor_map! {
         4 => path: Vec<Digest>,
         /// The operators' order that it stands on, if on one: whole.
         5 => order: Option<Bytes>,
+        /// By which the index knows it again, and nobody else; absent: it is from before there were any.
+        6 => mark: Option<Digest>,
     }
 }
 

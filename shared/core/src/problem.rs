@@ -183,7 +183,7 @@ codes! {
     KeyReplaced = "key-replaced", Refused, "It is signed with a key that its hospital has replaced since, and somebody else brings it: it may be a thief's. It is taken from that hospital itself, which sends it by itself.";
     KeysOutdated = "keys-outdated", Configuration, "The directory names a key for this hospital that this node does not have. If its keys were renewed, put the newest key file in the place of this one and start again; if these are to succeed that key, root and operators have to approve them first.";
     KeyInForce = "key-in-force", Configuration, "From now on another of this node's keys speaks for its hospital. The node has ended in order: start it again, and it takes that key.";
-    CatchingUp = "catching-up", Unreachable, "This hospital was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; status there says how far it is.";
+    CatchingUp = "catching-up", Unreachable, "Whoever says this was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; a hospital's status, or rejoin --status at the index, says how far it is.";
 }
 
 impl Code {

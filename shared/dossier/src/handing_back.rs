@@ -26,37 +26,48 @@ struct Part {
     rest: Option<u32>,
 }
 
-/// Whose transfers.
-struct Between<'a> {
-    asker: &'a HospitalId,
-    own: Option<&'a HospitalId>,
+/// Whose transfers: those of one hospital, or those that it has with another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Between<'a> {
+    one: &'a HospitalId,
+    other: Option<&'a HospitalId>,
 }
 
-impl Between<'_> {
-    fn holds(&self, row: &Row) -> bool {
-        let other = if row.source == *self.asker {
+impl<'a> Between<'a> {
+    /// A hospital's, with whomever.
+    #[must_use]
+    pub const fn all_of(one: &'a HospitalId) -> Self {
+        Self { one, other: None }
+    }
+
+    /// Those that two hospitals have with each other.
+    #[must_use]
+    pub const fn two(one: &'a HospitalId, other: &'a HospitalId) -> Self {
+        Self { one, other: Some(other) }
+    }
+
+    fn holds(self, row: &Row) -> bool {
+        let other = if row.source == *self.one {
             &row.destination
-        } else if row.destination == *self.asker {
+        } else if row.destination == *self.one {
             &row.source
         } else {
             return false;
         };
-        self.own.is_none_or(|own| own == other)
+        self.other.is_none_or(|wanted| wanted == other)
     }
 }
 
-/// What is held here of an asker's transfers; at a hospital (`own`), of those between the two.
+/// What is held here of these transfers.
 ///
 /// # Errors
 /// [`DossierError::Store`].
 pub fn evidence(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
-    asker: &HospitalId,
-    own: Option<&HospitalId>,
+    between: Between<'_>,
     question: &EvidenceQuestion,
 ) -> Result<EvidenceAnswer, DossierError> {
-    let between = Between { asker, own };
     let mut page = Page::default();
     if let Some(EvidencePlace { transfer, given, .. }) = question.after {
         page.reached = Some(transfer);

@@ -180,7 +180,10 @@ impl<'t> Dossier<'t> {
     }
 
     /// As [`Self::get`], but nothing of the transfer that a delivery continues.
-    pub(crate) fn get_own(&mut self, place: Place) -> Result<Option<Vec<u8>>, StoreError> {
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn get_own(&mut self, place: Place) -> Result<Option<Vec<u8>>, StoreError> {
         let key = self.key(place);
         rows::get_pieces(self.txn, &key)
     }

@@ -31,7 +31,7 @@ mod taking_back;
 
 pub use deliveries::Standing;
 pub use error::DossierError;
-pub use handing_back::evidence;
+pub use handing_back::{Between, evidence};
 pub use intake::{Taken, transfer_of};
 pub use keep::{Dossier, Row, active, list};
 pub use kind::{Kind, Place};

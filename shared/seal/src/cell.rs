@@ -12,7 +12,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::frame::{length_bytes, put_text};
-use crate::{SealError, Secret32};
+use crate::{SealError, Secret32, padding};
 
 const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 12;
@@ -53,6 +53,27 @@ pub fn open_cell(key: &Secret32, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<
         .decrypt(&Nonce::from(*nonce), Payload { msg: ciphertext, aad })
         .map(Zeroizing::new)
         .map_err(|_| SealError::CannotOpen)
+}
+
+/// [`seal_cell`] with padding, so that the length tells little of what is inside.
+///
+/// # Errors
+/// As [`seal_cell`].
+pub fn seal_cell_padded(
+    key: &Secret32,
+    aad: &[u8],
+    plaintext: &[u8],
+    random: &mut dyn Random,
+) -> Result<Vec<u8>, SealError> {
+    seal_cell(key, aad, &padding::pad(plaintext), random)
+}
+
+/// Opens what [`seal_cell_padded`] made.
+///
+/// # Errors
+/// [`SealError::CannotOpen`], whatever the reason.
+pub fn open_cell_padded(key: &Secret32, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    padding::unpad(open_cell(key, aad, sealed)?)
 }
 
 pub(crate) fn cipher(key: &Secret32) -> Aes256Gcm {

@@ -141,7 +141,15 @@ impl FalseBooks {
                 extensions: none(),
             });
             let entry = codec::encode(entry).into();
-            opened.push(OpenedEntry { sequence, salt: *salt, entry, path, order: None, extensions: none() });
+            opened.push(OpenedEntry {
+                sequence,
+                salt: *salt,
+                entry,
+                path,
+                order: None,
+                mark: None,
+                extensions: none(),
+            });
         }
         let page = LedgerPage {
             hospital: hospital.clone(),
@@ -159,6 +167,7 @@ impl FalseBooks {
             page: Verified::sign(page, signing).envelope().to_vec().into(),
             consistency,
             opened,
+            kept: None,
             extensions: none(),
         }
     }

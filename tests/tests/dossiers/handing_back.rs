@@ -5,7 +5,7 @@ use handover_core::message::{Answer, EvidenceAnswer, EvidencePlace, EvidenceQues
 use handover_core::time::MINUTE_MS;
 use handover_core::transfer::{Phase, Role, State};
 use handover_core::{Amount, HospitalId, Timestamp, TransferId};
-use handover_dossier::{Place, Row, evidence, transfer_of};
+use handover_dossier::{Between, Place, Row, evidence, transfer_of};
 use handover_store::{SCAN_MAX_CELLS, StoreError, rows};
 use handover_tests::fixture::{Plan, Story, T0, World, altered};
 
@@ -33,7 +33,10 @@ impl Desk {
     ) -> EvidenceAnswer {
         let (keys, asker, own) = (self.store.keys(), asker.clone(), hospital(self.role));
         let question = EvidenceQuestion { since, after, extensions: Extensions::default() };
-        let read = self.store.read(move |txn| evidence(txn, &keys, &asker, own, &question));
+        let read = self.store.read(move |txn| {
+            let between = own.map_or(Between::all_of(&asker), |own| Between::two(&asker, own));
+            evidence(txn, &keys, between, &question)
+        });
         self.runtime.block_on(read).unwrap()
     }
 

@@ -16,7 +16,7 @@ use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn, rows as cells};
 
 use super::rows::{self, Head, Held, Mark};
-use super::touch;
+use super::{sealed, touch};
 use crate::ExchangeError;
 use crate::context::Inner;
 
@@ -35,7 +35,7 @@ pub(super) async fn question(inner: &Arc<Inner>) -> Result<BooksQuestion, Exchan
     Ok(BooksQuestion { from, seen, extensions: Extensions::default() })
 }
 
-/// Takes a page into the copy; whether the copy is whole now. What shows that the books were rewritten is kept as an
+/// Takes a page into the copy; whether the copy is whole, and the index knows that by the question. What shows that the books were rewritten is kept as an
 /// incident; and if it is a page that holds in itself, the copy begins anew with what the index says now.
 pub(super) async fn take(
     inner: &Arc<Inner>,
@@ -123,7 +123,8 @@ fn check(
         && page.lines.len() == entries.len()
         && entries.len() == answer.opened.len()
         && (page.from == question.from || page.size < question.seen)
-        && (page.until > page.from || page.until == page.size);
+        && (page.until > page.from || page.until == page.size)
+        && answer.kept.as_ref().is_none_or(|kept| sealed::are_of(kept, page));
     if is_answered { Ok(()) } else { Err(Code::Malformed) }
 }
 
@@ -159,10 +160,14 @@ fn take_in(
         rows::put_entry(txn, keys, &entry.transfer, &held)?;
         touch(txn, keys, entry.transfer, now)?;
     }
-    let head =
-        Head { next: page.until, page: Bytes(page.envelope().to_vec()), extensions: Extensions::default() };
+    let page_bytes = Bytes(page.envelope().to_vec());
+    let head = Head { next: page.until, page: page_bytes, extensions: Extensions::default() };
     rows::put_head(txn, keys, &head)?;
-    Ok(page.until == page.size)
+    if let Some(kept) = &answer.kept {
+        sealed::keep(txn, keys, kept)?;
+    }
+    // Asked once more, the index learns how far the log is kept here.
+    Ok(page.until == page.size && page.until == page.from)
 }
 
 /// Notes that the books are not those that were signed before: always in the log, and with one audit line until a
@@ -187,7 +192,7 @@ fn rewritten(
         rules::ledger_page(&alone, inner.own(), context).is_err()
     };
     let opened = if before.is_some() { None } else { answer.opened.iter().find(|it| is_shown(it)).cloned() };
-    let bare = BooksAnswer { opened: opened.into_iter().collect(), ..answer };
+    let bare = BooksAnswer { opened: opened.into_iter().collect(), kept: None, ..answer };
     // A page that does not hold in itself comes again and again; what the copy gives up for another never does.
     let is_kept = if is_new || before.is_some() {
         let file = file(inner, None, before, vec![bare], Vec::new())?;

@@ -151,6 +151,7 @@ async fn signed(inner: &Arc<Inner>, known: &Known) -> Result<Vec<BooksAnswer>, E
                     page: Bytes(page.ok_or_else(|| cells::damaged("a page of the books"))?),
                     consistency: Vec::new(),
                     opened: Vec::new(),
+                    kept: None,
                     extensions: Extensions::default(),
                 });
             }

@@ -4,12 +4,13 @@
 //! Invariants: a copy only grows, and only by what continues what was signed before; what may still be on its way is no
 //! fault; whatever is wrong is noted in the transaction that finds it, with an audit line, and with an incident if what
 //! the index signed proves it; what is here is judged, however little the index shows, and that is told if it lasts.
-//! Judging is `handover_core::verify`'s, so that everybody comes to the same.
+//! Judging is `handover_core::verify`'s, so that everybody comes to the same. What is kept is the index's backup, too.
 
 mod copy;
 mod list;
 mod look;
 mod rows;
+mod sealed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ use crate::{Exchange, ExchangeError};
 
 pub(crate) use copy::dealt_with;
 pub use list::{Books, Counterparty, FeeLine};
+pub(crate) use rows::newest_page;
+pub(crate) use sealed::give_back;
 
 /// How often the index is asked even if nothing happened.
 const ROUND: Duration = Duration::from_secs(60);

@@ -120,6 +120,11 @@ pub(super) fn head(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Option<Head>, S
     rows::get(txn, &head_key(keys))
 }
 
+/// The newest page, whole.
+pub(crate) fn newest_page(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Option<Bytes>, StoreError> {
+    Ok(head(txn, keys)?.map(|head| head.page))
+}
+
 pub(super) fn put_head(txn: &mut dyn Txn, keys: &KeyMaker, head: &Head) -> Result<(), StoreError> {
     rows::put(txn, &head_key(keys), head)
 }
@@ -128,12 +133,17 @@ pub(super) fn pages(keys: &KeyMaker) -> KeyBuilder {
     keys.space("books-page")
 }
 
-fn entries(keys: &KeyMaker) -> KeyBuilder {
+pub(super) fn entries(keys: &KeyMaker) -> KeyBuilder {
     keys.space("books-entry")
 }
 
 fn entries_of(keys: &KeyMaker, transfer: &TransferId) -> KeyBuilder {
     keys.space("books-of").raw(transfer.as_bytes())
+}
+
+/// Others' entries, which are kept for the index, by sequence number.
+pub(super) fn sealed(keys: &KeyMaker) -> KeyBuilder {
+    keys.space("books-sealed")
 }
 
 pub(super) fn put_entry(
@@ -179,7 +189,7 @@ pub(super) fn transfers(
 /// Removes a part of the copy, and all of it by being repeated: the transfers of which that was, or nothing when no more
 /// is left.
 pub(super) fn forget_some(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Option<Vec<TransferId>>, StoreError> {
-    for space in [entries(keys), keys.space("books-of"), pages(keys)] {
+    for space in [entries(keys), keys.space("books-of"), pages(keys), sealed(keys)] {
         let prefix = space.build();
         let cells = txn.scan(&prefix, None, SCAN_MAX_CELLS)?;
         if cells.is_empty() {

@@ -1,0 +1,33 @@
+//! A store that was restored from a backup.
+
+use handover_cli::CliError;
+use handover_core::HospitalId;
+
+use super::context::Context;
+use crate::ops::Command;
+use crate::ops::views::RejoinView;
+
+/// Says that it was restored, or shows how that stands.
+pub(super) fn rejoin(context: &Context, status: bool, without: Vec<HospitalId>) -> Result<(), CliError> {
+    let command = if status { Command::RejoinShow } else { Command::Rejoin { without } };
+    let view: RejoinView = context.perform(&command)?;
+    context.output.emit("handover/index-rejoin/1", &view, |to| {
+        match (&view.found, &view.done) {
+            (None, _) => writeln!(to, "The store was never found to be restored.")?,
+            (Some(found), None) => writeln!(to, "Restored, as was found at {found}: it catches up.")?,
+            (Some(found), Some(done)) => {
+                writeln!(to, "Restored, as was found at {found}; everything was back at {done}.")?;
+            }
+        }
+        if view.found.is_some() {
+            writeln!(to, "{} entries and {} artefacts were given back", view.entries, view.artefacts)?;
+        }
+        for hospital in &view.waits_for {
+            writeln!(to, "waits for {hospital}")?;
+        }
+        match view.forked {
+            Some(size) => writeln!(to, "A log of {size} entries was signed that cannot be made whole."),
+            None => Ok(()),
+        }
+    })
+}

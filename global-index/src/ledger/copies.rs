@@ -1,0 +1,122 @@
+//! How far hospitals hold copies of the log, so that nothing that is signed states a log of which an entry is with nobody
+//! but the index: a store that is restored from a backup gets everything back that was ever stated.
+//!
+//! A hospital that asks for the books from a sequence number on holds all before it: its own entries open, and of others'
+//! those that were not with their own hospitals when it was told, sealed to the index. So the log is *copied* as far as
+//! the furthest of them is, and *held* as far as each entry is with its source or its destination; below that nobody needs
+//! to keep sealed ones.
+//!
+//! Invariants: both only grow; `held <= copied <= size` of the log.
+
+use std::collections::BTreeMap;
+
+use handover_core::HospitalId;
+use handover_core::codec::Extensions;
+use handover_store::{SCAN_MAX_CELLS, Txn};
+
+use super::book::read_entry;
+use super::rows::{self, Copied, Copy};
+use super::{Book, BooksError, TreeHead};
+
+impl Book {
+    /// How far the log is with others.
+    pub(super) fn copied(&self, txn: &mut dyn Txn) -> Result<Copied, BooksError> {
+        Ok(rows::get(txn, &self.keys.copied())?.unwrap_or_default())
+    }
+
+    fn copy_of(&self, txn: &mut dyn Txn, hospital: &HospitalId) -> Result<u64, BooksError> {
+        Ok(rows::get::<Copy>(txn, &self.keys.copy(hospital))?.map_or(0, |copy| copy.until))
+    }
+
+    /// Whether it is news that a hospital holds the log up to here.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn is_copy_new(
+        &self,
+        txn: &mut dyn Txn,
+        hospital: &HospitalId,
+        until: u64,
+    ) -> Result<bool, BooksError> {
+        let until = until.min(self.size(txn)?);
+        Ok(self.copy_of(txn, hospital)? != until || self.copied(txn)?.copied < until)
+    }
+
+    /// Notes that a hospital holds the log up to here, by its own word.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn put_copy(&self, txn: &mut dyn Txn, hospital: &HospitalId, until: u64) -> Result<(), BooksError> {
+        let until = until.min(self.size(txn)?);
+        let row = Copy { until, extensions: Extensions::default() };
+        rows::put(txn, &self.keys.copy(hospital), &row)?;
+        let mut all = self.copied(txn)?;
+        all.copied = all.copied.max(until);
+        all.held = self.held_from(txn, all.held)?;
+        rows::put(txn, &self.keys.copied(), &all)
+    }
+
+    /// Notes that a log of this size was stated, by a store that was rolled back since: it is not stated smaller again.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn put_stated(&self, txn: &mut dyn Txn, size: u64) -> Result<(), BooksError> {
+        let mut all = self.copied(txn)?;
+        if size <= all.copied || size > self.size(txn)? {
+            return Ok(());
+        }
+        all.copied = size;
+        rows::put(txn, &self.keys.copied(), &all)
+    }
+
+    /// Up to where each entry is with its source or destination, if it was so up to `from`; looks at a page of them.
+    fn held_from(&self, txn: &mut dyn Txn, from: u64) -> Result<u64, BooksError> {
+        let mut copies: BTreeMap<HospitalId, u64> = BTreeMap::new();
+        let mut held = from;
+        for (sequence, stored) in self.stored_from(txn, from)? {
+            let entry = read_entry(&stored)?;
+            let mut is_held = false;
+            for hospital in [entry.source, entry.destination] {
+                let until = match copies.get(&hospital) {
+                    Some(until) => *until,
+                    None => self.copy_of(txn, &hospital)?,
+                };
+                is_held |= sequence < until;
+                copies.insert(hospital, until);
+            }
+            if !is_held {
+                break;
+            }
+            held = sequence.saturating_add(1);
+        }
+        Ok(held)
+    }
+
+    /// The entries with sequence numbers from `from` on; at most a page.
+    pub(super) fn stored_from(
+        &self,
+        txn: &mut dyn Txn,
+        from: u64,
+    ) -> Result<Vec<(u64, rows::StoredEntry)>, BooksError> {
+        let after = from.checked_sub(1).map(|before| self.keys.entry(before));
+        txn.scan(&self.keys.entries().build(), after.as_deref(), SCAN_MAX_CELLS)?
+            .iter()
+            .map(|(key, row)| Ok((rows::sequence_of(key)?, rows::decode(row)?)))
+            .collect()
+    }
+
+    /// The tree as far as it may be stated to everybody: it is with others, or was stated before.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn stated(&self, txn: &mut dyn Txn) -> Result<TreeHead, BooksError> {
+        self.stated_with(txn, 0)
+    }
+
+    /// The same to somebody who is given everything up to `given` with it.
+    pub(super) fn stated_with(&self, txn: &mut dyn Txn, given: u64) -> Result<TreeHead, BooksError> {
+        let before = self.last_checkpoint(txn)?.map_or(0, |last| last.size);
+        let size = self.copied(txn)?.copied.max(before).max(given).min(self.size(txn)?);
+        Ok(TreeHead { size, root: self.root_at(txn, size)? })
+    }
+}

@@ -1,0 +1,36 @@
+//! Operations on a store that was restored from a backup.
+
+use handover_core::HospitalId;
+
+use super::views::RejoinView;
+use super::{Operations, OpsError};
+use crate::rejoin;
+use crate::voice::{self, Phase};
+
+impl Operations {
+    /// Says that the store was restored, if nobody can tell, and who is not waited for. While it catches up already,
+    /// only that.
+    pub(super) async fn rejoin(&self, without: Vec<HospitalId>) -> Result<RejoinView, OpsError> {
+        self.desk.voice.go_without(without);
+        if self.desk.voice.phase() != Phase::CatchingUp {
+            rejoin::begin(&self.desk).await?;
+        }
+        self.rejoining().await
+    }
+
+    /// How it stands.
+    pub(super) async fn rejoining(&self) -> Result<RejoinView, OpsError> {
+        let keys = self.desk.keys.clone();
+        let head = self.desk.store.read(move |txn| voice::head(txn, &keys)).await?;
+        let waits_for = self.desk.voice.waits_for();
+        Ok(RejoinView {
+            speaks: self.desk.voice.may_speak().is_ok(),
+            found: head.as_ref().map(|head| head.found.to_string()),
+            done: head.as_ref().and_then(|head| head.done).map(|done| done.to_string()),
+            waits_for: waits_for.into_iter().collect(),
+            entries: head.as_ref().map_or(0, |head| head.entries),
+            artefacts: head.as_ref().map_or(0, |head| head.artefacts),
+            forked: head.and_then(|head| head.forked),
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! What a directory says that this index signed, and the registry has lost.
+//!
+//! Invariant: nothing falls: of an order, a profile or a schedule the one with the higher number stays.
+
+use handover_core::Digest;
+use handover_core::Timestamp;
+use handover_core::artefact::federation::{FeeSchedule, HospitalCertificate};
+use handover_core::artefact::{Countersigned, Signed};
+use handover_core::codec::{Bytes, Extensions};
+use handover_core::trust::{Federation, Member};
+use handover_seal::RsaPublicKey;
+use handover_store::rows as cells;
+use handover_store::{KeyMaker, Txn};
+
+use super::rows::{Hospital, Operator, Schedule};
+use super::schedules::schedule_key;
+use super::{RegistryError, hospital, operator_key, put_hospital};
+
+/// Puts back what stands in a directory, which was verified up to the root.
+pub(crate) fn put_back(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    federation: &Federation,
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    let directory = federation.directory();
+    for certificate in &directory.operators {
+        let row = Operator { certificate: certificate.clone(), extensions: Extensions::default() };
+        cells::put(txn, &operator_key(keys, certificate.as_ref()), &row)?;
+    }
+    for envelope in &directory.schedules {
+        let schedule = Countersigned::<FeeSchedule>::read(envelope.as_ref())?.claim().clone();
+        let row = Schedule { envelope: envelope.clone(), extensions: Extensions::default() };
+        cells::put(txn, &schedule_key(keys, &schedule), &row)?;
+    }
+    for entry in &directory.hospitals {
+        let id = Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?.claim().hospital.clone();
+        let Ok(member) = federation.member(&id) else { continue };
+        let known = hospital(txn, keys, &id)?.filter(|row| row.key == member.certificate.key);
+        let mut row = known.unwrap_or_else(|| bare(member, now));
+        row.certificate = Some(entry.certificate.clone());
+        row.former.clone_from(&entry.former);
+        if row.order.is_none() || member.order.number >= row.number {
+            row.order = Some(entry.status.clone());
+            (row.status, row.number, row.pending) = (Some(member.order.status), member.order.number, None);
+        }
+        if row.profile.as_ref().is_empty() || member.profile.number > row.profile_number {
+            row.profile = entry.profile.clone();
+            row.profile_number = member.profile.number;
+            row.rsa_key = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?.thumbprint();
+        }
+        put_hospital(txn, keys, &row)?;
+    }
+    Ok(())
+}
+
+/// A hospital that was admitted since. What it enrolled with is gone: nobody needs that once it is certified.
+fn bare(member: &Member, now: Timestamp) -> Hospital {
+    Hospital {
+        hospital: member.certificate.hospital.clone(),
+        name: member.profile.name.clone(),
+        key: member.certificate.key,
+        request: Digest::sha256(&[]),
+        certificate_request: Bytes::default(),
+        profile: Bytes::default(),
+        profile_number: 0,
+        rsa_key: Digest::sha256(&[]),
+        certificate: None,
+        order: None,
+        status: None,
+        number: 0,
+        pending: None,
+        since: now,
+        former: None,
+        extensions: Extensions::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::artefact::Verified;
+    use handover_core::artefact::federation::{Authority, AuthorityCertificate, Status, StatusOrder};
+    use handover_core::id::SigningPublic;
+    use handover_core::time::DAY_MS;
+    use handover_seal::{Ed25519, Secret32};
+    use handover_store::{CellKey, Store};
+
+    use super::super::tests::{NOW, certified, key};
+    use super::super::{
+        add_operator, directory_entries, known_hospital, operator_certificates, submit_order,
+    };
+    use super::*;
+    use crate::desk::Seat;
+    use crate::keepsakes::Keepsakes;
+    use crate::ledger::Book;
+
+    fn authority(authority: Authority, key: SigningPublic) -> Verified<AuthorityCertificate> {
+        let certificate = AuthorityCertificate {
+            authority,
+            name: "somebody".to_owned(),
+            key,
+            not_before: NOW,
+            not_after: NOW.plus_ms(DAY_MS),
+            extensions: Extensions::default(),
+        };
+        Verified::sign(certificate, &self::key(9))
+    }
+
+    fn seat() -> Seat {
+        let certificate = authority(Authority::Index, key(2).public());
+        Seat {
+            root: key(9).public(),
+            signer: std::sync::Arc::new(key(2)),
+            certificate: certificate.envelope().to_vec(),
+            authority: (*certificate).clone(),
+            keepsakes: Keepsakes::of(&Secret32::from_bytes([3; 32])),
+        }
+    }
+
+    /// The hospital's key has the seed; two operators order it.
+    fn ordered(
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        (hospital, seed): (&str, u8),
+        (status, number): (Status, u64),
+    ) -> Result<(), RegistryError> {
+        let order = StatusOrder {
+            hospital: hospital.parse().unwrap(),
+            key: key(seed).public().thumbprint(),
+            status,
+            number,
+            reason: String::new(),
+            issued: NOW,
+            extensions: Extensions::default(),
+        };
+        let envelope = Countersigned::sign(&Verified::sign(order, &key(7)), &key(8));
+        let operators = [7, 8].map(|it| (*authority(Authority::Operator, key(it).public())).clone());
+        submit_order(txn, keys, &envelope, &operators, NOW).map(drop)
+    }
+
+    fn begun(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), RegistryError> {
+        certified(txn, keys, "member", 3)?;
+        let first = authority(Authority::Operator, key(7).public());
+        add_operator(txn, keys, first.envelope(), &key(9).public(), NOW)?;
+        ordered(txn, keys, ("member", 3), (Status::Active, 1))
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_the_directory_is_back_and_nothing_falls() {
+        let whole = Store::memory(&CellKey::from_bytes([1; 32]));
+        let (keys, book) = (whole.keys(), Book::new(whole.keys()));
+        let made = whole.write::<_, RegistryError, _>(move |txn| {
+            begun(txn, &keys)?;
+            let second = authority(Authority::Operator, key(8).public());
+            add_operator(txn, &keys, second.envelope(), &key(9).public(), NOW)?;
+            ordered(txn, &keys, ("member", 3), (Status::Suspended, 2))?;
+            certified(txn, &keys, "later", 4)?;
+            ordered(txn, &keys, ("later", 4), (Status::Active, 1))?;
+            let current = crate::directory::rebuild(txn, &keys, &seat(), &book, NOW)?;
+            Ok((current, directory_entries(txn, &keys)?, operator_certificates(txn, &keys)?))
+        });
+        let (current, entries, operators) = made.await.unwrap();
+        let envelope = current.envelope().to_vec();
+        let federation = Federation::verify(&envelope, &key(9).public(), NOW, &Ed25519).unwrap();
+
+        let restored = Store::memory(&CellKey::from_bytes([1; 32]));
+        let keys = restored.keys();
+        let back = restored.write::<_, RegistryError, _>(move |txn| {
+            begun(txn, &keys)?;
+            put_back(txn, &keys, &federation, NOW)?;
+            assert_eq!(directory_entries(txn, &keys)?, entries);
+            assert_eq!(operator_certificates(txn, &keys)?, operators);
+            // Numbers go on where they were, also of who was admitted since.
+            let skipped = ordered(txn, &keys, ("later", 4), (Status::Suspended, 3)).unwrap_err();
+            assert_eq!(skipped.code(), handover_core::Code::OutOfOrder);
+            ordered(txn, &keys, ("later", 4), (Status::Suspended, 2))?;
+            ordered(txn, &keys, ("member", 3), (Status::Active, 3))?;
+            put_back(txn, &keys, &federation, NOW)?;
+            for (hospital, number) in [("member", 3), ("later", 2)] {
+                assert_eq!(known_hospital(txn, &keys, &hospital.parse().unwrap())?.number, number);
+            }
+            Ok(())
+        });
+        back.await.unwrap();
+    }
+}

@@ -1,0 +1,131 @@
+//! What the index asks hospitals: what they hold of it, and to give it back. Every answer is bounded, and every wait.
+//!
+//! Invariant: of what a hospital says nothing counts but what the index signed, marked or sealed itself.
+
+use std::time::Duration;
+
+use handover_core::artefact::books::LedgerPage;
+use handover_core::artefact::federation::Directory;
+use handover_core::artefact::{Payload as _, Signed, peek_type};
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::message::{
+    Answer, BooksBackAnswer, BooksBackQuestion, EvidenceAnswer, EvidencePlace, EvidenceQuestion, Request,
+    Verb,
+};
+use handover_core::trust::Federation;
+use handover_core::{Code, HospitalId, Party, Timestamp};
+use handover_net::{Net, Route};
+use handover_seal::Ed25519;
+
+use crate::desk::Desk;
+use crate::ledger::TreeHead;
+
+/// How long a hospital may take to answer one question.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the index signed, as a hospital holds it.
+pub(super) struct Signatures {
+    /// The newest directory, with its envelope, if it is newer than the one in force.
+    pub(super) directory: Option<(Vec<u8>, Federation)>,
+    /// Every log that was stated.
+    pub(super) trees: Vec<TreeHead>,
+}
+
+/// A way to one hospital.
+pub(super) struct Asking<'a> {
+    pub(super) desk: &'a Desk,
+    pub(super) net: &'a Net,
+    pub(super) hospital: &'a HospitalId,
+}
+
+impl Asking<'_> {
+    async fn ask(&self, verb: Verb, items: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Code> {
+        let current = self.desk.current();
+        let known = current.federation().member(self.hospital);
+        let addresses = known.map(|member| member.profile.addresses.clone()).unwrap_or_default();
+        let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
+        let asked = self.net.request(&route, Request::encode(verb, items));
+        let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.map_err(|_| Code::TimedOut)?;
+        match Answer::decode(&answer.map_err(|fault| fault.code())?) {
+            // One of before does not know the question, and keeps nothing that would answer it.
+            Err(Code::Malformed | Code::AccessDenied) => Ok(Vec::new()),
+            answer => answer,
+        }
+    }
+
+    async fn ask_one(&self, verb: Verb, item: Vec<u8>) -> Result<Option<Vec<u8>>, Code> {
+        Ok(self.ask(verb, vec![item]).await?.into_iter().next())
+    }
+
+    /// What the index signed last, of what is held there.
+    pub(super) async fn signatures(&self) -> Result<Signatures, Code> {
+        let mut held = Signatures { directory: None, trees: Vec::new() };
+        for item in self.ask(Verb::Newest, Vec::new()).await? {
+            match peek_type(&item).map_err(|fault| fault.code())? {
+                label if label == Directory::TYPE => self.directory(&mut held, item),
+                label if label == LedgerPage::TYPE => self.page(&mut held, &item),
+                _ => {}
+            }
+        }
+        Ok(held)
+    }
+
+    /// One that is no newer than the one in force says nothing new, and is not worth its verification.
+    fn directory(&self, held: &mut Signatures, envelope: Vec<u8>) {
+        let is_newer = Signed::<Directory>::read(&envelope)
+            .is_ok_and(|directory| directory.claim().version > self.desk.current().version());
+        if !is_newer {
+            return;
+        }
+        let root = &self.desk.seat.root;
+        match Federation::verify(&envelope, root, self.desk.now(), &Ed25519) {
+            Ok(federation) => {
+                let directory = federation.directory();
+                held.trees.push(TreeHead { size: directory.log_size, root: directory.log_root });
+                held.directory = Some((envelope, federation));
+            }
+            Err(fault) => {
+                tracing::warn!(hospital = %self.hospital, %fault, "holds no directory of this index")
+            }
+        }
+    }
+
+    fn page(&self, held: &mut Signatures, envelope: &[u8]) {
+        let own = self.desk.seat.authority.key;
+        let page = Signed::<LedgerPage>::read(envelope).and_then(|page| page.verify(&own, &Ed25519));
+        match page {
+            Ok(page) => held.trees.push(TreeHead { size: page.size, root: page.root }),
+            Err(fault) => tracing::warn!(hospital = %self.hospital, %fault, "holds no page of this index"),
+        }
+    }
+
+    /// What is kept there of the log, from a sequence number on, if anything is.
+    pub(super) async fn books(&self, from: u64) -> Result<Option<BooksBackAnswer>, Code> {
+        let question = BooksBackQuestion { from, extensions: Extensions::default() };
+        let Some(answer) = self.ask_one(Verb::BooksBack, codec::encode(&question)).await? else {
+            return Ok(None);
+        };
+        let answer: BooksBackAnswer =
+            codec::decode(&answer, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        // Else it would go on for ever.
+        if answer.next.is_some_and(|next| next <= from) { Err(Code::Malformed) } else { Ok(Some(answer)) }
+    }
+
+    /// What is kept there of its transfers, if anything is.
+    pub(super) async fn evidence(
+        &self,
+        since: Timestamp,
+        after: Option<EvidencePlace>,
+    ) -> Result<Option<EvidenceAnswer>, Code> {
+        let place = |it: &EvidencePlace| (it.transfer, it.given.unwrap_or(u32::MAX));
+        let before = after.as_ref().map(place);
+        let question = EvidenceQuestion { since, after, extensions: Extensions::default() };
+        let Some(answer) = self.ask_one(Verb::Evidence, codec::encode(&question)).await? else {
+            return Ok(None);
+        };
+        let answer: EvidenceAnswer =
+            codec::decode(&answer, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        let is_over = answer.next.as_ref().is_some_and(|next| Some(place(next)) <= before);
+        if is_over { Err(Code::Malformed) } else { Ok(Some(answer)) }
+    }
+}

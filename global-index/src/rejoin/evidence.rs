@@ -1,0 +1,85 @@
+//! Evidence that the index has lost is taken back from the hospitals, which all keep their own, and taken in as anything
+//! that comes; what was on its way to a hospital when the store was rolled back is put into its mailbox again.
+
+use handover_core::{HospitalId, TransferId};
+use handover_store::{KeyMaker, Txn};
+
+use super::RejoinError;
+use crate::desk::Desk;
+use crate::routing::{self, Intake, RoutingError};
+use crate::voice;
+
+/// Transfers whose letters are looked at in one transaction.
+const TRANSFERS_AT_ONCE: usize = 20;
+
+fn taken_key(keys: &KeyMaker, transfer: TransferId) -> Vec<u8> {
+    keys.space("rejoin-taken").raw(transfer.as_bytes()).build()
+}
+
+/// Takes back what a hospital gave. What cannot be taken is left out: it was not taken the first time either, or will be
+/// brought by whoever has what it stands on.
+pub(super) async fn take(desk: &Desk, by: &HospitalId, contents: Vec<Vec<u8>>) -> Result<(), RejoinError> {
+    let (mut left, mut new) = (contents, 0_u64);
+    loop {
+        let (before, mut failed) = (left.len(), Vec::new());
+        for content in left {
+            match one(desk, by, content.clone()).await {
+                Ok(is_new) => new = new.saturating_add(u64::from(is_new)),
+                Err(RoutingError::Store(fault)) => return Err(fault.into()),
+                Err(fault) => failed.push((content, fault.code())),
+            }
+        }
+        // What stands on something that came later is tried again, as long as that helps.
+        if failed.is_empty() || failed.len() == before {
+            for (_, code) in failed {
+                tracing::info!(%by, %code, "something that was given back is not taken");
+            }
+            break;
+        }
+        left = failed.into_iter().map(|(content, _)| content).collect();
+    }
+    let keys = desk.keys.clone();
+    let count = move |txn: &mut dyn Txn| {
+        voice::change_head(txn, &keys, |head| head.artefacts = head.artefacts.saturating_add(new))
+    };
+    Ok(desk.store.write(count).await?)
+}
+
+async fn one(desk: &Desk, by: &HospitalId, content: Vec<u8>) -> Result<bool, RoutingError> {
+    let intake = Intake {
+        keys: desk.keys.clone(),
+        book: desk.ledger.book().clone(),
+        current: desk.current(),
+        sender: by.clone(),
+        now: desk.now(),
+    };
+    let seed = desk.random_32();
+    let take = move |txn: &mut dyn Txn| -> Result<bool, RoutingError> {
+        let (transfer, is_new) = intake.take_back(txn, &content, seed)?;
+        if is_new {
+            txn.put(&taken_key(&intake.keys, transfer), transfer.as_bytes().to_vec())?;
+        }
+        Ok(is_new)
+    };
+    desk.store.write(take).await
+}
+
+/// Puts into the mailboxes what those for whom it is have not given themselves.
+pub(super) async fn pass_on(desk: &Desk) -> Result<(), RejoinError> {
+    loop {
+        let keys = desk.keys.clone();
+        let pass = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
+            let page = txn.scan(&keys.space("rejoin-taken").build(), None, TRANSFERS_AT_ONCE)?;
+            for (key, id) in &page {
+                let transfer = TransferId::try_from(id.as_slice())
+                    .map_err(|_| handover_store::rows::damaged("a transfer that was taken back"))?;
+                routing::pass_on_again(txn, &keys, transfer)?;
+                txn.remove(key)?;
+            }
+            Ok(page.len() < TRANSFERS_AT_ONCE)
+        };
+        if desk.store.write(pass).await? {
+            return Ok(());
+        }
+    }
+}
