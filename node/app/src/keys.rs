@@ -3,7 +3,7 @@
 //!
 //! Layout of the sealed plaintext: format (1 byte), the length of the hospital's identifier (1 byte) and the
 //! identifier, what encrypts the store's values and what wraps the departments' keys (32 bytes each), then the sets, the
-//! oldest first: the seeds of 32 bytes each in the order of [`KeySet`], the length of the RSA key (2 bytes, big-endian)
+//! oldest first: the seeds of 32 bytes each in the order of `KeySet`, the length of the RSA key (2 bytes, big-endian)
 //! and that key as PKCS#8 DER. A set is never changed, and none goes: what others sealed to it still has to be opened.
 //!
 //! Format 1 is of one set: signing, network, store, departments, then the RSA key to the end.
