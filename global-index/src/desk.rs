@@ -119,7 +119,7 @@ impl Desk {
         T: Send + 'static,
         E: From<StoreError> + From<DirectoryError> + Send + 'static,
     {
-        self.voice.may_speak().map_err(DirectoryError::Silent)?;
+        self.voice.may_soon_speak().await.map_err(DirectoryError::Silent)?;
         let (keys, seat, book, now) =
             (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
         let (value, current) = self

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use handover_core::codec::Extensions;
 use handover_core::{Code, HospitalId, Timestamp, cbor_map};
@@ -28,6 +29,9 @@ cbor_map! {
         6 => forked: Option<u64>,
     }
 }
+
+/// How long it is waited for that the first hospitals were asked after a start.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn head_key(keys: &KeyMaker) -> Vec<u8> {
     keys.space("rejoin").build()
@@ -94,6 +98,18 @@ impl Voice {
 
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// The same, once the first hospitals were asked after a start; that is waited for a little.
+    ///
+    /// # Errors
+    /// [`Code::CatchingUp`].
+    pub(crate) async fn may_soon_speak(&self) -> Result<(), Code> {
+        let mut phases = self.watch();
+        let asked = phases.wait_for(|phase| *phase != Phase::Asking);
+        // Who runs into the limit is refused by what comes next.
+        let _ = tokio::time::timeout(PATIENCE, asked).await;
+        self.may_speak()
     }
 
     /// Tells of every change.

@@ -21,7 +21,12 @@ use super::{Book, BooksError, TreeHead};
 impl Book {
     /// How far the log is with others.
     pub(super) fn copied(&self, txn: &mut dyn Txn) -> Result<Copied, BooksError> {
-        Ok(rows::get(txn, &self.keys.copied())?.unwrap_or_default())
+        if let Some(copied) = rows::get(txn, &self.keys.copied())? {
+            return Ok(copied);
+        }
+        // A store from before this was kept: what was stated then bears no mark, and nobody keeps it sealed.
+        let stated = self.last_checkpoint(txn)?.map_or(0, |last| last.size);
+        Ok(Copied { copied: stated, held: stated, extensions: Extensions::default() })
     }
 
     fn copy_of(&self, txn: &mut dyn Txn, hospital: &HospitalId) -> Result<u64, BooksError> {

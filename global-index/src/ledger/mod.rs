@@ -218,6 +218,15 @@ impl Ledger {
         self.store.read(move |txn| book.tree_head(txn)).await
     }
 
+    /// As [`Book::stated`].
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub async fn stated(&self) -> Result<TreeHead, BooksError> {
+        let book = self.book.clone();
+        self.store.read(move |txn| book.stated(txn)).await
+    }
+
     /// As [`Book::inclusion`].
     ///
     /// # Errors

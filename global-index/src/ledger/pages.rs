@@ -132,7 +132,8 @@ impl Book {
             }
         }
         let Taken { own, others, until, .. } = taken;
-        let tree = self.stated_with(txn, until)?;
+        // Never less than was stated to this hospital before.
+        let tree = self.stated_with(txn, until.max(seen))?;
         self.check_continues(txn, &tree)?;
         let is_seen = (1..=tree.size).contains(&seen);
         let consistency = if is_seen { self.consistency(txn, seen, tree.size)? } else { Vec::new() };

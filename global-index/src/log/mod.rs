@@ -28,7 +28,7 @@ impl Log {
         self.desk.voice.may_speak().map_err(BooksError::Silent)?;
         // Held while signing, so that a crowd of readers causes one signature.
         let mut signed = self.signed.lock().await;
-        let head = self.desk.ledger.tree_head().await?;
+        let head = self.desk.ledger.stated().await?;
         if let Some((of, note)) = signed.as_ref()
             && *of == head
         {

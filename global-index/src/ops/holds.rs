@@ -28,7 +28,7 @@ impl Operations {
     }
 
     pub(super) async fn settle(&self, envelope: Hex) -> Result<Ordered, OpsError> {
-        self.desk.voice.may_speak().map_err(RoutingError::Refused)?;
+        self.desk.voice.may_soon_speak().await.map_err(RoutingError::Refused)?;
         let (keys, book, current) =
             (self.desk.keys.clone(), self.desk.ledger.book().clone(), self.desk.current());
         let (root, now) = (self.desk.seat.root, self.desk.now());

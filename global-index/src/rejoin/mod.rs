@@ -107,6 +107,17 @@ impl Rejoin {
         active.cloned().collect()
     }
 
+    /// Whether somebody takes part, and nobody was compared with yet.
+    fn has_heard_nobody(&self) -> bool {
+        let active = self.active();
+        !active.is_empty() && !active.iter().any(|hospital| self.is_compared(hospital))
+    }
+
+    /// Refuses to go on with a hospital that people say is not waited for.
+    fn is_waited_for(&self, hospital: &HospitalId) -> Result<(), RejoinError> {
+        if self.desk.voice.without().contains(hospital) { Err(Code::CatchingUp.into()) } else { Ok(()) }
+    }
+
     const fn asking<'a>(&'a self, hospital: &'a HospitalId) -> Asking<'a> {
         Asking { desk: &self.desk, net: &self.net, hospital }
     }
@@ -262,7 +273,11 @@ impl Rejoin {
         }
         let mut next = Some(self.desk.ledger.tree_head().await?.size);
         while let Some(from) = next {
+            self.is_waited_for(&hospital)?;
             let Some(answer) = asking.books(from).await? else { break };
+            if answer.opened.is_empty() && answer.sealed.is_empty() {
+                break;
+            }
             if !log::is_own(&self.desk, &answer) {
                 tracing::error!(%hospital, "holds another log that this index signed");
                 return Ok(());
@@ -280,6 +295,7 @@ impl Rejoin {
         let since = head.map_or(Timestamp::from_millis(0), |head| head.since);
         let (asking, mut after) = (self.asking(&hospital), None);
         loop {
+            self.is_waited_for(&hospital)?;
             let Some(answer) = asking.evidence(since, after).await? else { return Ok(()) };
             let contents = answer.contents.into_iter().map(|content| content.0).collect();
             evidence::take(&self.desk, &hospital, contents).await?;
@@ -311,7 +327,14 @@ pub(crate) async fn run(rejoin: Rejoin, stop: CancellationToken) {
                     }
                     continue;
                 }
-                Phase::Asking => rejoin.first_round().await,
+                Phase::Asking => {
+                    rejoin.first_round().await;
+                    // Alone it cannot know what it has signed: the first who comes ends that.
+                    if rejoin.has_heard_nobody() {
+                        tokio::time::sleep(AGAIN).await;
+                        continue;
+                    }
+                }
                 Phase::CatchingUp => {
                     if let Err(fault) = rejoin.catch_up().await {
                         tracing::error!(%fault, "what was lost cannot be taken back");

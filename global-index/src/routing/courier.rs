@@ -180,6 +180,10 @@ impl Worker {
 
     /// Tries every letter once, page by page; tells what to wait for.
     async fn round(&mut self) -> Wait {
+        // Every mailbox is rung once it may speak.
+        if self.desk.voice.may_speak().is_err() {
+            return Wait::Mail;
+        }
         let mut tour = Tour::default();
         if let Some(wait) = self.tell_keys(&mut tour).await {
             return wait;

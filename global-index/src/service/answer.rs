@@ -68,7 +68,7 @@ impl Desks {
             // The directory is public: a hospital that is not admitted yet, or no longer, sees by it where it stands.
             Verb::Directory => self.directory(&request),
             Verb::Deliver => self.deliver(self.compared(party).await?, request).await,
-            Verb::Locate => self.locate(hospital(party)?, request).await,
+            Verb::Locate => self.locate(self.compared(party).await?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,
             Verb::Keys => self.keys(hospital(party)?, request).await,
             Verb::Withdraw => self.withdraw(self.compared(party).await?, &request).await,

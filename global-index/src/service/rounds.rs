@@ -184,7 +184,8 @@ pub(super) async fn refresh(
 /// Makes the directory anew if it is old; fails when the one in force has expired or cannot be replaced.
 async fn renew(desk: &Desk) -> Result<(), Code> {
     let now = desk.now();
-    if desk.current().is_stale(now) {
+    // It is made anew whenever it may be: what follows a start sees to that.
+    if desk.current().is_stale(now) && desk.voice.phase() != Phase::Asking {
         desk.change::<(), DirectoryError, _>(|_| Ok(((), Changed::Directory))).await.map_err(|fault| {
             tracing::error!(%fault, "the directory cannot be made anew");
             fault.code()

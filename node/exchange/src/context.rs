@@ -100,6 +100,8 @@ pub(crate) struct Inner {
     pub(crate) books: Notify,
     /// They are looked at by one at a time.
     pub(crate) reconciling: tokio::sync::Mutex<()>,
+    /// One at a time tells the index of all patients again.
+    pub(crate) telling_again: tokio::sync::Mutex<()>,
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.

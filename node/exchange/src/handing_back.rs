@@ -46,7 +46,8 @@ pub(crate) async fn evidence(
     let (party, own, keys) = (party.clone(), inner.own().clone(), inner.keys());
     let question: EvidenceQuestion = codec::decode(question, QUESTION_MAX_BYTES)?;
     if party == Party::Index && question.after.is_none() {
-        tell_again(inner).await?;
+        let work = Arc::clone(inner);
+        tokio::spawn(async move { tell_again(&work).await });
     }
     let answer = inner
         .parts
@@ -63,9 +64,15 @@ pub(crate) async fn evidence(
 }
 
 /// An index that asks has lost what it was told of patients, too.
-async fn tell_again(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
-    links::owe_all(&inner.parts.store).await?;
-    key_records::owe_all(inner).await?;
+async fn tell_again(inner: &Arc<Inner>) {
+    // Asked for once more while it goes on, it is told once.
+    let Ok(_alone) = inner.telling_again.try_lock() else { return };
+    let owed = async {
+        links::owe_all(&inner.parts.store).await?;
+        key_records::owe_all(inner).await
+    };
+    if let Err(fault) = owed.await {
+        tracing::error!(code = %fault.code(), "patients' links cannot be told to the index again");
+    }
     inner.links.notify_one();
-    Ok(())
 }
