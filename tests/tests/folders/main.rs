@@ -43,7 +43,7 @@ fn a_package_waits_for_a_hospital_that_is_away() -> Result<()> {
         ("an index that was killed meanwhile", waits::after_a_kill),
         ("damage at the index", waits::past_damage),
     ];
-    let outcome = play(&mut world, &[200_000, 200_000, 64_000_000, 200_000], &parts);
+    let outcome = play(&mut world, &[200_000, 200_000, 24_000_000, 200_000], &parts);
     close(world, outcome)
 }
 
