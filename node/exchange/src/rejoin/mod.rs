@@ -96,6 +96,18 @@ pub(crate) async fn compare_first(inner: &Arc<Inner>, net: &Net, party: &Party) 
     if gate.told().is_some() { Err(Code::CatchingUp.into()) } else { ask(inner, net, party).await }
 }
 
+/// Compares with somebody who brings something before it is taken: what follows from that may have been signed before, and
+/// lost. Who brings it may be back before it is known here that they are.
+pub(crate) async fn compare_before_taking(
+    inner: &Arc<Inner>,
+    net: &Net,
+    party: &Party,
+) -> Result<(), ExchangeError> {
+    let gate = &inner.parts.gate;
+    // While it catches up nothing is signed anyway.
+    if gate.told().is_some() || gate.is_compared(party) { Ok(()) } else { ask(inner, net, party).await }
+}
+
 /// What somebody was asked, and what came of it.
 type Asked = (Party, Result<(), ExchangeError>);
 
