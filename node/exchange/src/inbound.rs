@@ -114,6 +114,9 @@ async fn answer(
             rejoin::compare_before_taking(inner, net, party).await?;
             for item in &request.items {
                 let parcel: Parcel = codec::decode(item.as_ref(), codec::MAX_MESSAGE_BYTES)?;
+                if *party == Party::Index {
+                    rejoin::look_for_other(inner, net, parcel.content.as_ref()).await;
+                }
                 requests::admit(inner, party, parcel.content.as_ref()).await?;
                 let taken = inner.take_from(parcel.content.0.clone(), party).await;
                 if let Err(fault) = &taken {
