@@ -104,6 +104,9 @@ impl Operations {
 
     pub(super) async fn order(&self, envelope: Hex) -> Result<Ordered, OpsError> {
         let about = registry::ordered_hospital(&envelope.0)?;
+        let key_of =
+            |it: &Self| it.desk.current().federation().member(&about).ok().map(|it| it.certificate.key);
+        let before = key_of(self);
         let (keys, root, now) = (self.desk.keys.clone(), self.desk.seat.root, self.desk.now());
         let outcome = self
             .desk
@@ -113,7 +116,8 @@ impl Operations {
             })
             .await?;
         if outcome == Outcome::Effective {
-            self.recheck(about).await;
+            let is_replaced = key_of(self) != before;
+            self.recheck(is_replaced.then_some(about)).await;
         }
         Ok(self.ordered(&outcome))
     }

@@ -198,10 +198,10 @@ impl Operations {
         }
     }
 
-    /// Connections are judged again by the directory that is in force now; whom it is about is told before.
-    async fn recheck(&self, about: HospitalId) {
+    /// Connections are judged again by the directory that is in force now; whose key was replaced is told before.
+    async fn recheck(&self, replaced: Option<HospitalId>) {
         if let Some(net) = &self.net {
-            recheck(&self.desk, net, vec![about]).await;
+            recheck(&self.desk, net, replaced.into_iter().collect()).await;
         }
     }
 }

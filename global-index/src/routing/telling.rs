@@ -13,8 +13,8 @@ const TELL_LIMIT: Duration = Duration::from_secs(2);
 /// How long one hospital may take to take a directory, in milliseconds.
 const PUSH_MS: u64 = 20_000;
 
-/// Judges every connection by the directory in force. Whom that says something new of is told before: to who is nobody
-/// from then on nothing is sent any more.
+/// Judges every connection by the directory in force. Whose key was replaced is told before: that process is nobody from
+/// then on, and nothing is sent to it any more.
 pub(crate) async fn recheck(desk: &Desk, net: &Net, about: Vec<HospitalId>) {
     let told = futures::future::join_all(about.into_iter().map(|hospital| push_to(desk, net, hospital)));
     // Not even one that does not answer keeps its connection for longer.

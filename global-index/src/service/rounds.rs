@@ -64,16 +64,14 @@ pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
     }
 }
 
-/// The connected hospitals of which a directory says something else than the one before.
+/// The connected hospitals for which a directory has another key than the one before.
 fn changed(before: &Federation, current: &Federation, net: &Net) -> Vec<HospitalId> {
-    let standing = |of: &Federation, hospital: &HospitalId| {
-        of.member(hospital).ok().map(|member| (member.certificate.key, member.order.status))
-    };
+    let key = |of: &Federation, hospital: &HospitalId| of.member(hospital).ok().map(|it| it.certificate.key);
     let connected = net.connected().into_iter().filter_map(|party| match party {
         Party::Hospital(hospital) => Some(hospital),
         Party::Index => None,
     });
-    connected.filter(|it| standing(before, it) != standing(current, it)).collect()
+    connected.filter(|it| key(before, it) != key(current, it)).collect()
 }
 
 /// After another process: every hospital is dialled and gets the directory. One that is still connected to that

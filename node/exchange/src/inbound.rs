@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
 use crate::context::Inner;
-use crate::{books, glass, handing_back, jobs, key_records, links, remote, requests};
+use crate::{books, glass, handing_back, jobs, key_records, links, rejoin, remote, requests};
 
 /// Requests worked on at once.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -112,8 +112,12 @@ async fn answer(
             if request.items.len() > PARCELS_MAX {
                 return Err(Code::TooLarge.into());
             }
+            rejoin::compare_before_taking(inner, net, party).await?;
             for item in &request.items {
                 let parcel: Parcel = codec::decode(item.as_ref(), codec::MAX_MESSAGE_BYTES)?;
+                if *party == Party::Index {
+                    rejoin::look_for_other(inner, net, parcel.content.as_ref()).await;
+                }
                 requests::admit(inner, party, parcel.content.as_ref()).await?;
                 let taken = inner.take_from(parcel.content.0.clone(), party).await;
                 if let Err(fault) = &taken {

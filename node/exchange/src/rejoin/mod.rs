@@ -41,6 +41,8 @@ pub(crate) use rows::put_taken as see_to_later;
 
 /// The step that waits, as the desk reads it.
 const STEP: &str = "catch-up";
+/// How long one is looked for who may be back.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// How soon those are asked again that could not be.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long one of them may take with everything. What was taken by then stays, and the next time is the faster for it.
@@ -94,6 +96,30 @@ pub(crate) async fn compare_first(inner: &Arc<Inner>, net: &Net, party: &Party) 
         return Ok(());
     }
     if gate.told().is_some() { Err(Code::CatchingUp.into()) } else { ask(inner, net, party).await }
+}
+
+/// Compares with somebody who brings something before it is taken: what follows from that may have been signed before, and
+/// lost. Who brings it may be back before it is known here that they are.
+pub(crate) async fn compare_before_taking(
+    inner: &Arc<Inner>,
+    net: &Net,
+    party: &Party,
+) -> Result<(), ExchangeError> {
+    let gate = &inner.parts.gate;
+    // While it catches up nothing is signed anyway.
+    if gate.told().is_some() || gate.is_compared(party) { Ok(()) } else { ask(inner, net, party).await }
+}
+
+/// Compares with the other hospital of what the index brings, if that is back and nobody knows it here yet; it is not
+/// waited for long.
+pub(crate) async fn look_for_other(inner: &Arc<Inner>, net: &Net, content: &[u8]) {
+    let Ok(transfer) = transfer_of(content) else { return };
+    let Ok(row) = inner.row(transfer).await else { return };
+    let other = Party::Hospital(row.other().clone());
+    let looked = tokio::time::timeout(LOOK_LIMIT, compare_before_taking(inner, net, &other)).await;
+    if !matches!(looked, Ok(Ok(()))) {
+        tracing::debug!(%other, "is away, and is compared with when it is back");
+    }
 }
 
 /// What somebody was asked, and what came of it.
