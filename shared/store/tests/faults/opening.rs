@@ -1,5 +1,7 @@
 //! Openings that are disturbed: by a read that fails, by a kill. What was whole before is whole after.
 
+use std::path::Path;
+
 use handover_disk::{Disk, Seeded, Survives};
 
 use crate::writer::{Acknowledged, Outcome, WRITERS};
@@ -20,8 +22,10 @@ async fn a_read_that_fails_once_costs_nothing() {
         // More than a segment behind the last snapshot, or a part of one.
         killed(&store, BYTES, if round % 4 == 0 { 300 } else { 40 }, &mut acknowledged);
         if round > 0 {
+            // One that nobody can do without first, then any.
+            let later = if round == 1 { 0 } else { seeded.below(reads) };
             let next = disk.state().reads + 1;
-            disk.state().fails = Some(next + seeded.below(reads));
+            disk.state().fails = Some(next + later);
             match look_as("glance", &store, &acknowledged, BYTES).await {
                 Outcome::Whole => whole += 1,
                 Outcome::Refused(_) => refused += 1,
@@ -32,13 +36,24 @@ async fn a_read_that_fails_once_costs_nothing() {
         let before = disk.state().reads;
         assert_eq!(look(&store, &acknowledged, BYTES).await, Outcome::Whole, "round {round}");
         reads = disk.state().reads - before;
-        assert_eq!(std::fs::read_dir(store.join("aside")).unwrap().count(), 0);
+        // A snapshot that could not be read, or was not finished, may lie there: it follows from the log.
+        let left = names_in(&store.join("aside")).into_iter().find(|name| !follows_from_the_log(name));
+        assert_eq!(left, None, "round {round}");
     }
     eprintln!(
         "a read fails once: seed {}, refused {refused} times, whole {whole} times, {reads} reads",
         seed()
     );
     assert!(refused > 0);
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn follows_from_the_log(name: &str) -> bool {
+    name.starts_with("snap.") || name == "conf"
 }
 
 /// A kill, or a loss of power, at any moment of an opening: what it had begun is taken back by the next one.
