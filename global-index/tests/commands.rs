@@ -197,7 +197,7 @@ async fn a_federation_is_founded_from_the_command_line() {
     }
     assert_eq!(desk.refusal(&format!("{} --silence-days 31", schedule("ann"))).0, 2);
 
-    let node = Node::start_under("lakeside", 1, root.parse::<SigningPublic>().unwrap()).await;
+    let node = Node::start_under("lakeside", 1, root.parse::<SigningPublic>().unwrap(), Arc::default()).await;
     let addresses =
         ready["net"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect();
     node.enrol_at(&Route { party: Party::Index, addresses }).await.unwrap();

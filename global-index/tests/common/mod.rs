@@ -69,7 +69,7 @@ impl Random for Counting {
     }
 }
 
-/// The index's clock: the system's, moved ahead by the test.
+/// The clock of index and hospitals: the system's, moved ahead by the test.
 #[derive(Default)]
 pub struct Moved(AtomicI64);
 
@@ -150,7 +150,7 @@ impl Realm {
         self.index = Some(Index::start(self.config.clone(), Self::keys(), edge).await.unwrap());
     }
 
-    /// Time passes for the index.
+    /// Time passes.
     pub fn pass(&self, span_ms: i64) {
         self.clock.0.fetch_add(span_ms, Ordering::SeqCst);
     }
@@ -249,6 +249,7 @@ impl Realm {
 struct NodeGate {
     hello: Vec<u8>,
     root: SigningPublic,
+    clock: Arc<Moved>,
 }
 
 impl Admission for NodeGate {
@@ -257,7 +258,7 @@ impl Admission for NodeGate {
     }
 
     fn admit(&self, peer: &SigningPublic, hello: &[u8]) -> Result<Party, Code> {
-        admit(hello, peer, &self.root, None, now(), &Ed25519)
+        admit(hello, peer, &self.root, None, self.clock.now(), &Ed25519)
     }
 }
 
@@ -277,10 +278,10 @@ pub struct Node {
 
 impl Node {
     pub async fn start(name: &str, seed: u8, realm: &Realm) -> Self {
-        Self::start_under(name, seed, realm.root.public()).await
+        Self::start_under(name, seed, realm.root.public(), Arc::clone(&realm.clock)).await
     }
 
-    pub async fn start_under(name: &str, seed: u8, root: SigningPublic) -> Self {
+    pub async fn start_under(name: &str, seed: u8, root: SigningPublic, clock: Arc<Moved>) -> Self {
         let (id, signing, net_key): (HospitalId, _, _) = (name.parse().unwrap(), key(seed), key(seed + 100));
         let endpoint = EndpointCertificate {
             party: Party::Hospital(id.clone()),
@@ -295,7 +296,7 @@ impl Node {
             authority: None,
             extensions: Extensions::default(),
         };
-        let gate = NodeGate { hello: codec::encode(&hello), root };
+        let gate = NodeGate { hello: codec::encode(&hello), root, clock };
         let config = NetConfig {
             key_seed: (*net_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
