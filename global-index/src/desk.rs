@@ -7,7 +7,7 @@ use handover_core::artefact::federation::AuthorityCertificate;
 use handover_core::id::SigningPublic;
 use handover_core::time::Clock;
 use handover_core::trust::Federation;
-use handover_core::{Random, Timestamp};
+use handover_core::{Edition, Random, Timestamp};
 use handover_seal::{OsRandom, SigningKey, SystemClock};
 use handover_store::{KeyMaker, Store, StoreError, Txn};
 use tokio::sync::watch;
@@ -40,6 +40,8 @@ impl Edge {
 pub(crate) enum Changed {
     /// Something in it: a new version is made in the same transaction.
     Directory,
+    /// The edition in force: the same.
+    Edition(Edition),
     /// Nothing in it.
     Nothing,
 }
@@ -82,12 +84,13 @@ impl Desk {
                     Ok(Some(current)) => Ok::<_, DirectoryError>(current),
                     // A certificate in the last one has run out meanwhile: a new one has today's.
                     Ok(None) | Err(DirectoryError::Trust(_)) => {
-                        directory::rebuild(txn, &keys, &seat, &book, now)
+                        directory::rebuild(txn, &keys, &seat, &book, (None, now))
                     }
                     Err(fault) => Err(fault),
                 })
                 .await?
         };
+        seat.signer.signs_in().set(current.edition());
         Ok(Self { store, keys, ledger, seat, edge, voice, current: watch::Sender::new(Arc::new(current)) })
     }
 
@@ -127,7 +130,10 @@ impl Desk {
             .write(move |txn| {
                 let (value, changed) = f(txn)?;
                 let current = match changed {
-                    Changed::Directory => Some(directory::rebuild(txn, &keys, &seat, &book, now)?),
+                    Changed::Directory => Some(directory::rebuild(txn, &keys, &seat, &book, (None, now))?),
+                    Changed::Edition(raised) => {
+                        Some(directory::rebuild(txn, &keys, &seat, &book, (Some(raised), now))?)
+                    }
                     Changed::Nothing => None,
                 };
                 Ok::<_, E>((value, current))
@@ -165,6 +171,7 @@ impl Desk {
         self.current.send_if_modified(|held| {
             let is_newer = next.version() > held.version();
             if is_newer {
+                self.seat.signer.signs_in().set(next.edition());
                 *held = Arc::new(next.clone());
             }
             is_newer

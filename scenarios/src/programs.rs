@@ -29,7 +29,12 @@ pub struct Programs {
     pub patient: PathBuf,
     /// What they take the time from, if not from the system.
     clock: Option<Clock>,
+    /// Whether they are to be of the next version, as far as there is one.
+    next: bool,
 }
+
+/// Lets a program read the draft of the next edition of the formats.
+const REHEARSE_VARIABLE: &str = "HANDOVER_REHEARSE_DRAFT";
 
 /// A clock that is ahead of the system's by what stands in its file; who runs sees at once that it was set. Who runs
 /// on has one of its own.
@@ -83,9 +88,18 @@ impl Programs {
         Self { clock: Some(clock), ..self.clone() }
     }
 
+    /// The same, of the next version or of this one.
+    #[must_use]
+    pub(crate) fn of_version(&self, next: bool) -> Self {
+        Self { next, ..self.clone() }
+    }
+
     /// A command of one of them.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
+        if self.next {
+            command.env(REHEARSE_VARIABLE, "1");
+        }
         if let Some(clock) = &self.clock {
             clock.wind(&mut command);
         }
@@ -153,7 +167,13 @@ impl Programs {
     fn found(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Self> {
         let program = |name: &str| find(name).with_context(|| format!("{name} was not built"));
         let [index, node, patient] = PACKAGES;
-        Ok(Self { index: program(index)?, node: program(node)?, patient: program(patient)?, clock: None })
+        Ok(Self {
+            index: program(index)?,
+            node: program(node)?,
+            patient: program(patient)?,
+            clock: None,
+            next: false,
+        })
     }
 }
 

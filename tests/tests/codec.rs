@@ -65,6 +65,16 @@ fn rfc_8949_appendix_a() {
     }
 }
 
+/// Of two versions that work beside each other one knows less: it says so, and takes it for no damage.
+#[test]
+fn what_a_later_version_asks_and_answers_is_named() {
+    let bytes = |text: &str| hex::decode(text).unwrap();
+    assert_eq!(Request::decode(&bytes("a20119270f0280")), Err(Code::OlderProgram), "verb 9999");
+    assert_eq!(Request::decode(&bytes("a30101028003f6")), Err(Code::Malformed), "a key too many");
+    assert_eq!(Request::decode(&bytes("a201192710")), Err(Code::Malformed), "cut off");
+    assert_eq!(Answer::decode(&bytes("a20168612d6e65772d6e6f0280")), Err(Code::OlderProgram), "a-new-no");
+}
+
 /// RFC 8949, section 3: not well-formed (appendix F), and well-formed in another than the shortest form.
 #[test]
 fn what_is_not_well_formed_or_not_shortest_is_refused() {

@@ -7,7 +7,7 @@ use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, Status};
 use handover_core::codec::Bytes;
 use handover_core::rules::emergency_member;
 use handover_core::time::{Clock, DAY_MS, MINUTE_MS};
-use handover_core::{Code, Timestamp};
+use handover_core::{Code, Edition, Timestamp};
 use handover_exchange::Directories;
 use handover_store::{CellKey, Store};
 use handover_tests::fixture::{T0, World, altered};
@@ -137,6 +137,25 @@ async fn a_replaced_profile_does_not_come_back() {
     take(&directories, &with(11, 7)).await.unwrap();
     assert_eq!(take(&directories, &with(12, 6)).await, Err(Code::DirectoryTakesBack));
     take(&directories, &with(13, 7)).await.unwrap();
+}
+
+/// Who was forgotten in an upgrade keeps what it has, begins nothing under it, and is told what to do.
+#[tokio::test]
+async fn one_with_a_later_edition_is_not_taken_and_says_so() {
+    let store = store();
+    let (directories, held) = holding(&store).await;
+    let raised = Directory { version: 11, edition: Edition::DRAFT, ..held };
+    assert_eq!(take(&directories, &raised).await, Err(Code::NewerEdition));
+    assert_eq!((directories.version(), directories.check(NOW)), (10, Err(Code::NewerEdition)));
+    // What is no directory of the index's says nothing.
+    let other = open(&store).await;
+    let forged = altered(
+        &World::shared().published(&raised),
+        &World::shared().lakeside.signing,
+        |_: &mut Directory| {},
+    );
+    assert_eq!(code(other.take(forged).await), Err(Code::WrongSigner));
+    assert_eq!(other.check(NOW), Ok(()));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod authority;
 mod books;
 mod context;
+mod edition;
 mod holds;
 mod hospitals;
 mod incidents;
@@ -111,6 +112,12 @@ enum Command {
         /// Does not wait for this hospital, which stays away; what it alone holds is lost. Can be given several times.
         #[arg(long, value_name = "HOSPITAL", conflicts_with = "status")]
         without: Vec<HospitalId>,
+    },
+    /// Shows the edition of the artefacts' formats that is in force, and which one each hospital reads.
+    Edition {
+        /// Puts the next one in force, once all read it: everybody signs in it from then on. It never falls.
+        #[arg(long, value_name = "NUMBER")]
+        raise: Option<u32>,
     },
     /// Sealed packages that wait for hospitals that are away.
     Folders {
@@ -454,6 +461,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::BreakGlass => books::emergencies(&context),
         Command::Check => books::check(&context),
         Command::Rejoin { status, without } => rejoin::rejoin(&context, status, without),
+        Command::Edition { raise } => edition::edition(&context, raise),
         Command::Repair { preview } => repair::repair(&context, preview),
         Command::Store { command: StoreCommand::Copy { to } } => moving::copy_store(&context, to),
         Command::Store { command: StoreCommand::Undo { copy_is_lost, loss_is_accepted } } => {

@@ -8,12 +8,12 @@ mod rows;
 
 use std::collections::BTreeSet;
 
-use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, HospitalCertificate};
+use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, HospitalCertificate, Status};
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::time::HOUR_MS;
 use handover_core::trust::{Federation, TrustError};
-use handover_core::{Code, HospitalId, Timestamp};
+use handover_core::{Code, Edition, HospitalId, Timestamp};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn};
 
@@ -42,6 +42,18 @@ pub enum DirectoryError {
     /// A hospital of the version before would be missing: its orders and evidence would hang in the air.
     #[error("the directory would lose {0}, which the version before has")]
     Dropped(HospitalId),
+    /// A hospital that takes part would not understand the edition in force.
+    #[error(
+        "the programs of {hospital} read edition {reads} of the formats, and {in_force} would be in force"
+    )]
+    Older {
+        /// Which.
+        hospital: HospitalId,
+        /// The last edition that they read.
+        reads: Edition,
+        /// The one in force.
+        in_force: Edition,
+    },
     /// A part does not lead up to the root.
     #[error("a part of the directory does not lead up to the root: {0}")]
     Trust(#[from] TrustError),
@@ -63,6 +75,7 @@ impl DirectoryError {
         match self {
             Self::Full { .. } => Code::TooLarge,
             Self::Dropped(_) => Code::StoreDamaged,
+            Self::Older { .. } => Code::OlderEdition,
             Self::Trust(fault) => fault.code(),
             Self::Books(fault) => fault.code(),
             Self::Silent(code) => *code,
@@ -91,6 +104,11 @@ impl Current {
 
     pub(crate) fn version(&self) -> u64 {
         self.federation.directory().version
+    }
+
+    /// The edition that everybody signs in.
+    pub(crate) fn edition(&self) -> Edition {
+        self.federation.directory().edition
     }
 
     /// Whether it should be made anew, so that it always has most of its life before it.
@@ -149,14 +167,17 @@ pub(crate) fn put_back(
     Ok(Some(Current { envelope: envelope.to_vec(), federation: federation.clone() }))
 }
 
-/// Makes, signs, verifies and stores the next version.
+/// Makes, signs, verifies and stores the next version; with another edition in force, if one is given. It is signed in
+/// the edition of the one before, so that everybody can read of the change.
 pub(crate) fn rebuild(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     seat: &Seat,
     book: &Book,
-    now: Timestamp,
+    (raised, now): (Option<Edition>, Timestamp),
 ) -> Result<Current, DirectoryError> {
+    let before = cells::get_pieces(txn, &keys.space("directory-piece"))?;
+    let before = before.map(|it| Signed::<Directory>::read(&it)).transpose().map_err(TrustError::from)?;
     let head: Option<Head> = cells::get(txn, &head_key(keys))?;
     // The time, so that it is above whatever a thief of this key has signed until now, and never the same twice.
     let time = u64::try_from(now.as_millis()).unwrap_or_default();
@@ -175,6 +196,7 @@ pub(crate) fn rebuild(
         log_size: tree.size,
         log_root: tree.root,
         addresses,
+        edition: raised.or(before.as_ref().map(|it| it.claim().edition)).unwrap_or(Edition::FIRST),
         extensions: Extensions::default(),
     };
     let bytes = handover_core::codec::encode(&directory).len();
@@ -182,8 +204,7 @@ pub(crate) fn rebuild(
     if bytes > MAX_DIRECTORY_BYTES - 1024 {
         return Err(DirectoryError::Full { bytes });
     }
-    if let Some(before) = cells::get_pieces(txn, &keys.space("directory-piece"))? {
-        let before = Signed::<Directory>::read(&before).map_err(TrustError::from)?;
+    if let Some(before) = before {
         let mut left = members(before.claim())?;
         let kept = members(&directory)?;
         left.retain(|hospital| !kept.contains(hospital));
@@ -194,9 +215,24 @@ pub(crate) fn rebuild(
     let envelope = Verified::sign(directory, &*seat.signer).envelope().to_vec();
     // What the nodes will check is checked here first: a directory that they would refuse never comes into force.
     let federation = Federation::verify(&envelope, &seat.root, now, &Ed25519)?;
+    everybody_reads(&federation)?;
     cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
     cells::put_pieces(txn, &keys.space("directory-piece"), &envelope)?;
     Ok(Current { envelope, federation })
+}
+
+/// Refuses an edition that somebody who takes part does not read.
+fn everybody_reads(federation: &Federation) -> Result<(), DirectoryError> {
+    let in_force = federation.directory().edition;
+    let mut active = federation.members().filter(|member| member.order.status == Status::Active);
+    match active.find(|member| member.profile.reads < in_force) {
+        Some(member) => Err(DirectoryError::Older {
+            hospital: member.certificate.hospital.clone(),
+            reads: member.profile.reads,
+            in_force,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Who stands in a directory, as its certificates claim.

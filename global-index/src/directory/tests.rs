@@ -46,7 +46,7 @@ async fn versions_count_up_and_the_newest_is_found_again() {
         .write(move |txn| {
             let time = u64::try_from(NOW.as_millis()).unwrap();
             for version in time..time + 3 {
-                assert_eq!(rebuild(txn, &keys, &seat(), &book, NOW)?.version(), version);
+                assert_eq!(rebuild(txn, &keys, &seat(), &book, (None, NOW))?.version(), version);
             }
             load(txn, &keys, &seat(), NOW)
         })
@@ -63,7 +63,7 @@ async fn a_directory_never_loses_a_hospital() {
     let (keys, book) = (store.keys(), Book::new(store.keys()));
     let lost = store
         .write::<(), DirectoryError, _>(move |txn| {
-            let first = rebuild(txn, &keys, &seat(), &book, NOW)?;
+            let first = rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
             let certificate = HospitalCertificate {
                 hospital: "lakeside".parse().unwrap(),
                 name: "A hospital".to_owned(),
@@ -82,7 +82,7 @@ async fn a_directory_never_loses_a_hospital() {
             });
             let before = Verified::sign(before, &key(2));
             cells::put_pieces(txn, &keys.space("directory-piece"), before.envelope())?;
-            rebuild(txn, &keys, &seat(), &book, NOW).map(drop)
+            rebuild(txn, &keys, &seat(), &book, (None, NOW)).map(drop)
         })
         .await;
     assert!(matches!(lost, Err(DirectoryError::Dropped(hospital)) if hospital.as_str() == "lakeside"));
@@ -99,7 +99,7 @@ async fn what_does_not_fit_into_a_message_is_refused_and_changes_nothing() {
                 let operator = certificate(Authority::Operator, name, key(number).public());
                 registry::add_operator(txn, &keys, operator.envelope(), &key(1).public(), NOW)?;
             }
-            rebuild(txn, &keys, &seat(), &book, NOW)?;
+            rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
             Ok(())
         })
         .await;

@@ -4,6 +4,7 @@
 //! Invariant: no private key ever comes here. Operators sign in their own process and send envelopes.
 
 mod books;
+mod edition;
 pub(crate) mod emergencies;
 mod folders;
 mod holds;
@@ -78,6 +79,10 @@ pub(crate) enum Command {
     Rejoin { without: Vec<HospitalId> },
     /// How that stands → `RejoinView`.
     RejoinShow,
+    /// The edition of the formats in force, and who reads which → `EditionView`.
+    EditionShow,
+    /// Puts one in force → `EditionView`.
+    EditionRaise { edition: u32 },
 }
 
 /// Bytes as hexadecimal digits.
@@ -195,6 +200,8 @@ impl Operations {
             Command::EmergencyList => value(&self.emergencies().await?),
             Command::Rejoin { without } => value(&self.rejoin(without).await?),
             Command::RejoinShow => value(&self.rejoining().await?),
+            Command::EditionShow => value(&self.edition()),
+            Command::EditionRaise { edition } => value(&self.raise(edition).await?),
         }
     }
 

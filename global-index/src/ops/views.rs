@@ -7,6 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use super::Hex;
 
+/// The edition of the formats in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EditionView {
+    pub(crate) in_force: u32,
+    /// The last one that this index reads.
+    pub(crate) reads: u32,
+    /// The last one whose formats do not change any more: above it, an upgrade is rehearsed.
+    pub(crate) settled: u32,
+    /// Everybody who takes part.
+    pub(crate) hospitals: Vec<ReadsView>,
+}
+
+/// What a hospital reads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReadsView {
+    pub(crate) hospital: HospitalId,
+    pub(crate) reads: u32,
+}
+
 /// A status order or schedule that waits for a second operator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PendingView {

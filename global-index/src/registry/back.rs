@@ -156,7 +156,7 @@ mod tests {
             ordered(txn, &keys, ("member", 3), (Status::Suspended, 2))?;
             certified(txn, &keys, "later", 4)?;
             ordered(txn, &keys, ("later", 4), (Status::Active, 1))?;
-            let current = crate::directory::rebuild(txn, &keys, &seat(), &book, NOW)?;
+            let current = crate::directory::rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
             Ok((current, directory_entries(txn, &keys)?, operator_certificates(txn, &keys)?))
         });
         let (current, entries, operators) = made.await.unwrap();

@@ -1,5 +1,6 @@
 use std::sync::OnceLock;
 
+use handover_core::Edition;
 use handover_core::artefact::federation::{EnrolmentProof, EnrolmentRequest, HospitalProfile};
 use handover_core::time::{DAY_MS, HOUR_MS};
 use handover_seal::{OsRandom, RsaPrivateKey, Secret32, SigningKey};
@@ -36,6 +37,7 @@ pub(super) fn numbered(
 ) -> Claim {
     let hospital: HospitalId = hospital.parse().unwrap();
     let profile = HospitalProfile {
+        reads: Edition::FIRST,
         hospital: hospital.clone(),
         number,
         name: "A hospital".to_owned(),

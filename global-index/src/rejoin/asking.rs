@@ -48,7 +48,7 @@ impl Asking<'_> {
         let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.map_err(|_| Code::TimedOut)?;
         match Answer::decode(&answer.map_err(|fault| fault.code())?) {
             // One of before does not know the question, and keeps nothing that would answer it.
-            Err(Code::Malformed | Code::AccessDenied) => Ok(Vec::new()),
+            Err(Code::Malformed | Code::AccessDenied | Code::OlderProgram) => Ok(Vec::new()),
             answer => answer,
         }
     }

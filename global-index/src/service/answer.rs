@@ -52,7 +52,7 @@ impl Desks {
     /// Answers one message.
     pub(super) async fn answer(&self, party: Option<Party>, body: &[u8]) -> Vec<u8> {
         let (verb, outcome) = match Request::decode(body) {
-            Err(_) => ("none", Err(Code::Malformed)),
+            Err(code) => ("none", Err(code)),
             Ok(request) => (request.verb.as_str(), self.perform(party, request).await),
         };
         let word = outcome.as_ref().map_or_else(|code| code.as_str(), |_| "ok");

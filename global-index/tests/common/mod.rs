@@ -20,7 +20,7 @@ use handover_core::id::SigningPublic;
 use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::time::{Clock, DAY_MS};
 use handover_core::trust::{Federation, Hello, admit};
-use handover_core::{Code, Digest, HospitalId, Party, Random, Timestamp};
+use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
 use handover_index::{Config, Edge, Index};
 use handover_net::{Admission, Inbound, Net, NetConfig, Route};
@@ -312,6 +312,7 @@ impl Node {
 
     pub fn profile(&self, number: u64) -> HospitalProfile {
         HospitalProfile {
+            reads: Edition::FIRST,
             hospital: self.id.clone(),
             number,
             name: "A hospital".to_owned(),

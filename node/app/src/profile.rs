@@ -6,7 +6,7 @@ use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::Extensions;
 use handover_core::id::SigningPublic;
 use handover_core::trust::Federation;
-use handover_core::{Code, HospitalId};
+use handover_core::{Code, Edition, HospitalId};
 use handover_net::peer_id;
 use handover_seal::Ed25519;
 use handover_store::StoreError;
@@ -58,6 +58,7 @@ pub(crate) fn wanted(node: &Node, keys: Keys<'_>) -> Result<HospitalProfile, Nod
         currency: hospital.currency,
         jurisdiction: hospital.jurisdiction.clone(),
         issued: node.now(),
+        reads: Edition::last(),
         extensions: Extensions::default(),
     })
 }

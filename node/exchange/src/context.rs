@@ -126,6 +126,15 @@ pub(crate) struct Inner {
     pub(crate) changed: tokio::sync::watch::Sender<u64>,
 }
 
+impl Parts {
+    /// Signs in the edition that the directory says is in force.
+    pub(crate) fn sign_in_force(&self) {
+        if let Ok(held) = self.directories.held() {
+            self.identity.signing.signs_in().set(held.directory().edition);
+        }
+    }
+}
+
 /// Where an artefact came from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Came {

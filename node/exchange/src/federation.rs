@@ -104,7 +104,7 @@ impl Directories {
     /// Whether new work may stand on what is held, and nothing newer was offered that takes something back.
     ///
     /// # Errors
-    /// [`Code::DirectoryExpired`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`].
+    /// [`Code::DirectoryExpired`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`], [`Code::NewerEdition`].
     pub fn check(&self, now: Timestamp) -> Result<(), Code> {
         self.held()?.check_fresh(now)?;
         let dispute = *self.dispute.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,6 +135,10 @@ impl Directories {
             let offered = claim.as_ref().map(|it| it.claim().version);
             let signer = claim.as_ref().map(|it| *it.kid());
             let (code, held) = (fault.code(), self.version());
+            // Until this program is replaced it reads nothing of what comes.
+            if code == Code::NewerEdition {
+                self.disputed(code, u64::MAX);
+            }
             // An older one may only be late.
             if code == Code::DirectoryRollback {
                 tracing::info!(held, ?offered, "an older directory was refused");

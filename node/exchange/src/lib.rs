@@ -91,6 +91,7 @@ impl Exchange {
     /// Desk and patients' operations work at once; nothing travels until [`Self::start`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        parts.sign_in_force();
         let index_changed = AtomicI64::new(parts.clock.now().as_millis());
         Self(Arc::new(Inner {
             parts,

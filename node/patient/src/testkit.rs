@@ -13,7 +13,7 @@ use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::{HospitalInfo, InboxItem, QUOTE_INFO};
 use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, State};
-use handover_core::{Digest, HospitalId, Timestamp, TransferId};
+use handover_core::{Digest, Edition, HospitalId, Timestamp, TransferId};
 use handover_seal::{KeyRing, OsRandom, RsaPrivateKey, SealingKey, SigningKey, hpke_seal_padded};
 
 use crate::{PatientKeys, Wallet};
@@ -95,6 +95,7 @@ impl World {
         };
         let order = Verified::sign(order, &self.operators[0]);
         let profile = HospitalProfile {
+            reads: Edition::FIRST,
             hospital: hospital(which),
             number: 1,
             name: format!("Hospital {which}"),
@@ -118,6 +119,7 @@ impl World {
     /// What the node of a hospital says of itself.
     pub(crate) fn info(&self, which: usize) -> HospitalInfo {
         let directory = Directory {
+            edition: Edition::FIRST,
             version: self.version,
             issued: self.issued,
             expires: self.issued.plus_ms(DIRECTORY_LIFE_MS),

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use handover_core::artefact::Signed;
+use handover_core::artefact::federation::Directory;
 use handover_core::codec;
 use handover_core::id::SigningPublic;
 use handover_core::message::HospitalInfo;
@@ -112,7 +114,9 @@ impl Wallet {
         let signing = SigningKey::from_seed(&Secret32::from_slice(signing).ok()?);
         let sealing = SealingKey::from_bytes(Secret32::from_slice(sealing).ok()?);
         let keys = PatientKeys::restore(signing, sealing, &state.key_records).ok()?;
-        Some(Self { keys, state, secrets })
+        let wallet = Self { keys, state, secrets };
+        wallet.sign_in_force();
+        Some(wallet)
     }
 
     /// The newest directory held, verified again at this time.
@@ -122,6 +126,14 @@ impl Wallet {
     pub fn federation(&self, now: Timestamp) -> Result<Federation, WalletError> {
         let held = self.state.directory.as_ref().ok_or(WalletError::NoDirectory)?;
         Ok(Federation::verify(held.as_ref(), &self.state.root, now, &Ed25519)?)
+    }
+
+    /// Signs in the edition that the directory held says; it was verified when it was taken.
+    fn sign_in_force(&self) {
+        let held = self.state.directory.as_ref().map(|held| Signed::<Directory>::read(held.as_ref()));
+        if let Some(Ok(held)) = held {
+            self.keys.signing.signs_in().set(held.claim().edition);
+        }
     }
 
     /// Takes the directory that a node offers, if it verifies under the pinned root and is newer than the one held.
@@ -156,6 +168,7 @@ impl Wallet {
                 (offered, DirectoryNews::Newer)
             }
         };
+        self.sign_in_force();
         federation.member(&info.hospital).map_err(WalletError::rule("the hospital that answers"))?;
         Ok((federation, news))
     }
@@ -202,6 +215,5 @@ impl Wallet {
 }
 
 fn version(envelope: &[u8]) -> Result<u64, WalletError> {
-    use handover_core::artefact::{Signed, federation::Directory};
     Ok(Signed::<Directory>::read(envelope)?.claim().version)
 }

@@ -11,8 +11,9 @@ mod hospital;
 mod options;
 mod succession;
 mod team;
+mod upgrades;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ pub struct World {
     hospitals: BTreeMap<String, Hospital>,
     federation: Federation,
     programs: Programs,
+    /// Whose programs are of the next version.
+    upgraded: BTreeSet<String>,
     clock: Option<Clock>,
     folder: Folder,
     names: u32,
@@ -96,7 +99,8 @@ impl World {
         });
         admitted?;
         let hospitals = hospitals.into_iter().map(|hospital| (hospital.place.id.clone(), hospital)).collect();
-        Ok(Self { hospitals, federation, programs: programs.clone(), clock, folder, names: 0 })
+        let (programs, upgraded) = (programs.clone(), BTreeSet::new());
+        Ok(Self { hospitals, federation, programs, upgraded, clock, folder, names: 0 })
     }
 
     /// The folder with everything in it.
@@ -169,7 +173,7 @@ impl World {
     /// # Errors
     /// There is no such hospital, or the command cannot be run to its end. Its own refusal is in the answer.
     pub fn node(&self, hospital: &str, args: &[&str]) -> Result<Answer> {
-        self.hospital(hospital)?.run(&self.programs, args)
+        self.hospital(hospital)?.run(&self.programs_of(hospital), args)
     }
 
     /// Runs `handover-index`, with `--json`.
@@ -177,7 +181,7 @@ impl World {
     /// # Errors
     /// The command cannot be run to its end.
     pub fn index(&self, args: &[&str]) -> Result<Answer> {
-        self.federation.run(&self.programs, args)
+        self.federation.run(&self.programs_of(INDEX), args)
     }
 
     /// Runs `handover-patient` with the wallet of that name, with `--json`.
@@ -185,7 +189,7 @@ impl World {
     /// # Errors
     /// The command cannot be run to its end.
     pub fn wallet(&self, name: &str, args: &[&str]) -> Result<Answer> {
-        let mut command = self.programs.command(&self.programs.patient);
+        let mut command = self.programs_of(name).command(&self.programs.patient);
         command.args(["--json", "--wallet"]).arg(self.wallet_path(name));
         command.arg("--passphrase-file").arg(self.folder.secret(name)?).args(args);
         call(command)
@@ -232,13 +236,21 @@ impl World {
         format!("{}-{name}", self.names)
     }
 
-    /// Verifies a transfer's file offline: no process, no key, only the root.
+    /// Verifies a transfer's file offline: no process, no key, only the root. Whoever does has the newest program.
     ///
     /// # Errors
     /// The command cannot be run to its end.
     pub fn verify(&self, file: &Path) -> Result<Answer> {
+        self.verify_with(file, !self.upgraded.is_empty())
+    }
+
+    /// The same, with a program of the next version or of this one.
+    ///
+    /// # Errors
+    /// As [`World::verify`].
+    pub fn verify_with(&self, file: &Path, next: bool) -> Result<Answer> {
         let any = self.hospitals.values().next().context("a world has a hospital")?;
-        let mut command = self.programs.command(&self.programs.node);
+        let mut command = self.programs.of_version(next).command(&self.programs.node);
         command.arg("--json").arg("--config").arg(any.config_path()).arg("verify").arg(file);
         call(command)
     }
@@ -338,7 +350,7 @@ impl World {
     /// # Errors
     /// It does not start.
     pub fn restart(&mut self, hospital: &str) -> Result<()> {
-        let programs = self.programs.clone();
+        let programs = self.programs_of(hospital);
         self.hospital_mut(hospital)?.restart(&programs)
     }
 
@@ -364,7 +376,7 @@ impl World {
     /// # Errors
     /// It does not stop or start.
     pub fn restart_index(&mut self, kill: bool) -> Result<()> {
-        let programs = self.programs.clone();
+        let programs = self.programs_of(INDEX);
         self.federation.restart(&programs, kill)
     }
 

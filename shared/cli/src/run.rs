@@ -3,12 +3,15 @@
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::Parser;
-use handover_core::Code;
+use handover_core::{Code, Edition};
 
 use crate::CliError;
 
 /// The option that asks for JSON, as every program declares it.
 const JSON_OPTION: &str = "--json";
+
+/// Set to 1, it lets a program read the draft of the next edition of the artefacts' formats, too: to rehearse an upgrade.
+const REHEARSE_VARIABLE: &str = "HANDOVER_REHEARSE_DRAFT";
 
 /// The exit code of a command that ended with `code`: 1 refused, 2 usage, 3 configuration, 4 unreachable,
 /// 5 integrity. Done is 0.
@@ -17,9 +20,12 @@ pub const fn exit_code(code: Code) -> u8 {
     code.outcome() as u8
 }
 
-/// Parses the process' arguments and runs `main`. An error is written to stderr, as JSON with `--json`; help and
+/// Reads what the environment says of editions, parses the process' arguments and runs `main`. An error is written to stderr, as JSON with `--json`; help and
 /// version end with 0, arguments that do not parse with 2.
 pub fn run<A: Parser>(main: impl FnOnce(A) -> Result<(), CliError>) -> ExitCode {
+    if std::env::var_os(REHEARSE_VARIABLE).is_some_and(|value| value == "1") {
+        Edition::rehearse();
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Not locked: `main` may write from other threads.
     let outcome = run_with(arguments, main, &mut std::io::stdout(), &mut std::io::stderr());

@@ -109,6 +109,22 @@ impl Extensions {
         }
     }
 
+    /// The same with another entry, that this version knows.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with(mut self, key: i128, value: Option<Value>) -> Self {
+        if let Some(value) = value {
+            self.0.insert(Value::Integer(key), value);
+        }
+        self
+    }
+
+    /// Takes out an entry that this version knows.
+    #[doc(hidden)]
+    pub fn take_one(&mut self, key: i128) -> Option<Value> {
+        self.0.remove(&Value::Integer(key))
+    }
+
     #[doc(hidden)]
     pub fn take(map: &mut BTreeMap<Value, Value>) -> Result<Self, DecodeError> {
         let entries = match map.remove(&Value::Integer(0)) {
@@ -129,14 +145,20 @@ impl Extensions {
 
 /// Declares a struct that is encoded as a map with the given integer keys, ascending from 1.
 ///
-/// Fields are public; an `extensions` field is added. Optional fields are `Option<T>` and left out when `None`.
+/// Fields are public; an `extensions` field is added. Optional fields are `Option<T>` and left out when `None`. What was
+/// added later, and may be ignored by those who do not know it, follows under `later`, with its keys in the extension
+/// map.
 #[macro_export]
 macro_rules! cbor_map {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $( $(#[$fmeta:meta])* $key:literal => $field:ident : $ty:ty ),* $(,)? }) => {
+    (
+        $(#[$meta:meta])* $vis:vis struct $name:ident { $( $(#[$fmeta:meta])* $key:literal => $field:ident : $ty:ty ),* $(,)? }
+        $( later { $( $(#[$lmeta:meta])* $lkey:literal => $lfield:ident : $lty:ty ),* $(,)? } )?
+    ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         $vis struct $name {
             $( $(#[$fmeta])* $vis $field: $ty, )*
+            $( $( $(#[$lmeta])* $vis $lfield: $lty, )* )?
             /// Entries of later versions, kept as they came.
             $vis extensions: $crate::codec::Extensions,
         }
@@ -147,17 +169,23 @@ macro_rules! cbor_map {
                 $( if let Some(value) = $crate::codec::Field::to_value(&self.$field) {
                     map.insert($crate::codec::Value::Integer($key), value);
                 } )*
-                self.extensions.put(&mut map);
+                let extensions = self.extensions.clone();
+                $( $( let extensions = extensions.with($lkey, $crate::codec::Field::to_value(&self.$lfield)); )* )?
+                extensions.put(&mut map);
                 map
             }
 
             fn from_map(
                 mut map: std::collections::BTreeMap<$crate::codec::Value, $crate::codec::Value>,
             ) -> Result<Self, $crate::codec::DecodeError> {
+                #[allow(unused_mut, reason = "only what was added later is taken out")]
+                let mut extensions = $crate::codec::Extensions::take(&mut map)?;
                 let decoded = Self {
+                    $( $( $lfield: <$lty as $crate::codec::Field>::from_value(extensions.take_one($lkey))
+                        .map_err(|fault| fault.at(stringify!($name), stringify!($lfield)))?, )* )?
                     $( $field: <$ty as $crate::codec::Field>::from_value(map.remove(&$crate::codec::Value::Integer($key)))
                         .map_err(|fault| fault.at(stringify!($name), stringify!($field)))?, )*
-                    extensions: $crate::codec::Extensions::take(&mut map)?,
+                    extensions,
                 };
                 match map.keys().next() {
                     None => Ok(decoded),

@@ -7,6 +7,7 @@
 
 pub mod artefact;
 pub mod codec;
+mod edition;
 pub mod id;
 pub mod key_chain;
 pub mod ledger;
@@ -21,6 +22,7 @@ pub mod transfer;
 pub mod trust;
 pub mod verify;
 
+pub use edition::{Edition, SignsIn};
 pub use id::{
     BreakGlassId, ContentRoot, Department, Digest, HospitalId, Party, PatientRef, RemoteLinkId, TransferId,
 };

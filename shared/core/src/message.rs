@@ -3,8 +3,9 @@
 
 use crate::artefact::break_glass::{EmergencyPurpose, EmergencyScope};
 use crate::artefact::recall::RecallReason;
-use crate::codec::{self, Bytes, DecodeError, Extensions, MAX_MESSAGE_BYTES};
+use crate::codec::{self, Bytes, Extensions, Field as _, MAX_MESSAGE_BYTES};
 use crate::id::{BreakGlassId, Digest, HospitalId, RemoteLinkId, TransferId};
+use crate::problem::Said;
 use crate::transfer::State;
 use crate::{Amount, Code, Timestamp, cbor_enum, cbor_map};
 
@@ -182,10 +183,18 @@ cbor_map! {
 }
 
 cbor_map! {
+    /// A control request of whatever version.
+    struct Unknown {
+        1 => verb: u64,
+        2 => items: Vec<Bytes>,
+    }
+}
+
+cbor_map! {
     /// A control answer.
     pub struct Answer {
         /// Why not, if not.
-        1 => problem: Option<Code>,
+        1 => problem: Option<Said>,
         /// The answer's items.
         2 => items: Vec<Bytes>,
     }
@@ -355,9 +364,16 @@ impl Request {
     /// Reads a request.
     ///
     /// # Errors
-    /// [`DecodeError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        codec::decode(bytes, MAX_MESSAGE_BYTES)
+    /// [`Code::OlderProgram`] if this program does not know what is wanted; [`Code::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Code> {
+        codec::decode(bytes, MAX_MESSAGE_BYTES).map_err(|_| {
+            match codec::decode::<Unknown>(bytes, MAX_MESSAGE_BYTES) {
+                Ok(it) if !Verb::ALL.iter().any(|verb| verb.to_value() == it.verb.to_value()) => {
+                    Code::OlderProgram
+                }
+                _ => Code::Malformed,
+            }
+        })
     }
 
     /// The only item.
@@ -378,7 +394,7 @@ impl Answer {
     pub fn encode(outcome: Result<Vec<Vec<u8>>, Code>) -> Vec<u8> {
         let (problem, items) = match outcome {
             Ok(items) => (None, items),
-            Err(code) => (Some(code), Vec::new()),
+            Err(code) => (Some(code.into()), Vec::new()),
         };
         let items = items.into_iter().map(Bytes).collect();
         codec::encode(&Self { problem, items, extensions: Extensions::default() })
@@ -391,7 +407,7 @@ impl Answer {
     pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Code> {
         let answer: Self = codec::decode(bytes, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
         match answer.problem {
-            Some(code) => Err(code),
+            Some(said) => Err(said.code()),
             None => Ok(answer.items.into_iter().map(|item| item.0).collect()),
         }
     }

@@ -184,6 +184,9 @@ codes! {
     KeysOutdated = "keys-outdated", Configuration, "The directory names a key for this hospital that this node does not have. If its keys were renewed, put the newest key file in the place of this one and start again; if these are to succeed that key, root and operators have to approve them first.";
     KeyInForce = "key-in-force", Configuration, "From now on another of this node's keys speaks for its hospital. The node has ended in order: start it again, and it takes that key.";
     CatchingUp = "catching-up", Unreachable, "Whoever says this was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; a hospital's status, or rejoin --status at the index, says how far it is.";
+    NewerEdition = "newer-edition", Configuration, "This is in a later edition of the formats than this program reads: whoever signed it, or their federation, is ahead. Nothing was taken. Upgrade this program; what waited goes on by itself.";
+    OlderEdition = "older-edition", Refused, "The federation signs in a later edition of the formats than this hospital's programs read. Nothing was changed. Upgrade them first.";
+    OlderProgram = "older-program", Refused, "Of the two programs one is older and does not know what the other asks or answers. Nothing was done. Upgrade the older one.";
 }
 
 impl Code {
@@ -219,6 +222,8 @@ impl Code {
                 | Self::BreakGlassThrottled
                 | Self::StandingBy
                 | Self::CatchingUp
+                | Self::NewerEdition
+                | Self::OlderProgram
                 | Self::KeyInForce
                 | Self::KeysOutdated
         )
@@ -228,6 +233,34 @@ impl Code {
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// A code as another program says it, which may be of a later version and have codes that are not known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said(String);
+
+impl Said {
+    /// What it says; [`Code::OlderProgram`], if that is not known here.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.parse().unwrap_or(Code::OlderProgram)
+    }
+}
+
+impl From<Code> for Said {
+    fn from(code: Code) -> Self {
+        Self(code.as_str().to_owned())
+    }
+}
+
+impl crate::codec::Field for Said {
+    fn to_value(&self) -> Option<crate::codec::Value> {
+        self.0.to_value()
+    }
+
+    fn from_value(value: Option<crate::codec::Value>) -> Result<Self, crate::codec::DecodeError> {
+        String::from_value(value).map(Self)
     }
 }
 

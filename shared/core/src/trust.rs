@@ -13,7 +13,7 @@ use crate::artefact::patient::CLOCK_SKEW_MS;
 use crate::artefact::{ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified, peek_kid};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, Party, SigningPublic};
-use crate::{Code, Timestamp, cbor_map};
+use crate::{Code, Edition, Timestamp, cbor_map};
 
 /// Why something does not lead up to the root.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -219,6 +219,10 @@ impl Federation {
             .find(|index| index.key.thumbprint() == *claimed.kid())
             .ok_or(TrustError::UnknownSigner)?;
         let directory = claimed.verify(&index.key, verifier)?;
+        // Whoever took it would read nothing of what is signed from now on.
+        if directory.edition > Edition::last() {
+            return Err(ArtefactError::NewerEdition(directory.edition).into());
+        }
         // One that holds for less would stop everybody who takes it, until the index makes another.
         if directory.expires.since_ms(directory.issued) != DIRECTORY_LIFE_MS {
             return Err(TrustError::Life);

@@ -39,8 +39,8 @@ pub enum Sent {
 pub async fn send(stream: &mut PackageStream, blobs: &Blobs, offer: &Offer) -> Result<Sent, ParcelError> {
     timeout(WORD_LIMIT, wire::put(stream, offer)).await.map_err(|_| Code::TimedOut)??;
     let have: Have = word(stream).await?;
-    if let Some(code) = have.problem {
-        return Err(code.into());
+    if let Some(said) = have.problem {
+        return Err(said.code().into());
     }
     if have.groups.len() != offer.parts.iter().count() {
         return Err(Code::Malformed.into());
@@ -51,7 +51,7 @@ pub async fn send(stream: &mut PackageStream, blobs: &Blobs, offer: &Offer) -> R
     }
     let done: Done = word(stream).await?;
     match done.problem {
-        Some(code) => Err(code.into()),
+        Some(said) => Err(said.code().into()),
         None => Ok(Sent::Done(done)),
     }
 }

@@ -5,6 +5,7 @@
 
 use handover_core::artefact::transfer::PartList;
 use handover_core::codec::{self, Bytes, CborMap, Extensions};
+use handover_core::problem::Said;
 use handover_core::{Code, Timestamp, cbor_map};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -35,7 +36,7 @@ cbor_map! {
     /// What the destination has of each part: the manifest, then the contents.
     pub struct Have {
         /// Why it takes none.
-        1 => problem: Option<Code>,
+        1 => problem: Option<Said>,
         /// Groups that lie there, verified, for each part.
         2 => groups: Vec<u64>,
     }
@@ -45,7 +46,7 @@ cbor_map! {
     /// The destination's last word: everything is stored, or why not.
     pub struct Done {
         /// Why not.
-        1 => problem: Option<Code>,
+        1 => problem: Option<Said>,
         /// `Delivered`: everything lies there.
         2 => delivered: Option<Bytes>,
         /// Until when a folder keeps it.
@@ -63,7 +64,7 @@ impl Have {
     /// It takes none.
     #[must_use]
     pub fn none(problem: Code) -> Self {
-        Self { problem: Some(problem), groups: Vec::new(), extensions: Extensions::default() }
+        Self { problem: Some(problem.into()), groups: Vec::new(), extensions: Extensions::default() }
     }
 }
 
@@ -83,7 +84,7 @@ impl Done {
     /// It came to nothing.
     #[must_use]
     pub fn not(problem: Code) -> Self {
-        Self { problem: Some(problem), ..Self::empty() }
+        Self { problem: Some(problem.into()), ..Self::empty() }
     }
 
     fn empty() -> Self {

@@ -3,14 +3,17 @@
 use std::fmt;
 
 use ed25519_dalek::Signer as _;
-use handover_core::Random;
 use handover_core::artefact::{SignatureVerifier, Signer};
 use handover_core::id::SigningPublic;
+use handover_core::{Edition, Random, SignsIn};
 
 use crate::Secret32;
 
-/// An Ed25519 signing key; zeroized when dropped.
-pub struct SigningKey(Box<ed25519_dalek::SigningKey>);
+/// An Ed25519 signing key; zeroized when dropped. It signs in the first edition until it is told another.
+pub struct SigningKey {
+    key: Box<ed25519_dalek::SigningKey>,
+    signs_in: SignsIn,
+}
 
 impl SigningKey {
     /// A new key.
@@ -22,19 +25,26 @@ impl SigningKey {
     /// The key of a seed (RFC 8032, section 5.1.5).
     #[must_use]
     pub fn from_seed(seed: &Secret32) -> Self {
-        Self(Box::new(ed25519_dalek::SigningKey::from_bytes(seed.expose())))
+        let key = Box::new(ed25519_dalek::SigningKey::from_bytes(seed.expose()));
+        Self { key, signs_in: SignsIn::default() }
     }
 
     /// Its seed, to be kept encrypted.
     #[must_use]
     pub fn seed(&self) -> Secret32 {
-        Secret32::filled(|own| own.copy_from_slice(self.0.as_bytes()))
+        Secret32::filled(|own| own.copy_from_slice(self.key.as_bytes()))
     }
 
     /// The public half.
     #[must_use]
     pub fn public(&self) -> SigningPublic {
-        SigningPublic::from_bytes(self.0.verifying_key().to_bytes())
+        SigningPublic::from_bytes(self.key.verifying_key().to_bytes())
+    }
+
+    /// In which edition it signs.
+    #[must_use]
+    pub const fn signs_in(&self) -> &SignsIn {
+        &self.signs_in
     }
 }
 
@@ -43,8 +53,12 @@ impl Signer for SigningKey {
         self.public()
     }
 
+    fn edition(&self) -> Edition {
+        self.signs_in.edition()
+    }
+
     fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        self.key.sign(message).to_bytes()
     }
 }
 

@@ -10,7 +10,7 @@ use handover_core::artefact::federation::{
     CertificateRequest, EnrolmentProof, EnrolmentRequest, HospitalProfile,
 };
 use handover_core::message::Verb;
-use handover_core::{Code, Digest, HospitalId};
+use handover_core::{Code, Digest, Edition, HospitalId};
 use handover_net::Presented;
 use handover_scenarios::process::call;
 use handover_scenarios::programs::Programs;
@@ -63,6 +63,7 @@ impl Rogue {
     fn enrolment_of(&self, hospital: &HospitalId, number: u64) -> (Vec<Vec<u8>>, Digest) {
         let (id, signing) = (hospital.clone(), &self.keys.signing);
         let profile = HospitalProfile {
+            reads: Edition::FIRST,
             hospital: id.clone(),
             addresses: self.net.addresses(),
             issued: now(),

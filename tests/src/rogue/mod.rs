@@ -414,7 +414,7 @@ async fn listen(mut inbound: mpsc::Receiver<Inbound>, net: Net, ends: Ends) {
 
 /// Says yes to everything that can be read.
 fn take(ends: &Ends, body: &[u8]) -> Result<(), Code> {
-    let request = Request::decode(body).map_err(|_| Code::Malformed)?;
+    let request = Request::decode(body)?;
     for item in request.items {
         if request.verb == Verb::Directory {
             believe(&ends.held, &item.0, &ends.root).map_err(|_| Code::Malformed)?;

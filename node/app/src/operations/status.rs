@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use handover_core::rules::{self, EMERGENCY_AFTER_EXPIRY_MS, REVOCATIONS_STALE_MS};
-use handover_core::{Code, Party, Timestamp};
+use handover_core::{Code, Edition, Party, Timestamp};
 use handover_exchange::Standing;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub(crate) struct StatusShown {
     pub index_connected: bool,
     /// Since when that is so (RFC 3339); if it never changed, since the start.
     pub index_since: Option<String>,
+    /// The last edition of the formats that this program reads.
+    pub reads_edition: u32,
     /// The directory that is held.
     pub directory: Option<DirectoryShown>,
     /// What does not work; empty if all does.
@@ -50,6 +52,8 @@ pub(crate) struct DirectoryShown {
     pub issued: String,
     /// Until when it holds (RFC 3339).
     pub expires: String,
+    /// The edition of the formats that is in force.
+    pub edition: u32,
 }
 
 /// Something that does not work.
@@ -100,7 +104,9 @@ pub(super) async fn status(node: &Node) -> Result<StatusShown, NodeError> {
         index_connected: is_connected,
         index_since: standing.as_ref().map(|standing| standing.index_since.to_string()),
         degraded: degraded(live.health.faults(), dates, node.now()),
+        reads_edition: Edition::last().number(),
         directory: held.map(|held| DirectoryShown {
+            edition: held.edition.number(),
             version: held.version,
             issued: held.issued.to_string(),
             expires: held.expires.to_string(),

@@ -26,6 +26,9 @@ pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
         )?,
         None => writeln!(out, "directory: none yet")?,
     }
+    if let Some(held) = &shown.directory {
+        writeln!(out, "formats: edition {} in force, {} is read here", held.edition, shown.reads_edition)?;
+    }
     if let Some(rejoining) = &shown.rejoin {
         rejoin(out, rejoining)?;
     }

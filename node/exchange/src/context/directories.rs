@@ -10,6 +10,7 @@ impl Inner {
     /// Takes a directory and makes the network follow it at once.
     pub(crate) async fn take_directory(&self, net: &Net, envelope: Vec<u8>) -> Result<(), ExchangeError> {
         self.parts.directories.take(envelope).await?;
+        self.parts.sign_in_force();
         net.recheck().await;
         self.outbox.notify_one();
         self.jobs.notify_one();

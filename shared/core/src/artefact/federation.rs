@@ -4,7 +4,7 @@ use super::transfer::Payer;
 use super::{Countersigned, Signed};
 use crate::codec::{Bytes, Extensions};
 use crate::id::{Digest, HospitalId, Party, SigningPublic};
-use crate::{Currency, Timestamp, cbor_enum, cbor_map};
+use crate::{Currency, Edition, Timestamp, cbor_enum, cbor_map};
 
 cbor_enum! {
     /// What the federation's root certifies a key for, beside hospitals.
@@ -92,6 +92,10 @@ cbor_map! {
         8 => jurisdiction: String,
         /// When it was made.
         9 => issued: Timestamp,
+    }
+    later {
+        /// The last edition that its programs read.
+        1 => reads: Edition,
     }
 }
 
@@ -232,6 +236,10 @@ cbor_map! {
         9 => log_root: Digest,
         /// The index's libp2p addresses.
         10 => addresses: Vec<String>,
+    }
+    later {
+        /// The edition in force: everybody signs in it, or in one before.
+        1 => edition: Edition,
     }
 }
 

@@ -16,6 +16,7 @@ use std::marker::PhantomData;
 
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable as _, iana};
 
+use crate::Edition;
 use crate::codec::{self, CborMap, DecodeError, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, SigningPublic};
 
@@ -28,7 +29,7 @@ use payload_types;
 
 /// A payload with its type label.
 pub trait Payload: CborMap {
-    /// Kind and version, for example `handover/consent/1`.
+    /// Its label in the first edition, for example `handover/consent/1`: its kind is known by that in every one.
     const TYPE: &'static str;
 }
 
@@ -36,6 +37,10 @@ pub trait Payload: CborMap {
 pub trait Signer {
     /// The public half.
     fn public(&self) -> SigningPublic;
+    /// In which edition it signs.
+    fn edition(&self) -> Edition {
+        Edition::FIRST
+    }
     /// Signs a message (RFC 8032, pure Ed25519).
     fn sign(&self, message: &[u8]) -> [u8; 64];
 }
@@ -52,7 +57,10 @@ pub enum ArtefactError {
     /// Not a COSE_Sign1 in the one accepted form.
     #[error("not a signed artefact in the accepted form")]
     Envelope,
-    /// Another kind or version than wanted.
+    /// Of a later edition than this program reads.
+    #[error("in edition {0} of the formats, and this program reads {last}", last = Edition::last())]
+    NewerEdition(Edition),
+    /// Another kind than wanted.
     #[error("a {found}, where a {wanted} is needed")]
     WrongType {
         /// The label found.
@@ -77,6 +85,7 @@ impl ArtefactError {
     pub const fn code(&self) -> crate::Code {
         match self {
             Self::Payload(DecodeError::TooLarge { .. }) => crate::Code::TooLarge,
+            Self::NewerEdition(_) => crate::Code::NewerEdition,
             Self::Envelope | Self::WrongType { .. } | Self::Payload(_) => crate::Code::Malformed,
             Self::WrongKey => crate::Code::WrongSigner,
             Self::BadSignature => crate::Code::BadSignature,
@@ -105,7 +114,9 @@ pub struct Verified<T> {
 const TYP_LABEL: i64 = 16;
 
 struct Envelope {
+    /// The label that its kind has in the first edition.
     typ: String,
+    edition: Edition,
     kid: Digest,
     payload: Vec<u8>,
     signature: [u8; 64],
@@ -163,21 +174,33 @@ fn open_any_size(bytes: &[u8]) -> Result<Envelope, ArtefactError> {
     if canonical.to_tagged_vec().map_err(|_| ArtefactError::Envelope)? != bytes {
         return Err(ArtefactError::Envelope);
     }
-    Ok(Envelope { typ, kid, payload, signature, signed_bytes })
+    let (typ, edition) = Edition::of_label(&typ);
+    if edition > Edition::last() {
+        return Err(ArtefactError::NewerEdition(edition));
+    }
+    Ok(Envelope { typ, edition, kid, payload, signature, signed_bytes })
 }
 
-/// The type label of an envelope, read without believing anything else in it.
+/// The label that an envelope's kind has in the first edition, read without believing anything else in it.
 ///
 /// # Errors
-/// [`ArtefactError::Envelope`] if it is none.
+/// [`ArtefactError::Envelope`] if it is none, [`ArtefactError::NewerEdition`].
 pub fn peek_type(bytes: &[u8]) -> Result<String, ArtefactError> {
     open_envelope(bytes).map(|envelope| envelope.typ)
 }
 
-/// The type label of an envelope of whatever kind, and which of `keys` signed it.
+/// In which edition an envelope says to be.
 ///
 /// # Errors
-/// [`ArtefactError::Envelope`] if it is none; [`ArtefactError::WrongKey`] if none of them did;
+/// As [`peek_type`].
+pub fn peek_edition(bytes: &[u8]) -> Result<Edition, ArtefactError> {
+    open_envelope(bytes).map(|envelope| envelope.edition)
+}
+
+/// As [`peek_type`], and which of `keys` signed it.
+///
+/// # Errors
+/// As [`peek_type`]; [`ArtefactError::WrongKey`] if none of them did;
 /// [`ArtefactError::BadSignature`].
 pub fn signed_by<'a>(
     bytes: &[u8],
@@ -270,7 +293,7 @@ impl<T: Payload> Verified<T> {
     /// Signs a payload. Whether the envelope is small enough to travel, its maker checks.
     #[must_use]
     pub fn sign(payload: T, signer: &dyn Signer) -> Self {
-        let envelope = seal_envelope(T::TYPE, codec::encode(&payload), signer);
+        let envelope = seal_envelope(&signer.edition().label(T::TYPE), codec::encode(&payload), signer);
         #[expect(clippy::expect_used, reason = "what was just sealed is in the accepted form")]
         let opened = open_any_size(&envelope).expect("an own envelope opens");
         let signed = Signed {
@@ -329,7 +352,8 @@ impl<T: Payload> Countersigned<T> {
     /// Signs a verified artefact as the second.
     #[must_use]
     pub fn sign(first: &Verified<T>, second: &dyn Signer) -> Vec<u8> {
-        seal_envelope(&countersigned_type(T::TYPE), first.envelope().to_vec(), second)
+        let label = countersigned_type(&second.edition().label(T::TYPE));
+        seal_envelope(&label, first.envelope().to_vec(), second)
     }
 
     /// Reads an envelope that holds an envelope; neither is verified yet.
