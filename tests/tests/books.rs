@@ -5,7 +5,7 @@
 
 use handover_core::artefact::books::{HoldOrder, LedgerPage, Settled};
 use handover_core::artefact::transfer::{Receipt, Refusal};
-use handover_core::artefact::{Payload as _, Verified};
+use handover_core::artefact::{Payload as _, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::ledger::{
     Command, Context, Decision, Entry, EntryKind, Evidence, Holder, TransferLedger, apply, entry_id,
@@ -386,8 +386,12 @@ fn a_file_comes_to_the_same() {
         assert_eq!(file(answers, None).unwrap_err().code, Code::FeePostedTwice);
     }
     // After the longer log a shorter one; and what was signed before the log grew.
-    let cut = answered(&short, lakeside, &all(), 3);
+    let seen = Signed::<LedgerPage>::read(longer.as_ref()).unwrap().claim().size;
+    let cut = answered(&short, lakeside, &BooksQuestion { seen, ..all() }, 3);
     assert_eq!(file(vec![cut], Some(longer.clone())).unwrap_err().code, Code::LedgerRewritten);
+    // To who had not seen it, it may state less.
+    let other = answered(&short, lakeside, &all(), 3);
+    assert_eq!(file(vec![other], Some(longer.clone())).unwrap_err().code, Code::ClockOff);
     assert_eq!(file(vec![first], Some(longer)).unwrap_err().code, Code::ClockOff);
     let whole = answered(&books, lakeside, &all(), 1);
     let fault = file(vec![whole], None).unwrap_err();
