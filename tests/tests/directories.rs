@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, Status};
 use handover_core::codec::Bytes;
 use handover_core::rules::emergency_member;
@@ -149,11 +150,7 @@ async fn one_with_a_later_edition_is_not_taken_and_says_so() {
     assert_eq!((directories.version(), directories.check(NOW)), (10, Err(Code::NewerEdition)));
     // What is no directory of the index's says nothing.
     let other = open(&store).await;
-    let forged = altered(
-        &World::shared().published(&raised),
-        &World::shared().lakeside.signing,
-        |_: &mut Directory| {},
-    );
+    let forged = Verified::sign(raised, &World::shared().lakeside.signing).envelope().to_vec();
     assert_eq!(code(other.take(forged).await), Err(Code::WrongSigner));
     assert_eq!(other.check(NOW), Ok(()));
 }
