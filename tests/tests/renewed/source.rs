@@ -1,5 +1,7 @@
 //! The source replaces its keys while transfers are under way, one of them sealed for a hospital that is away.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, bail};
 use handover_scenarios::world::World;
 
@@ -51,6 +53,47 @@ fn play(world: &mut World) -> Result<()> {
         &["quote", "package-header", "key-release"].map(str::to_owned).to_vec(),
         &replaced(world, &before)?,
     )?;
+    all_agree(world)?;
+    no_errors(world, SOURCE)?;
+    no_errors(world, DESTINATION)
+}
+
+/// What a destination has begun to take from its folder, under the keys of before, it opens with what the source itself
+/// brings: from the index it takes nothing more under them.
+#[test]
+fn a_release_under_the_keys_of_before_comes_from_its_source() -> Result<()> {
+    on_a_world(play_late)
+}
+
+fn play_late(world: &mut World) -> Result<()> {
+    let moves: Result<[Move; 1], _> = patients(world, &[200_000])?.try_into();
+    let Ok([mut it]) = moves else { bail!("a patient") };
+    let key = world.further_keys(SOURCE)?;
+    quoted(world, &mut it)?;
+    let fee = text(&quote(world, &it)?, "fee").to_owned();
+    world.stop(DESTINATION)?;
+    let consent = ["consent", "--no-release", "--transfer", &it.transfer];
+    world.wallet_at(&it.wallet, SOURCE, &consent)?.done()?;
+    within("it is left in the folder", || Ok(it.show(world, SOURCE)?["folder"]["until"].is_string()))?;
+    world.stop(SOURCE)?;
+    world.restart(DESTINATION)?;
+    it.until(world, DESTINATION, "delivered")?;
+    world.let_succeed(SOURCE, &key)?;
+    let version = world.index(&["directory", "show"])?.json()?["version"].as_u64();
+    within("the destination knows of the next keys", || {
+        Ok(world.node(DESTINATION, &["status"])?.json()?["directory"]["version"].as_u64() >= version)
+    })?;
+
+    it.wallet(world, "release", &[])?.done()?;
+    within("the index hands the release out", || {
+        Ok(fs::read_to_string(world.logs().join("index.log"))?.contains("was handed out from a folder"))
+    })?;
+    same("the state at the destination", &"delivered", &text(&it.show(world, DESTINATION)?, "state"))?;
+    // It learns of that from the index, under the keys of before.
+    world.restart(SOURCE)?;
+    world.ends(SOURCE)?;
+    world.restart(SOURCE)?;
+    is_filed_once(world, &it, &fee)?;
     all_agree(world)?;
     no_errors(world, SOURCE)?;
     no_errors(world, DESTINATION)

@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use handover_core::artefact::transfer::Step;
+use handover_core::artefact::transfer::{KeyRelease, Step};
+use handover_core::artefact::{Payload as _, peek_kid, peek_type};
 use handover_core::message::{Answer, Request, Verb};
 use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role};
+use handover_core::trust::Federation;
 use handover_core::{Code, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
@@ -15,6 +17,7 @@ use handover_seal::Ed25519;
 use handover_store::StoreError;
 
 use crate::context::{Came, Inner};
+use crate::outbox::{self, Label};
 use crate::{ExchangeError, continuous, left, secrets};
 
 /// What the index said.
@@ -49,19 +52,35 @@ pub(super) async fn withdraw(
         Ok(shown?.contains(&true))
     });
     let is_shown = is_shown.await?;
+    let federation = inner.federation()?;
+    let mut refused = None;
     for envelope in handed_out {
+        if is_replaced_release(&envelope, &federation) {
+            refused = Some(envelope.clone());
+        }
         match is_shown {
             true => inner.take(envelope, Came::Network).await?,
             false => inner.take_from(envelope, &Party::Index).await?,
         };
     }
     let (keys, now) = (inner.keys(), inner.now());
-    let noted = inner
-        .parts
-        .store
-        .write(move |txn| -> Result<(), StoreError> { left::withdraw(txn, &keys, transfer, now) });
+    let noted = inner.parts.store.write(move |txn| -> Result<(), DossierError> {
+        let row = Dossier::of(txn, &keys, transfer).row()?.ok_or(Code::UnknownTransfer)?;
+        if let Some(release) = &refused {
+            outbox::push(txn, &keys, &Label::direct(row.other().clone(), transfer, now), release)?;
+        }
+        Ok(left::withdraw(txn, &keys, transfer, now)?)
+    });
     noted.await?;
+    inner.outbox.notify_one();
     Ok(outcome)
+}
+
+/// Whether this is a release under a key that was replaced since. The destination, which may have taken what belongs to
+/// it before it knew of that, takes the release from its source alone.
+fn is_replaced_release(envelope: &[u8], federation: &Federation) -> bool {
+    peek_type(envelope).is_ok_and(|label| label == KeyRelease::TYPE)
+        && peek_kid(envelope).is_ok_and(|kid| federation.is_former(&kid))
 }
 
 /// Takes back what may have been left there without that the store, which was restored, knows of it.
