@@ -224,12 +224,7 @@ impl Inner {
         if !taken.is_new {
             return Ok(taken);
         }
-        books::expect(txn, keys, transfer, taken.kind(), now)?;
-        if taken.kind() == Kind::Request || begins_delivery(&taken) {
-            let local =
-                self.parts.records.by_ref_in(txn, &taken.row.patient).map_err(recalled::of_records)?;
-            inboxes::note(txn, keys, &taken.row, local.as_ref())?;
-        }
+        self.note_new(txn, keys, &taken, now)?;
         for label in labels(taken.kind(), from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;
         }
@@ -240,13 +235,43 @@ impl Inner {
             self.answer(txn, keys, &taken, is_out, context, now)?;
         }
         for row in std::iter::once(&taken.row).chain(&taken.ended) {
-            if row.state.phase.is_final() {
-                secrets::forget(txn, &self.parts.keyring, keys, row.transfer)?;
-                left::forget(txn, keys, row.transfer)?;
-                continuous::follow(txn, &self.parts.keyring, keys, row, context, now)?;
-            }
+            self.see_to_end(txn, keys, row, context, now)?;
         }
         Ok(taken)
+    }
+
+    /// Notes what is new for the books' sake, and in the patient's inbox.
+    pub(crate) fn note_new(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        taken: &Taken,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        books::expect(txn, keys, taken.row.transfer, taken.kind(), now)?;
+        if taken.kind() == Kind::Request || begins_delivery(taken) {
+            let local =
+                self.parts.records.by_ref_in(txn, &taken.row.patient).map_err(recalled::of_records)?;
+            inboxes::note(txn, keys, &taken.row, local.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// If a transfer is over, what is secret of it goes, and what waited for its end follows.
+    pub(crate) fn see_to_end(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        row: &Row,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        if row.state.phase.is_final() {
+            secrets::forget(txn, &self.parts.keyring, keys, row.transfer)?;
+            left::forget(txn, keys, row.transfer)?;
+            continuous::follow(txn, &self.parts.keyring, keys, row, context, now)?;
+        }
+        Ok(())
     }
 
     /// What this hospital says to what it has just taken in.
@@ -431,7 +456,7 @@ impl Inner {
 }
 
 /// Whether a delivery under a continuous consent begins with this.
-pub(crate) fn begins_delivery(taken: &Taken) -> bool {
+fn begins_delivery(taken: &Taken) -> bool {
     taken.kind() == Kind::Quote && taken.row.origin.is_some()
 }
 

@@ -1,6 +1,7 @@
 //! The source streams a sealed package to the destination, from where the destination has it; to the destination's
-//! folder at the index, if it is away. A manifest that is gone
-//! from the spool, or is not what was sealed, cannot be resumed from: then the next attempt is sealed.
+//! folder at the index, if it is away. A manifest that is gone from the spool, or is not what was sealed, cannot be
+//! resumed from, and what was sealed under a key that was replaced since is taken from no folder: then the next attempt
+//! is sealed.
 
 use std::sync::Arc;
 

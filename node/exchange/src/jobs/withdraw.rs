@@ -18,7 +18,7 @@ use handover_store::StoreError;
 
 use crate::context::{Came, Inner};
 use crate::outbox::{self, Label};
-use crate::{ExchangeError, continuous, left, secrets};
+use crate::{ExchangeError, left};
 
 /// What the index said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,12 +134,7 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
         if is_revoked && dossier.get(Kind::ConfirmedBySource)?.is_none() {
             work.confirm_revocation(txn, &keys, &row, context, now)?;
         }
-        if row.state.phase.is_final() {
-            secrets::forget(txn, &work.parts.keyring, &keys, transfer)?;
-            left::forget(txn, &keys, transfer)?;
-            continuous::follow(txn, &work.parts.keyring, &keys, &row, context, now)?;
-        }
-        Ok(())
+        work.see_to_end(txn, &keys, &row, context, now)
     });
     ended.await?;
     inner.outbox.notify_one();

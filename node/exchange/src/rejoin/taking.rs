@@ -15,9 +15,9 @@ use handover_seal::Ed25519;
 use handover_store::{KeyMaker, Txn};
 
 use super::rows;
-use crate::context::{Came, Inner, begins_delivery};
+use crate::context::{Came, Inner};
 use crate::outbox::{self, Label};
-use crate::{ExchangeError, books, charged, continuous, inboxes, left, recalled, secrets};
+use crate::{ExchangeError, charged, left, recalled};
 
 /// Takes back what somebody gave of some transfers; how much of it was new. What cannot be taken is given up.
 pub(super) async fn all(
@@ -173,12 +173,7 @@ impl Inner {
         if !taken.is_new {
             return Ok(taken);
         }
-        books::expect(txn, keys, transfer, taken.kind(), now)?;
-        if taken.kind() == Kind::Request || begins_delivery(&taken) {
-            let local =
-                self.parts.records.by_ref_in(txn, &taken.row.patient).map_err(recalled::of_records)?;
-            inboxes::note(txn, keys, &taken.row, local.as_ref())?;
-        }
+        self.note_new(txn, keys, &taken, now)?;
         // What was still to be told to the index may have gone with the rest.
         if *party != Party::Index {
             outbox::push(txn, keys, &Label::copy(transfer, now), content)?;
@@ -209,11 +204,7 @@ impl Inner {
         context: Context<'_>,
         now: Timestamp,
     ) -> Result<(), DossierError> {
-        if row.state.phase.is_final() {
-            secrets::forget(txn, &self.parts.keyring, keys, row.transfer)?;
-            left::forget(txn, keys, row.transfer)?;
-            continuous::follow(txn, &self.parts.keyring, keys, row, context, now)?;
-        }
+        self.see_to_end(txn, keys, row, context, now)?;
         // What the patient's no came to, only the index knows.
         let is_out = row.role == Role::Source && left::last_out(txn, keys, row.transfer)?.is_some();
         let mut dossier = Dossier::of(txn, keys, row.transfer);
