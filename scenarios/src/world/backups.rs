@@ -53,7 +53,19 @@ impl World {
         copy_folder(copy, &data, &[])
     }
 
-    /// The same, and the data folder as it was is kept: where.
+    /// A hospital's machine burns with everything on it; another one is set up in its place, with keys of its own, and runs.
+    ///
+    /// # Errors
+    /// It cannot be set up.
+    pub fn burn(&mut self, hospital: &str) -> Result<()> {
+        self.kill(hospital)?;
+        let data = self.data(hospital)?;
+        fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
+        self.node(hospital, &["init"])?.done()?;
+        self.restart(hospital)
+    }
+
+    /// As [`World::put_back`], and the data folder as it was is kept: where.
     ///
     /// # Errors
     /// As [`World::put_back`].

@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
 
+mod burned;
 mod source;
 mod stolen;
 
