@@ -140,7 +140,7 @@ async fn a_replaced_profile_does_not_come_back() {
     take(&directories, &with(13, 7)).await.unwrap();
 }
 
-/// Who was forgotten in an upgrade keeps what it has, begins nothing under it, and is told what to do.
+/// Who was forgotten in an upgrade keeps what it has, and is told what to do.
 #[tokio::test]
 async fn one_with_a_later_edition_is_not_taken_and_says_so() {
     let store = store();

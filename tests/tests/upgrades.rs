@@ -71,7 +71,12 @@ fn play(world: &mut World) -> Result<()> {
     let known = world.verify_with(&file(world, &before), false)?;
     same("a program of before says", &Some("newer-edition"), &known.problem().as_deref())?;
 
-    // Nobody goes back: an older program would not understand what it signed itself.
+    // Nobody goes back: an older program would not understand what it signed itself, nor the directories of now.
+    world.schedule("DE", &["--silence-days", "3"])?;
+    let version = world.index(&["directory", "show"])?.json()?["version"].as_u64();
+    within("the source has a directory of the next edition", || {
+        Ok(world.node(SOURCE, &["status"])?.json()?["directory"]["version"].as_u64() >= version)
+    })?;
     for whose in [SOURCE, INDEX] {
         let Err(stopped) = world.downgrade(whose) else { bail!("{whose} runs with a program of before") };
         ensure!(format!("{stopped:#}").contains("newer-edition"), "{stopped:#}");

@@ -90,6 +90,7 @@ impl Folders {
         let claimed = Signed::<PackageHeader>::read(offer.header.as_ref()).map_err(|fault| fault.code())?;
         rules::parts(&offer.parts, claimed.claim())?;
         let release = offer.release.ok_or(Code::EvidenceMissing)?;
+        self.0.desk.current().federation().check_edition(release.as_ref())?;
         let bytes = offer.parts.bytes();
         if bytes > limits.share_bytes() {
             return Err(Code::FolderTooLarge.into());

@@ -80,6 +80,11 @@ impl Claim {
         Ok(Self { request, profile, certificate_request, rsa_key })
     }
 
+    /// What the hospital says of itself, whole.
+    pub(crate) fn profile(&self) -> &[u8] {
+        self.profile.envelope()
+    }
+
     /// The RSA key that the challenge is wrapped to.
     pub(crate) const fn rsa_key(&self) -> &RsaPublicKey {
         &self.rsa_key

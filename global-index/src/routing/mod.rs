@@ -107,6 +107,7 @@ impl Intake {
         federation.active(&self.sender, self.now)?;
         let content = parcel.content.as_ref();
         let transfer = transfer_of(content)?;
+        federation.check_edition(content)?;
         let context = Context { federation, verifier: &Ed25519 };
         let mut dossier = Dossier::of(txn, &self.keys, transfer);
         dossier.check_bringer(content, &Party::Hospital(self.sender.clone()), context)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
-use handover_core::message::{Answer, BooksQuestion, EvidenceQuestion, Parcel, Request, Verb};
+use handover_core::message::{Answer, BooksQuestion, EvidenceQuestion, KeyRecords, Parcel, Request, Verb};
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_dossier::Between;
 use handover_net::Net;
@@ -62,6 +62,8 @@ impl Desks {
     }
 
     async fn perform(&self, party: Option<Party>, request: Request) -> Items {
+        let current = self.desk.current();
+        request.items.iter().try_for_each(|item| current.federation().check_edition(item.as_ref()))?;
         match request.verb {
             Verb::Enrol => self.enrol(request).await,
             Verb::Prove => self.prove(request).await,
@@ -146,6 +148,7 @@ impl Desks {
     async fn enrol(&self, request: Request) -> Items {
         let now = self.desk.now();
         let claim = Claim::read(&request.items, now).map_err(refused)?;
+        self.desk.current().federation().check_edition(claim.profile())?;
         let secret = self.desk.random_32();
         let wrapped =
             claim.rsa_key().wrap(&secret, &mut *(self.desk.edge.random)()).map_err(|fault| fault.code())?;
@@ -260,8 +263,11 @@ impl Desks {
 
     async fn keys(&self, sender: HospitalId, request: Request) -> Items {
         let (keys, now) = (self.desk.keys.clone(), self.desk.now());
-        self.desk.current().federation().active(&sender, now)?;
+        let current = self.desk.current();
+        current.federation().active(&sender, now)?;
         let records = request.only_item()?.to_vec();
+        let known: KeyRecords = codec::decode(&records, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+        known.records.iter().try_for_each(|it| current.federation().check_edition(it.as_ref()))?;
         let taken = self.desk.store.write(move |txn| locator::take_keys(txn, &keys, &records, &sender, now));
         let (better, told) = taken.await.map_err(|fault: LocatorError| logged(fault.code(), &fault))?;
         self.ring(told).await;

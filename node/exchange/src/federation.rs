@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use handover_core::artefact::Signed;
 use handover_core::artefact::federation::Directory;
+use handover_core::artefact::{ArtefactError, Signed};
 use handover_core::id::SigningPublic;
 use handover_core::time::Clock;
 use handover_core::trust::{self, Federation};
@@ -137,7 +137,7 @@ impl Directories {
             let (code, held) = (fault.code(), self.version());
             // Until this program is replaced it reads nothing of what comes.
             if code == Code::NewerEdition {
-                self.disputed(code, u64::MAX);
+                self.disputed(code, offered.unwrap_or(u64::MAX));
             }
             // An older one may only be late.
             if code == Code::DirectoryRollback {
@@ -227,7 +227,12 @@ enum Verdict {
 /// A stored directory: it verified when it came, so certificates are judged at its own time. Whether it is still
 /// fresh, each use asks.
 fn as_issued(envelope: &[u8], root: &SigningPublic) -> Result<Federation, Code> {
-    let issued = Signed::<Directory>::read(envelope).map_err(|_| Code::StoreDamaged)?.claim().issued;
+    let issued = match Signed::<Directory>::read(envelope) {
+        Ok(directory) => directory.claim().issued,
+        // A later version of this program has served the store.
+        Err(fault @ ArtefactError::NewerEdition(_)) => return Err(fault.code()),
+        Err(_) => return Err(Code::StoreDamaged),
+    };
     Federation::verify(envelope, root, issued, &Ed25519).map_err(|fault| fault.code())
 }
 

@@ -112,7 +112,10 @@ impl Field for Edition {
     fn from_value(value: Option<Value>) -> Result<Self, DecodeError> {
         match value {
             None => Ok(Self::FIRST),
-            value => u32::from_value(value).map(Self),
+            value => match u32::from_value(value)? {
+                0 => Err(DecodeError::value("needs an edition, from 1")),
+                number => Ok(Self(number)),
+            },
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::artefact::federation::{
     FORMER_KEYS_MAX, FeeSchedule, HospitalCertificate, HospitalProfile, Order, Status, StatusOrder,
 };
 use crate::artefact::patient::CLOCK_SKEW_MS;
-use crate::artefact::{ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified, peek_kid};
+use crate::artefact::{
+    ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified, peek_edition, peek_kid,
+};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, Party, SigningPublic};
 use crate::{Code, Edition, Timestamp, cbor_map};
@@ -282,7 +284,7 @@ impl Federation {
     /// Whether this directory may take the place of `held`; not if it is the same.
     ///
     /// A directory is never older than the one held, never leaves a hospital out, and never lowers the number of a
-    /// status order, fee schedule or profile, nor forgets a key that spoke for a hospital: an index that was broken into
+    /// status order, fee schedule or profile, nor forgets a key that spoke for a hospital, nor lowers the edition: an index that was broken into
     /// cannot un-revoke by forgetting first, nor bring back keys that a hospital has replaced, nor unsay what they signed. One that has expired takes the place of none that holds or held
     /// longer, however high its version: who has the index's key could stop everybody with it, or end break-glass,
     /// which goes on for days after the directory.
@@ -316,7 +318,7 @@ impl Federation {
                 .iter()
                 .any(|now| now.jurisdiction == schedule.jurisdiction && now.number >= schedule.number)
         });
-        if !keeps_hospitals || !keeps_schedules {
+        if !keeps_hospitals || !keeps_schedules || new.edition < old.edition {
             return Err(Code::DirectoryTakesBack);
         }
         if new.expires <= now && new.expires < old.expires { Err(Code::DirectoryExpired) } else { Ok(true) }
@@ -393,6 +395,19 @@ impl Federation {
     #[must_use]
     pub fn is_former(&self, kid: &Digest) -> bool {
         self.members().any(|member| member.former.iter().any(|key| key.thumbprint() == *kid))
+    }
+
+    /// Refuses what is in a later edition than the one in force: not everybody reads it. What is no envelope is in none.
+    ///
+    /// # Errors
+    /// [`Code::NewerEdition`].
+    pub fn check_edition(&self, envelope: &[u8]) -> Result<(), Code> {
+        match peek_edition(envelope) {
+            Ok(it) | Err(ArtefactError::NewerEdition(it)) if it > self.directory.edition => {
+                Err(Code::NewerEdition)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses what a key signed that its hospital has replaced since, unless that hospital itself brings it, which it

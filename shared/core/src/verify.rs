@@ -9,7 +9,7 @@ use crate::artefact::transfer::{
     Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
     RevocationConfirmed,
 };
-use crate::artefact::{Payload, SignatureVerifier, Signed, Verified, peek_type};
+use crate::artefact::{ArtefactError, Payload, SignatureVerifier, Signed, Verified, peek_type};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, PatientRef, SealingPublic, SigningPublic, TransferId};
 use crate::rules::{self, Context, Cover, RequestEvidence};
@@ -234,6 +234,14 @@ pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Rep
     use crate::artefact::patient::PatientRefusal;
     use crate::artefact::transfer::TransferRequest;
 
+    // Else what this program cannot read would seem to be missing.
+    let newer = |content: &Bytes| match peek_type(content.as_ref()) {
+        Err(found @ ArtefactError::NewerEdition(_)) => Some(fault("artefact", found.code())),
+        _ => None,
+    };
+    if let Some(fault) = artefacts.iter().find_map(newer) {
+        return Err(fault);
+    }
     let mut parts = Parts { artefacts, context, steps: Vec::new() };
     let envelope = parts
         .find(TransferRequest::TYPE)

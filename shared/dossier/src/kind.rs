@@ -6,7 +6,7 @@ use handover_core::artefact::transfer::{
     Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
     RevocationConfirmed, TransferRequest,
 };
-use handover_core::artefact::{Payload, Signed, peek_type};
+use handover_core::artefact::{ArtefactError, Payload, Signed, peek_type};
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
 use handover_core::{Code, Timestamp, TransferId, cbor_enum};
@@ -188,10 +188,13 @@ fn read<T: Payload>(content: &[u8]) -> Result<Signed<T>, Code> {
 impl Claimed {
     /// Reads an envelope, or a bare revocation.
     pub(crate) fn read(content: &[u8]) -> Result<Self, Code> {
-        let Ok(label) = peek_type(content) else {
-            return codec::decode(content, MAX_MESSAGE_BYTES)
-                .map(Self::Revocation)
-                .map_err(|_| Code::Malformed);
+        let label = match peek_type(content) {
+            Ok(label) => label,
+            Err(fault @ ArtefactError::NewerEdition(_)) => return Err(fault.code()),
+            Err(_) => {
+                let bare = codec::decode(content, MAX_MESSAGE_BYTES).map(Self::Revocation);
+                return bare.map_err(|_| Code::Malformed);
+            }
         };
         Ok(match label.as_str() {
             TransferRequest::TYPE => Self::Request(read(content)?),

@@ -254,7 +254,12 @@ fn is_own(inner: &Inner, content: &[u8]) -> bool {
 }
 
 async fn is_unknown(inner: &Arc<Inner>, content: Vec<u8>) -> Result<bool, ExchangeError> {
-    let Ok(transfer) = transfer_of(&content) else { return Ok(false) };
+    let transfer = match transfer_of(&content) {
+        Ok(transfer) => transfer,
+        // Signed by this hospital's next version, before it was restored.
+        Err(Code::NewerEdition) => return Err(Code::NewerEdition.into()),
+        Err(_) => return Ok(false),
+    };
     // What is refused before anything of it is kept here leaves nothing but the refusal.
     let is_refusal = peek_type(&content).is_ok_and(|label| label == Refusal::TYPE);
     if is_refusal || !is_own(inner, &content) {

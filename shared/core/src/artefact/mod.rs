@@ -189,12 +189,17 @@ pub fn peek_type(bytes: &[u8]) -> Result<String, ArtefactError> {
     open_envelope(bytes).map(|envelope| envelope.typ)
 }
 
-/// In which edition an envelope says to be.
+/// In which edition an envelope says to be; of two, one in the other, the later.
 ///
 /// # Errors
 /// As [`peek_type`].
 pub fn peek_edition(bytes: &[u8]) -> Result<Edition, ArtefactError> {
-    open_envelope(bytes).map(|envelope| envelope.edition)
+    let outer = open_envelope(bytes)?;
+    let inner = open_envelope(&outer.payload).map(|inner| inner.edition);
+    match inner {
+        Err(newer @ ArtefactError::NewerEdition(_)) => Err(newer),
+        inner => Ok(inner.map_or(outer.edition, |inner| inner.max(outer.edition))),
+    }
 }
 
 /// As [`peek_type`], and which of `keys` signed it.
