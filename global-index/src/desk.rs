@@ -157,9 +157,9 @@ impl Desk {
         Ok(())
     }
 
-    /// Everything is back, and a directory says so that is above all that were given back; nothing of that, if it was found
-    /// since then that more was lost.
-    pub(crate) async fn end_catching_up(&self, begun: u64) -> Result<(), DirectoryError> {
+    /// Everything is back, and a directory says so that is above all that were given back; unless it was found since then
+    /// that more was lost. Whether it is.
+    pub(crate) async fn end_catching_up(&self, begun: u64) -> Result<bool, DirectoryError> {
         let (keys, seat, book, now) =
             (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
         let voice = self.voice.clone();
@@ -173,10 +173,10 @@ impl Desk {
             })?;
             Ok(Some(directory::rebuild(txn, &keys, &seat, &book, now)?))
         };
-        if let Some(current) = self.store.write(end).await? {
-            self.show(current);
-        }
-        Ok(())
+        let current = self.store.write(end).await?;
+        let is_over = current.is_some();
+        current.into_iter().for_each(|current| self.show(current));
+        Ok(is_over)
     }
 
     /// Versions never fall, in whatever order transactions are answered.

@@ -43,3 +43,22 @@ pub(super) fn rejoin(context: &Context, status: bool, without: Vec<HospitalId>) 
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::voice::{Phase, Voice};
+
+    #[tokio::test]
+    async fn a_store_that_says_so_catches_up_when_it_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, key) = (Place::Folder(folder.path().join("store")), CellKey::from_bytes([1; 32]));
+        declare(&place, &key, Timestamp::from_millis(7)).await.unwrap();
+        let store = Store::open(&place, &key).await.unwrap();
+        assert_eq!(Voice::open(&store).await.unwrap().phase(), Phase::CatchingUp);
+        let keys = store.keys();
+        let head = store.read(move |txn| voice::head(txn, &keys)).await.unwrap().unwrap();
+        assert_eq!((head.found.as_millis(), head.since.as_millis()), (7, 0));
+        store.close().await;
+    }
+}

@@ -34,7 +34,7 @@ use crate::desk::Desk;
 use crate::directory::DirectoryError;
 use crate::ledger::{BooksError, TreeHead};
 use crate::registry::RegistryError;
-use crate::routing::{RoutingError, recheck};
+use crate::routing::RoutingError;
 use crate::voice::{self, Phase};
 
 /// Questions that are asked at one time.
@@ -226,7 +226,7 @@ impl Rejoin {
     async fn catch_up(&self, begun: u64) -> Result<(), RejoinError> {
         // Directories first: whoever has but a key that was replaced since tells nothing in its hospital's place.
         self.until_all_told(|hospital| self.directory(hospital)).await;
-        recheck(&self.desk, &self.net, self.active().into_iter().collect()).await;
+        self.net.recheck().await;
         let current = self.desk.current();
         let directory = current.federation().directory();
         let trees = Mutex::new(vec![TreeHead { size: directory.log_size, root: directory.log_root }]);
@@ -244,7 +244,9 @@ impl Rejoin {
             }
         }
         evidence::pass_on(&self.desk).await?;
-        self.desk.end_catching_up(begun).await?;
+        if !self.desk.end_catching_up(begun).await? {
+            return Ok(());
+        }
         // Also who told everything is asked once more before it is served: what it holds is known now, or given up.
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         tracing::info!("this store has caught up");

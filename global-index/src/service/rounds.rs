@@ -39,7 +39,7 @@ const UNDECIDED_MS: i64 = HOUR_MS;
 const GREETED_AT_ONCE: usize = 16;
 
 /// Whenever a new directory is in force: whoever it no longer has loses the connection's standing, everyone else
-/// gets it.
+/// gets it, if the index may speak.
 pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
     let mut directories = desk.watch();
     let mut before = desk.current();
@@ -56,6 +56,10 @@ pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
         before = current;
         // A push of the version before is of no use any more.
         pushes.abort_all();
+        // One that was put back goes to nobody: somebody may hold what the next one will have.
+        if desk.voice.may_speak().is_err() {
+            continue;
+        }
         for party in net.connected() {
             if let Party::Hospital(hospital) = party {
                 let (desk, net) = (desk.clone(), net.clone());
