@@ -23,7 +23,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use handover_core::time::DAY_MS;
-use handover_core::{Code, HospitalId, Timestamp};
+use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_net::Net;
 use handover_store::{StoreError, Txn};
 use handover_web::CancellationToken;
@@ -94,6 +94,9 @@ pub(crate) struct Rejoin {
     net: Net,
     /// Who was asked since the start.
     compared: Arc<Mutex<BTreeSet<HospitalId>>>,
+    /// Directories that were put back since the start: if one of them has still what the one in force would take back, it
+    /// never fits, and is not missed again.
+    put_back: Arc<Mutex<BTreeSet<Digest>>>,
     /// For questions.
     places: Arc<Semaphore>,
 }
@@ -102,7 +105,7 @@ impl Rejoin {
     /// Closes the desk's voice until somebody was asked, if there is anybody.
     pub(crate) fn new(desk: Desk, net: Net) -> Self {
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        let rejoin = Self { desk, net, compared: Arc::default(), places };
+        let rejoin = Self { desk, net, compared: Arc::default(), put_back: Arc::default(), places };
         if !rejoin.active().is_empty() {
             rejoin.desk.voice.ask();
         }
@@ -185,8 +188,12 @@ impl Rejoin {
     }
 
     async fn judge(&self, hospital: &HospitalId, signatures: &Signatures) -> Result<Judged, RejoinError> {
-        if signatures.directory.is_some() {
-            return Ok(Judged::Ahead);
+        if let Some((_, federation)) = &signatures.directory {
+            let put_back = self.put_back.lock().unwrap_or_else(PoisonError::into_inner);
+            if !put_back.contains(&federation.directory().hash()) {
+                return Ok(Judged::Ahead);
+            }
+            tracing::warn!(%hospital, "holds a directory that does not go together with the one in force");
         }
         let (book, trees) = (self.desk.ledger.book().clone(), signatures.trees.clone());
         let (keys, hospital) = (self.desk.keys.clone(), hospital.clone());
@@ -291,10 +298,13 @@ impl Rejoin {
     }
 
     async fn directory(&self, hospital: HospitalId) -> Result<(), RejoinError> {
-        match self.asking(&hospital).signatures().await?.directory {
-            Some((envelope, federation)) => Ok(self.desk.put_back(envelope, federation).await?),
-            None => Ok(()),
-        }
+        let Some((envelope, federation)) = self.asking(&hospital).signatures().await?.directory else {
+            return Ok(());
+        };
+        let hash = federation.directory().hash();
+        self.desk.put_back(envelope, federation).await?;
+        self.put_back.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
+        Ok(())
     }
 
     async fn log(&self, hospital: HospitalId, trees: &Mutex<Vec<TreeHead>>) -> Result<(), RejoinError> {
