@@ -7,7 +7,7 @@ use handover_core::artefact::federation::AuthorityCertificate;
 use handover_core::id::SigningPublic;
 use handover_core::time::Clock;
 use handover_core::trust::Federation;
-use handover_core::{Edition, Random, Timestamp};
+use handover_core::{Code, Edition, Random, Timestamp};
 use handover_seal::{OsRandom, SigningKey, SystemClock};
 use handover_store::{KeyMaker, Store, StoreError, Txn};
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use crate::directory::{self, Current, DirectoryError};
 use crate::keepsakes::Keepsakes;
 use crate::ledger::Ledger;
 use crate::registry::{self, RegistryError};
-use crate::voice::Voice;
+use crate::voice::{self, ORDER_PATIENCE, Voice};
 
 /// Where time and randomness come from.
 #[derive(Clone)]
@@ -80,13 +80,9 @@ impl Desk {
         let current = {
             let (keys, seat, book) = (keys.clone(), seat.clone(), ledger.book().clone());
             store
-                .write(move |txn| match directory::load(txn, &keys, &seat, now) {
-                    Ok(Some(current)) => Ok::<_, DirectoryError>(current),
-                    // A certificate in the last one has run out meanwhile: a new one has today's.
-                    Ok(None) | Err(DirectoryError::Trust(_)) => {
-                        directory::rebuild(txn, &keys, &seat, &book, (None, now))
-                    }
-                    Err(fault) => Err(fault),
+                .write(move |txn| match directory::load(txn, &keys, &seat, now)? {
+                    Some(current) => Ok::<_, DirectoryError>(current),
+                    None => directory::rebuild(txn, &keys, &seat, &book, (None, now)),
                 })
                 .await?
         };
@@ -122,7 +118,7 @@ impl Desk {
         T: Send + 'static,
         E: From<StoreError> + From<DirectoryError> + Send + 'static,
     {
-        self.voice.may_soon_speak().await.map_err(DirectoryError::Silent)?;
+        self.voice.may_soon_speak(ORDER_PATIENCE).await.map_err(DirectoryError::Silent)?;
         let (keys, seat, book, now) =
             (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
         let (value, current) = self
@@ -130,11 +126,15 @@ impl Desk {
             .write(move |txn| {
                 let (value, changed) = f(txn)?;
                 let current = match changed {
+                    Changed::Nothing => None,
+                    // It may have been found since that the store was rolled back.
+                    _ if voice::is_catching_up(txn, &keys)? => {
+                        return Err(DirectoryError::Silent(Code::CatchingUp).into());
+                    }
                     Changed::Directory => Some(directory::rebuild(txn, &keys, &seat, &book, (None, now))?),
                     Changed::Edition(raised) => {
                         Some(directory::rebuild(txn, &keys, &seat, &book, (Some(raised), now))?)
                     }
-                    Changed::Nothing => None,
                 };
                 Ok::<_, E>((value, current))
             })
@@ -145,8 +145,8 @@ impl Desk {
         Ok(value)
     }
 
-    /// A directory that this index has signed and lost is in force again, with everything that stands in it; if none that
-    /// is as new is here.
+    /// Everything is back that stands in a directory that this index has signed and lost; and it is in force again, if
+    /// none that is as new is here.
     pub(crate) async fn put_back(
         &self,
         envelope: Vec<u8>,
@@ -154,16 +154,35 @@ impl Desk {
     ) -> Result<(), RegistryError> {
         let (keys, now) = (self.keys.clone(), self.now());
         let put = move |txn: &mut dyn Txn| -> Result<Option<Current>, RegistryError> {
-            let current = directory::put_back(txn, &keys, (&envelope, &federation))?;
-            if current.is_some() {
-                registry::put_back(txn, &keys, &federation, now)?;
-            }
-            Ok(current)
+            registry::put_back(txn, &keys, &federation, now)?;
+            Ok(directory::put_back(txn, &keys, (&envelope, &federation))?)
         };
         if let Some(current) = self.store.write(put).await? {
             self.show(current);
         }
         Ok(())
+    }
+
+    /// Everything is back, and a directory says so that is above all that were given back; unless it was found since then
+    /// that more was lost. Whether it is.
+    pub(crate) async fn end_catching_up(&self, begun: u64) -> Result<bool, DirectoryError> {
+        let (keys, seat, book, now) =
+            (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
+        let voice = self.voice.clone();
+        let end = move |txn: &mut dyn Txn| -> Result<Option<Current>, DirectoryError> {
+            if voice.begun() != begun {
+                return Ok(None);
+            }
+            voice::change_head(txn, &keys, |head| {
+                head.done = Some(now);
+                head.left_out = voice.without().into_iter().collect();
+            })?;
+            Ok(Some(directory::rebuild(txn, &keys, &seat, &book, (None, now))?))
+        };
+        let current = self.store.write(end).await?;
+        let is_over = current.is_some();
+        current.into_iter().for_each(|current| self.show(current));
+        Ok(is_over)
     }
 
     /// Versions never fall, in whatever order transactions are answered.

@@ -16,7 +16,8 @@ use crate::desk::Seat;
 use crate::ledger::{Book, BooksError, Kept, Part, Proven};
 use crate::routing;
 
-/// Answers a hospital's question about the books.
+/// Answers a hospital's question about the books: with the size of the log that the answer states, which is to be noted
+/// before it goes out.
 pub(crate) fn answer(
     txn: &mut dyn Txn,
     (keys, book): (&KeyMaker, &Book),
@@ -24,9 +25,9 @@ pub(crate) fn answer(
     question: &BooksQuestion,
     seat: &Seat,
     (now, random): (Timestamp, &mut dyn Random),
-) -> Result<Vec<u8>, BooksError> {
+) -> Result<(Vec<u8>, u64), BooksError> {
     let part = book.part(txn, hospital, question.from, question.seen)?;
-    let page = page(&part, hospital, question, now);
+    let (page, size) = (page(&part, hospital, question, now), part.tree.size);
     let Part { entries, consistency, held, others, .. } = part;
     let mut opened = Vec::with_capacity(entries.len());
     for Proven { entry, bytes, proof } in entries {
@@ -40,13 +41,14 @@ pub(crate) fn answer(
         let kept = OpenedEntry { order, ..bare(sequence, salt, bytes) };
         sealed.push(seat.keepsakes.seal(&kept, random)?);
     }
-    Ok(codec::encode(&BooksAnswer {
+    let answer = BooksAnswer {
         page: Bytes(Verified::sign(page, &*seat.signer).envelope().to_vec()),
         consistency,
         opened,
         kept: Some(SealedEntries { held, entries: sealed, extensions: Extensions::default() }),
         extensions: Extensions::default(),
-    }))
+    };
+    Ok((codec::encode(&answer), size))
 }
 
 fn page(part: &Part, hospital: &HospitalId, question: &BooksQuestion, now: Timestamp) -> LedgerPage {

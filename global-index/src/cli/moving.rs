@@ -6,6 +6,7 @@ use handover_store::{CellKey, EngineName, Place, StoreError, accept_loss, copy, 
 use serde_json::json;
 
 use super::context::{Context, runtime};
+use super::rejoin::declare;
 use crate::keys::IndexKeys;
 
 fn stored(fault: StoreError) -> CliError {
@@ -55,11 +56,20 @@ pub(super) fn undo_copy(
     let has_copy = !copy_is_lost && !loss_is_accepted;
     let (from, copy, key) = places(context, has_copy.then_some(here.other()))?;
     let undone = async {
-        if loss_is_accepted { accept_loss(&from, &key).await } else { undo(&from, copy.as_ref(), &key).await }
+        if loss_is_accepted {
+            accept_loss(&from, &key).await?;
+        } else {
+            undo(&from, copy.as_ref(), &key).await?;
+        }
+        if has_copy { Ok(()) } else { declare(&from, &key, context.edge.clock.now()).await }
     };
     runtime()?.block_on(undone).map_err(stored)?;
     let shown = json!({ "store": from.to_string(), "engine": here.to_string() });
     context.output.emit("handover/store-reopened/1", &shown, |out| {
-        writeln!(out, "The store in {from} opens again; leave engine = \"{here}\" as it is.")
+        writeln!(out, "The store in {from} opens again; leave engine = \"{here}\" as it is.")?;
+        if has_copy {
+            return Ok(());
+        }
+        writeln!(out, "What it has lost it asks the hospitals for when it starts.")
     })
 }

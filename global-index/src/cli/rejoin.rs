@@ -1,11 +1,23 @@
 //! A store that was restored from a backup.
 
 use handover_cli::CliError;
-use handover_core::HospitalId;
+use handover_core::{HospitalId, Timestamp};
+use handover_store::{CellKey, Place, Store, StoreError};
 
 use super::context::Context;
 use crate::ops::Command;
 use crate::ops::views::RejoinView;
+use crate::voice;
+
+/// What a store has lost for good nobody may notice when it starts: it says so itself, and catches up then.
+pub(super) async fn declare(place: &Place, key: &CellKey, now: Timestamp) -> Result<(), StoreError> {
+    let store = Store::open(place, key).await?;
+    let keys = store.keys();
+    let since = Timestamp::from_millis(0);
+    let declared = store.write(move |txn| voice::declare(txn, &keys, (now, since))).await;
+    store.close().await;
+    declared
+}
 
 /// Says that it was restored, or shows how that stands.
 pub(super) fn rejoin(context: &Context, status: bool, without: Vec<HospitalId>) -> Result<(), CliError> {
@@ -30,4 +42,23 @@ pub(super) fn rejoin(context: &Context, status: bool, without: Vec<HospitalId>) 
             None => Ok(()),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::voice::{Phase, Voice};
+
+    #[tokio::test]
+    async fn a_store_that_says_so_catches_up_when_it_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, key) = (Place::Folder(folder.path().join("store")), CellKey::from_bytes([1; 32]));
+        declare(&place, &key, Timestamp::from_millis(7)).await.unwrap();
+        let store = Store::open(&place, &key).await.unwrap();
+        assert_eq!(Voice::open(&store).await.unwrap().phase(), Phase::CatchingUp);
+        let keys = store.keys();
+        let head = store.read(move |txn| voice::head(txn, &keys)).await.unwrap().unwrap();
+        assert_eq!((head.found.as_millis(), head.since.as_millis()), (7, 0));
+        store.close().await;
+    }
 }

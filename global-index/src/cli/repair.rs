@@ -4,7 +4,8 @@ use handover_cli::{CliError, Unit};
 use handover_core::Code;
 use handover_store::{EngineName, Store};
 
-use super::context::Context;
+use super::context::{Context, runtime};
+use super::rejoin::declare;
 use crate::config::STORE_FOLDER;
 use crate::keys::IndexKeys;
 use crate::service::IndexError;
@@ -25,6 +26,11 @@ pub(super) fn repair(context: &Context, preview: bool) -> Result<(), CliError> {
     });
     progress.finish();
     let repaired = repaired.map_err(IndexError::from)?;
+    if !preview && !repaired.is_whole {
+        let place = context.config()?.store_place(EngineName::Sled).map_err(IndexError::from)?;
+        let declared = runtime()?.block_on(declare(&place, &keys.cell_key(), now));
+        declared.map_err(IndexError::from)?;
+    }
     context.output.emit("handover/repaired/1", &repaired, |to| write!(to, "{repaired}"))?;
     if preview && !repaired.is_whole {
         return Err(CliError::new(Code::StoreDamaged, "nothing was changed")

@@ -57,6 +57,21 @@ async fn versions_count_up_and_the_newest_is_found_again() {
     assert!(!made.is_stale(NOW) && made.is_stale(NOW.plus_ms(REFRESH_AFTER_MS)));
 }
 
+/// None is made in its place by a store that may have been rolled back.
+#[tokio::test]
+async fn one_that_outlived_the_indexes_certificate_still_tells_who_is_who() {
+    let store = Store::memory(&CellKey::from_bytes([1; 32]));
+    let (keys, book) = (store.keys(), Book::new(store.keys()));
+    let (made, found) = store
+        .write::<_, DirectoryError, _>(move |txn| {
+            let made = rebuild(txn, &keys, &seat(), &book, (None, NOW))?.version();
+            Ok((made, load(txn, &keys, &seat(), NOW.plus_ms(2 * DAY_MS))?))
+        })
+        .await
+        .unwrap();
+    assert_eq!(found.unwrap().version(), made);
+}
+
 #[tokio::test]
 async fn a_directory_never_loses_a_hospital() {
     let store = Store::memory(&CellKey::from_bytes([1; 32]));

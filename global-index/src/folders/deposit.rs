@@ -28,9 +28,14 @@ const OFFER_LIMIT: Duration = Duration::from_secs(30);
 const PACKAGES_MAX: u64 = 10_000;
 
 impl Folders {
-    /// Takes one package stream to its end.
-    pub(crate) async fn receive(&self, from: HospitalId, mut stream: PackageStream) {
-        let done = match self.receive_stream(&from, &mut stream).await {
+    /// Takes one package stream to its end, or says why nothing is taken from this hospital now.
+    pub(crate) async fn receive(
+        &self,
+        from: HospitalId,
+        mut stream: PackageStream,
+        may_leave: Result<(), Code>,
+    ) {
+        let done = match self.receive_stream(&from, &mut stream, may_leave).await {
             Ok(left) => {
                 tracing::info!(transfer = %left.transfer, source = %from, destination = %left.destination, "a package waits in its folder");
                 self.0.instruments.packages.inc(["left"]);
@@ -52,9 +57,11 @@ impl Folders {
         &self,
         from: &HospitalId,
         stream: &mut PackageStream,
+        may_leave: Result<(), Code>,
     ) -> Result<Left, FolderError> {
         let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
         let begun = async {
+            may_leave?;
             let transfer = transfer_of(offer.header.as_ref())?;
             let place = self.0.receiving.take(from, is_large(&offer.parts)).ok_or(Code::Busy)?;
             let alone = Alone::with(&self.0, transfer)?;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::rows::{self, Left};
 use super::standing::{self, Next};
 use super::{Call, FolderError, Folders};
-use crate::routing;
+use crate::{routing, voice};
 
 /// How often every folder is looked at even if nothing happened.
 const ROUND: Duration = Duration::from_secs(30);
@@ -230,6 +230,9 @@ impl Folders {
         let (book, seed, transfer) = (desk.ledger.book().clone(), desk.random_32(), left.transfer);
         let handed = desk.store.write(move |txn| -> Result<_, FolderError> {
             let context = Context { federation: current.federation(), verifier: &Ed25519 };
+            if voice::is_catching_up(txn, &keys)? {
+                return Err(Code::CatchingUp.into());
+            }
             // Read again: it may have been withdrawn since.
             if rows::again(txn, &keys, &left)?.is_none() {
                 return Err(Code::OutOfOrder.into());

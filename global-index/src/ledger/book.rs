@@ -6,16 +6,19 @@ use handover_core::ledger::{
     Command, Context, Cycle, Decision, Entry, EntryKind, Evidence, Holder, MAX_ENTRY_BYTES, Reason, Terms,
     TransferLedger, apply,
 };
-use handover_core::{Amount, Digest, HospitalId, Timestamp, TransferId};
+use handover_core::{Amount, Code, Digest, HospitalId, Timestamp, TransferId};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, Txn};
 
 use super::BooksError;
 use super::rows::{self, Head, Keys, StoredEntry};
+use crate::voice;
 
 /// The books, for use inside a transaction.
 #[derive(Clone)]
 pub struct Book {
     pub(super) keys: Keys,
+    /// Whether it takes what comes back to a store that was rolled back.
+    is_for_the_way_back: bool,
 }
 
 /// When something is booked, and fresh randomness for the commitments. Both come from the edge, so that a
@@ -87,7 +90,13 @@ impl Book {
     /// The books under these keys.
     #[must_use]
     pub const fn new(keys: KeyMaker) -> Self {
-        Self { keys: Keys(keys) }
+        Self { keys: Keys(keys), is_for_the_way_back: false }
+    }
+
+    /// The same for what comes back to a store that was rolled back, and books nothing else.
+    #[must_use]
+    pub(crate) fn for_the_way_back(&self) -> Self {
+        Self { is_for_the_way_back: true, ..self.clone() }
     }
 
     /// The source stored `Sealed`: the fee becomes pending until `expires`.
@@ -203,6 +212,9 @@ impl Book {
         transfer: &TransferId,
         command: &Command,
     ) -> Result<Booked, BooksError> {
+        if !self.is_for_the_way_back && voice::is_catching_up(txn, &self.keys.0)? {
+            return Err(BooksError::Silent(Code::CatchingUp));
+        }
         let listed = self.transfer(txn, transfer)?;
         let mut ledger = TransferLedger::from_entries(listed.iter().map(|listed| listed.entry.clone()))?;
         let head: Option<Head> = rows::get(txn, &self.keys.head())?;

@@ -3,10 +3,10 @@
 //!
 //! A hospital that asks for the books from a sequence number on holds all before it: its own entries open, and of others'
 //! those that were not with their own hospitals when it was told, sealed to the index. So the log is *copied* as far as
-//! the furthest of them is, and *held* as far as each entry is with its source or its destination; below that nobody needs
-//! to keep sealed ones.
+//! the furthest of them is, and *held* as far as each entry is with its source and its destination; below that nobody needs
+//! to keep sealed ones. Both, so that one of them alone cannot make it disappear.
 //!
-//! Invariants: both only grow; `held <= copied <= size` of the log.
+//! Invariants: both only grow; `held <= copied <= size` of the log; a hospital counts for no more than was stated to it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use handover_core::codec::Extensions;
 use handover_store::{SCAN_MAX_CELLS, Txn};
 
 use super::book::read_entry;
-use super::rows::{self, Copied, Copy};
+use super::rows::{self, Copied, CopyOf};
 use super::{Book, BooksError, TreeHead};
 
 impl Book {
@@ -29,8 +29,8 @@ impl Book {
         Ok(Copied { copied: stated, held: stated, extensions: Extensions::default() })
     }
 
-    fn copy_of(&self, txn: &mut dyn Txn, hospital: &HospitalId) -> Result<u64, BooksError> {
-        Ok(rows::get::<Copy>(txn, &self.keys.copy(hospital))?.map_or(0, |copy| copy.until))
+    fn copy_of(&self, txn: &mut dyn Txn, hospital: &HospitalId) -> Result<CopyOf, BooksError> {
+        Ok(rows::get(txn, &self.keys.copy(hospital))?.unwrap_or_default())
     }
 
     /// Whether it is news that a hospital holds the log up to here.
@@ -43,8 +43,8 @@ impl Book {
         hospital: &HospitalId,
         until: u64,
     ) -> Result<bool, BooksError> {
-        let until = until.min(self.size(txn)?);
-        Ok(self.copy_of(txn, hospital)? != until || self.copied(txn)?.copied < until)
+        let until = until.min(self.stated_to(txn, hospital)?);
+        Ok(self.copy_of(txn, hospital)?.until != until || self.copied(txn)?.copied < until)
     }
 
     /// Notes that a hospital holds the log up to here, by its own word.
@@ -52,13 +52,43 @@ impl Book {
     /// # Errors
     /// [`BooksError`].
     pub fn put_copy(&self, txn: &mut dyn Txn, hospital: &HospitalId, until: u64) -> Result<(), BooksError> {
-        let until = until.min(self.size(txn)?);
-        let row = Copy { until, extensions: Extensions::default() };
+        let until = until.min(self.stated_to(txn, hospital)?);
+        let row = CopyOf { until, ..self.copy_of(txn, hospital)? };
         rows::put(txn, &self.keys.copy(hospital), &row)?;
         let mut all = self.copied(txn)?;
         all.copied = all.copied.max(until);
         all.held = self.held_from(txn, all.held)?;
         rows::put(txn, &self.keys.copied(), &all)
+    }
+
+    /// Whether a log of this size is larger than any that was stated to a hospital.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn is_told_new(
+        &self,
+        txn: &mut dyn Txn,
+        hospital: &HospitalId,
+        size: u64,
+    ) -> Result<bool, BooksError> {
+        Ok(self.copy_of(txn, hospital)?.stated < size.min(self.size(txn)?))
+    }
+
+    /// Notes that a log of this size is stated to a hospital: before it is, or when the hospital shows that it was.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub fn put_told(&self, txn: &mut dyn Txn, hospital: &HospitalId, size: u64) -> Result<(), BooksError> {
+        let size = size.min(self.size(txn)?);
+        let row = self.copy_of(txn, hospital)?;
+        let row = CopyOf { stated: row.stated.max(size), ..row };
+        rows::put(txn, &self.keys.copy(hospital), &row)
+    }
+
+    /// Up to where the log was stated to a hospital, or may be stated to everybody.
+    pub(super) fn stated_to(&self, txn: &mut dyn Txn, hospital: &HospitalId) -> Result<u64, BooksError> {
+        let told = self.copy_of(txn, hospital)?.stated;
+        Ok(self.stated_with(txn, told)?.size)
     }
 
     /// Notes that a log of this size was stated, by a store that was rolled back since: it is not stated smaller again.
@@ -74,19 +104,19 @@ impl Book {
         rows::put(txn, &self.keys.copied(), &all)
     }
 
-    /// Up to where each entry is with its source or destination, if it was so up to `from`; looks at a page of them.
+    /// Up to where each entry is with its source and destination, if it was so up to `from`; looks at a page of them.
     fn held_from(&self, txn: &mut dyn Txn, from: u64) -> Result<u64, BooksError> {
         let mut copies: BTreeMap<HospitalId, u64> = BTreeMap::new();
         let mut held = from;
         for (sequence, stored) in self.stored_from(txn, from)? {
             let entry = read_entry(&stored)?;
-            let mut is_held = false;
+            let mut is_held = true;
             for hospital in [entry.source, entry.destination] {
                 let until = match copies.get(&hospital) {
                     Some(until) => *until,
-                    None => self.copy_of(txn, &hospital)?,
+                    None => self.copy_of(txn, &hospital)?.until,
                 };
-                is_held |= sequence < until;
+                is_held &= sequence < until;
                 copies.insert(hospital, until);
             }
             if !is_held {

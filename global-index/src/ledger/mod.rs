@@ -25,7 +25,7 @@ mod tests;
 use handover_core::artefact::Signer;
 use handover_core::ledger::checkpoint::{Checkpoint, NoteError};
 use handover_core::ledger::{Balances, Evidence, LedgerError, Reason, Terms};
-use handover_core::{Amount, Code, Timestamp, TransferId};
+use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId};
 use handover_seal::SealError;
 use handover_store::{Store, StoreError};
 
@@ -225,6 +225,19 @@ impl Ledger {
     pub async fn stated(&self) -> Result<TreeHead, BooksError> {
         let book = self.book.clone();
         self.store.read(move |txn| book.stated(txn)).await
+    }
+
+    /// As [`Book::put_told`], if that is news.
+    ///
+    /// # Errors
+    /// [`BooksError`].
+    pub(crate) async fn note_told(&self, hospital: &HospitalId, size: u64) -> Result<(), BooksError> {
+        let (book, to) = (self.book.clone(), hospital.clone());
+        if !self.store.read(move |txn| book.is_told_new(txn, &to, size)).await? {
+            return Ok(());
+        }
+        let (book, to) = (self.book.clone(), hospital.clone());
+        self.store.write(move |txn| book.put_told(txn, &to, size)).await
     }
 
     /// As [`Book::inclusion`].

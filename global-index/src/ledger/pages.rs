@@ -37,7 +37,7 @@ pub struct Part {
     pub entries: Vec<Proven>,
     /// That the tree continues the one that was seen; empty if it does not.
     pub consistency: Vec<Digest>,
-    /// Each entry below this sequence number is with its source or its destination.
+    /// Each entry below this sequence number is with its source and its destination.
     pub held: u64,
     /// Others' entries from there on, for the index alone to read.
     pub others: Vec<Kept>,
@@ -110,8 +110,9 @@ impl Taken {
 
 impl Book {
     /// The entries from `from` on in which the hospital is source or destination, and that the tree continues the one of
-    /// `seen` leaves; and others' entries that are with neither of their hospitals. Looks at no more than a page of the
-    /// books. What is stated is in the part, or with others.
+    /// `seen` leaves; and others' entries that are not with both of their hospitals. Looks at no more than a page of the
+    /// books. What is stated is in the part, or with others, or was stated to this hospital before ([`Self::put_told`]):
+    /// whatever it asks for.
     ///
     /// # Errors
     /// [`BooksError`]; [`BooksError::Damaged`] if the tree does not continue what was signed last.
@@ -123,7 +124,9 @@ impl Book {
         seen: u64,
     ) -> Result<Part, BooksError> {
         let (size, held) = (self.size(txn)?, self.copied(txn)?.held);
-        let mut taken = Taken { until: from.min(size), ..Taken::default() };
+        let told = self.stated_to(txn, hospital)?;
+        let from = from.min(told);
+        let mut taken = Taken { until: from, ..Taken::default() };
         for (sequence, stored) in self.stored_from(txn, from)? {
             let entry = read_entry(&stored)?;
             let kept = Kept { sequence, entry, salt: stored.salt, bytes: stored.entry.0 };
@@ -133,7 +136,7 @@ impl Book {
         }
         let Taken { own, others, until, .. } = taken;
         // Never less than was stated to this hospital before.
-        let tree = self.stated_with(txn, until.max(seen))?;
+        let tree = self.stated_with(txn, until.max(told))?;
         self.check_continues(txn, &tree)?;
         let is_seen = (1..=tree.size).contains(&seen);
         let consistency = if is_seen { self.consistency(txn, seen, tree.size)? } else { Vec::new() };

@@ -63,19 +63,21 @@ cbor_map! {
 
 cbor_map! {
     /// How far a hospital holds the log.
-    pub struct Copy {
-        /// Everything before this sequence number.
+    #[derive(Default)]
+    pub struct CopyOf {
+        /// Everything before this sequence number, by its own word.
         1 => until: u64,
+        /// How large the largest log was that was stated to it.
+        2 => stated: u64,
     }
 }
 
 cbor_map! {
     /// How far the log is with others.
-    #[derive(Default)]
     pub struct Copied {
         /// Somebody holds everything before this sequence number.
         1 => copied: u64,
-        /// Each entry before this one is with its source or its destination.
+        /// Each entry before this one is with its source and its destination.
         2 => held: u64,
     }
 }

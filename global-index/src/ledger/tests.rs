@@ -5,7 +5,7 @@ use handover_core::artefact::Signer;
 use handover_core::artefact::books::HOLD_ORDER_MAX_BYTES;
 use handover_core::id::SigningPublic;
 use handover_core::ledger::{Entry, EntryKind, Holder, merkle};
-use handover_core::{Digest, PatientRef, time};
+use handover_core::{Digest, HospitalId, PatientRef, time};
 use handover_store::{CellKey, Txn};
 use proptest::prelude::*;
 
@@ -47,6 +47,12 @@ pub(super) fn receipt() -> Evidence {
         receipt: Some(hash("receipt")),
         ..Evidence::default()
     }
+}
+
+/// A hospital is told of all entries, and has them.
+fn copied(book: &Book, txn: &mut dyn Txn, hospital: &HospitalId) -> Result<(), BooksError> {
+    book.put_told(txn, hospital, u64::MAX)?;
+    book.put_copy(txn, hospital, u64::MAX)
 }
 
 struct Echo;
@@ -143,6 +149,20 @@ async fn one_fee_however_many_ask_at_once() {
     assert_eq!((fresh, ledger.tree_head().await.unwrap().size), (1, 1));
 }
 
+/// Once it was found that the store was rolled back, nothing is booked but what comes back to it.
+#[tokio::test]
+async fn nothing_new_is_booked_while_the_store_catches_up() {
+    let ledger = ledger();
+    let keys = ledger.store.keys();
+    raw(&ledger, move |_, txn| Ok(crate::voice::declare(txn, &keys, (day(1), day(0)))?)).await;
+    let refused = ledger.post(on(0, 1), terms(1), receipt()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::CatchingUp);
+    assert_eq!(ledger.tree_head().await.unwrap().size, 0);
+    raw(&ledger, |book, txn| book.for_the_way_back().post(txn, &on(0, 1), &terms(1), &receipt()).map(drop))
+        .await;
+    assert_eq!(ledger.tree_head().await.unwrap().size, 1);
+}
+
 #[tokio::test]
 async fn stands_or_falls_with_the_callers_transaction() {
     let ledger = ledger();
@@ -215,7 +235,7 @@ async fn checkpoints_continue_each_other() {
         ledger.post(on(0, number), terms(number), receipt()).await.unwrap();
         // What is with nobody else is not stated.
         if number != 1 {
-            raw(&ledger, move |book, txn| book.put_copy(txn, &terms(number).source, u64::MAX)).await;
+            raw(&ledger, move |book, txn| copied(book, txn, &terms(number).source)).await;
         }
     }
     assert_eq!(sizes, ["0", "1", "1", "3"]);
@@ -312,26 +332,37 @@ async fn a_page_counts_all_that_is_shown() {
 async fn nothing_is_stated_that_is_with_nobody_else() {
     let ledger = ledger();
     let [own, other] = [terms(1), terms(3)].map(|it| it.source);
-    let third: handover_core::HospitalId = "third".parse().unwrap();
+    let (third, destination): (HospitalId, _) = ("third".parse().unwrap(), terms(1).destination);
     for number in [1, 3] {
         ledger.post(on(0, number), terms(number), receipt()).await.unwrap();
     }
     raw(&ledger, move |book, txn| {
         assert_eq!(book.stated(txn)?.size, 0);
+        // Whatever it says that it has: nothing was stated to it.
+        let part = book.part(txn, &third, u64::MAX, u64::MAX)?;
+        assert_eq!((part.tree.size, part.until, part.others.len()), (2, 2, 2));
+        book.put_copy(txn, &third, 2)?;
+        assert_eq!(book.stated(txn)?.size, 0);
         // A third one keeps both for the index.
         let part = book.part(txn, &third, 0, 0)?;
         assert_eq!((part.tree.size, part.until, part.entries.len()), (2, 2, 0));
         assert_eq!(part.others.iter().map(|it| it.sequence).collect::<Vec<_>>(), [0, 1]);
+        assert!(book.is_told_new(txn, &third, 2)?);
+        book.put_told(txn, &third, 2)?;
+        assert!(!book.is_told_new(txn, &third, u64::MAX)?);
         assert_eq!(book.stated(txn)?.size, 0);
         assert!(book.is_copy_new(txn, &third, 2)?);
         book.put_copy(txn, &third, 2)?;
         assert!(!book.is_copy_new(txn, &third, 2)?);
         assert_eq!((book.stated(txn)?.size, book.copied(txn)?.held), (2, 0));
-        // As long as their own hospitals do not have them, whoever asks keeps them, too.
+        // As long as their own hospitals do not have them, both, whoever asks keeps them, too.
         let part = book.part(txn, &own, 0, 0)?;
         assert_eq!((part.entries.len(), part.others.len()), (1, 1));
-        book.put_copy(txn, &own, 2)?;
-        book.put_copy(txn, &other, 2)?;
+        copied(book, txn, &own)?;
+        copied(book, txn, &other)?;
+        assert_eq!(book.copied(txn)?.held, 0);
+        assert_eq!(book.part(txn, &third, 0, 0)?.others.len(), 2);
+        copied(book, txn, &destination)?;
         assert_eq!(book.copied(txn)?.held, 2);
         assert!(book.part(txn, &third, 0, 0)?.others.is_empty());
         // Nobody holds more than there is, and a copy that begins anew takes nothing back.

@@ -10,6 +10,7 @@ use super::{Hex, Operations, OpsError};
 use crate::ledger::Booking;
 use crate::registry;
 use crate::routing::{self, RoutingError};
+use crate::voice::ORDER_PATIENCE;
 
 impl Operations {
     pub(super) async fn hold(&self, transfer: TransferId) -> Result<HoldContext, OpsError> {
@@ -28,7 +29,7 @@ impl Operations {
     }
 
     pub(super) async fn settle(&self, envelope: Hex) -> Result<Ordered, OpsError> {
-        self.desk.voice.may_soon_speak().await.map_err(RoutingError::Refused)?;
+        self.desk.voice.may_soon_speak(ORDER_PATIENCE).await.map_err(RoutingError::Refused)?;
         let (keys, book, current) =
             (self.desk.keys.clone(), self.desk.ledger.book().clone(), self.desk.current());
         let (root, now) = (self.desk.seat.root, self.desk.now());

@@ -1,6 +1,6 @@
 //! Operations on a store that was restored from a backup.
 
-use handover_core::HospitalId;
+use handover_core::{HospitalId, Timestamp};
 
 use super::views::RejoinView;
 use super::{Operations, OpsError};
@@ -13,7 +13,8 @@ impl Operations {
     pub(super) async fn rejoin(&self, without: Vec<HospitalId>) -> Result<RejoinView, OpsError> {
         self.desk.voice.go_without(without);
         if self.desk.voice.phase() != Phase::CatchingUp {
-            rejoin::begin(&self.desk).await?;
+            // Nobody can tell since when.
+            rejoin::begin(&self.desk, Timestamp::from_millis(0)).await?;
         }
         self.rejoining().await
     }
@@ -30,7 +31,7 @@ impl Operations {
             waits_for: waits_for.into_iter().collect(),
             entries: head.as_ref().map_or(0, |head| head.entries),
             artefacts: head.as_ref().map_or(0, |head| head.artefacts),
-            forked: head.and_then(|head| head.forked),
+            forked: head.and_then(|head| head.given_up.iter().map(|it| it.size).max()),
         })
     }
 }

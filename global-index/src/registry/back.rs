@@ -1,20 +1,20 @@
 //! What a directory says that this index signed, and the registry has lost.
 //!
-//! Invariant: nothing falls: of an order, a profile or a schedule the one with the higher number stays.
+//! Invariant: nothing falls, however old the directory is: of an order, a profile or a schedule the one with the higher number
+//! stays, of certificates the one that lasts longer, of keys the one that was ordered last.
 
-use handover_core::Digest;
-use handover_core::Timestamp;
 use handover_core::artefact::federation::{FeeSchedule, HospitalCertificate};
 use handover_core::artefact::{Countersigned, Signed};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::trust::{Federation, Member};
+use handover_core::{Digest, Timestamp};
 use handover_seal::RsaPublicKey;
 use handover_store::rows as cells;
 use handover_store::{KeyMaker, Txn};
 
 use super::rows::{Hospital, Operator, Schedule};
 use super::schedules::schedule_key;
-use super::{RegistryError, hospital, operator_key, put_hospital};
+use super::{RegistryError, hospital, operator_key, put_hospital, succession};
 
 /// Puts back what stands in a directory, which was verified up to the root.
 pub(crate) fn put_back(
@@ -36,11 +36,24 @@ pub(crate) fn put_back(
     for entry in &directory.hospitals {
         let id = Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?.claim().hospital.clone();
         let Ok(member) = federation.member(&id) else { continue };
-        let known = hospital(txn, keys, &id)?.filter(|row| row.key == member.certificate.key);
-        let mut row = known.unwrap_or_else(|| bare(member, now));
-        row.certificate = Some(entry.certificate.clone());
-        row.former.clone_from(&entry.former);
-        if row.order.is_none() || member.order.number >= row.number {
+        let mut row = match hospital(txn, keys, &id)? {
+            Some(row) if row.key == member.certificate.key => row,
+            // Another key spoke for it later.
+            Some(row) if row.order.is_some() && row.number >= member.order.number => continue,
+            known => {
+                if known.is_some() {
+                    succession::drop_all(txn, keys, &id)?;
+                }
+                bare(member, now)
+            }
+        };
+        if ends(row.certificate.as_ref())? <= Some(member.certificate.not_after) {
+            row.certificate = Some(entry.certificate.clone());
+        }
+        if row.former.is_none() {
+            row.former.clone_from(&entry.former);
+        }
+        if row.order.is_none() || member.order.number > row.number {
             row.order = Some(entry.status.clone());
             (row.status, row.number, row.pending) = (Some(member.order.status), member.order.number, None);
         }
@@ -52,6 +65,12 @@ pub(crate) fn put_back(
         put_hospital(txn, keys, &row)?;
     }
     Ok(())
+}
+
+/// Until when a certificate lasts.
+fn ends(certificate: Option<&Bytes>) -> Result<Option<Timestamp>, RegistryError> {
+    let Some(envelope) = certificate else { return Ok(None) };
+    Ok(Some(Signed::<HospitalCertificate>::read(envelope.as_ref())?.claim().not_after))
 }
 
 /// A hospital that was admitted since. What it enrolled with is gone: nobody needs that once it is certified.
@@ -117,13 +136,8 @@ mod tests {
         }
     }
 
-    /// The hospital's key has the seed; two operators order it.
-    fn ordered(
-        txn: &mut dyn Txn,
-        keys: &KeyMaker,
-        (hospital, seed): (&str, u8),
-        (status, number): (Status, u64),
-    ) -> Result<(), RegistryError> {
+    /// The hospital's key has the seed.
+    fn order((hospital, seed): (&str, u8), (status, number): (Status, u64)) -> Verified<StatusOrder> {
         let order = StatusOrder {
             hospital: hospital.parse().unwrap(),
             key: key(seed).public().thumbprint(),
@@ -133,9 +147,22 @@ mod tests {
             issued: NOW,
             extensions: Extensions::default(),
         };
-        let envelope = Countersigned::sign(&Verified::sign(order, &key(7)), &key(8));
+        Verified::sign(order, &key(7))
+    }
+
+    fn submitted(txn: &mut dyn Txn, keys: &KeyMaker, envelope: &[u8]) -> Result<(), RegistryError> {
         let operators = [7, 8].map(|it| (*authority(Authority::Operator, key(it).public())).clone());
-        submit_order(txn, keys, &envelope, &operators, NOW).map(drop)
+        submit_order(txn, keys, envelope, &operators, NOW).map(drop)
+    }
+
+    /// Two operators order it.
+    fn ordered(
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        hospital: (&str, u8),
+        what: (Status, u64),
+    ) -> Result<(), RegistryError> {
+        submitted(txn, keys, &Countersigned::sign(&order(hospital, what), &key(8)))
     }
 
     fn begun(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), RegistryError> {
@@ -143,6 +170,41 @@ mod tests {
         let first = authority(Authority::Operator, key(7).public());
         add_operator(txn, keys, first.envelope(), &key(9).public(), NOW)?;
         ordered(txn, keys, ("member", 3), (Status::Active, 1))
+    }
+
+    /// Of two keys the one stays that was ordered last, whichever directory is newer.
+    #[tokio::test]
+    async fn a_key_that_was_replaced_does_not_come_back() {
+        let whole = Store::memory(&CellKey::from_bytes([1; 32]));
+        let (keys, book) = (whole.keys(), Book::new(whole.keys()));
+        let made = whole.write::<_, RegistryError, _>(move |txn| {
+            begun(txn, &keys)?;
+            let second = authority(Authority::Operator, key(8).public());
+            add_operator(txn, &keys, second.envelope(), &key(9).public(), NOW)?;
+            crate::directory::rebuild(txn, &keys, &seat(), &book, (None, NOW)).map_err(Into::into)
+        });
+        let envelope = made.await.unwrap().envelope().to_vec();
+        let federation = Federation::verify(&envelope, &key(9).public(), NOW, &Ed25519).unwrap();
+        for (number, stays) in [(2, true), (1, true), (0, false)] {
+            let store = Store::memory(&CellKey::from_bytes([1; 32]));
+            let (keys, federation) = (store.keys(), federation.clone());
+            let back = store.write::<_, RegistryError, _>(move |txn| {
+                begun(txn, &keys)?;
+                let id = "member".parse().unwrap();
+                let held = known_hospital(txn, &keys, &id)?;
+                let row = Hospital { key: key(5).public(), number, ..held };
+                put_hospital(txn, &keys, &row)?;
+                let next = Hospital { key: key(6).public(), ..row.clone() };
+                succession::put(txn, &keys, &next)?;
+                put_back(txn, &keys, &federation, NOW)?;
+                let now = known_hospital(txn, &keys, &id)?;
+                assert_eq!(now.key == row.key, stays, "{number}");
+                // Who waits to succeed a key that does not speak any more waits for nothing.
+                assert_eq!(succession::successors(txn, &keys, &id)?.is_empty(), !stays);
+                Ok(())
+            });
+            back.await.unwrap();
+        }
     }
 
     #[tokio::test]
@@ -175,7 +237,11 @@ mod tests {
             assert_eq!(skipped.code(), handover_core::Code::OutOfOrder);
             ordered(txn, &keys, ("later", 4), (Status::Suspended, 2))?;
             ordered(txn, &keys, ("member", 3), (Status::Active, 3))?;
+            // What one operator has signed since waits on.
+            let wish = order(("member", 3), (Status::Suspended, 4));
+            submitted(txn, &keys, wish.envelope())?;
             put_back(txn, &keys, &federation, NOW)?;
+            assert!(known_hospital(txn, &keys, &"member".parse().unwrap())?.pending.is_some());
             for (hospital, number) in [("member", 3), ("later", 2)] {
                 assert_eq!(known_hospital(txn, &keys, &hospital.parse().unwrap())?.number, number);
             }

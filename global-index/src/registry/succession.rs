@@ -166,10 +166,16 @@ pub(super) fn succeed(
     may_succeed(&held, &next.key)?;
     let mut former = held.former.unwrap_or_default();
     former.extend(held.certificate);
-    for waiting in successors(txn, keys, &held.hospital)? {
-        txn.remove(&place(keys, &waiting.hospital, &waiting.key.thumbprint()))?;
-    }
+    drop_all(txn, keys, &held.hospital)?;
     Ok(put_hospital(txn, keys, &Hospital { former: Some(former), since: held.since, ..next })?)
+}
+
+/// Drops every key that waits: another one speaks now.
+pub(super) fn drop_all(txn: &mut dyn Txn, keys: &KeyMaker, hospital: &HospitalId) -> Result<(), StoreError> {
+    for waiting in successors(txn, keys, hospital)? {
+        txn.remove(&place(keys, hospital, &waiting.key.thumbprint()))?;
+    }
+    Ok(())
 }
 
 /// Drops a key that waits.

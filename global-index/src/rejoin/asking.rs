@@ -16,6 +16,7 @@ use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Party, Timestamp};
 use handover_net::{Net, Route};
 use handover_seal::Ed25519;
+use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
 use crate::ledger::TreeHead;
@@ -25,7 +26,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the index signed, as a hospital holds it.
 pub(super) struct Signatures {
-    /// The newest directory, with its envelope, if it is newer than the one in force.
+    /// A directory, with its envelope, if it is newer than the one in force, or has what that one would take back.
     pub(super) directory: Option<(Vec<u8>, Federation)>,
     /// Every log that was stated.
     pub(super) trees: Vec<TreeHead>,
@@ -35,11 +36,14 @@ pub(super) struct Signatures {
 pub(super) struct Asking<'a> {
     pub(super) desk: &'a Desk,
     pub(super) net: &'a Net,
+    /// For so many questions at a time.
+    pub(super) places: &'a Semaphore,
     pub(super) hospital: &'a HospitalId,
 }
 
 impl Asking<'_> {
     async fn ask(&self, verb: Verb, items: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Code> {
+        let _place = self.places.acquire().await.map_err(|_| Code::Internal)?;
         let current = self.desk.current();
         let known = current.federation().member(self.hospital);
         let addresses = known.map(|member| member.profile.addresses.clone()).unwrap_or_default();
@@ -48,7 +52,7 @@ impl Asking<'_> {
         let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.map_err(|_| Code::TimedOut)?;
         match Answer::decode(&answer.map_err(|fault| fault.code())?) {
             // One of before does not know the question, and keeps nothing that would answer it.
-            Err(Code::Malformed | Code::AccessDenied | Code::OlderProgram) => Ok(Vec::new()),
+            Err(Code::Malformed | Code::AccessDenied) => Ok(Vec::new()),
             answer => answer,
         }
     }
@@ -62,7 +66,7 @@ impl Asking<'_> {
         let mut held = Signatures { directory: None, trees: Vec::new() };
         for item in self.ask(Verb::Newest, Vec::new()).await? {
             match peek_type(&item).map_err(|fault| fault.code())? {
-                label if label == Directory::TYPE => self.directory(&mut held, item),
+                label if label == Directory::TYPE => self.directory(&mut held, item)?,
                 label if label == LedgerPage::TYPE => self.page(&mut held, &item),
                 _ => {}
             }
@@ -70,24 +74,28 @@ impl Asking<'_> {
         Ok(held)
     }
 
-    /// One that is no newer than the one in force says nothing new, and is not worth its verification.
-    fn directory(&self, held: &mut Signatures, envelope: Vec<u8>) {
-        let is_newer = Signed::<Directory>::read(&envelope)
-            .is_ok_and(|directory| directory.claim().version > self.desk.current().version());
-        if !is_newer {
-            return;
+    /// One with another version is verified, however old it is: an order that two operators gave is never taken back.
+    fn directory(&self, held: &mut Signatures, envelope: Vec<u8>) -> Result<(), Code> {
+        let (current, now) = (self.desk.current(), self.desk.now());
+        if envelope == current.envelope() {
+            return Ok(());
         }
-        let root = &self.desk.seat.root;
-        match Federation::verify(&envelope, root, self.desk.now(), &Ed25519) {
+        match Federation::verify(&envelope, &self.desk.seat.root, now, &Ed25519) {
             Ok(federation) => {
                 let directory = federation.directory();
                 held.trees.push(TreeHead { size: directory.log_size, root: directory.log_root });
-                held.directory = Some((envelope, federation));
+                let follows = current.federation().succeeds(&federation, now);
+                if !matches!(follows, Ok(_) | Err(Code::DirectoryExpired)) {
+                    held.directory = Some((envelope, federation));
+                }
             }
+            // Signed by this index's next version, before it was restored with this one.
+            Err(fault) if fault.code() == Code::NewerEdition => return Err(fault.code()),
             Err(fault) => {
                 tracing::warn!(hospital = %self.hospital, %fault, "holds no directory of this index")
             }
         }
+        Ok(())
     }
 
     fn page(&self, held: &mut Signatures, envelope: &[u8]) {

@@ -1,7 +1,7 @@
 //! Evidence that the index has lost is taken back from the hospitals, which all keep their own, and taken in as anything
 //! that comes; what was on its way to a hospital when the store was rolled back is put into its mailbox again.
 
-use handover_core::{HospitalId, TransferId};
+use handover_core::{Code, HospitalId, TransferId};
 use handover_store::{KeyMaker, Txn};
 
 use super::RejoinError;
@@ -16,15 +16,36 @@ fn taken_key(keys: &KeyMaker, transfer: TransferId) -> Vec<u8> {
     keys.space("rejoin-taken").raw(transfer.as_bytes()).build()
 }
 
+/// What a round with all hospitals brought.
+#[derive(Default)]
+pub(super) struct Round {
+    /// Artefacts that were not here.
+    new: u64,
+    /// Whether something was refused that its own hospital alone may bring.
+    awaits_owner: bool,
+}
+
+impl Round {
+    pub(super) const fn add(&mut self, other: Self) {
+        self.new = self.new.saturating_add(other.new);
+        self.awaits_owner |= other.awaits_owner;
+    }
+
+    /// Whether another one can bring more.
+    pub(super) const fn is_to_be_repeated(&self) -> bool {
+        self.awaits_owner && self.new > 0
+    }
+}
+
 /// Takes back what a hospital gave. What cannot be taken is left out: it was not taken the first time either, or will be
 /// brought by whoever has what it stands on.
-pub(super) async fn take(desk: &Desk, by: &HospitalId, contents: Vec<Vec<u8>>) -> Result<(), RejoinError> {
-    let (mut left, mut new) = (contents, 0_u64);
+pub(super) async fn take(desk: &Desk, by: &HospitalId, contents: Vec<Vec<u8>>) -> Result<Round, RejoinError> {
+    let (mut left, mut round) = (contents, Round::default());
     loop {
         let (before, mut failed) = (left.len(), Vec::new());
         for content in left {
             match one(desk, by, content.clone()).await {
-                Ok(is_new) => new = new.saturating_add(u64::from(is_new)),
+                Ok(is_new) => round.new = round.new.saturating_add(u64::from(is_new)),
                 Err(RoutingError::Store(fault)) => return Err(fault.into()),
                 Err(fault) => failed.push((content, fault.code())),
             }
@@ -33,22 +54,24 @@ pub(super) async fn take(desk: &Desk, by: &HospitalId, contents: Vec<Vec<u8>>) -
         if failed.is_empty() || failed.len() == before {
             for (_, code) in failed {
                 tracing::info!(%by, %code, "something that was given back is not taken");
+                round.awaits_owner |= code == Code::KeyReplaced;
             }
             break;
         }
         left = failed.into_iter().map(|(content, _)| content).collect();
     }
-    let keys = desk.keys.clone();
+    let (keys, new) = (desk.keys.clone(), round.new);
     let count = move |txn: &mut dyn Txn| {
         voice::change_head(txn, &keys, |head| head.artefacts = head.artefacts.saturating_add(new))
     };
-    Ok(desk.store.write(count).await?)
+    desk.store.write(count).await?;
+    Ok(round)
 }
 
 async fn one(desk: &Desk, by: &HospitalId, content: Vec<u8>) -> Result<bool, RoutingError> {
     let intake = Intake {
         keys: desk.keys.clone(),
-        book: desk.ledger.book().clone(),
+        book: desk.ledger.book().for_the_way_back(),
         current: desk.current(),
         sender: by.clone(),
         now: desk.now(),

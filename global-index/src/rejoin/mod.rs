@@ -3,12 +3,14 @@
 //!
 //! Each hospital holds what the index signed last for it: a directory, and a page of the books. After each start all that
 //! can be reached are asked for these, and everybody else before they are served. One that is beyond what is here shows, by
-//! the index's own signature, that the store was rolled back. Then every active hospital is asked: for the newest directory,
-//! with all orders, certificates, profiles and schedules; for the log, entry by entry, up to the root of the largest that was
-//! ever stated; for the evidence of its transfers.
+//! the index's own signature, that the store was rolled back; so does a directory with an order that this store never heard
+//! of, however old it is. Then every active hospital is asked: for the newest directory, with all orders, certificates,
+//! profiles and schedules; once all have told, for the log, entry by entry, up to the root of the largest that was ever
+//! stated; and for the evidence of its transfers.
 //!
-//! Invariants: until then nothing is booked, signed or handed out ([`crate::voice`]); every wait is limited, but the one for
-//! a hospital that has still to tell, which people end; what was found out is durable, and goes on after any stop.
+//! Invariants: until then nothing is booked, signed or handed out ([`crate::voice`]), and after a start nothing before one
+//! hospital was asked, if there is any; every wait is limited, but the one for a hospital that has still to tell, which
+//! people end, and nobody is asked the later for another one; what was found out is durable, and goes on after any stop.
 
 mod asking;
 mod evidence;
@@ -19,25 +21,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use handover_core::time::DAY_MS;
-use handover_core::{Code, HospitalId, Timestamp};
+use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_net::Net;
 use handover_store::{StoreError, Txn};
 use handover_web::CancellationToken;
+use tokio::sync::Semaphore;
 
 use self::asking::{Asking, Signatures};
 use crate::desk::Desk;
+use crate::directory::DirectoryError;
 use crate::ledger::{BooksError, TreeHead};
 use crate::registry::RegistryError;
 use crate::routing::RoutingError;
 use crate::voice::{self, Phase};
 
-/// Hospitals that are asked at one time.
+/// Questions that are asked at one time.
 const AT_ONCE: usize = 16;
 /// How long the first round may take in all: who has not answered by then is asked before it is served.
 const FIRST_ROUND_MAX: Duration = Duration::from_secs(20);
 /// How long a request waits for that round.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How soon those are asked again that could not be.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How much further back than this store knows of evidence is asked for: a hospital's outbox may have kept it so long.
@@ -55,9 +60,12 @@ pub(crate) enum RejoinError {
     /// An artefact, or its letter.
     #[error(transparent)]
     Routing(#[from] RoutingError),
-    /// A directory.
+    /// A directory that is put back.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The directory that is made.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The store could not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,12 +94,18 @@ pub(crate) struct Rejoin {
     net: Net,
     /// Who was asked since the start.
     compared: Arc<Mutex<BTreeSet<HospitalId>>>,
+    /// Directories that were put back since the start: if one of them has still what the one in force would take back, it
+    /// never fits, and is not missed again.
+    put_back: Arc<Mutex<BTreeSet<Digest>>>,
+    /// For questions.
+    places: Arc<Semaphore>,
 }
 
 impl Rejoin {
     /// Closes the desk's voice until somebody was asked, if there is anybody.
     pub(crate) fn new(desk: Desk, net: Net) -> Self {
-        let rejoin = Self { desk, net, compared: Arc::default() };
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let rejoin = Self { desk, net, compared: Arc::default(), put_back: Arc::default(), places };
         if !rejoin.active().is_empty() {
             rejoin.desk.voice.ask();
         }
@@ -118,8 +132,8 @@ impl Rejoin {
         if self.desk.voice.without().contains(hospital) { Err(Code::CatchingUp.into()) } else { Ok(()) }
     }
 
-    const fn asking<'a>(&'a self, hospital: &'a HospitalId) -> Asking<'a> {
-        Asking { desk: &self.desk, net: &self.net, hospital }
+    fn asking<'a>(&'a self, hospital: &'a HospitalId) -> Asking<'a> {
+        Asking { desk: &self.desk, net: &self.net, places: &self.places, hospital }
     }
 
     fn is_compared(&self, hospital: &HospitalId) -> bool {
@@ -132,11 +146,7 @@ impl Rejoin {
     /// # Errors
     /// [`Code::CatchingUp`].
     pub(crate) async fn may_serve(&self, hospital: &HospitalId) -> Result<(), Code> {
-        let mut phases = self.desk.voice.watch();
-        let asked = phases.wait_for(|phase| *phase != Phase::Asking);
-        // Who runs into the limit is refused by what comes next.
-        let _ = tokio::time::timeout(PATIENCE, asked).await;
-        self.desk.voice.may_speak()?;
+        self.desk.voice.may_soon_speak(REQUEST_PATIENCE).await?;
         if !self.is_compared(hospital) {
             self.compare(hospital).await.map_err(|fault| {
                 tracing::debug!(%hospital, %fault, "cannot be compared with yet");
@@ -150,56 +160,66 @@ impl Rejoin {
     async fn compare(&self, hospital: &HospitalId) -> Result<(), RejoinError> {
         let asking = self.asking(hospital);
         let signatures = asking.signatures().await?;
-        let mut judged = self.judge(&signatures).await?;
+        let mut judged = self.judge(hospital, &signatures).await?;
         if matches!(judged, Judged::Ahead) && signatures.directory.is_none() {
             let size = self.desk.ledger.tree_head().await?.size;
             // Entries without the index's mark are of a log that somebody else made with its key.
-            if asking.books(size).await?.is_some_and(|answer| !log::is_own(&self.desk, &answer)) {
+            if asking.books(size).await?.is_some_and(|answer| log::is_foreign(&self.desk, &answer)) {
                 judged = Judged::Forked;
             }
         }
         match judged {
             Judged::Ahead => {
                 tracing::warn!(%hospital, "holds what this index signed and does not know");
-                self.begin().await?;
+                self.desk.voice.go_with(hospital);
+                let known = self.desk.current().federation().directory().issued;
+                begin(&self.desk, known.plus_ms(-MARGIN_MS)).await?;
             }
             Judged::Forked => {
                 tracing::error!(%hospital, "holds another log that this index signed");
             }
             Judged::Known => {}
         }
+        // The index signed it, so it was stated; whatever this store knows of that.
+        let told = signatures.trees.iter().map(|tree| tree.size).max().unwrap_or(0);
+        self.desk.ledger.note_told(hospital, told).await?;
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).insert(hospital.clone());
         Ok(())
     }
 
-    async fn judge(&self, signatures: &Signatures) -> Result<Judged, RejoinError> {
-        if signatures.directory.is_some() {
-            return Ok(Judged::Ahead);
-        }
-        let (book, trees) = (self.desk.ledger.book().clone(), signatures.trees.clone());
-        let judge = move |txn: &mut dyn Txn| -> Result<Judged, BooksError> {
-            let size = book.tree_head(txn)?.size;
-            if trees.iter().any(|tree| tree.size > size) {
+    async fn judge(&self, hospital: &HospitalId, signatures: &Signatures) -> Result<Judged, RejoinError> {
+        if let Some((_, federation)) = &signatures.directory {
+            let put_back = self.put_back.lock().unwrap_or_else(PoisonError::into_inner);
+            if !put_back.contains(&federation.directory().hash()) {
                 return Ok(Judged::Ahead);
             }
+            tracing::warn!(%hospital, "holds a directory that does not go together with the one in force");
+        }
+        let (book, trees) = (self.desk.ledger.book().clone(), signatures.trees.clone());
+        let (keys, hospital) = (self.desk.keys.clone(), hospital.clone());
+        let judge = move |txn: &mut dyn Txn| -> Result<Judged, BooksError> {
+            let size = book.tree_head(txn)?.size;
+            // Who was left out has not told what it holds of a log that was given up without it.
+            let head = voice::head(txn, &keys)?.filter(|head| !head.left_out.contains(&hospital));
+            let given_up = head.map_or_else(Vec::new, |head| head.given_up);
+            let mut judged = Judged::Known;
             for tree in &trees {
-                if !book.continues(txn, tree)? {
-                    return Ok(Judged::Forked);
+                let is_given_up = given_up.iter().any(|it| (it.size, it.root) == (tree.size, tree.root));
+                if is_given_up || !book.continues(txn, tree)? {
+                    judged = Judged::Forked;
+                } else if tree.size > size {
+                    return Ok(Judged::Ahead);
                 }
             }
-            Ok(Judged::Known)
+            Ok(judged)
         };
         Ok(self.desk.store.read(judge).await?)
-    }
-
-    async fn begin(&self) -> Result<(), StoreError> {
-        begin(&self.desk).await
     }
 
     /// Asks everybody who can be reached.
     async fn first_round(&self) {
         let all = self.active();
-        let asked = futures::stream::iter(all).for_each_concurrent(AT_ONCE, |hospital| async move {
+        let asked = futures::stream::iter(all).for_each_concurrent(None, |hospital| async move {
             if let Err(fault) = self.compare(&hospital).await {
                 tracing::info!(%hospital, %fault, "cannot be compared with yet");
             }
@@ -209,33 +229,53 @@ impl Rejoin {
         }
     }
 
-    /// Takes everything back that hospitals hold.
-    async fn catch_up(&self) -> Result<(), RejoinError> {
+    /// Takes everything back that hospitals hold, for as often as it was found to be lost.
+    async fn catch_up(&self, begun: u64) -> Result<(), RejoinError> {
+        // Directories first: whoever has but a key that was replaced since tells nothing in its hospital's place.
+        self.until_all_told(|hospital| self.directory(hospital)).await;
+        self.net.recheck().await;
         let current = self.desk.current();
         let directory = current.federation().directory();
         let trees = Mutex::new(vec![TreeHead { size: directory.log_size, root: directory.log_root }]);
-        self.until_all_told(|hospital| self.directory_and_log(hospital, &trees)).await;
+        self.until_all_told(|hospital| self.log(hospital, &trees)).await;
         let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
         if !log::put_back(&self.desk, trees).await? {
             tracing::error!("a log that was signed cannot be made whole: it goes on as another one");
         }
-        self.until_all_told(|hospital| self.evidence(hospital)).await;
+        loop {
+            let round = Mutex::new(evidence::Round::default());
+            self.until_all_told(|hospital| self.evidence(hospital, &round)).await;
+            // What stands on something that its hospital alone may bring can be taken once that has told.
+            if !round.into_inner().unwrap_or_else(PoisonError::into_inner).is_to_be_repeated() {
+                break;
+            }
+        }
         evidence::pass_on(&self.desk).await?;
-        let (keys, now) = (self.desk.keys.clone(), self.desk.now());
-        let end = move |txn: &mut dyn Txn| voice::change_head(txn, &keys, |head| head.done = Some(now));
-        self.desk.store.write(end).await?;
-        *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = self.active();
+        if !self.desk.end_catching_up(begun).await? {
+            return Ok(());
+        }
+        // Also who told everything is asked once more before it is served: what it holds is known now, or given up.
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         tracing::info!("this store has caught up");
         Ok(())
     }
 
-    /// Asks every active hospital until each has told, or people say that it is not waited for.
-    async fn until_all_told<'a, F, T>(&'a self, ask: F)
+    /// Asks every active hospital until each has told, or people say that it is not waited for. Each has its own turns.
+    async fn until_all_told<F, T>(&self, ask: F)
     where
         F: Fn(HospitalId) -> T,
-        T: Future<Output = Result<(), RejoinError>> + 'a,
+        T: Future<Output = Result<(), RejoinError>>,
     {
-        let mut told: BTreeSet<HospitalId> = BTreeSet::new();
+        let turn = |hospital: HospitalId| async {
+            let outcome = ask(hospital.clone()).await;
+            if let Err(fault) = &outcome {
+                tracing::info!(%hospital, %fault, "has not told everything yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+            (hospital, outcome.is_ok())
+        };
+        let (mut told, mut asked) = (BTreeSet::new(), BTreeSet::new());
+        let mut turns = FuturesUnordered::new();
         loop {
             // A newer directory may have others.
             let waits_for: BTreeSet<HospitalId> = self.active().difference(&told).cloned().collect();
@@ -243,53 +283,52 @@ impl Rejoin {
             if waits_for.is_empty() {
                 return;
             }
-            let mut has_news = false;
-            let asked = futures::stream::iter(waits_for).map(|hospital| async {
-                let outcome = ask(hospital.clone()).await;
-                (hospital, outcome)
-            });
-            let mut asked = std::pin::pin!(asked.buffer_unordered(AT_ONCE));
-            while let Some((hospital, outcome)) = asked.next().await {
-                match outcome {
-                    Ok(()) => has_news |= told.insert(hospital),
-                    Err(fault) => tracing::info!(%hospital, %fault, "has not told everything yet"),
+            for hospital in waits_for {
+                if asked.insert(hospital.clone()) {
+                    turns.push(turn(hospital));
                 }
             }
-            if !has_news {
-                tokio::time::sleep(AGAIN).await;
+            if let Some((hospital, has_told)) = turns.next().await {
+                asked.remove(&hospital);
+                if has_told {
+                    told.insert(hospital);
+                }
             }
         }
     }
 
-    async fn directory_and_log(
-        &self,
-        hospital: HospitalId,
-        trees: &Mutex<Vec<TreeHead>>,
-    ) -> Result<(), RejoinError> {
+    async fn directory(&self, hospital: HospitalId) -> Result<(), RejoinError> {
+        let Some((envelope, federation)) = self.asking(&hospital).signatures().await?.directory else {
+            return Ok(());
+        };
+        let hash = federation.directory().hash();
+        self.desk.put_back(envelope, federation).await?;
+        self.put_back.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
+        Ok(())
+    }
+
+    async fn log(&self, hospital: HospitalId, trees: &Mutex<Vec<TreeHead>>) -> Result<(), RejoinError> {
         let asking = self.asking(&hospital);
-        let held = asking.signatures().await?;
-        if let Some((envelope, federation)) = held.directory {
-            self.desk.put_back(envelope, federation).await?;
-        }
+        let held = asking.signatures().await?.trees;
         let mut next = Some(self.desk.ledger.tree_head().await?.size);
         while let Some(from) = next {
             self.is_waited_for(&hospital)?;
             let Some(answer) = asking.books(from).await? else { break };
-            if answer.opened.is_empty() && answer.sealed.is_empty() {
+            next = answer.next;
+            // Who gives nothing of this log could go on for ever.
+            if log::keep(&self.desk, from, answer).await? == 0 {
                 break;
             }
-            if !log::is_own(&self.desk, &answer) {
-                tracing::error!(%hospital, "holds another log that this index signed");
-                return Ok(());
-            }
-            next = answer.next;
-            log::keep(&self.desk, answer).await?;
         }
-        trees.lock().unwrap_or_else(PoisonError::into_inner).extend(held.trees);
+        trees.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
         Ok(())
     }
 
-    async fn evidence(&self, hospital: HospitalId) -> Result<(), RejoinError> {
+    async fn evidence(
+        &self,
+        hospital: HospitalId,
+        round: &Mutex<evidence::Round>,
+    ) -> Result<(), RejoinError> {
         let keys = self.desk.keys.clone();
         let head = self.desk.store.read(move |txn| voice::head(txn, &keys)).await?;
         let since = head.map_or(Timestamp::from_millis(0), |head| head.since);
@@ -298,7 +337,8 @@ impl Rejoin {
             self.is_waited_for(&hospital)?;
             let Some(answer) = asking.evidence(since, after).await? else { return Ok(()) };
             let contents = answer.contents.into_iter().map(|content| content.0).collect();
-            evidence::take(&self.desk, &hospital, contents).await?;
+            let taken = evidence::take(&self.desk, &hospital, contents).await?;
+            round.lock().unwrap_or_else(PoisonError::into_inner).add(taken);
             match answer.next {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
@@ -307,9 +347,8 @@ impl Rejoin {
     }
 }
 
-/// The store was rolled back, as somebody found or says.
-pub(crate) async fn begin(desk: &Desk) -> Result<(), StoreError> {
-    let since = desk.current().federation().directory().issued.plus_ms(-MARGIN_MS);
+/// The store was rolled back, as somebody found or says; evidence is asked for from `since` on.
+pub(crate) async fn begin(desk: &Desk, since: Timestamp) -> Result<(), StoreError> {
     tracing::warn!("this store was restored from a backup, or lost something: it catches up");
     desk.voice.catch_up(&desk.store, (desk.now(), since)).await
 }
@@ -319,6 +358,7 @@ pub(crate) async fn run(rejoin: Rejoin, stop: CancellationToken) {
     let live = async {
         let mut phases = rejoin.desk.voice.watch();
         loop {
+            let begun = rejoin.desk.voice.begun();
             let phase = *phases.borrow_and_update();
             match phase {
                 Phase::Speaking => {
@@ -336,15 +376,15 @@ pub(crate) async fn run(rejoin: Rejoin, stop: CancellationToken) {
                     }
                 }
                 Phase::CatchingUp => {
-                    if let Err(fault) = rejoin.catch_up().await {
+                    if let Err(fault) = rejoin.catch_up(begun).await {
                         tracing::error!(%fault, "what was lost cannot be taken back");
                         tokio::time::sleep(AGAIN).await;
                         continue;
                     }
                 }
             }
-            // Somebody may have been found ahead in the round.
-            rejoin.desk.voice.speak_after(phase);
+            // Somebody may have been found ahead meanwhile.
+            rejoin.desk.voice.speak_after(begun);
         }
     };
     tokio::select! {

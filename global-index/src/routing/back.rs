@@ -1,15 +1,16 @@
 //! What a hospital gives back of what was lost here: taken in and booked as anything that comes, and passed on to whoever
 //! may not have got it.
 //!
-//! Invariant: what a patient signed counts as lost only if the books show that it was here; else it comes as if for the first
-//! time. Or whoever stole a patient's keys, and found a hospital to help, could bring it as lost.
+//! Invariants: what a patient signed counts as lost only if the books show that it was here; else it comes as if for the
+//! first time. Or whoever stole a patient's keys, and found a hospital to help, could bring it as lost. What a key signed
+//! that its hospital has replaced since comes back from that hospital alone, for the same reason.
 
 use handover_core::artefact::patient::{Consent, PatientRefusal, ShareRelease};
 use handover_core::artefact::{Payload as _, peek_type};
 use handover_core::rules::Context;
 use handover_core::transfer::Role;
-use handover_core::{Code, TransferId};
-use handover_dossier::{Dossier, Place, transfer_of};
+use handover_core::{Code, Party, TransferId};
+use handover_dossier::{Dossier, Kind, Place, transfer_of};
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, Txn};
 
@@ -27,8 +28,10 @@ impl Intake {
     ) -> Result<(TransferId, bool), RoutingError> {
         let transfer = transfer_of(content)?;
         let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
-        let is_carried = !is_patients(content) || !self.book.transfer(txn, &transfer)?.is_empty();
+        let booked = self.book.transfer(txn, &transfer)?;
+        let is_carried = !is_patients(content) || !booked.is_empty();
         let mut dossier = Dossier::of(txn, &self.keys, transfer);
+        dossier.check_bringer(content, &Party::Hospital(self.sender.clone()), context)?;
         let taken = if is_carried {
             dossier.take_back(Role::Index, content, context, self.now)?
         } else {
@@ -36,6 +39,14 @@ impl Intake {
         };
         if ![&taken.row.source, &taken.row.destination].contains(&&self.sender) {
             return Err(Code::AccessDenied.into());
+        }
+        // Where the books name the consent, no other one takes its place.
+        if taken.kind() == Kind::Consent && taken.is_new {
+            let hash = dossier.consent(context)?.hash();
+            let mut named = booked.iter().filter_map(|it| it.entry.evidence.consent).peekable();
+            if named.peek().is_some() && !named.any(|it| it == hash) {
+                return Err(Code::Conflict.into());
+            }
         }
         if taken.is_new {
             let booking = Booking { now: self.now, salt_seed };
@@ -60,10 +71,16 @@ pub(crate) fn pass_on_again(
 ) -> Result<(), RoutingError> {
     let mut dossier = Dossier::of(txn, keys, transfer);
     let Some(row) = dossier.row()? else { return Ok(()) };
-    let mut kept: Vec<Place> = Vec::new();
+    let (mut kept, mut was_last_recall): (Vec<Place>, _) = (Vec::new(), false);
     for place in Place::in_recovery_order() {
+        // There can be a thousand, numbered without a gap.
+        if was_last_recall && matches!(place.kind, Kind::Recall | Kind::RecallConfirmed) {
+            continue;
+        }
         if dossier.get_own(place)?.is_some() {
             kept.push(place);
+        } else {
+            was_last_recall |= place.kind == Kind::Recall;
         }
     }
     for place in kept {

@@ -30,7 +30,7 @@ pub(crate) struct Held {
     pub(crate) is_open: bool,
     /// Signed by one operator.
     pub(crate) pending: Option<Bytes>,
-    /// Signed by two, and booked.
+    /// Signed by two; and booked, unless the entry was lost.
     pub(crate) order: Option<Bytes>,
 }
 
@@ -103,10 +103,11 @@ pub(crate) fn settle(
     }
     let transfer = order.transfer;
     let mut orders = orders_of(txn, keys, &transfer)?;
-    if orders.order.as_ref().is_some_and(|held| held.as_ref() == envelope) {
+    let Held { hold, is_open, .. } = held(txn, keys, book, &transfer)?;
+    // One that was put back without its entry is booked when it is given again.
+    if !is_open && orders.order.as_ref().is_some_and(|held| held.as_ref() == envelope) {
         return Ok(Outcome::Effective);
     }
-    let Held { hold, is_open, .. } = held(txn, keys, book, &transfer)?;
     let hold = hold.filter(|_| is_open).ok_or(Code::NotHeld)?;
     if order.hold != hold.id {
         return Err(Code::Conflict.into());

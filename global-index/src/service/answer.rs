@@ -68,7 +68,15 @@ impl Desks {
             Verb::Enrol => self.enrol(request).await,
             Verb::Prove => self.prove(request).await,
             // The directory is public: a hospital that is not admitted yet, or no longer, sees by it where it stands.
-            Verb::Directory => self.directory(&request),
+            Verb::Directory => {
+                let held = <[u8; 8]>::try_from(request.only_item()?).map_err(|_| Code::Malformed)?;
+                let held = u64::from_be_bytes(held);
+                // A member may hold what is not known here.
+                if held > 0 && matches!(party, Some(Party::Hospital(_))) {
+                    self.compared(party).await?;
+                }
+                Ok(self.directory(held))
+            }
             Verb::Deliver => self.deliver(self.compared(party).await?, request).await,
             Verb::Locate => self.locate(self.compared(party).await?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,
@@ -102,10 +110,13 @@ impl Desks {
         let mut last = self.pages.lock().await;
         let now = self.desk.now();
         let now = last.map_or(now, |last| last.max(now));
+        let told = sender.clone();
         let read = self.desk.store.read(move |txn| {
             statements::answer(txn, (&keys, &book), &sender, &question, &seat, (now, &mut *random()))
         });
-        let answer = read.await.map_err(|fault: BooksError| logged(fault.code(), &fault))?;
+        let (answer, size) = read.await.map_err(|fault: BooksError| logged(fault.code(), &fault))?;
+        // Whatever becomes of the answer, no smaller log is stated to it from now on.
+        self.desk.ledger.note_told(&told, size).await.map_err(|fault| logged(fault.code(), &fault))?;
         *last = Some(now);
         Ok(vec![answer])
     }
@@ -171,13 +182,9 @@ impl Desks {
         Ok(Vec::new())
     }
 
-    fn directory(&self, request: &Request) -> Items {
-        let held = <[u8; 8]>::try_from(request.only_item()?).map_err(|_| Code::Malformed)?;
+    fn directory(&self, held: u64) -> Vec<Vec<u8>> {
         let current = self.desk.current();
-        if current.version() <= u64::from_be_bytes(held) {
-            return Ok(Vec::new());
-        }
-        Ok(vec![current.envelope().to_vec()])
+        if current.version() <= held { Vec::new() } else { vec![current.envelope().to_vec()] }
     }
 
     async fn deliver(&self, sender: HospitalId, request: Request) -> Items {

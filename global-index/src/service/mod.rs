@@ -211,7 +211,7 @@ impl Index {
         let rejoin = Rejoin::new(desk.clone(), net.clone());
         let addresses = addresses(&config, &net, &keys)?;
         if desk.voice.may_speak().is_ok() {
-            tell_addresses(&desk, &addresses, false).await?;
+            tell_addresses(&desk, &addresses).await?;
         }
 
         let (health, metrics) = (Health::new(), Metrics::new("handover_index"));
@@ -245,6 +245,7 @@ impl Index {
             phases: desk.voice.watch(),
             desk: desk.clone(),
             net: net.clone(),
+            rejoin: rejoin.clone(),
             addresses,
             folders: folders.clone(),
             courier: courier.clone(),
@@ -305,15 +306,9 @@ fn addresses(config: &Config, net: &Net, keys: &IndexKeys) -> Result<Vec<String>
     Ok(config.advertise.iter().map(|address| format!("{address}/p2p/{peer}")).collect())
 }
 
-/// The directory tells where the index is now; with other addresses, or an old directory, or one that was given back, it is
-/// made anew.
-async fn tell_addresses(
-    desk: &Desk,
-    addresses: &[String],
-    has_caught_up: bool,
-) -> Result<(), DirectoryError> {
-    let is_stale = has_caught_up
-        || desk.current().is_stale(desk.now())
+/// The directory tells where the index is now; with other addresses, or an old directory, it is made anew.
+async fn tell_addresses(desk: &Desk, addresses: &[String]) -> Result<(), DirectoryError> {
+    let is_stale = desk.current().is_stale(desk.now())
         || desk.current().federation().directory().indexes
             != [handover_core::codec::Bytes(desk.seat.certificate.clone())];
     let (maker, addresses) = (desk.keys.clone(), addresses.to_vec());
@@ -349,21 +344,23 @@ async fn serve_net(desks: Desks, mut inbound: mpsc::Receiver<Inbound>, stop: Can
             }
             Some(Inbound::Connected(Party::Hospital(hospital))) => {
                 tracing::debug!(%hospital, "connected");
-                desks.courier.connected(hospital.clone()).await;
-                desks.folders.connected(hospital.clone());
-                let (desk, net) = (desks.desk.clone(), desks.net.clone());
-                let rejoin = desks.rejoin.clone();
+                let desks = desks.clone();
                 tasks.spawn(async move {
-                    // Whoever holds a newer one is asked first.
-                    if rejoin.may_serve(&hospital).await.is_ok() {
-                        push_to(&desk, &net, hospital).await;
+                    // Whoever holds what is not known here is asked first.
+                    if desks.rejoin.may_serve(&hospital).await.is_ok() {
+                        desks.courier.connected(hospital.clone()).await;
+                        desks.folders.connected(hospital.clone());
+                        push_to(&desks.desk, &desks.net, hospital).await;
                     }
                 });
             }
             // For a hospital that is away; else packages go from hospital to hospital.
             Some(Inbound::Package { party: Party::Hospital(hospital), stream }) => {
-                let folders = desks.folders.clone();
-                tasks.spawn(async move { folders.receive(hospital, stream).await });
+                let (folders, rejoin) = (desks.folders.clone(), desks.rejoin.clone());
+                tasks.spawn(async move {
+                    let may_leave = rejoin.may_serve(&hospital).await;
+                    folders.receive(hospital, stream, may_leave).await;
+                });
             }
             Some(
                 Inbound::Package { party: Party::Index, .. }

@@ -24,6 +24,7 @@ use crate::directory::DirectoryError;
 use crate::folders::Folders;
 use crate::ledger::{Booking, BooksError};
 use crate::log::Log;
+use crate::rejoin::Rejoin;
 use crate::routing::{Courier, look, push_by, push_to, recheck};
 use crate::voice::Phase;
 
@@ -38,7 +39,7 @@ const UNDECIDED_MS: i64 = HOUR_MS;
 const GREETED_AT_ONCE: usize = 16;
 
 /// Whenever a new directory is in force: whoever it no longer has loses the connection's standing, everyone else
-/// gets it.
+/// gets it, if the index may speak.
 pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
     let mut directories = desk.watch();
     let mut before = desk.current();
@@ -55,6 +56,10 @@ pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
         before = current;
         // A push of the version before is of no use any more.
         pushes.abort_all();
+        // One that was put back goes to nobody: somebody may hold what the next one will have.
+        if desk.voice.may_speak().is_err() {
+            continue;
+        }
         for party in net.connected() {
             if let Party::Hospital(hospital) = party {
                 let (desk, net) = (desk.clone(), net.clone());
@@ -98,6 +103,7 @@ pub(super) struct Spoken {
     pub(super) phases: watch::Receiver<Phase>,
     pub(super) desk: Desk,
     pub(super) net: Net,
+    pub(super) rejoin: Rejoin,
     pub(super) addresses: Vec<String>,
     pub(super) folders: Folders,
     pub(super) courier: Courier,
@@ -106,35 +112,35 @@ pub(super) struct Spoken {
 impl Spoken {
     /// Whenever it may speak again, until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut has_caught_up = self.desk.voice.phase() == Phase::CatchingUp;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = self.phases.changed() => if changed.is_err() { return },
             }
-            let phase = *self.phases.borrow_and_update();
-            has_caught_up |= phase == Phase::CatchingUp;
-            if phase == Phase::Speaking {
-                self.go_on(has_caught_up).await;
-                has_caught_up = false;
+            if *self.phases.borrow_and_update() == Phase::Speaking {
+                self.go_on().await;
             }
         }
     }
 
-    async fn go_on(&self, has_caught_up: bool) {
-        if let Err(fault) = tell_addresses(&self.desk, &self.addresses, has_caught_up).await {
+    async fn go_on(&self) {
+        if let Err(fault) = tell_addresses(&self.desk, &self.addresses).await {
             tracing::error!(%fault, "the directory cannot be made anew");
         }
         // What was put into a mailbox again goes out now.
         for member in self.desk.current().federation().members() {
             self.courier.mail(member.certificate.hospital.clone()).await;
         }
-        for party in self.net.connected() {
-            if let Party::Hospital(hospital) = party {
-                self.folders.connected(hospital.clone());
-                push_to(&self.desk, &self.net, hospital).await;
-            }
-        }
+        let greeted =
+            futures::stream::iter(self.net.connected()).for_each_concurrent(GREETED_AT_ONCE, |party| async {
+                if let Party::Hospital(hospital) = party
+                    && self.rejoin.may_serve(&hospital).await.is_ok()
+                {
+                    self.folders.connected(hospital.clone());
+                    push_to(&self.desk, &self.net, hospital).await;
+                }
+            });
+        greeted.await;
     }
 }
 
@@ -183,7 +189,7 @@ pub(super) async fn refresh(
 async fn renew(desk: &Desk) -> Result<(), Code> {
     let now = desk.now();
     // It is made anew whenever it may be: what follows a start sees to that.
-    if desk.current().is_stale(now) && desk.voice.phase() != Phase::Asking {
+    if desk.current().is_stale(now) {
         desk.change::<(), DirectoryError, _>(|_| Ok(((), Changed::Directory))).await.map_err(|fault| {
             tracing::error!(%fault, "the directory cannot be made anew");
             fault.code()
@@ -213,6 +219,8 @@ async fn settle(desk: &Desk) -> Result<(), BooksError> {
             }
             Ok(Due::Void(reason)) => tracing::info!(%transfer, %reason, "the reserved fee is let go"),
             Ok(Due::Later(_) | Due::Nothing) => {}
+            // It was found just now that the store was rolled back.
+            Err(fault) if fault.code() == Code::CatchingUp => return Ok(()),
             Err(fault) => {
                 tracing::error!(%transfer, code = %fault.code(), %fault, "a fee cannot be decided");
                 put_off(desk, transfer, now.plus_ms(UNDECIDED_MS)).await?;

@@ -17,10 +17,12 @@ use handover_core::artefact::federation::{
 use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
-use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::message::{
+    Answer, BooksBackAnswer, EvidenceAnswer, EvidencePlace, OpenedEntry, Parcel, Request, Verb,
+};
 use handover_core::time::{Clock, DAY_MS};
 use handover_core::trust::{Federation, Hello, admit};
-use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp};
+use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp, TransferId};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
 use handover_index::{Config, Edge, Index};
 use handover_net::{Admission, Inbound, Net, NetConfig, Route};
@@ -174,7 +176,13 @@ impl Realm {
     }
 
     pub async fn certify(&self, node: &Node) -> Result<Value, Code> {
-        let context = self.op(json!({"op": "hospital-show", "hospital": node.id})).await?;
+        self.certify_as(node, None).await
+    }
+
+    /// The same for a key that waits to succeed the one that the hospital has.
+    pub async fn certify_as(&self, node: &Node, successor: Option<SigningPublic>) -> Result<Value, Code> {
+        let show = json!({"op": "hospital-show", "hospital": node.id, "successor": successor});
+        let context = self.op(show).await?;
         let request = hex::decode(context["certificate_request"].as_str().unwrap()).unwrap();
         let request = Signed::<CertificateRequest>::read(&request).unwrap();
         let certificate = HospitalCertificate {
@@ -265,6 +273,48 @@ impl Admission for NodeGate {
 /// How a node answers the next parcels; `None` is yes.
 pub type Script = Arc<Mutex<Vec<Option<Code>>>>;
 
+/// What a node gives the index back, and how it answers.
+#[derive(Default)]
+pub struct Held {
+    pub newest: Vec<Vec<u8>>,
+    pub evidence: Vec<Vec<u8>>,
+    pub books: Vec<OpenedEntry>,
+    /// Questions that it does not answer now.
+    pub refuses: Vec<Verb>,
+    /// Whether its evidence never ends.
+    pub is_endless: bool,
+    /// How often it was asked for evidence.
+    pub asked: usize,
+}
+
+impl Held {
+    fn answer(&mut self, request: &Request) -> Result<Vec<Vec<u8>>, Code> {
+        if self.refuses.contains(&request.verb) {
+            return Err(Code::Busy);
+        }
+        if request.verb == Verb::Newest {
+            return Ok(self.newest.clone());
+        }
+        if request.verb == Verb::BooksBack {
+            let (opened, sealed, next) = (self.books.clone(), Vec::new(), None);
+            let answer = BooksBackAnswer { opened, sealed, next, extensions: Extensions::default() };
+            return Ok(vec![codec::encode(&answer)]);
+        }
+        self.asked += 1;
+        let next = EvidencePlace {
+            transfer: TransferId::new(now().plus_ms(self.asked.try_into().unwrap()), [1; 10]),
+            given: None,
+            extensions: Extensions::default(),
+        };
+        let answer = EvidenceAnswer {
+            contents: self.evidence.iter().cloned().map(Bytes).collect(),
+            next: self.is_endless.then_some(next),
+            extensions: Extensions::default(),
+        };
+        Ok(vec![codec::encode(&answer)])
+    }
+}
+
 pub struct Node {
     pub id: HospitalId,
     pub signing: SigningKey,
@@ -274,6 +324,7 @@ pub struct Node {
     /// Parcels' contents and patients' keys as they come, taken or not.
     pub mail: mpsc::UnboundedReceiver<Vec<u8>>,
     pub script: Script,
+    pub held: Arc<Mutex<Held>>,
 }
 
 impl Node {
@@ -305,9 +356,9 @@ impl Node {
         let (net, inbound) = handover_net::start(config, Arc::new(gate)).await.unwrap();
         let (directories, directory) = watch::channel(Vec::new());
         let (letters, mail) = mpsc::unbounded_channel();
-        let script = Script::default();
-        tokio::spawn(listen(inbound, directories, letters, Arc::clone(&script)));
-        Self { id, signing, net, directory, mail, script }
+        let (script, held) = (Script::default(), Arc::<Mutex<Held>>::default());
+        tokio::spawn(listen(inbound, directories, letters, (Arc::clone(&script), Arc::clone(&held))));
+        Self { id, signing, net, directory, mail, script, held }
     }
 
     pub fn profile(&self, number: u64) -> HospitalProfile {
@@ -403,7 +454,7 @@ async fn listen(
     mut inbound: mpsc::Receiver<Inbound>,
     directories: watch::Sender<Vec<u8>>,
     letters: mpsc::UnboundedSender<Vec<u8>>,
-    script: Script,
+    (script, held): (Script, Arc<Mutex<Held>>),
 ) {
     while let Some(event) = inbound.recv().await {
         let Inbound::Request { party, body, reply, .. } = event else { continue };
@@ -423,6 +474,9 @@ async fn listen(
                     outcome = Err(code);
                 }
                 let _ = letters.send(parcel.content.0);
+            }
+            Verb::Newest | Verb::Evidence | Verb::BooksBack => {
+                outcome = held.lock().unwrap().answer(&request)
             }
             _ => outcome = Err(Code::Malformed),
         }

@@ -221,7 +221,6 @@ impl Federation {
             .find(|index| index.key.thumbprint() == *claimed.kid())
             .ok_or(TrustError::UnknownSigner)?;
         let directory = claimed.verify(&index.key, verifier)?;
-        // Whoever took it would read nothing of what is signed from now on.
         if directory.edition > Edition::last() {
             return Err(ArtefactError::NewerEdition(directory.edition).into());
         }
@@ -283,11 +282,10 @@ impl Federation {
 
     /// Whether this directory may take the place of `held`; not if it is the same.
     ///
-    /// A directory is never older than the one held, never leaves a hospital out, and never lowers the number of a
-    /// status order, fee schedule or profile, nor forgets a key that spoke for a hospital, nor lowers the edition: an index that was broken into
-    /// cannot un-revoke by forgetting first, nor bring back keys that a hospital has replaced, nor unsay what they signed. One that has expired takes the place of none that holds or held
-    /// longer, however high its version: who has the index's key could stop everybody with it, or end break-glass,
-    /// which goes on for days after the directory.
+    /// A directory is never older than the one held, never leaves a hospital out, never lowers the edition or the number of
+    /// a status order, fee schedule or profile, nor forgets a key that spoke for a hospital: an index that was broken into
+    /// cannot un-revoke by forgetting, bring back replaced keys, nor unsay what they signed. One that has expired takes the
+    /// place of none that holds or held longer, however high its version: it could stop everybody, or end break-glass.
     ///
     /// # Errors
     /// [`Code::DirectoryRollback`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`],
@@ -303,12 +301,10 @@ impl Federation {
         let keeps_hospitals = held.members().all(|member| {
             self.member(&member.certificate.hospital).is_ok_and(|now| {
                 // Profiles are numbered by each key for itself: a thief of one may have used up its numbers.
-                let is_same_key = now.certificate.key == member.certificate.key;
-                let follows = match is_same_key {
-                    true => {
-                        now.order.number >= member.order.number && now.profile.number >= member.profile.number
-                    }
-                    false => now.order.number > member.order.number,
+                let (order, known) = (now.order.number, member.order.number);
+                let follows = match now.certificate.key == member.certificate.key {
+                    true => order >= known && now.profile.number >= member.profile.number,
+                    false => order > known,
                 };
                 follows && member.keys().all(|key| now.keys().any(|known| known == key))
             })

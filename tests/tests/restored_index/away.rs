@@ -1,4 +1,4 @@
-//! A hospital is away that alone has a part of the log. The others hold what states that part, so the index waits.
+//! A hospital is away that has a part of the log. The others hold what states that part, so the index waits.
 
 use anyhow::{Context as _, Result, ensure};
 use handover_scenarios::story::Order;
@@ -12,7 +12,7 @@ use crate::stage::{
 };
 
 #[test]
-fn what_one_alone_has_is_waited_for() -> Result<()> {
+fn what_one_has_is_waited_for() -> Result<()> {
     on_a_world(play)
 }
 

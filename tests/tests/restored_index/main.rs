@@ -6,8 +6,10 @@
 
 mod away;
 mod killed;
+mod left_out;
 mod rejoins;
 mod stage;
+mod unheard;
 mod unheld;
 
 use handover_tests::moves;

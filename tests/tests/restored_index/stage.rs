@@ -115,6 +115,12 @@ pub(crate) fn version(world: &World) -> Result<u64> {
     shown["version"].as_u64().context("no version")
 }
 
+/// The version of the directory that a hospital holds.
+pub(crate) fn held_version(world: &World, at: &str) -> Result<u64> {
+    let shown = world.node(at, &["status"])?.json()?;
+    shown["directory"]["version"].as_u64().context("no version")
+}
+
 /// How a hospital stands in the directory.
 pub(crate) fn status(world: &World, hospital: &str) -> Result<String> {
     let shown = world.index(&["directory", "show"])?.json()?;

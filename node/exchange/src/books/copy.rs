@@ -35,13 +35,14 @@ pub(super) async fn question(inner: &Arc<Inner>) -> Result<BooksQuestion, Exchan
     Ok(BooksQuestion { from, seen, extensions: Extensions::default() })
 }
 
-/// Takes a page into the copy; whether the copy is whole, and the index knows that by the question. What shows that the books were rewritten is kept as an
-/// incident; and if it is a page that holds in itself, the copy begins anew with what the index says now.
+/// Takes a page into the copy; whether the copy is whole, and whether there was anything new in the log. What shows that
+/// the books were rewritten is kept as an incident; and if it is a page that holds in itself, the copy begins anew with
+/// what the index says now.
 pub(super) async fn take(
     inner: &Arc<Inner>,
     question: &BooksQuestion,
     answer: BooksAnswer,
-) -> Result<bool, ExchangeError> {
+) -> Result<(bool, bool), ExchangeError> {
     let (federation, now) = (inner.federation()?, inner.now());
     let context = Context { federation: &federation, verifier: &Ed25519 };
     let opened = match rules::ledger_page(&answer, inner.own(), context) {
@@ -135,7 +136,7 @@ fn take_in(
     OpenedPage { page, entries, .. }: &OpenedPage,
     answer: &BooksAnswer,
     now: Timestamp,
-) -> Result<bool, ExchangeError> {
+) -> Result<(bool, bool), ExchangeError> {
     if let Some(head) = rows::head(txn, keys)? {
         let before = read(&head.page)?;
         if let Err(code) = rules::continues(before.claim(), page, answer) {
@@ -144,7 +145,7 @@ fn take_in(
             }
             rewritten(inner, txn, keys, Some(head.page), answer.clone(), now)?;
             rows::put_mark(txn, keys, Mark::Forgetting, now)?;
-            return Ok(false);
+            return Ok((false, false));
         }
     }
     if !page.lines.is_empty() {
@@ -166,8 +167,7 @@ fn take_in(
     if let Some(kept) = &answer.kept {
         sealed::keep(txn, keys, kept)?;
     }
-    // Asked once more, the index learns how far the log is kept here.
-    Ok(page.until == page.size && page.until == page.from)
+    Ok((page.until == page.size, page.until > page.from))
 }
 
 /// Notes that the books are not those that were signed before: always in the log, and with one audit line until a

@@ -73,19 +73,22 @@ async fn reconcile(inner: &Arc<Inner>, net: &Net) -> Result<bool, ExchangeError>
 
 /// Takes what is new; whether the copy is whole.
 async fn copied(inner: &Arc<Inner>, net: &Net) -> Result<bool, ExchangeError> {
-    let begun = tokio::time::Instant::now();
+    let (begun, mut was_whole) = (tokio::time::Instant::now(), false);
     for _ in 0..PAGES_PER_ROUND {
         copy::forget(inner).await?;
         let question = copy::question(inner).await?;
         let answer = ask(inner, net, &question).await?;
-        if copy::take(inner, &question, answer).await? {
+        let (is_whole, has_news) = copy::take(inner, &question, answer).await?;
+        // Asked once more after what was new, the index learns how far the log is kept here.
+        if is_whole && (was_whole || !has_news) {
             return Ok(true);
         }
+        was_whole = is_whole;
         if begun.elapsed() > ROUND_MAX {
             break;
         }
     }
-    Ok(false)
+    Ok(was_whole)
 }
 
 async fn ask(inner: &Arc<Inner>, net: &Net, question: &BooksQuestion) -> Result<BooksAnswer, ExchangeError> {
