@@ -165,11 +165,19 @@ pub(crate) fn put_back(
     keys: &KeyMaker,
     (envelope, federation): (&[u8], &Federation),
 ) -> Result<Option<Current>, DirectoryError> {
-    let version = federation.directory().version;
-    if cells::get::<Head>(txn, &head_key(keys))?.is_some_and(|head| head.version >= version) {
+    let (version, edition) = (federation.directory().version, federation.directory().edition);
+    let head = cells::get::<Head>(txn, &head_key(keys))?;
+    let is_newest = head.as_ref().is_none_or(|head| head.version < version);
+    // An edition that was in force is so again, also if the directory has to be made anew.
+    let next = Head {
+        version: head.as_ref().map_or(version, |head| head.version.max(version)),
+        edition: head.map_or(edition, |head| head.edition.max(edition)),
+        extensions: Extensions::default(),
+    };
+    cells::put(txn, &head_key(keys), &next)?;
+    if !is_newest {
         return Ok(None);
     }
-    cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
     cells::put_pieces(txn, &keys.space("directory-piece"), envelope)?;
     Ok(Some(Current { envelope: envelope.to_vec(), federation: federation.clone() }))
 }
@@ -188,7 +196,8 @@ pub(crate) fn rebuild(
     let head: Option<Head> = cells::get(txn, &head_key(keys))?;
     // The time, so that it is above whatever a thief of this key has signed until now, and never the same twice.
     let time = u64::try_from(now.as_millis()).unwrap_or_default();
-    let version = head.map_or(0, |head| head.version).saturating_add(1).max(time);
+    let version = head.as_ref().map_or(0, |head| head.version).saturating_add(1).max(time);
+    let edition = raised.or(head.map(|head| head.edition)).unwrap_or(Edition::FIRST);
     let addresses =
         cells::get::<Addresses>(txn, &addresses_key(keys))?.map_or_else(Vec::new, |row| row.addresses);
     let tree = book.stated(txn)?;
@@ -203,7 +212,7 @@ pub(crate) fn rebuild(
         log_size: tree.size,
         log_root: tree.root,
         addresses,
-        edition: raised.or(before.as_ref().map(|it| it.claim().edition)).unwrap_or(Edition::FIRST),
+        edition,
         extensions: Extensions::default(),
     };
     let bytes = handover_core::codec::encode(&directory).len();
@@ -223,7 +232,7 @@ pub(crate) fn rebuild(
     // What the nodes will check is checked here first: a directory that they would refuse never comes into force.
     let federation = Federation::verify(&envelope, &seat.root, now, &Ed25519)?;
     everybody_reads(&federation)?;
-    cells::put(txn, &head_key(keys), &Head { version, extensions: Extensions::default() })?;
+    cells::put(txn, &head_key(keys), &Head { version, edition, extensions: Extensions::default() })?;
     cells::put_pieces(txn, &keys.space("directory-piece"), &envelope)?;
     Ok(Current { envelope, federation })
 }

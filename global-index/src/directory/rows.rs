@@ -1,12 +1,16 @@
 //! What this room stores beside the directory itself.
 
-use handover_core::cbor_map;
+use handover_core::{Edition, cbor_map};
 
 cbor_map! {
-    /// How far versions have counted.
+    /// How far versions and editions have counted.
     pub struct Head {
         /// The newest version.
         1 => version: u64,
+    }
+    later {
+        /// The edition that was put in force last.
+        1 => edition: Edition,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Evidence that the index has lost is taken back from the hospitals, which all keep their own, and taken in as anything
 //! that comes; what was on its way to a hospital when the store was rolled back is put into its mailbox again.
 
-use handover_core::{Code, HospitalId, TransferId};
+use std::collections::BTreeSet;
+
+use handover_core::{Code, Digest, HospitalId, TransferId};
 use handover_store::{KeyMaker, Txn};
 
 use super::RejoinError;
@@ -21,19 +23,20 @@ fn taken_key(keys: &KeyMaker, transfer: TransferId) -> Vec<u8> {
 pub(super) struct Round {
     /// Artefacts that were not here.
     new: u64,
-    /// Whether something was refused that its own hospital alone may bring.
-    awaits_owner: bool,
+    /// What was refused because its own hospital alone may bring it.
+    awaits_owner: BTreeSet<Digest>,
 }
 
 impl Round {
-    pub(super) const fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.new = self.new.saturating_add(other.new);
-        self.awaits_owner |= other.awaits_owner;
+        self.awaits_owner.extend(other.awaits_owner);
     }
 
-    /// Whether another one can bring more.
-    pub(super) const fn is_to_be_repeated(&self) -> bool {
-        self.awaits_owner && self.new > 0
+    /// Whether another one can bring more. Every one that is repeated refuses less than the one before.
+    pub(super) fn is_to_be_repeated(&self, before: Option<&Self>) -> bool {
+        let refused = self.awaits_owner.len();
+        self.new > 0 && refused > 0 && before.is_none_or(|before| refused < before.awaits_owner.len())
     }
 }
 
@@ -52,9 +55,11 @@ pub(super) async fn take(desk: &Desk, by: &HospitalId, contents: Vec<Vec<u8>>) -
         }
         // What stands on something that came later is tried again, as long as that helps.
         if failed.is_empty() || failed.len() == before {
-            for (_, code) in failed {
+            for (content, code) in failed {
                 tracing::info!(%by, %code, "something that was given back is not taken");
-                round.awaits_owner |= code == Code::KeyReplaced;
+                if code == Code::KeyReplaced {
+                    round.awaits_owner.insert(Digest::sha256(&[&content]));
+                }
             }
             break;
         }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use handover_core::time::DAY_MS;
-use handover_core::{Code, Digest, HospitalId, Timestamp};
+use handover_core::{Code, Digest, HospitalId, Party, Timestamp};
 use handover_net::Net;
 use handover_store::{StoreError, Txn};
 use handover_web::CancellationToken;
@@ -218,7 +218,10 @@ impl Rejoin {
 
     /// Asks everybody who can be reached.
     async fn first_round(&self) {
-        let all = self.active();
+        // Who is there first: those who are not keep their places for as long as one waits.
+        let connected = self.net.connected();
+        let mut all: Vec<HospitalId> = self.active().into_iter().collect();
+        all.sort_by_key(|hospital| !connected.contains(&Party::Hospital(hospital.clone())));
         let asked = futures::stream::iter(all).for_each_concurrent(None, |hospital| async move {
             if let Err(fault) = self.compare(&hospital).await {
                 tracing::info!(%hospital, %fault, "cannot be compared with yet");
@@ -242,13 +245,16 @@ impl Rejoin {
         if !log::put_back(&self.desk, trees).await? {
             tracing::error!("a log that was signed cannot be made whole: it goes on as another one");
         }
+        let mut before = None;
         loop {
             let round = Mutex::new(evidence::Round::default());
             self.until_all_told(|hospital| self.evidence(hospital, &round)).await;
+            let round = round.into_inner().unwrap_or_else(PoisonError::into_inner);
             // What stands on something that its hospital alone may bring can be taken once that has told.
-            if !round.into_inner().unwrap_or_else(PoisonError::into_inner).is_to_be_repeated() {
+            if !round.is_to_be_repeated(before.as_ref()) {
                 break;
             }
+            before = Some(round);
         }
         evidence::pass_on(&self.desk).await?;
         if !self.desk.end_catching_up(begun).await? {

@@ -29,6 +29,8 @@ const FIRST_WAIT_MS: u64 = 500;
 const LONGEST_WAIT_MS: u64 = 60_000;
 /// A letter that was put off this often is buried: some three hours.
 const MAX_TRIES: u32 = 200;
+/// At which try the wait is the longest.
+const LONGEST_WAIT_AT: u32 = 17;
 /// When keys that a hospital cannot take now are tried again, in milliseconds.
 const KEYS_WAIT_MS: u64 = 5_000;
 /// Letters that are looked at together. What is put off lies at the front, so every page is looked at.
@@ -292,6 +294,8 @@ impl Worker {
     /// Puts a letter off; its code once it was put off too often.
     fn put_off(&mut self, letter: &Letter, code: Code) -> Result<Instant, Code> {
         let tries = self.put_off.get(&letter.number).map_or(0, |(tries, _)| *tries).saturating_add(1);
+        // The waits become no longer.
+        let tries = if code.waits_for_people() { tries.min(LONGEST_WAIT_AT) } else { tries };
         if tries > MAX_TRIES {
             return Err(code);
         }

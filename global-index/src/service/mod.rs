@@ -240,7 +240,7 @@ impl Index {
         if stood_by {
             chores.spawn(rounds::greet(desk.clone(), net.clone(), stop.child_token()));
         }
-        chores.spawn(rounds::push(desk.clone(), net.clone(), stop.child_token()));
+        chores.spawn(rounds::push(desk.clone(), net.clone(), rejoin.clone(), stop.child_token()));
         let spoken = rounds::Spoken {
             phases: desk.voice.watch(),
             desk: desk.clone(),

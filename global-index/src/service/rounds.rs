@@ -40,7 +40,7 @@ const GREETED_AT_ONCE: usize = 16;
 
 /// Whenever a new directory is in force: whoever it no longer has loses the connection's standing, everyone else
 /// gets it, if the index may speak.
-pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
+pub(super) async fn push(desk: Desk, net: Net, rejoin: Rejoin, stop: CancellationToken) {
     let mut directories = desk.watch();
     let mut before = desk.current();
     let mut pushes = JoinSet::new();
@@ -62,8 +62,13 @@ pub(super) async fn push(desk: Desk, net: Net, stop: CancellationToken) {
         }
         for party in net.connected() {
             if let Party::Hospital(hospital) = party {
-                let (desk, net) = (desk.clone(), net.clone());
-                pushes.spawn(async move { push_to(&desk, &net, hospital).await });
+                let (desk, net, rejoin) = (desk.clone(), net.clone(), rejoin.clone());
+                pushes.spawn(async move {
+                    // It may hold what this index has lost, and would take the new one for a lie.
+                    if rejoin.may_serve(&hospital).await.is_ok() {
+                        push_to(&desk, &net, hospital).await;
+                    }
+                });
             }
         }
     }

@@ -115,7 +115,7 @@ impl Pauses {
     fn hold(&mut self, blocked: Blocked, code: Code, now: Instant) -> u32 {
         let first = first_pause(&blocked);
         let (length, tries) = self.0.get(&blocked).map_or((first, 0), |pause| (pause.next, pause.tries));
-        let tries = tries.saturating_add(1);
+        let tries = if code.waits_for_people() { tries } else { tries.saturating_add(1) };
         let pause = Pause { until: now + length, next: (length * 2).min(LONGEST_PAUSE), tries, code };
         self.0.insert(blocked, pause);
         tries
@@ -220,8 +220,12 @@ mod tests {
     }
 
     fn run(target: &Target, is_away: bool, is_held: bool) -> Run {
+        run_into(target, is_away, is_held, Code::EvidenceMissing)
+    }
+
+    fn run_into(target: &Target, is_away: bool, is_held: bool, code: Code) -> Run {
         let label = Label::copy(transfer(), Timestamp::from_millis(1));
-        let parcel = (Waiting { number: 1, label }, Code::EvidenceMissing);
+        let parcel = (Waiting { number: 1, label }, code);
         let held = is_held.then_some((transfer(), parcel)).into_iter().collect();
         Run { target: target.clone(), is_away, held, moved: BTreeSet::new() }
     }
@@ -252,6 +256,11 @@ mod tests {
         for _ in 1..TRIES_MAX {
             assert!(pauses.learn(run(&Target::Index, false, true), now).is_empty());
             pauses.connected(&Target::Index, now);
+        }
+        // What others have to restore or upgrade first is waited for, and counts for nothing.
+        for _ in 0..TRIES_MAX {
+            let waits = run_into(&Target::Index, false, true, Code::CatchingUp);
+            assert!(pauses.learn(waits, now).is_empty());
         }
         assert_eq!(pauses.learn(run(&Target::Index, false, true), now).len(), 1);
         assert!(!pauses.is_held(&Target::Index, Some(transfer()), now));

@@ -190,6 +190,13 @@ codes! {
 }
 
 impl Code {
+    /// Whether it lies with the other side's people, who restore or upgrade it, however long they take: what waits for
+    /// them is not given up.
+    #[must_use]
+    pub const fn waits_for_people(self) -> bool {
+        matches!(self, Self::CatchingUp | Self::NewerEdition | Self::OlderProgram)
+    }
+
     /// Whether the same thing may succeed later although nobody changes it: it is tried again by itself. The one
     /// place that says so; every other code is final. Somebody's own fault (a clock, a key file, a disk) is counted
     /// here too: it says nothing against what was asked, and may be mended meanwhile.

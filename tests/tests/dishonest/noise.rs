@@ -47,7 +47,7 @@ fn messages(rogue: &Rogue, to: &Route) -> Result<()> {
     sent("a request in another encoding", Code::Malformed, [&[0xb8, 2], &honest[1..]].concat())?;
     sent("a request of indefinite length", Code::Malformed, [&[0xbf], &honest[1..], &[0xff]].concat())?;
     sent("a request with a byte behind it", Code::Malformed, [&honest[..], &[0]].concat())?;
-    sent("a verb that is none", Code::Malformed, {
+    sent("a verb that is none", Code::OlderProgram, {
         let mut other = honest.clone();
         other[2] = 0x17;
         other
