@@ -185,7 +185,7 @@ codes! {
     KeyInForce = "key-in-force", Configuration, "From now on another of this node's keys speaks for its hospital. The node has ended in order: start it again, and it takes that key.";
     CatchingUp = "catching-up", Unreachable, "Whoever says this was restored from a backup, or has not yet compared what others hold of what it signed. Until it has caught up it signs and gives out nothing. It goes on by itself; a hospital's status, or rejoin --status at the index, says how far it is.";
     NewerEdition = "newer-edition", Configuration, "This is in a later edition of the formats than this program reads, or than is in force. Nothing was taken. Upgrade this program; handover-index edition says who reads which.";
-    OlderEdition = "older-edition", Refused, "The federation signs in a later edition of the formats than this hospital's programs read. Nothing was changed. Upgrade them first.";
+    OlderEdition = "older-edition", Refused, "Somebody's programs do not read that edition of the formats. Nothing was changed. Upgrade them first; handover-index edition says who reads which.";
     OlderProgram = "older-program", Refused, "Of the two programs one is older and does not know what the other asks or answers. Nothing was done. Upgrade the older one.";
 }
 
