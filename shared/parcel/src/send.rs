@@ -1,7 +1,6 @@
 //! Sending: the offer, then each part from where the other side has it. What lies is verified as it leaves, so damage
 //! here is named here.
 
-use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
@@ -92,9 +91,10 @@ fn send_part(
         return Ok(true);
     }
     let Some(hashes) = blobs.tree(part.root, part.length)? else { return Ok(false) };
-    match tree::send(File::open(blobs.local_path(part.root))?, &hashes, from_group, out) {
-        // The next try makes the tree anew, and tells whether it was the content.
-        Err(SealError::Damaged) => blobs.delete_tree(part.root).map(|()| false).map_err(Into::into),
+    match tree::send(blobs.open_blob(part.root)?, &hashes, from_group, out) {
+        // The next try makes the tree anew, and tells whether it was the content; so it does for a copy of it.
+        Err(SealError::Damaged) if blobs.doubt(part.root)? => Ok(false),
+        Err(SealError::Damaged) => Err(Code::Unreachable.into()),
         // The file was opened a moment ago: what fails now is the stream.
         Err(SealError::Io(fault)) => Err(ParcelError::Stream(fault)),
         sent => Ok(sent.map(|()| true)?),

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled | postgres
-//!   Blobs ── sealed content by its BLAKE3 root, in a folder
+//!   Blobs ── sealed content by its BLAKE3 root: in a folder | in a bucket, cached in one
 //!   Keyring ── secrets that can be forgotten, wrapped under an epoch's key outside the store
 //! ```
 //!
@@ -47,12 +47,12 @@ mod standing;
 mod store;
 mod sums;
 mod telling;
-mod trees;
+mod tls;
 mod txn;
 mod verified;
 
 pub use behind::WriteBehind;
-pub use blobs::{Blobs, Spool};
+pub use blobs::{BlobPlace, BlobSettings, Blobs, Spool};
 pub use cell::CellKey;
 pub use check::{CheckProgress, CheckReport};
 pub use engine::Health;

@@ -73,7 +73,7 @@ fn mark_of(folder: &Path) -> Result<Option<Vec<u8>>, StoreError> {
 }
 
 /// Whether blobs lie below a folder. One that is made has folders by the first letters of their names.
-fn has_blobs(folder: &Path) -> Result<bool, StoreError> {
+pub(crate) fn has_blobs(folder: &Path) -> Result<bool, StoreError> {
     let io = StoreError::io("look for blobs");
     let entries = match fs::read_dir(folder.join("blobs").join("content")) {
         Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(false),

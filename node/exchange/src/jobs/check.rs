@@ -2,7 +2,6 @@
 //! what was quoted, and that every content opens and is what the manifest says.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
@@ -157,7 +156,7 @@ fn check_content<'h>(
                 Some(next) if next.root == sealed.root && next.length == sealed.length => {}
                 _ => return Err(Code::PackageMismatch.into()),
             }
-            let content = File::open(inner.parts.blobs.local_path(sealed.root))?;
+            let content = inner.parts.blobs.open_blob(sealed.root)?;
             let key = Secret32::from_bytes(sealed.key);
             if is_file {
                 let (root, plain_bytes) = opened_root(&content, sealed.length, &key)?;

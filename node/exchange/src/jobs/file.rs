@@ -22,7 +22,7 @@ use handover_records::{
 use handover_seal::shares::{Binding, SealedShares, open_grant_key};
 use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, SealingKey, Secret32};
-use handover_store::{KeyMaker, Keyring, Txn};
+use handover_store::{KeyMaker, Keyring, StoreError, Txn};
 
 use super::check::{Agreed, check};
 use crate::again::{self, RequestKey};
@@ -57,7 +57,9 @@ pub(super) async fn file(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeEr
     };
     let Err(fault) = open_and_file(inner, row, &released).await else { return Ok(()) };
     // A store or an audit log that is away says nothing against the package.
-    let may_be_damage = !fault.code().is_transient() || matches!(fault, ExchangeError::Disk(_));
+    let of_content =
+        matches!(fault, ExchangeError::Disk(_) | ExchangeError::Store(StoreError::Damaged { .. }));
+    let may_be_damage = !fault.code().is_transient() || of_content;
     if !may_be_damage || again::delete_damaged(inner, &released.parts).await? == 0 {
         return Err(fault);
     }
@@ -94,8 +96,8 @@ async fn next_attempt(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError
 async fn open_and_file(inner: &Arc<Inner>, row: &Row, released: &Released) -> Result<(), ExchangeError> {
     let cek = content_key(inner, released)?;
     let open = || -> Result<Manifest, ExchangeError> {
-        let path = inner.parts.blobs.local_path(released.parts.manifest.root);
-        Ok(OpenReader::new(BufReader::new(File::open(path)?), &cek))
+        let manifest = inner.parts.blobs.open_blob(released.parts.manifest.root)?;
+        Ok(OpenReader::new(BufReader::new(manifest), &cek))
     };
     let agreed = Agreed {
         header: &released.header,

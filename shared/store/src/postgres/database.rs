@@ -6,18 +6,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use handover_seal::keyfile::read_private;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::StoreError;
+use crate::{StoreError, tls};
 
 /// How long one host may take to answer a connection.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -100,7 +96,7 @@ impl Database {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(settings("the database's URL names no host"));
         }
-        let tls = ca_pem.map(tls).transpose()?;
+        let tls = ca_pem.map(tls::trusting).transpose()?.map(MakeRustlsConnect::new);
         match (&tls, config.get_ssl_mode()) {
             (Some(_), _) => config.ssl_mode(SslMode::Require),
             (None, SslMode::Require) => {
@@ -211,25 +207,6 @@ fn is_here(config: &Config) -> bool {
     let addresses = config.get_hostaddrs();
     addresses.iter().all(IpAddr::is_loopback)
         && (!addresses.is_empty() || config.get_hosts().iter().all(host_is_here))
-}
-
-fn tls(pem: &[u8]) -> Result<MakeRustlsConnect, StoreError> {
-    let fault = |error: &dyn fmt::Display| settings(format!("ca_file: {error}"));
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| fault(&error))?;
-        roots.add(certificate).map_err(|error| fault(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(fault(&"holds no certificate"));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fault(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
 }
 
 #[cfg(test)]

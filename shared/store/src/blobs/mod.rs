@@ -1,10 +1,22 @@
-//! Blobs: sealed content, named by the BLAKE3 root of its ciphertext, as files in a folder.
+//! Blobs: sealed content, named by the BLAKE3 root of its ciphertext, as files in a folder or as objects in a bucket.
 //!
-//! Invariants: what has a blob's name is complete and durable (written elsewhere, synced, renamed, folder synced), so
-//! it may be named in a transaction right after [`Blobs::put`]. Putting the same content again changes nothing.
-//! Memory stays constant whatever the size. This module must not know how content is sealed.
+//! Invariants: what has a blob's name is complete and durable (in a folder: written elsewhere, synced, renamed, folder
+//! synced; in a bucket: acknowledged), so it may be named in a transaction right after [`Blobs::put`]. Putting the same
+//! content again changes nothing. Memory stays constant whatever the size. This module must not know how content is
+//! sealed.
 //!
-//! `content/ab/abcd…` holds the blobs, `spool/` holds files that are being written.
+//! `content/ab/abcd…` holds the blobs, or those of a bucket that are used at the moment; `spool/` holds files that are
+//! being written.
+
+mod backing;
+mod belonging;
+mod bucket;
+mod cache;
+mod settings;
+mod spool;
+mod trees;
+mod uploads;
+mod web;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
@@ -19,15 +31,19 @@ use handover_seal::{OsRandom, Secret32};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 
+use self::backing::Backing;
+use self::bucket::Bucket;
+use self::cache::Cache;
+pub use self::settings::{BlobPlace, BlobSettings};
+pub use self::spool::Spool;
 use crate::StoreError;
-use crate::behind::WriteBehind;
 use crate::sled_files::{make_private_folder, sync_folder};
 
 /// What is read in one go when a blob is verified.
 const VERIFY_BYTES: usize = 256 * 1024;
 
-/// The blobs of one folder. Clones are the same. One process per folder: whoever holds the store's lock. One that had it
-/// before and does not know yet that it is another's harms nothing: its spooled files have names of their own.
+/// The blobs of one store. Clones are the same. One process per folder or bucket: whoever holds the store's lock. One that
+/// had it before and does not know yet that it is another's harms nothing: its spooled files have names of their own.
 #[derive(Clone)]
 pub struct Blobs {
     content: Arc<LocalFileSystem>,
@@ -36,6 +52,8 @@ pub struct Blobs {
     spooled: Arc<AtomicU64>,
     /// What the names of this opening's spooled files begin with.
     spooler: Arc<str>,
+    /// Where they are kept, if not in the folder.
+    backing: Option<Arc<Backing>>,
 }
 
 impl Blobs {
@@ -63,7 +81,23 @@ impl Blobs {
             spool_folder: spool_folder.into(),
             spooled: Arc::default(),
             spooler: hex::encode(Secret32::generate(&mut OsRandom).expose()).into(),
+            backing: None,
         })
+    }
+
+    /// Opens the blobs in a bucket, with a cache of so many bytes in `folder`. What an earlier process began to upload
+    /// is given up.
+    async fn open_cached(bucket: Bucket, folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let files = Self::open(folder)?;
+        let cache = Cache::open(&files.content_folder, cache_bytes)?;
+        let backing = Backing::open(bucket, cache).await?;
+        Ok(Self { backing: Some(backing), ..files })
+    }
+
+    /// Whether the bucket that keeps them did not answer when it was last asked. It is tried again by itself.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.backing.as_ref().is_some_and(|backing| backing.bucket.is_away())
     }
 
     /// A fresh file to write sealed content to.
@@ -91,8 +125,12 @@ impl Blobs {
     /// what is in the file.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`]; [`StoreError::Damaged`] if the disk gives back something else.
     pub async fn put(&self, spool: Spool, root: ContentRoot) -> Result<(), StoreError> {
+        if let Some(backing) = &self.backing {
+            let file = spool.file.try_clone().map_err(StoreError::io("read a spool file"))?;
+            backing.bucket.upload(file, root).await?;
+        }
         let blobs = self.clone();
         blocking(move || {
             blobs.keep(&spool.file, &spool.path, root)?;
@@ -106,15 +144,23 @@ impl Blobs {
     /// Blocking.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// As [`Blobs::put`].
     pub fn put_file(&self, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
-        let file = File::open(path).map_err(StoreError::io("open a spool file"))?;
+        let open = || File::open(path).map_err(StoreError::io("open a spool file"));
+        let file = open()?;
+        if let Some(backing) = &self.backing {
+            backing.runtime.block_on(backing.bucket.upload(open()?, root))?;
+        }
         self.keep(&file, path, root)
     }
 
     /// Renaming over what is there already is as good as leaving it, and repairs it if it was damaged.
     fn keep(&self, file: &File, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
         let io = StoreError::io("keep a blob");
+        if let Some(backing) = &self.backing {
+            backing.cache.make_room(file.metadata().map_err(&io)?.len())?;
+            return self.keep_cached(path, root);
+        }
         file.sync_all().map_err(&io)?;
         let target = self.local_path(root);
         let Some(fan) = target.parent() else { return Err(StoreError::UnknownBlob) };
@@ -126,20 +172,48 @@ impl Blobs {
         sync_folder(fan)
     }
 
-    /// Where a blob lies, whether or not it is there.
+    /// Where a blob lies, or its copy in the cache, whether or not it is there.
     #[must_use]
     pub fn local_path(&self, root: ContentRoot) -> PathBuf {
         let name = root.to_string();
         self.content_folder.join(fan_of(&name)).join(&name)
     }
 
-    /// A blob, opened for reading from its beginning.
+    /// A blob, opened for reading from its beginning; fetched first if it is kept elsewhere. What is open stays readable
+    /// whatever becomes of the blob.
     ///
     /// # Errors
-    /// [`StoreError::UnknownBlob`] or [`StoreError::Unavailable`].
+    /// [`StoreError::UnknownBlob`] or [`StoreError::Unavailable`]; [`StoreError::Damaged`] if what was fetched is not
+    /// what its name says, [`StoreError::Full`] if there is no room for it.
     pub async fn reader(&self, root: ContentRoot) -> Result<File, StoreError> {
-        let path = self.local_path(root);
-        blocking(move || open_blob(&path)).await
+        let blobs = self.clone();
+        let lying = blocking(move || blobs.lying(root)).await;
+        match (&self.backing, lying) {
+            (Some(backing), Err(StoreError::UnknownBlob)) => self.fetch(backing, root, false).await,
+            (_, lying) => lying,
+        }
+    }
+
+    /// The same for who may block.
+    ///
+    /// # Errors
+    /// As [`Blobs::reader`].
+    pub fn open_blob(&self, root: ContentRoot) -> Result<File, StoreError> {
+        match (&self.backing, self.lying(root)) {
+            (Some(backing), Err(StoreError::UnknownBlob)) => {
+                backing.runtime.block_on(self.fetch(backing, root, false))
+            }
+            (_, lying) => lying,
+        }
+    }
+
+    /// The file that lies here.
+    fn lying(&self, root: ContentRoot) -> Result<File, StoreError> {
+        let file = open_blob(&self.local_path(root))?;
+        if self.backing.is_some() {
+            cache::touch(&file);
+        }
+        Ok(file)
     }
 
     /// A blob's length in bytes, or `None` if it is not here.
@@ -147,6 +221,9 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn len(&self, root: ContentRoot) -> Result<Option<u64>, StoreError> {
+        if let Some(backing) = &self.backing {
+            return backing.bucket.len(root).await;
+        }
         match self.content.head(&location(root)).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -167,6 +244,9 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn delete(&self, root: ContentRoot) -> Result<(), StoreError> {
+        if let Some(backing) = &self.backing {
+            backing.bucket.delete(root).await?;
+        }
         self.delete_tree(root)?;
         match self.content.delete(&location(root)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -174,7 +254,7 @@ impl Blobs {
         }
     }
 
-    /// What is free where the blobs lie, in bytes, for who may not take what is kept for the system.
+    /// What is free on the disk where the blobs or their cache lie, in bytes, for who may not take what is kept for the system.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -184,6 +264,9 @@ impl Blobs {
 
     /// Every blob, in no order. Files whose name is no root are passed over.
     pub fn list(&self) -> BoxStream<'static, Result<ContentRoot, StoreError>> {
+        if let Some(backing) = &self.backing {
+            return backing.bucket.list();
+        }
         self.content
             .list(None)
             .filter_map(|found| async move {
@@ -195,11 +278,18 @@ impl Blobs {
             .boxed()
     }
 
-    /// Whether a blob's bytes still have its root. Reads all of it, in constant memory.
+    /// Whether a blob's bytes still have its root. Reads all of it, in constant memory; from a bucket it is fetched
+    /// anew, whatever the cache has.
     ///
     /// # Errors
     /// [`StoreError::UnknownBlob`] or [`StoreError::Unavailable`].
     pub async fn verify(&self, root: ContentRoot) -> Result<bool, StoreError> {
+        if let Some(backing) = &self.backing {
+            return match self.fetch(backing, root, true).await {
+                Err(StoreError::Damaged { .. }) => Ok(false),
+                fetched => fetched.map(|_| true),
+            };
+        }
         let path = self.local_path(root);
         blocking(move || {
             let mut file = open_blob(&path)?;
@@ -214,51 +304,6 @@ impl Blobs {
             }
         })
         .await
-    }
-}
-
-/// A file that is being written. It removes itself unless it is kept by [`Blobs::put`].
-#[derive(Debug)]
-pub struct Spool {
-    file: File,
-    path: PathBuf,
-    is_kept: bool,
-}
-
-impl Spool {
-    /// The file, open for reading and writing.
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
-    }
-
-    /// Writes to it from where it stands, as [`WriteBehind`] does.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub fn writer(&self) -> Result<WriteBehind, StoreError> {
-        Ok(WriteBehind::new(self.file.try_clone().map_err(StoreError::io("write a spool file"))?))
-    }
-
-    /// Where it lies.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Leaves the file where it is. It stays until it is put as a blob or the blobs are opened again.
-    #[must_use]
-    pub fn keep(mut self) -> PathBuf {
-        self.is_kept = true;
-        self.path.clone()
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // What cannot be removed now is removed when the blobs are opened again.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 

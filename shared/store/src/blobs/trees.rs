@@ -5,13 +5,14 @@
 //! Invariant: what goes out is verified against the blob's name, whatever the tree says.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, ErrorKind};
+use std::io::BufReader;
 use std::path::PathBuf;
 
 use handover_core::ContentRoot;
 use handover_seal::SealError;
 use handover_seal::tree::{self, Outboard};
 
+use super::cache;
 use crate::{Blobs, StoreError};
 
 /// Trees of shorter blobs are made each time.
@@ -33,9 +34,9 @@ impl Blobs {
         {
             return Ok(Some(Outboard::from_file(&root, blob_bytes, hashes)));
         }
-        let blob = match File::open(self.local_path(root)) {
-            Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(None),
-            other => BufReader::with_capacity(READ_BYTES, other.map_err(&io)?),
+        let blob = match self.open_blob(root) {
+            Err(StoreError::UnknownBlob | StoreError::Damaged { .. }) => return Ok(None),
+            other => BufReader::with_capacity(READ_BYTES, other?),
         };
         let is_whole = |made: Result<ContentRoot, SealError>| match made {
             Ok(made) => Ok(made == root),
@@ -61,17 +62,22 @@ impl Blobs {
         Ok(Some(Outboard::from_file(&root, blob_bytes, hashes)))
     }
 
-    /// Removes a blob's tree, if there is one.
+    /// What was read of a blob or its tree is not what its name says: removes what can be had again, the tree and a copy
+    /// from a bucket. Whether the blob itself is in doubt: one that is kept elsewhere is only when it is fetched again.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub fn delete_tree(&self, root: ContentRoot) -> Result<(), StoreError> {
-        match fs::remove_file(self.tree_path(root)) {
-            Err(fault) if fault.kind() != ErrorKind::NotFound => {
-                Err(StoreError::io("remove a blob's tree")(fault))
-            }
-            _ => Ok(()),
+    pub fn doubt(&self, root: ContentRoot) -> Result<bool, StoreError> {
+        self.delete_tree(root)?;
+        if self.backing.is_some() {
+            cache::remove(&self.local_path(root))?;
         }
+        Ok(self.backing.is_none())
+    }
+
+    /// Removes a blob's tree, if there is one.
+    pub(super) fn delete_tree(&self, root: ContentRoot) -> Result<(), StoreError> {
+        cache::remove(&self.tree_path(root))
     }
 
     fn tree_path(&self, root: ContentRoot) -> PathBuf {

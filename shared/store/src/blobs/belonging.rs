@@ -1,0 +1,106 @@
+//! The bucket that belongs to a store: each bears the other's mark. One that is another store's is neither read nor
+//! swept, and what was moved to a bucket is not looked for in a folder.
+
+use std::path::Path;
+
+use futures::StreamExt as _;
+use handover_seal::{OsRandom, Secret32};
+
+use super::bucket::Bucket;
+use super::{BlobPlace, BlobSettings};
+use crate::shared_folder::has_blobs;
+use crate::{Blobs, Store, StoreError};
+
+/// Where the store keeps the mark of its bucket.
+const SPACE: &str = "blobs-bucket";
+/// Where blobs lie below a folder that keeps them, and where the cache of a bucket does.
+pub(super) const FOLDER: &str = "blobs";
+const CACHE_FOLDER: &str = "blob-cache";
+
+impl Blobs {
+    /// Opens the blobs of a store where the configuration says: in the folder `shared`, or in a bucket with a cache in
+    /// the folder `data`. Only who has the store may do so.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`], [`StoreError::Lost`], [`StoreError::NotMoved`]; [`StoreError::Unavailable`].
+    pub async fn open_of(
+        store: &Store,
+        settings: &BlobSettings,
+        shared: &Path,
+        data: &Path,
+    ) -> Result<Self, StoreError> {
+        if settings.place == BlobPlace::Folder {
+            if store.bucket_mark().await?.is_some() {
+                let reason = "the blobs of this store lie in a bucket: set [blobs] place = \"bucket\", or bring them \
+                              back with `blobs copy`";
+                return Err(StoreError::NotMoved { reason: reason.to_owned() });
+            }
+            return Self::open(&shared.join(FOLDER));
+        }
+        let bucket = settings.bucket()?;
+        store.check_bucket(&bucket, &[shared, data]).await?;
+        Self::open_cached(bucket, &data.join(CACHE_FOLDER), settings.cache_bytes()).await
+    }
+}
+
+impl Store {
+    pub(super) async fn bucket_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = self.keys().space(SPACE).build();
+        self.read(move |txn| txn.get(&key)).await
+    }
+
+    pub(super) async fn set_bucket_mark(&self, mark: Option<Vec<u8>>) -> Result<(), StoreError> {
+        let key = self.keys().space(SPACE).build();
+        self.write(move |txn| match &mark {
+            Some(mark) => txn.put(&key, mark.clone()),
+            None => txn.remove(&key),
+        })
+        .await
+    }
+
+    /// Refuses a bucket that does not belong to this store. The first one that is shown belongs to it, unless it is
+    /// another store's, or what belongs there still lies in one of the folders.
+    async fn check_bucket(&self, bucket: &Bucket, folders: &[&Path]) -> Result<(), StoreError> {
+        let (known, found) = (self.bucket_mark().await?, bucket.mark().await?);
+        if let Some(known) = known {
+            return if Some(&known) == found.as_ref() { Ok(()) } else { Err(not_its_own(bucket)) };
+        }
+        for folder in folders {
+            if has_blobs(folder)? {
+                let from = folder.join(FOLDER);
+                let reason = format!(
+                    "blobs lie in {}, and [blobs] says they lie in {bucket}: set place = \"folder\" again, and bring \
+                     them there with `blobs copy`",
+                    from.display()
+                );
+                return Err(StoreError::NotMoved { reason });
+            }
+        }
+        let mark = bucket.claim(found).await?;
+        self.set_bucket_mark(Some(mark)).await
+    }
+}
+
+impl Bucket {
+    /// Marks it as the store's that asks. One that is another's is refused.
+    pub(super) async fn claim(&self, found: Option<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
+        if found.is_some() || self.list().next().await.transpose()?.is_some() {
+            return Err(StoreError::Lost {
+                what: format!("{self} belongs to another store, and this one is new to it"),
+                advice: "check endpoint, bucket and prefix of [blobs], and url_file and schema of [store]; for a new \
+                         store, name an empty bucket or a prefix of its own",
+            });
+        }
+        let mark = hex::encode(Secret32::generate(&mut OsRandom).expose()).into_bytes();
+        self.set_mark(&mark).await?;
+        Ok(mark)
+    }
+}
+
+fn not_its_own(bucket: &Bucket) -> StoreError {
+    StoreError::Lost {
+        what: format!("{bucket} is not the one that belongs to it"),
+        advice: "set endpoint, bucket and prefix of [blobs] to the one that does; of a restored one, the object \
+                 of-store belongs to it",
+    }
+}
