@@ -8,7 +8,7 @@ use handover_cli::{ConfigFaults, Reader, Root};
 use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_net::{AddressPurpose, check_address};
-use handover_store::{EngineName, Place, Schema, Settings, StoreError};
+use handover_store::{BlobSettings, EngineName, Place, Schema, Settings, StoreError};
 use handover_web::tls::is_name;
 
 /// The store's folder in the data folder, if that is where it lies.
@@ -37,6 +37,8 @@ pub struct Config {
     pub folders: FolderRules,
     /// Which engine keeps the store, and where.
     pub store: Settings,
+    /// What keeps the packages in folders, and where.
+    pub blobs: BlobSettings,
 }
 
 /// What folders hold.
@@ -122,7 +124,10 @@ impl Config {
         if let Some(folder) = path.parent() {
             config.data = folder.join(&config.data);
             config.shared = folder.join(&config.shared);
-            for path in [&mut config.store.url_file, &mut config.store.ca_file].into_iter().flatten() {
+            let (store, blobs) = (&mut config.store, &mut config.blobs);
+            let files =
+                [&mut store.url_file, &mut store.ca_file, &mut blobs.credentials_file, &mut blobs.ca_file];
+            for path in files.into_iter().flatten() {
                 *path = folder.join(&path);
             }
         }
@@ -148,6 +153,7 @@ impl Config {
         let mut web_names: Vec<String> = reader.list("web.names");
         let folders = FolderRules::read(&mut reader);
         let store = store(&mut reader);
+        let blobs = blobs(&mut reader);
         if listen.is_empty() {
             reader.fault("net.listen", "needs at least one address");
         }
@@ -169,6 +175,7 @@ impl Config {
                 web_names,
                 folders,
                 store,
+                blobs,
             })
         })
     }
@@ -182,6 +189,24 @@ fn store(reader: &mut Reader) -> Settings {
         schema: reader.default("store.schema", Schema::default()),
     };
     if let Some((key, reason)) = settings.fault() {
+        reader.fault(key, reason);
+    }
+    settings
+}
+
+fn blobs(reader: &mut Reader) -> BlobSettings {
+    let usual = BlobSettings::default();
+    let settings = BlobSettings {
+        place: reader.default("blobs.place", usual.place),
+        endpoint: reader.optional("blobs.endpoint"),
+        bucket: reader.optional("blobs.bucket"),
+        prefix: reader.default("blobs.prefix", usual.prefix),
+        region: reader.default("blobs.region", usual.region),
+        credentials_file: reader.optional("blobs.credentials_file"),
+        ca_file: reader.optional("blobs.ca_file"),
+        cache_mib: reader.default("blobs.cache_mib", usual.cache_mib),
+    };
+    for (key, reason) in settings.faults() {
         reader.fault(key, reason);
     }
     settings

@@ -127,10 +127,9 @@ impl Folders {
         desk: Desk,
         courier: Courier,
         rules: FolderRules,
-        shared: &Path,
+        (shared, blobs): (&Path, Blobs),
         instruments: Instruments,
     ) -> Result<(Self, mpsc::Receiver<Call>), StoreError> {
-        let blobs = Blobs::open(&shared.join(BLOBS_FOLDER))?;
         let (calls, queue) = mpsc::channel(CALLS);
         let inner = Inner {
             desk,
@@ -177,6 +176,11 @@ impl Folders {
     fn has_disk(&self) -> Result<(), Code> {
         let free = self.0.blobs.free_bytes().map_err(|fault| fault.code())?;
         if self.0.rules.is_on && free < self.0.rules.free_bytes { Err(Code::FolderDiskFull) } else { Ok(()) }
+    }
+
+    /// Whether what keeps the packages answers.
+    pub(crate) fn has_blobs(&self) -> Result<(), Code> {
+        if self.0.blobs.is_away() { Err(Code::StoreUnavailable) } else { Ok(()) }
     }
 
     async fn delete(&self, unnamed: BTreeSet<ContentRoot>) -> Result<(), FolderError> {

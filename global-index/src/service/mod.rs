@@ -17,7 +17,7 @@ use handover_core::artefact::federation::Authority;
 use handover_core::{Code, Party, trust};
 use handover_net::{Inbound, Limits, Net, NetConfig, NetError};
 use handover_seal::Ed25519;
-use handover_store::{EngineName, Standing, Store, StoreError};
+use handover_store::{Blobs, EngineName, Standing, Store, StoreError};
 use handover_web::control::{ControlError, stands_by};
 use handover_web::{
     CancellationToken, Health, Metrics, ServeConfig, Serving, TlsIdentity, WebError, control,
@@ -190,9 +190,12 @@ impl Index {
         edge: Edge,
     ) -> Result<Self, IndexError> {
         let seat = seat(&config.data, config.root, &keys, &edge)?;
-        if config.store.engine == EngineName::Postgres {
+        if config.store.engine == EngineName::Postgres
+            && config.blobs.needs_folder(&config.shared, &config.data)
+        {
             store.check_folder(&config.shared, &config.data).await?;
         }
+        let blobs = Blobs::open_of(&store, &config.blobs, &config.shared, &config.data).await?;
         let desk = Desk::open(store, seat, edge).await?;
 
         let (net, inbound) = handover_net::start(
@@ -234,7 +237,7 @@ impl Index {
         let (courier, carrying) = Courier::start(desk.clone(), net.clone(), stop.child_token());
         let telling = folders::Instruments::new(&metrics, &health);
         let (folders, calls) =
-            Folders::open(desk.clone(), courier.clone(), config.folders, &config.shared, telling)?;
+            Folders::open(desk.clone(), courier.clone(), config.folders, (&config.shared, blobs), telling)?;
         let mut chores = JoinSet::new();
         chores.spawn(folders::run(folders.clone(), net.clone(), calls, stop.child_token()));
         if stood_by {
@@ -253,7 +256,7 @@ impl Index {
         chores.spawn(spoken.run(stop.child_token()));
         chores.spawn(rejoin::run(rejoin.clone(), stop.child_token()));
         let doors = Doors::new(&metrics, net.clone(), Arc::clone(&web.turned_away));
-        let told = (doors, Holds::new(&metrics));
+        let told = (doors, Holds::new(&metrics), folders.clone());
         chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), told, stop.child_token()));
         let pages = Arc::default();
         let desks =

@@ -154,7 +154,7 @@ pub(super) async fn refresh(
     desk: Desk,
     log: Log,
     health: Health,
-    (doors, holds): (Doors, Holds),
+    (doors, holds, folders): (Doors, Holds, Folders),
     stop: CancellationToken,
 ) {
     let mut tick = tokio::time::interval(Duration::from_millis(ROUND_MS));
@@ -170,6 +170,7 @@ pub(super) async fn refresh(
             StoreHealth::Failed | StoreHealth::Closed | StoreHealth::Away => Err(Code::StoreUnavailable),
         };
         health.set("store", store);
+        health.set("blobs", folders.has_blobs());
         let repaired = desk.store.repairs().await.is_ok_and(|repairs| !repairs.is_empty());
         health.tell("repair", if repaired { Err(Code::StoreRepaired) } else { Ok(()) });
         let phase = desk.voice.phase();

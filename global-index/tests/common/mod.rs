@@ -114,6 +114,7 @@ impl Realm {
             web_names: vec!["localhost".to_owned()],
             folders: handover_index::FolderRules::default(),
             store: handover_store::Settings::default(),
+            blobs: handover_store::BlobSettings::default(),
         };
         let operators = [key(201), key(202)];
         let realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };

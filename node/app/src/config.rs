@@ -15,7 +15,7 @@ use handover_ingest::FileFaults;
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_ingest::department::Mapping;
 use handover_net::{AddressPurpose, check_address};
-use handover_store::{EngineName, Place, Schema, Settings, StoreError};
+use handover_store::{BlobSettings, EngineName, Place, Schema, Settings, StoreError};
 use handover_web::tls::is_name;
 
 /// The most bytes of one of the hospital's own files.
@@ -70,6 +70,8 @@ pub struct Config {
     pub leaves_packages: bool,
     /// Which engine keeps the store, and where.
     pub store: Settings,
+    /// What keeps large content, and where.
+    pub blobs: BlobSettings,
 }
 
 /// Who the node speaks for.
@@ -133,6 +135,7 @@ impl Config {
         let accepts_up_to = reader.optional("fees.accept_up_to");
         let leaves_packages = reader.optional("index.folders").unwrap_or(true);
         let store = store(&mut reader, folder);
+        let blobs = blobs(&mut reader, folder);
         let built = || {
             Some(Self {
                 data: data?,
@@ -153,6 +156,7 @@ impl Config {
                 accepts_up_to,
                 leaves_packages,
                 store,
+                blobs,
             })
         };
         Ok(reader.finish_with(built)?)
@@ -233,6 +237,25 @@ fn store(reader: &mut Reader, folder: &Path) -> Settings {
         schema: reader.default("store.schema", Schema::default()),
     };
     if let Some((key, reason)) = settings.fault() {
+        reader.fault(key, reason);
+    }
+    settings
+}
+
+fn blobs(reader: &mut Reader, folder: &Path) -> BlobSettings {
+    let usual = BlobSettings::default();
+    let file = |path: Option<PathBuf>| path.map(|path| folder.join(path));
+    let settings = BlobSettings {
+        place: reader.default("blobs.place", usual.place),
+        endpoint: reader.optional("blobs.endpoint"),
+        bucket: reader.optional("blobs.bucket"),
+        prefix: reader.default("blobs.prefix", usual.prefix),
+        region: reader.default("blobs.region", usual.region),
+        credentials_file: file(reader.optional("blobs.credentials_file")),
+        ca_file: file(reader.optional("blobs.ca_file")),
+        cache_mib: reader.default("blobs.cache_mib", usual.cache_mib),
+    };
+    for (key, reason) in settings.faults() {
         reader.fault(key, reason);
     }
     settings

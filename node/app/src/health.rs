@@ -123,6 +123,8 @@ pub(crate) async fn look(node: &Node, health: &Health) {
         StoreHealth::Failed | StoreHealth::Closed | StoreHealth::Away => Err(Code::StoreUnavailable),
     };
     health.set("store", written);
+    let is_away = node.blobs.is_away();
+    health.set("blobs", if is_away { Err(Code::StoreUnavailable) } else { Ok(()) });
     health.set("audit", written.map_err(|_| Code::AuditUnavailable));
     let held = node.directories.held();
     health.set("directory", node.directories.check(now));

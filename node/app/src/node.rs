@@ -34,6 +34,7 @@ pub struct Node {
     speaks: usize,
     pub(crate) store: Store,
     pub(crate) keyring: Keyring,
+    pub(crate) blobs: Blobs,
     pub(crate) records: Records,
     pub(crate) directories: Directories,
     pub(crate) exchange: Exchange,
@@ -104,14 +105,17 @@ impl Node {
     async fn open_on(store: Store, config: Config, secrets: Secrets) -> Result<Arc<Self>, CliError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mapping = Arc::new(config.mapping.clone());
-        if config.store.engine == EngineName::Postgres {
+        if config.store.engine == EngineName::Postgres
+            && config.blobs.needs_folder(&config.shared, &config.data)
+        {
             store.check_folder(&config.shared, &config.data).await.map_err(stored("shared"))?;
         }
+        let blobs = Blobs::open_of(&store, &config.blobs, &config.shared, &config.data);
+        let blobs = blobs.await.map_err(stored("blobs"))?;
         let incoming = own_folder(&config.shared.join("incoming")).map_err(stored("incoming"))?;
         let keyring = Keyring::open(store.clone(), &config.epoch_keys, &secrets.hospital_key(), clock.now())
             .await
             .map_err(stored("epoch keys"))?;
-        let blobs = Blobs::open(&config.shared.join(BLOBS_FOLDER)).map_err(stored("blobs"))?;
         let records = Records::open(store.clone(), blobs.clone(), keyring.clone(), secrets.hospital_key())
             .await
             .map_err(|fault| CliError::new(fault.code(), format!("records: {fault}")))?;
@@ -129,7 +133,7 @@ impl Node {
             store: store.clone(),
             keyring: keyring.clone(),
             records: records.clone(),
-            blobs,
+            blobs: blobs.clone(),
             directories: directories.clone(),
             catalogue: config.catalogue.clone(),
             prices: config.prices.clone(),
@@ -148,6 +152,7 @@ impl Node {
             speaks,
             store,
             keyring,
+            blobs,
             records,
             directories,
             exchange,

@@ -157,6 +157,7 @@ fn degraded(mut faults: BTreeMap<&str, Code>, dates: Option<Dates>, now: Timesta
             ("store" | "audit", Code::StoreUnavailable | Code::AuditUnavailable, ..) => {
                 (NO_STORE.to_owned(), None)
             }
+            ("blobs", Code::StoreUnavailable, ..) => (NO_BUCKET.to_owned(), None),
             (_, code, ..) => (code.text().to_owned(), None),
         };
         Degraded {
@@ -184,6 +185,8 @@ const EXPIRED: &str = "Nothing new begins, and nothing under way gets further, u
     begun is kept, what is filed can be read, and break-glasses go on.";
 const NO_STORE: &str = "The disk takes nothing, so nothing is taken in and nothing is disclosed. Look at the disk, then \
     restart the node.";
+const NO_BUCKET: &str = "The bucket that keeps large content does not answer: none is taken in or sent, and nothing is \
+    lost. It is tried again; what waits goes on by itself.";
 
 #[cfg(test)]
 mod tests {
