@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use handover_core::artefact::transfer::{ContentRef, PartList};
 use handover_core::{Code, TransferId};
 use handover_net::PackageStream;
@@ -12,6 +13,9 @@ use handover_store::{Blobs, WriteBehind};
 
 use crate::ParcelError;
 use crate::bridge::Bridge;
+
+/// Parts that are looked for at once.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// A package that arrives, and how much of it lies here.
 pub struct Arriving {
@@ -39,10 +43,9 @@ impl Arriving {
         parts: PartList,
     ) -> Result<Self, ParcelError> {
         std::fs::create_dir_all(folder)?;
-        let mut lying = Vec::new();
-        for (number, part) in parts.iter().enumerate() {
-            lying.push(Lying::find(blobs, folder, number, part).await?);
-        }
+        // Several at once: each may be a way to another machine, and the source waits for all of them.
+        let looks = parts.iter().enumerate().map(|(number, part)| Lying::find(blobs, folder, number, part));
+        let lying = stream::iter(looks.collect::<Vec<_>>()).buffered(LOOKS_AT_ONCE).try_collect().await?;
         Ok(Self { blobs: blobs.clone(), transfer, parts, lying })
     }
 

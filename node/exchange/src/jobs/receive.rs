@@ -48,9 +48,12 @@ async fn receive_stream(
     let begun = async {
         let (header, parts) = take_offer(inner, from, offer).await?;
         inner.parts.gate.may_work(&header.source)?;
-        Ok((Alone::with(inner, &header, is_large(&parts))?, header, parts))
+        let alone = Alone::with(inner, &header, is_large(&parts))?;
+        let folder = inner.parts.incoming.join(header.transfer.to_string());
+        let arriving = Arriving::find(&inner.parts.blobs, &folder, header.transfer, parts).await?;
+        Ok((alone, header, folder, arriving))
     };
-    let (_alone, header, parts) = match begun.await {
+    let (_alone, header, folder, arriving) = match begun.await {
         Ok(begun) => begun,
         Err(fault) => {
             let fault: ExchangeError = fault;
@@ -58,8 +61,6 @@ async fn receive_stream(
             return Err(fault);
         }
     };
-    let folder = inner.parts.incoming.join(header.transfer.to_string());
-    let arriving = Arriving::find(&inner.parts.blobs, &folder, header.transfer, parts).await?;
     wire::put(stream, &Have::of(arriving.groups())).await?;
     arriving.receive(stream)?;
     let delivered = deliver(inner, &header).await?;
