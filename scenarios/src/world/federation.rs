@@ -92,7 +92,7 @@ fn config(
     (team, site): (&Team, &Site),
     more: &str,
 ) -> String {
-    let shared = if team.seats.is_empty() { "" } else { "shared = \"index-shared\"\n" };
+    let shared = team.shared("index-shared", more);
     let advertise = team.advertise() + &site.advertised();
     format!(
         "[index]\nname = \"index.handover.example\"\ndata = {data:?}\n{shared}root = \"{root}\"\n\n\

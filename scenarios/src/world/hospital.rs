@@ -51,7 +51,7 @@ struct Settings {
 impl Settings {
     fn text(&self, place: &Place, team: &Team, data: &Path) -> String {
         let Self { root, index, patience, net, web, catalogue, prices } = self;
-        let shared = if team.seats.is_empty() { "" } else { "shared = \"shared\"\n" };
+        let shared = team.shared("shared", &place.more);
         let advertise = team.advertise() + &place.site.advertised();
         let patience = patience.map(|seconds| format!("patience_seconds = {seconds}\n")).unwrap_or_default();
         format!(

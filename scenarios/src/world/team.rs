@@ -15,8 +15,9 @@ use crate::process::{Answer, Daemon};
 /// How long until one of those that stand by may serve.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// What lies in a data folder that is each process's own, or in a folder that all of them have.
-const NOT_COPIED: [&str; 6] = ["store", "store.database", "blobs", "incoming", "epoch-keys", "control.sock"];
+/// What lies in a data folder that is each process's own, or in a folder that all of them have. Epoch keys that lie in a
+/// data folder are every process's.
+const NOT_COPIED: [&str; 6] = ["store", "store.database", "blobs", "blob-cache", "incoming", "control.sock"];
 
 /// Where one process of the party is.
 #[derive(Clone, Debug)]
@@ -72,6 +73,13 @@ impl Team {
     pub(super) fn advertise(&self) -> String {
         let all: Vec<&String> = self.seats.iter().flat_map(|seat| &seat.net).collect();
         if all.is_empty() { String::new() } else { format!("advertise = {all:?}\n") }
+    }
+
+    /// The folder that all of them have, as a configuration says it; nothing for one process, and for those of which
+    /// `more` says that their blobs lie in a bucket: they share no folder.
+    pub(super) fn shared(&self, name: &str, more: &str) -> String {
+        let is_none = self.seats.is_empty() || more.contains("[blobs]");
+        if is_none { String::new() } else { format!("shared = {name:?}\n") }
     }
 
     /// The places at which no process is, with the one that serves first; their data folders are made.
