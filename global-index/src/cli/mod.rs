@@ -26,7 +26,7 @@ use handover_core::artefact::federation::Status;
 use handover_core::id::SigningPublic;
 use handover_core::{Digest, HospitalId, Timestamp};
 use handover_seal::Ed25519;
-use handover_store::EngineName;
+use handover_store::{BlobPlace, EngineName};
 
 use self::context::Context;
 
@@ -143,6 +143,24 @@ enum Command {
     Store {
         #[command(subcommand)]
         command: StoreCommand,
+    },
+    /// Where what lies in folders is kept: moves all of it from a folder of files to a bucket, or back. The index must not
+    /// run.
+    Blobs {
+        #[command(subcommand)]
+        command: BlobsCommand,
+    },
+}
+
+/// Where what lies in folders is kept.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum BlobsCommand {
+    /// Copies all of it to the other place, as the configuration describes it, and verifies it on the way. From then on
+    /// it is there. Goes on where it was cut off.
+    Copy {
+        /// folder or bucket.
+        #[arg(long, value_name = "PLACE")]
+        to: BlobPlace,
     },
 }
 
@@ -463,6 +481,7 @@ pub fn main(cli: Cli) -> Result<(), CliError> {
         Command::Rejoin { status, without } => rejoin::rejoin(&context, status, without),
         Command::Edition { raise } => edition::edition(&context, raise),
         Command::Repair { preview } => repair::repair(&context, preview),
+        Command::Blobs { command: BlobsCommand::Copy { to } } => moving::copy_content(&context, to),
         Command::Store { command: StoreCommand::Copy { to } } => moving::copy_store(&context, to),
         Command::Store { command: StoreCommand::Undo { copy_is_lost, loss_is_accepted } } => {
             moving::undo_copy(&context, copy_is_lost, loss_is_accepted)

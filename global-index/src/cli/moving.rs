@@ -1,8 +1,10 @@
-//! The store is moved from one engine to the other, and back. No process may have it open.
+//! The store is moved from one engine to the other, and back; so is what lies in folders. No process may have it open.
 
 use handover_cli::{CliError, Steps};
 use handover_core::Code;
-use handover_store::{CellKey, EngineName, Place, StoreError, accept_loss, copy, undo};
+use handover_store::{
+    BlobPlace, CellKey, EngineName, Place, Store, StoreError, accept_loss, copy, copy_blobs, undo,
+};
 use serde_json::json;
 
 use super::context::{Context, runtime};
@@ -43,6 +45,48 @@ pub(super) fn copy_store(context: &Context, to: EngineName) -> Result<(), CliErr
         writeln!(out, "{} cells, {} bytes: copied to {target} and compared", moved.cells, moved.bytes)?;
         writeln!(out, "What lies in {from} was left as it is, and does not open any more.")?;
         writeln!(out, "Next: set engine = \"{to}\" under [store] in the configuration, then start.")
+    })
+}
+
+/// Copies what lies in folders to the other place.
+pub(super) fn copy_content(context: &Context, to: BlobPlace) -> Result<(), CliError> {
+    let config = context.config()?;
+    if config.blobs.place == to {
+        let why = format!("the configuration says that blobs lie in the {to} already");
+        return Err(CliError::new(Code::UsageInvalid, why));
+    }
+    let (place, _, key) = places(context, None)?;
+    let mut steps = Steps::new(context.output);
+    let copied = async {
+        let store = Store::open(&place, &key).await?;
+        let copied = async {
+            if config.store.engine == EngineName::Postgres {
+                store.check_folder(&config.shared, &config.data).await?;
+            }
+            copy_blobs(&store, &config.blobs, to, &config.shared, |done| steps.show("Copy", done, None)).await
+        };
+        let copied = copied.await;
+        store.close().await;
+        copied
+    };
+    let copied = runtime()?.block_on(copied).map_err(stored);
+    steps.finish();
+    let copied = copied?;
+    let shown = json!({
+        "from": copied.from, "to": copied.to, "place": to.to_string(), "blobs": copied.blobs,
+        "damaged": copied.damaged,
+    });
+    context.output.emit("handover/blobs-copied/1", &shown, |out| {
+        writeln!(out, "{} blobs: in {} now", copied.blobs, copied.to)?;
+        if copied.damaged > 0 {
+            writeln!(
+                out,
+                "{} were damaged in {}, and were not copied; their sources have them.",
+                copied.damaged, copied.from
+            )?;
+        }
+        writeln!(out, "What lies in {} was left as it is, and is of no use any more.", copied.from)?;
+        writeln!(out, "Next: set place = \"{to}\" under [blobs] in the configuration, then start.")
     })
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use handover_cli::wait_seconds;
 use handover_core::id::{Department, Digest, HospitalId, PatientRef, RemoteLinkId, TransferId};
-use handover_store::EngineName;
+use handover_store::{BlobPlace, EngineName};
 
 pub use emergency::{BreakGlassTask, ClinicianKey, ClinicianTask, Opening};
 pub use fees::FeesTask;
@@ -117,6 +117,21 @@ pub enum Task {
     /// The store's engine: moves everything that is stored from one to the other. The node must not run.
     #[command(subcommand)]
     Store(StoreTask),
+    /// Where large content lies: moves all of it from the folder to a bucket, or back. The node must not run.
+    #[command(subcommand)]
+    Blobs(BlobsTask),
+}
+
+/// Where large content lies.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum BlobsTask {
+    /// Copies all large content to the other place, as the configuration describes it, and verifies it on the way. From
+    /// then on it is there. Goes on where it was cut off.
+    Copy {
+        /// folder or bucket.
+        #[arg(long, value_name = "PLACE")]
+        to: BlobPlace,
+    },
 }
 
 /// The store's engine.

@@ -110,6 +110,7 @@ impl Console {
             Task::Check => self.check().await,
             Task::Repair { preview } => self.repair(preview).await,
             Task::Store(task) => self.store(task).await,
+            Task::Blobs(task) => self.blobs(task).await,
         }
     }
 

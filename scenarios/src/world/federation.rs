@@ -195,6 +195,17 @@ impl Federation {
         self.ready = daemon.ready.clone();
         self.daemon = Some(daemon);
         // From now on where it listens is fixed: hospitals know it.
+        self.fix()
+    }
+
+    /// Changes what stands in its configuration besides.
+    pub(super) fn configure(&mut self, more: &str) -> Result<()> {
+        more.clone_into(&mut self.more);
+        self.fix()
+    }
+
+    /// Writes its configuration, with where it listens.
+    fn fix(&self) -> Result<()> {
         let (net, web) = listening(&self.ready)?;
         let data = self.team.serving().map_or_else(|| self.site.data(DATA), |seat| (&seat.data).into());
         let text = config(&self.root.public, &data, (&net, &web), (&self.team, &self.site), &self.more);

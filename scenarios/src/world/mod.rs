@@ -371,6 +371,14 @@ impl World {
         self.hospital_mut(hospital)?.configure(more)
     }
 
+    /// The same of the index's.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn configure_index(&mut self, more: &str) -> Result<()> {
+        self.federation.configure(more)
+    }
+
     /// Stops the index, or kills it, and starts it on its data folder, where it listened before.
     ///
     /// # Errors

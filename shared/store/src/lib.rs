@@ -52,7 +52,7 @@ mod txn;
 mod verified;
 
 pub use behind::WriteBehind;
-pub use blobs::{BlobPlace, BlobSettings, Blobs, Spool};
+pub use blobs::{BlobPlace, BlobSettings, Blobs, BlobsCopied, Spool, copy_blobs};
 pub use cell::CellKey;
 pub use check::{CheckProgress, CheckReport};
 pub use engine::Health;

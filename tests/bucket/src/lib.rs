@@ -97,12 +97,12 @@ impl Bucket {
         self.folder.path().join("credentials")
     }
 
-    /// What a configuration says of it.
+    /// What a configuration says of it; `place` is where the blobs are, `bucket` or still `folder`.
     #[must_use]
-    pub fn toml(&self, prefix: &str) -> String {
+    pub fn toml(&self, place: &str, prefix: &str) -> String {
         let (endpoint, credentials) = (self.endpoint(), self.credentials());
         format!(
-            "\n[blobs]\nplace = \"bucket\"\nendpoint = {endpoint:?}\nbucket = {BUCKET:?}\nprefix = {prefix:?}\n\
+            "\n[blobs]\nplace = {place:?}\nendpoint = {endpoint:?}\nbucket = {BUCKET:?}\nprefix = {prefix:?}\n\
              credentials_file = {credentials:?}\n"
         )
     }

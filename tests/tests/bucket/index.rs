@@ -48,7 +48,7 @@ fn play(world: &mut World, bucket: &Bucket) -> Result<()> {
 }
 
 /// The patient says yes while the source is away, and the destination is when it is back.
-fn is_left(world: &mut World, it: &mut Move) -> Result<()> {
+pub(crate) fn is_left(world: &mut World, it: &mut Move) -> Result<()> {
     it.ask(world)?;
     it.request(world)?;
     it.quoted(world)?;

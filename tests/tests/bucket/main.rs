@@ -1,6 +1,7 @@
 //! Several processes of one party over one database and one bucket, which share no folder: what one put there, the next
-//! one has. They are killed under patients' moves, and the bucket goes away.
+//! one has. They are killed under patients' moves, and the bucket goes away. What lay in a folder goes to a bucket.
 
+mod copying;
 mod index;
 mod node;
 
@@ -13,5 +14,5 @@ use handover_tests::moves;
 fn on(cluster: &Cluster, bucket: &Bucket, name: &str) -> Result<String> {
     let url_file = cluster.file("url", &cluster.url())?;
     let store = format!("\n[store]\nengine = \"postgres\"\nurl_file = {url_file:?}\nschema = \"{name}\"\n");
-    Ok(store + &bucket.toml(name))
+    Ok(store + &bucket.toml("bucket", name))
 }

@@ -1,10 +1,10 @@
-//! The store is moved from one engine to the other, and back. No process may have it open.
+//! The store is moved from one engine to the other, and back; so is large content. No process may have it open.
 
 use handover_cli::{CliError, Steps, passphrase};
-use handover_store::{EngineName, StoreError, accept_loss, copy, undo};
+use handover_store::{EngineName, Store, StoreError, accept_loss, copy, copy_blobs, undo};
 
 use super::{Console, PROMPT};
-use crate::args::StoreTask;
+use crate::args::{BlobsTask, StoreTask};
 use crate::config::usage;
 use crate::keys::Secrets;
 use crate::show;
@@ -14,6 +14,30 @@ fn stored(fault: StoreError) -> CliError {
 }
 
 impl Console {
+    pub(super) async fn blobs(&self, BlobsTask::Copy { to }: BlobsTask) -> Result<(), CliError> {
+        let config = &self.config;
+        if config.blobs.place == to {
+            return Err(usage(format!("the configuration says that blobs lie in the {to} already")));
+        }
+        let secrets =
+            Secrets::load(&config.keys_file(), &passphrase(self.passphrase_file.as_deref(), PROMPT)?)?;
+        secrets.check_hospital(&config.hospital.id)?;
+        let place = config.store_place(config.store.engine).map_err(stored)?;
+        let store = Store::open(&place, &secrets.cell_key()).await.map_err(stored)?;
+        let mut steps = Steps::new(self.output);
+        let copied = async {
+            if config.store.engine == EngineName::Postgres {
+                store.check_folder(&config.shared, &config.data).await?;
+            }
+            copy_blobs(&store, &config.blobs, to, &config.shared, |done| steps.show("Copy", done, None)).await
+        };
+        let copied = copied.await.map_err(stored);
+        steps.finish();
+        store.close().await;
+        let copied = show::BlobsMoved::of(to, &copied?);
+        self.output.emit("handover/blobs-copied/1", &copied, |out| show::blobs_moved(out, &copied))
+    }
+
     pub(super) async fn store(&self, task: StoreTask) -> Result<(), CliError> {
         let (config, here) = (&self.config, self.config.store.engine);
         let place = |engine: EngineName| config.store_place(engine).map_err(stored);

@@ -81,9 +81,11 @@ impl Blobs {
         backing.cache.make_room(bytes)?;
         let mut spool = self.spool()?;
         let file = spool.file().try_clone().map_err(StoreError::io("write a spool file"))?;
-        if write(coming, bytes, file).await? != *root.as_bytes() {
-            cache::remove(&path)?;
-            return Err(damaged());
+        if let Err(fault) = write(coming, bytes, root, file).await {
+            if matches!(fault, StoreError::Damaged { .. }) {
+                cache::remove(&path)?;
+            }
+            return Err(fault);
         }
         let spooled = spool.path().to_owned();
         let kept = self.clone();
@@ -105,8 +107,14 @@ impl Blobs {
     }
 }
 
-/// Writes what comes, at most so many bytes; its hash. Blocking writes are passed on in large pieces.
-async fn write(mut coming: Coming, bytes: u64, file: File) -> Result<[u8; 32], StoreError> {
+/// Writes what comes, at most so many bytes, and holds it against its root. Blocking writes are passed on in large
+/// pieces.
+pub(super) async fn write(
+    mut coming: Coming,
+    bytes: u64,
+    root: ContentRoot,
+    file: File,
+) -> Result<(), StoreError> {
     let io = StoreError::io("write a spool file");
     let mut file = tokio::io::BufWriter::with_capacity(1024 * 1024, tokio::fs::File::from_std(file));
     let (mut hasher, mut left) = (blake3::Hasher::new(), bytes);
@@ -117,7 +125,7 @@ async fn write(mut coming: Coming, bytes: u64, file: File) -> Result<[u8; 32], S
         file.write_all(&piece).await.map_err(&io)?;
     }
     file.flush().await.map_err(&io)?;
-    Ok(*hasher.finalize().as_bytes())
+    if hasher.finalize().as_bytes() == root.as_bytes() { Ok(()) } else { Err(damaged()) }
 }
 
 fn damaged() -> StoreError {

@@ -13,6 +13,8 @@ use crate::{Blobs, Store, StoreError};
 
 /// Where the store keeps the mark of its bucket.
 const SPACE: &str = "blobs-bucket";
+/// And the mark of one that it may use and that does not have them, or not all of them.
+const CLAIMED_SPACE: &str = "blobs-bucket-claimed";
 /// Where blobs lie below a folder that keeps them, and where the cache of a bucket does.
 pub(super) const FOLDER: &str = "blobs";
 const CACHE_FOLDER: &str = "blob-cache";
@@ -44,26 +46,60 @@ impl Blobs {
 }
 
 impl Store {
+    /// The mark of the bucket where its blobs are; none while they are in a folder.
     pub(super) async fn bucket_mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let key = self.keys().space(SPACE).build();
         self.read(move |txn| txn.get(&key)).await
     }
 
-    pub(super) async fn set_bucket_mark(&self, mark: Option<Vec<u8>>) -> Result<(), StoreError> {
-        let key = self.keys().space(SPACE).build();
-        self.write(move |txn| match &mark {
-            Some(mark) => txn.put(&key, mark.clone()),
-            None => txn.remove(&key),
+    /// Its blobs are in the bucket with that mark.
+    pub(super) async fn set_bucket_mark(&self, mark: Vec<u8>) -> Result<(), StoreError> {
+        let (key, claimed) = (self.keys().space(SPACE).build(), self.keys().space(CLAIMED_SPACE).build());
+        self.write(move |txn| {
+            txn.remove(&claimed)?;
+            txn.put(&key, mark.clone())
         })
         .await
+    }
+
+    /// Its blobs are in a folder again; the bucket is still one that it may copy them to.
+    pub(super) async fn leave_bucket(&self, mark: Vec<u8>) -> Result<(), StoreError> {
+        let (key, claimed) = (self.keys().space(SPACE).build(), self.keys().space(CLAIMED_SPACE).build());
+        self.write(move |txn| {
+            txn.remove(&key)?;
+            txn.put(&claimed, mark.clone())
+        })
+        .await
+    }
+
+    /// Marks a bucket as one that this store may use; the mark. One that is another's is refused. What was begun goes on.
+    pub(super) async fn claim(&self, bucket: &Bucket) -> Result<Vec<u8>, StoreError> {
+        let key = self.keys().space(CLAIMED_SPACE).build();
+        let (asked, found) = (key.clone(), bucket.mark().await?);
+        let claimed = self.read(move |txn| txn.get(&asked)).await?;
+        if let Some(mark) = found.clone().filter(|_| claimed == found) {
+            return Ok(mark);
+        }
+        if found.is_some() || bucket.list().next().await.transpose()?.is_some() {
+            return Err(StoreError::Lost {
+                what: format!("{bucket} belongs to another store, and this one is new to it"),
+                advice: "check endpoint, bucket and prefix of [blobs], and url_file and schema of [store]; for a new \
+                         store, name an empty bucket or a prefix of its own",
+            });
+        }
+        let mark = hex::encode(Secret32::generate(&mut OsRandom).expose()).into_bytes();
+        // Here first: what is cut off in between goes on.
+        let noted = mark.clone();
+        self.write(move |txn| txn.put(&key, noted.clone())).await?;
+        bucket.set_mark(&mark).await?;
+        Ok(mark)
     }
 
     /// Refuses a bucket that does not belong to this store. The first one that is shown belongs to it, unless it is
     /// another store's, or what belongs there still lies in one of the folders.
     async fn check_bucket(&self, bucket: &Bucket, folders: &[&Path]) -> Result<(), StoreError> {
-        let (known, found) = (self.bucket_mark().await?, bucket.mark().await?);
-        if let Some(known) = known {
-            return if Some(&known) == found.as_ref() { Ok(()) } else { Err(not_its_own(bucket)) };
+        if let Some(known) = self.bucket_mark().await? {
+            return if bucket.mark().await? == Some(known) { Ok(()) } else { Err(not_its_own(bucket)) };
         }
         for folder in folders {
             if has_blobs(folder)? {
@@ -76,28 +112,12 @@ impl Store {
                 return Err(StoreError::NotMoved { reason });
             }
         }
-        let mark = bucket.claim(found).await?;
-        self.set_bucket_mark(Some(mark)).await
+        let mark = self.claim(bucket).await?;
+        self.set_bucket_mark(mark).await
     }
 }
 
-impl Bucket {
-    /// Marks it as the store's that asks. One that is another's is refused.
-    pub(super) async fn claim(&self, found: Option<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
-        if found.is_some() || self.list().next().await.transpose()?.is_some() {
-            return Err(StoreError::Lost {
-                what: format!("{self} belongs to another store, and this one is new to it"),
-                advice: "check endpoint, bucket and prefix of [blobs], and url_file and schema of [store]; for a new \
-                         store, name an empty bucket or a prefix of its own",
-            });
-        }
-        let mark = hex::encode(Secret32::generate(&mut OsRandom).expose()).into_bytes();
-        self.set_mark(&mark).await?;
-        Ok(mark)
-    }
-}
-
-fn not_its_own(bucket: &Bucket) -> StoreError {
+pub(super) fn not_its_own(bucket: &Bucket) -> StoreError {
     StoreError::Lost {
         what: format!("{bucket} is not the one that belongs to it"),
         advice: "set endpoint, bucket and prefix of [blobs] to the one that does; of a restored one, the object \

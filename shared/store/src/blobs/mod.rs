@@ -12,6 +12,7 @@ mod backing;
 mod belonging;
 mod bucket;
 mod cache;
+mod copying;
 mod settings;
 mod spool;
 mod trees;
@@ -34,9 +35,11 @@ use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use self::backing::Backing;
 use self::bucket::Bucket;
 use self::cache::Cache;
+pub use self::copying::{BlobsCopied, copy_blobs};
 pub use self::settings::{BlobPlace, BlobSettings};
 pub use self::spool::Spool;
 use crate::StoreError;
+use crate::sled_engine::ROOM_BYTES;
 use crate::sled_files::{make_private_folder, sync_folder};
 
 /// What is read in one go when a blob is verified.
@@ -251,6 +254,16 @@ impl Blobs {
         match self.content.delete(&location(root)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(unavailable("remove a blob", &error)),
+        }
+    }
+
+    /// Refuses what would take the room that is kept free.
+    fn require_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let free_bytes = self.free_bytes()?;
+        if free_bytes < bytes.saturating_add(ROOM_BYTES) {
+            Err(StoreError::Full { free_bytes })
+        } else {
+            Ok(())
         }
     }
 

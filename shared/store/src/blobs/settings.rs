@@ -45,6 +45,15 @@ impl FromStr for BlobPlace {
     }
 }
 
+impl fmt::Display for BlobPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "folder",
+            Self::Bucket => "bucket",
+        })
+    }
+}
+
 /// The part `[blobs]` of a configuration. What it says of a bucket may stand there before that is the place: it is where
 /// blobs can be copied to.
 #[derive(Clone, Debug)]

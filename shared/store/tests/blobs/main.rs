@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test says so by failing")]
 
 mod bucket;
+mod copying;
 mod suite;
 
 use std::path::Path;
