@@ -75,6 +75,7 @@ impl Desk {
     /// Opens what is kept, and makes a first directory if there is none.
     pub(crate) async fn open(store: Store, seat: Seat, edge: Edge) -> Result<Self, DirectoryError> {
         let (keys, ledger) = (store.keys(), Ledger::new(store.clone()));
+        ledger.fill_tables().await?;
         let voice = Voice::open(&store).await?;
         let now = edge.clock.now();
         let current = {

@@ -6,7 +6,7 @@ use handover_store::{SCAN_MAX_CELLS, Txn};
 
 use super::book::read_entry;
 use super::rows::{self, Head, StoredEntry};
-use super::{Book, BooksError};
+use super::{Book, BooksError, tables};
 
 /// The most faults that a report names.
 const MAX_FAULTS: usize = 100;
@@ -104,6 +104,13 @@ pub(super) fn run(book: &Book, txn: &mut dyn Txn) -> Result<CheckReport, BooksEr
             report.note(Some(sequence), result)?;
             report.entries = report.entries.saturating_add(1);
         }
+        let read = page.iter().map(|(key, row)| Ok((rows::sequence_of(key)?, rows::decode(row)?)));
+        // What cannot be read was named a moment ago.
+        if let Ok(read) = read.collect::<Result<Vec<_>, BooksError>>() {
+            for sequence in tables::otherwise(txn, &read)? {
+                report.fault(Some(sequence), "the tables of the database say something else");
+            }
+        }
         if page.len() < SCAN_MAX_CELLS {
             break;
         }
@@ -111,6 +118,9 @@ pub(super) fn run(book: &Book, txn: &mut dyn Txn) -> Result<CheckReport, BooksEr
     }
     if !is_cache_checked {
         compare_cache(&mut report, &replay.balances, &cached);
+    }
+    if !book.are_tables_as_long(txn, size)? {
+        report.fault(None, "the tables of the database have more or fewer entries");
     }
     if report.entries != size || folded > size {
         report.fault(None, "the number of entries is not the one that was counted");
@@ -146,8 +156,7 @@ impl Replay {
         if txn.get(&book.keys.transfer(&entry.transfer).u64(sequence).build())?.is_none() {
             return Err(BooksError::Damaged("an entry is not listed under its transfer"));
         }
-        let commitment = merkle::commitment(&stored.salt, stored.entry.as_ref());
-        let leaf = merkle::leaf_hash(commitment.as_bytes());
+        let leaf = stored.leaf();
         // Nodes to the left were compared when their own leaves were.
         for (position, hash) in merkle::append(sequence, leaf, &mut |at| book.node(txn, at))? {
             if book.node(txn, position)? != hash {

@@ -116,6 +116,9 @@ fn open_once(
 ) -> Result<Opened, Fault> {
     let meta = &opening.meta;
     schema::migrate(&connection, meta)?;
+    if let Some(tables) = shared.database.tables() {
+        schema::migrate_tables(&connection, tables)?;
+    }
     let session = Session::prepare(connection)?;
     let (format, mark, life) = (session.get(META_KEY), session.get(MOVE_KEY), session.get(LIFE_KEY));
     let is_empty = session.scan(&[], None, 1).map(|found| found.is_empty());

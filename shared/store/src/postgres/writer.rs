@@ -16,6 +16,7 @@ use super::{AWAY_LIMIT, Answer, CONFLICT_TRIES, LOSS_TRIES, Shared, owner, pause
 use crate::StoreError;
 use crate::confirmed::Noting;
 use crate::engine::{Health, Job, Verdict, run as run_job};
+use crate::tables::Appended;
 use crate::txn::{Layer, Overlay, Writes};
 
 /// Jobs that one group commits at most.
@@ -42,6 +43,8 @@ struct Group {
     entries: Vec<Entry>,
     /// Who waits for the closing, if that was asked.
     closing: Option<oneshot::Sender<()>>,
+    /// Whether no others join it.
+    is_whole: bool,
 }
 
 struct Writer<'a> {
@@ -117,7 +120,10 @@ impl Writer<'_> {
     fn group(&mut self, job: Job, answer: Answer) -> Option<oneshot::Sender<()>> {
         let mut group = Group::default();
         group.entries.push(Entry { job, answer, outcome: Ok(()) });
-        let committed = self.carry_out(&mut group);
+        let mut committed = self.carry_out(&mut group);
+        if group.entries.len() > 1 && matches!(committed, Err(StoreError::Contradicted { .. })) {
+            committed = self.carry_out_alone(&mut group);
+        }
         for entry in group.entries {
             // A caller that went away has no one to tell; its transaction stands all the same.
             let _ = entry.answer.send(committed.clone().and(entry.outcome));
@@ -128,13 +134,27 @@ impl Writer<'_> {
         group.closing
     }
 
+    /// Each job of the group in a transaction of its own: one of them contradicts what is there.
+    fn carry_out_alone(&mut self, group: &mut Group) -> Result<(), StoreError> {
+        for entry in std::mem::take(&mut group.entries) {
+            let mut alone = Group { entries: vec![entry], closing: group.closing.take(), is_whole: true };
+            let committed = self.carry_out(&mut alone);
+            group.closing = alone.closing;
+            group.entries.extend(alone.entries.into_iter().map(|entry| {
+                let outcome = committed.clone().and(entry.outcome);
+                Entry { outcome, ..entry }
+            }));
+        }
+        Ok(())
+    }
+
     /// Tries until it is done, or is not going to be.
     fn carry_out(&mut self, group: &mut Group) -> Result<(), StoreError> {
         let (mut conflicts, mut losses, mut tries) = (0, 0, 0_u32);
         loop {
             self.shared.health().require_serving()?;
             // What fails takes no others with it.
-            let attempted = self.attempt(group, conflicts == 0 && tries == 0);
+            let attempted = self.attempt(group, conflicts == 0 && tries == 0 && !group.is_whole);
             let pauses = match attempted {
                 Ok(()) => return Ok(()),
                 Err(Fault::Conflict) if conflicts < CONFLICT_TRIES => {
@@ -172,14 +192,16 @@ impl Writer<'_> {
         self.is_back();
         let Some(session) = &self.session else { return Err(Fault::Lost("no connection".to_owned())) };
         session.begin();
-        let (mut pending, mut bytes) = (Writes::new(), 0);
+        let mut pending = Pending::default();
         let mut at = 0;
         while let Some(entry) = group.entries.get_mut(at) {
-            entry.outcome = run_over(session, &mut entry.job, &mut pending, &mut bytes);
+            entry.outcome = run_over(session, &mut entry.job, &mut pending);
             session.check()?;
             at += 1;
-            let has_room =
-                may_grow && at < GROUP_MAX_JOBS && bytes < GROUP_FULL_BYTES && group.closing.is_none();
+            let has_room = may_grow
+                && at < GROUP_MAX_JOBS
+                && pending.bytes < GROUP_FULL_BYTES
+                && group.closing.is_none();
             if at == group.entries.len() && has_room {
                 match self.jobs.try_recv() {
                     Ok(Command::Run(job, answer)) => {
@@ -190,12 +212,12 @@ impl Writer<'_> {
                 }
             }
         }
-        if pending.is_empty() {
+        if pending.writes.is_empty() && pending.appended.is_empty() {
             session.last_group(&self.shared.token)?;
             return session.commit();
         }
         self.last_group += 1;
-        session.write(&pending, &self.shared.token, self.last_group)?;
+        session.write(&pending.writes, &pending.appended, &self.shared.token, self.last_group)?;
         let begun = Instant::now();
         let committed = session.commit();
         if let Err(Fault::Lost(reason)) = &committed {
@@ -350,19 +372,23 @@ impl Writer<'_> {
     }
 }
 
+/// What a group is going to write.
+#[derive(Default)]
+struct Pending {
+    writes: Writes,
+    appended: Appended,
+    bytes: usize,
+}
+
 /// Runs one job over the database and the group's pending writes, and adds its own to them if it commits.
-fn run_over(
-    session: &Session,
-    job: &mut Job,
-    pending: &mut Writes,
-    pending_bytes: &mut usize,
-) -> Result<(), StoreError> {
-    let below = Layer { below: session, writes: pending };
+fn run_over(session: &Session, job: &mut Job, pending: &mut Pending) -> Result<(), StoreError> {
+    let below = Layer { below: session, writes: &pending.writes };
     let mut txn = Overlay::new(&below);
     if run_job(job, &mut txn)? == Verdict::Commit {
-        let (writes, bytes) = txn.into_writes();
-        pending.extend(writes);
-        *pending_bytes = pending_bytes.saturating_add(bytes);
+        let (writes, appended, bytes) = txn.into_all();
+        pending.writes.extend(writes);
+        pending.appended.extend(appended);
+        pending.bytes = pending.bytes.saturating_add(bytes);
     }
     Ok(())
 }
