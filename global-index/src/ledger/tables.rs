@@ -3,6 +3,9 @@
 //!
 //! The books are the sealed entries; the tables are for who asks the database. [`Ledger::check`] compares both.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use handover_core::codec;
 use handover_core::ledger::{Entry, MAX_ENTRY_BYTES};
 use handover_core::{Digest, Timestamp};
@@ -20,9 +23,12 @@ const POSTINGS: &str = "ledger_posting";
 /// Entries that are appended to tables in one go, when these are made or made anew.
 const FILL_ENTRIES: usize = 500;
 const OTHERWISE: BooksError = BooksError::Damaged(
-    "the tables beside them say something else; to have them made anew, DROP TABLE ledger_posting, ledger_entry, \
-     ledger_version CASCADE and start again",
+    "the tables beside them say something else: see `check`; to have them made anew, stop the index, \
+     DROP VIEW ledger_fee, ledger_balance and TABLE ledger_posting, ledger_entry, ledger_version in its schema, start it, \
+     and grant again what others may read",
 );
+/// What comes after it has no date that every database can write.
+const FAR_FUTURE: Timestamp = Timestamp::from_millis(253_402_300_800_000);
 
 /// An entry as rows: its own, and those of its postings.
 struct EntryRows {
@@ -49,6 +55,7 @@ impl EntryRows {
             "amount_minor": entry.amount.minor(),
             "cap_minor": entry.cap.minor(),
             "stated_minor": entry.stated.map(|stated| stated.minor()),
+            "stated_currency": entry.stated.map(|stated| stated.currency().to_string()),
             "about": bytes(entry.about),
             "reason": entry.reason.map(|reason| reason.as_str()),
             "expires": entry.expires.map(time),
@@ -76,9 +83,9 @@ impl EntryRows {
                 "currency": posting.debit.currency.to_string(),
                 "amount_minor": posting.amount_minor,
             });
-            row.to_string()
+            written(row)
         });
-        Self { entry: row.to_string(), postings: postings.collect() }
+        Self { entry: written(row), postings: postings.collect() }
     }
 
     fn read(sequence: u64, stored: &StoredEntry) -> Result<Self, BooksError> {
@@ -98,8 +105,17 @@ fn bytes(hash: Option<Digest>) -> Value {
     hash.map_or(Value::Null, |hash| format!("\\x{}", hex::encode(hash.as_bytes())).into())
 }
 
+/// From the year 10000 on it is as good as never.
 fn time(at: Timestamp) -> String {
-    at.to_string()
+    if at < FAR_FUTURE { at.to_string() } else { "infinity".to_owned() }
+}
+
+/// A row without what is null.
+fn written(mut row: Value) -> String {
+    if let Some(columns) = row.as_object_mut() {
+        columns.retain(|_, value| !value.is_null());
+    }
+    row.to_string()
 }
 
 /// Appends an entry that was booked.
@@ -116,9 +132,9 @@ pub(super) fn append(
 }
 
 impl Book {
-    /// Appends to the tables what they do not have yet, at most [`FILL_ENTRIES`]; whether they have all of it then.
-    fn fill_tables(&self, txn: &mut dyn Txn) -> Result<bool, BooksError> {
-        let Some(rows) = txn.rows() else { return Ok(true) };
+    /// Appends to the tables what they do not have yet, at most [`FILL_ENTRIES`]; how many it was.
+    fn fill_tables(&self, txn: &mut dyn Txn) -> Result<usize, BooksError> {
+        let Some(rows) = txn.rows() else { return Ok(0) };
         let last = rows.last(ENTRIES)?;
         let size = rows::get::<Head>(txn, &self.keys.head())?.map_or(0, |head| head.size);
         let next = last.map_or(0, |last| last.saturating_add(1));
@@ -127,19 +143,15 @@ impl Book {
         }
         if let Some(last) = last {
             let stored = self.stored(txn, last)?;
-            if !are(txn, last, &[EntryRows::read(last, &stored)?])? {
+            if !otherwise(txn, last..=last, &[(last, stored)])?.is_empty() {
                 return Err(OTHERWISE);
             }
         }
         let missing = self.stored_from(txn, next, FILL_ENTRIES)?;
-        if !missing.is_empty() {
-            tracing::info!(from = next, of = size, "the books are written to their tables");
+        for (sequence, stored) in &missing {
+            EntryRows::read(*sequence, stored)?.append(txn)?;
         }
-        let is_all = missing.len() < FILL_ENTRIES;
-        for (sequence, stored) in missing {
-            EntryRows::read(sequence, &stored)?.append(txn)?;
-        }
-        Ok(is_all)
+        Ok(missing.len())
     }
 
     /// Whether the tables have as many entries as the books; true where there are none.
@@ -149,32 +161,25 @@ impl Book {
     }
 }
 
-/// Those of these entries, which follow each other, that stand otherwise in the tables; none where there are no tables.
-pub(super) fn otherwise(txn: &mut dyn Txn, entries: &[(u64, StoredEntry)]) -> Result<Vec<u64>, BooksError> {
-    let Some((first, _)) = entries.first().filter(|_| txn.rows().is_some()) else { return Ok(Vec::new()) };
-    // What cannot be read is named by whoever reads it.
-    let readable: Result<Vec<_>, _> =
-        entries.iter().map(|(sequence, stored)| EntryRows::read(*sequence, stored)).collect();
-    let Ok(expected) = readable else { return Ok(Vec::new()) };
-    if are(txn, *first, &expected)? {
-        return Ok(Vec::new());
-    }
-    let mut found = Vec::new();
-    for ((sequence, _), expected) in entries.iter().zip(expected) {
-        if !are(txn, *sequence, &[expected])? {
-            found.push(*sequence);
+/// Where the tables say something else than these entries, which are to be all in a range of sequence numbers: the lowest
+/// of them. None where there are no tables.
+pub(super) fn otherwise(
+    txn: &mut dyn Txn,
+    range: RangeInclusive<u64>,
+    entries: &[(u64, StoredEntry)],
+) -> Result<BTreeSet<u64>, BooksError> {
+    let Some(rows) = txn.rows() else { return Ok(BTreeSet::new()) };
+    let (mut expected, mut postings) = (Vec::new(), Vec::new());
+    for (sequence, stored) in entries {
+        // One that cannot be read is one that differs.
+        if let Ok(of_one) = EntryRows::read(*sequence, stored) {
+            expected.push(of_one.entry);
+            postings.extend(of_one.postings);
         }
     }
+    let mut found: BTreeSet<u64> = rows.differing(ENTRIES, range.clone(), &expected)?.into_iter().collect();
+    found.extend(rows.differing(POSTINGS, range, &postings)?);
     Ok(found)
-}
-
-/// Whether the tables have exactly these entries from this sequence number on.
-fn are(txn: &mut dyn Txn, from: u64, expected: &[EntryRows]) -> Result<bool, BooksError> {
-    let Some(rows) = txn.rows() else { return Ok(true) };
-    let until = from.saturating_add(expected.len() as u64);
-    let entries: Vec<String> = expected.iter().map(|it| it.entry.clone()).collect();
-    let postings: Vec<String> = expected.iter().flat_map(|it| it.postings.clone()).collect();
-    Ok(rows.are(ENTRIES, from..until, &entries)? && rows.are(POSTINGS, from..until, &postings)?)
 }
 
 impl Ledger {
@@ -184,9 +189,18 @@ impl Ledger {
     /// # Errors
     /// [`BooksError::Damaged`] if they have something else than the books; those of the store.
     pub async fn fill_tables(&self) -> Result<(), BooksError> {
+        let mut filled: usize = 0;
         loop {
             let book = self.book.clone();
-            if self.store.write(move |txn| book.fill_tables(txn)).await? {
+            let more = self.store.write(move |txn| book.fill_tables(txn)).await?;
+            if filled == 0 && more == FILL_ENTRIES {
+                tracing::info!("the books are written to their tables");
+            }
+            filled = filled.saturating_add(more);
+            if more < FILL_ENTRIES {
+                if filled > 0 {
+                    tracing::info!(entries = filled, "the tables have all of the books");
+                }
                 return Ok(());
             }
         }

@@ -92,9 +92,14 @@ impl Step {
         let terms = terms(self.transfer);
         let other = || Terms { amount: Amount::from_minor(1, terms.amount.currency()), ..terms.clone() };
         let reserve = |terms, expires| Command::Reserve { terms, expires, evidence: agreed() };
-        let void = |reason| Command::Void { reason, evidence: Evidence::default() };
+        let void = |reason| {
+            let evidence = Evidence { revocation: Some(hash("revocation")), ..Evidence::default() };
+            Command::Void { reason, evidence }
+        };
         match self.what {
-            0 | 1 => reserve(terms, day(40)),
+            0 => reserve(terms, day(40)),
+            // As far as dates go.
+            1 => reserve(terms, Timestamp::from_millis(i64::MAX)),
             2 | 3 => Command::Post { terms, evidence: receipt() },
             4 => Command::Post { terms, evidence: handed_over() },
             5 => void(Reason::ConsentRevoked),
@@ -104,7 +109,7 @@ impl Step {
             9 => reserve(terms, day(50)),
             10 => Command::Post { terms, evidence: agreed() },
             11 | 12 => {
-                let stated = (self.what == 11).then(|| Amount::from_minor(3, terms.amount.currency()));
+                let stated = (self.what == 11).then(|| "3 EUR".parse().unwrap());
                 let evidence =
                     Evidence { receipt: receipt().receipt, refusal: Some(hash("refusal")), ..agreed() };
                 Command::Hold { terms, stated, evidence }

@@ -1,8 +1,10 @@
 //! The tables that stand beside the books in a database.
 
+use std::collections::BTreeSet;
+
 use handover_cluster::Cluster;
 use handover_core::Code;
-use handover_core::ledger::{Account, EntryKind, Holder};
+use handover_core::ledger::{Account, Command, EntryKind, Evidence, Holder, Terms};
 use handover_index::ledger::{Fault, Ledger, TABLES};
 use handover_store::{Database, Place, Store, StoreError, copy};
 
@@ -33,8 +35,8 @@ fn refused_by(cluster: &Cluster, sql: &str) -> String {
 /// changed (JSON).
 fn like(sequence: u64, changed: &str) -> String {
     format!(
-        "INSERT INTO ledger_entry SELECT (jsonb_populate_record(e, jsonb_build_object('sequence', 5, 'previous', 4, \
-         'id', '\\x' || repeat('07', 32), 'number', 9, 'transfer', 'another', 'about', NULL, 'cycle', '2026-12') \
+        "INSERT INTO ledger_entry SELECT (jsonb_populate_record(e, jsonb_build_object('sequence', 7, 'previous', 6, \
+         'id', '\\x' || repeat('07', 32), 'number', 0, 'transfer', 'another', 'about', NULL, 'cycle', '2026-12') \
          || '{{{changed}}}')).* FROM ledger_entry e WHERE sequence = {sequence}"
     )
 }
@@ -42,6 +44,7 @@ fn like(sequence: u64, changed: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finance_asks_the_database_and_hears_what_the_index_says() {
     let cluster = Cluster::start().unwrap();
+    let mut never_said: Option<BTreeSet<String>> = None;
     for (number, story) in stories(12).into_iter().enumerate().skip(6) {
         let (schema, mut model) = (format!("story_{number}"), Model::default());
         let (store, ledger) = in_database(&cluster.url(), &schema).await;
@@ -91,10 +94,19 @@ async fn finance_asks_the_database_and_hears_what_the_index_says() {
             };
             assert_eq!(told, expected, "transfer {transfer}");
         }
+        // A column that no entry fills would be one whose name is not the one that is written.
+        let empty = sql(
+            "SELECT key FROM ledger_entry, jsonb_each(to_jsonb(ledger_entry)) GROUP BY key HAVING count(*) FILTER \
+             (WHERE value <> 'null') = 0",
+        );
+        let empty: BTreeSet<String> = empty.lines().map(str::to_owned).collect();
+        never_said = Some(never_said.map_or(empty.clone(), |before| &before & &empty));
     }
+    assert_eq!(never_said.unwrap(), BTreeSet::new());
 }
 
-/// Transfer 0 reserved and posted, 1 reserved, 2 posted and partly taken back.
+/// Transfer 0 reserved and posted, 1 reserved, 2 posted and partly taken back, 3 held and settled for its payer: seven
+/// entries.
 async fn some_books(cluster: &Cluster) -> (Store, Ledger) {
     let (store, ledger) = in_database(&cluster.url(), SCHEMA).await;
     for number in 0..2 {
@@ -105,6 +117,14 @@ async fn some_books(cluster: &Cluster) -> (Store, Ledger) {
     let (of, part) = (terms(2).transfer, "300 JPY".parse().unwrap());
     let why = handover_core::ledger::Reason::Recalled;
     ledger.reverse(on(40, 4), of, 1, part, why, agreed()).await.unwrap();
+    let refusal = Evidence { refusal: receipt().receipt, ..agreed() };
+    let order = Evidence { order: receipt().receipt, ..agreed() };
+    for (seed, command) in [
+        (5, Command::Hold { terms: terms(3), stated: None, evidence: refusal }),
+        (6, Command::Settle { terms: terms(3), is_due: false, evidence: order }),
+    ] {
+        book(&store, on(40, seed), terms(3).transfer, command).await.unwrap();
+    }
     (store, ledger)
 }
 
@@ -118,49 +138,50 @@ async fn rows_that_contradict_are_refused_by_name() {
     };
     // About an entry that stands, and of its transfer.
     let about = |about: u64, sequence: u64, changed: &str| like(sequence, &(of(about) + changed));
+    let hash = "01".repeat(32);
+    let by = |name: &str| format!(r#""{name}": "\\x{hash}""#);
+    let void = r#""kind": "void", "expires": null, "reason": "corrected""#;
+    let post = |kind: &str| format!(r#""kind": "{kind}", "expires": null, {}"#, by("receipt"));
+    let release = r#""kind": "release", "expires": null, "reason": "settled-for-source""#;
+    let whole = "INSERT INTO ledger_posting SELECT 7, line, debit, credit, currency, amount_minor \
+                 FROM ledger_posting WHERE sequence = 0";
     for (constraint, sql) in [
-        (
-            "nothing",
-            like(0, "")
-                + "; INSERT INTO ledger_posting SELECT 5, line, debit, credit, currency, amount_minor \
-            FROM ledger_posting WHERE sequence = 0",
-        ),
+        ("nothing", format!("{}; {whole}", like(0, ""))),
         ("ledger_balanced", like(0, "")),
-        ("ledger_no_gap", like(0, r#""sequence": 6"#)),
+        ("ledger_no_gap", like(0, r#""sequence": 8"#)),
         ("ledger_entry_pkey", like(0, r#""sequence": 3, "previous": 2"#)),
         ("ledger_parties", like(0, r#""destination": "lakeside""#)),
         ("ledger_parties", like(0, r#""payer": "seaside""#)),
         ("ledger_within_cap", like(0, r#""amount_minor": 20001"#)),
         ("ledger_entry_amount_minor_check", like(0, r#""amount_minor": -1"#)),
         ("ledger_entry_kind_check", like(0, r#""kind": "gift""#)),
+        ("ledger_number", like(0, r#""number": 3"#)),
         ("ledger_shape", like(0, r#""expires": null"#)),
+        ("ledger_stated", like(0, r#""stated_minor": 5, "stated_currency": "USD""#)),
+        ("ledger_disputed", like(0, r#""kind": "hold", "expires": null, "reason": "corrected""#)),
+        ("ledger_disputed", about(1, 1, release)),
+        ("ledger_hashes", like(0, r#""receipt": "\\x01""#)),
         ("ledger_agreed", like(0, r#""consent": null"#)),
         ("ledger_agreed", like(1, r#""acceptance": null"#)),
         ("ledger_proved", like(3, r#""receipt": null"#)),
         ("ledger_closed_cycle", like(0, r#""cycle": "2026-11""#)),
-        ("ledger_about", like(2, &format!(r#""kind": "post", "about": "\\x{}""#, "08".repeat(32)))),
-        ("ledger_about", about(1, 0, r#""kind": "void", "expires": null, "reason": "corrected""#)),
-        (
-            "ledger_about",
-            about(1, 1, r#""kind": "void", "expires": null, "reason": "corrected", "amount_minor": 1"#),
-        ),
-        ("ledger_one_story", about(1, 0, r#""about": null"#)),
-        ("ledger_resolved_once", about(0, 0, r#""kind": "void", "expires": null, "reason": "corrected""#)),
-        ("ledger_one_fee", about(3, 3, r#""about": null"#)),
-        ("ledger_once", about(0, 0, r#""about": null, "number": 0"#)),
-        (
-            "ledger_expired",
-            about(1, 1, r#""kind": "post", "expires": null, "receipt": "\\x01", "booked": "2027-05-01""#),
-        ),
-        ("ledger_reversed", about(3, 4, r#""amount_minor": 401"#)),
+        ("ledger_entry_about_fkey", like(0, &format!("{}, {}", post("post"), by("about")))),
+        ("ledger_about", about(1, 1, &format!(r#"{void}, "amount_minor": 1"#))),
+        ("ledger_about", about(1, 1, &format!(r#"{}, "about": null"#, post("post-direct")))),
+        ("ledger_about", about(1, 1, &format!("{release}, {}", by("hold_order")))),
+        ("ledger_about", about(1, 1, &format!(r#"{void}, "transfer": "another""#))),
+        ("ledger_one_story", about(1, 0, void)),
+        ("ledger_resolved_once", about(0, 0, void)),
+        ("ledger_one_fee", about(3, 3, &post("post"))),
+        ("ledger_once", about(1, 1, r#""about": null"#)),
+        ("ledger_expired", about(1, 1, &format!(r#"{}, "booked": "2027-05-01""#, post("post")))),
+        ("ledger_settled", about(6, 0, &format!(r#"{}, "about": null"#, post("post-direct")))),
+        ("ledger_reversed", about(3, 4, r#""amount_minor": 401, "number": 2"#)),
         ("ledger_append_only", "UPDATE ledger_entry SET amount_minor = 1 WHERE sequence = 0".to_owned()),
         ("ledger_append_only", "DELETE FROM ledger_posting".to_owned()),
         ("ledger_append_only", "TRUNCATE ledger_posting".to_owned()),
-        (
-            "ledger_balanced",
-            "INSERT INTO ledger_posting VALUES (0, 1, 'hilltop', 'lakeside', 'USD', 1)".to_owned(),
-        ),
-        ("ledger_one_currency", "INSERT INTO ledger_posting VALUES (0, 1, 'a', 'b', 'JPY', 1)".to_owned()),
+        ("ledger_balanced", "INSERT INTO ledger_posting VALUES (0, 1, 'a', 'b', 'USD', 0)".to_owned()),
+        ("ledger_balanced", "INSERT INTO ledger_posting VALUES (0, 1, 'a', 'b', 'JPY', 1)".to_owned()),
         ("ledger_two_sides", "INSERT INTO ledger_posting VALUES (0, 1, 'a', 'a', 'USD', 1)".to_owned()),
     ] {
         assert_eq!(refused_by(&cluster, &sql), constraint, "{sql}");
@@ -173,31 +194,39 @@ async fn a_booking_that_contradicts_takes_no_others_with_it() {
     let cluster = Cluster::start().unwrap();
     let (store, ledger) = some_books(&cluster).await;
     // Somebody with the database's password books a fee that the index knows nothing of.
-    let postings = "INSERT INTO ledger_posting SELECT 5, line, debit, credit, currency, amount_minor \
+    let postings = "INSERT INTO ledger_posting SELECT 7, line, debit, credit, currency, amount_minor \
                     FROM ledger_posting WHERE sequence = 0";
     ask(&cluster, &format!("BEGIN; {}; {postings}; COMMIT", like(0, "")));
-    let other = |n: u8| store.write::<_, StoreError, _>(move |txn| txn.put(&[7, n], vec![n]));
-    let (first, booked, second) =
-        tokio::join!(other(1), ledger.post(on(41, 5), terms(3), receipt()), other(2));
-    assert!(first.is_ok() && second.is_ok());
-    let refused = booked.unwrap_err();
+    let fourth = || Terms { transfer: handover_core::TransferId::new(day(0), [4; 10]), ..terms(0) };
+    let with_others = async || {
+        let other = |n: u8| store.write::<_, StoreError, _>(move |txn| txn.put(&[7, n], vec![n]));
+        let (first, booked, second) =
+            tokio::join!(other(1), ledger.post(on(41, 5), fourth(), receipt()), other(2));
+        assert!(first.is_ok() && second.is_ok());
+        booked.unwrap_err()
+    };
+    let refused = with_others().await;
     assert_eq!(refused.code(), Code::StoreDamaged);
-    assert!(refused.to_string().contains("ledger_entry_"), "{refused}");
+    assert!(refused.to_string().contains("ledger_entry_pkey"), "{refused}");
     // Nothing of it stands in the books, and the check says what differs.
-    assert!(ledger.transfer(terms(3).transfer).await.unwrap().is_empty());
+    assert!(ledger.transfer(fourth().transfer).await.unwrap().is_empty());
     let report = ledger.check().await.unwrap();
     let more = "the tables of the database have more or fewer entries";
     assert_eq!(report.faults, [Fault { sequence: None, what: more.to_owned() }]);
-    // Not opened like that, but once the tables are gone.
-    let refused = ledger.fill_tables().await.unwrap_err();
-    assert!(refused.to_string().contains("DROP TABLE ledger_posting, ledger_entry, ledger_version CASCADE"));
+    let refused = ledger.fill_tables().await.unwrap_err().to_string();
+    assert!(refused.contains("DROP VIEW ledger_fee, ledger_balance and TABLE ledger_posting"), "{refused}");
+    ask(
+        &cluster,
+        "DROP VIEW ledger_fee, ledger_balance; DROP TABLE ledger_posting, ledger_entry, ledger_version",
+    );
+    // Too early: it still runs.
+    assert_eq!(with_others().await.code(), Code::StoreUnavailable);
     drop(ledger);
     store.close().await;
-    ask(&cluster, "DROP TABLE ledger_posting, ledger_entry, ledger_version CASCADE");
     let (_store, ledger) = in_database(&cluster.url(), SCHEMA).await;
     is_sound(&ledger).await;
-    ledger.post(on(41, 5), terms(3), receipt()).await.unwrap();
-    assert_eq!(ask(&cluster, "SELECT max(sequence) FROM ledger_entry"), "5");
+    ledger.post(on(41, 5), fourth(), receipt()).await.unwrap();
+    assert_eq!(ask(&cluster, "SELECT max(sequence) FROM ledger_entry"), "7");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,7 +257,7 @@ async fn books_that_were_there_before_are_written_to_their_tables() {
             for number in 0..600_u16 {
                 let [high, low] = number.to_be_bytes();
                 let transfer = handover_core::TransferId::new(day(0), [high, low, 9, 9, 9, 9, 9, 9, 9, 9]);
-                let terms = handover_core::ledger::Terms { transfer, ..terms(0) };
+                let terms = Terms { transfer, ..terms(0) };
                 book.post(txn, &on(i64::from(number) / 10, low), &terms, &receipt())?;
             }
             Ok(())

@@ -4,7 +4,7 @@
 //! Cells are what counts: they are sealed, moved and compared. Rows are in plain, and whatever contradicts a table's
 //! constraints takes its whole transaction with it.
 
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use crate::{StoreError, TRANSACTION_MAX_BYTES};
 
@@ -13,7 +13,8 @@ use crate::{StoreError, TRANSACTION_MAX_BYTES};
 pub struct Tables {
     /// Begins the names of all of them. Which steps were made stands in a table NAME`_version`.
     pub name: &'static str,
-    /// SQL that leads from one version to the next, each carried out once; the first makes version 1.
+    /// SQL that leads from one version to the next, each carried out once; the first makes version 1. Rows name every
+    /// column, and those that they leave out are null: a column that is added later may be.
     pub steps: &'static [&'static str],
 }
 
@@ -47,13 +48,18 @@ impl Rows<'_> {
         self.tables.last(table)
     }
 
-    /// Whether those whose `sequence` lies in a range are these rows, no more and no fewer, without what was appended
-    /// here.
+    /// Where a table differs from these rows, which are to be all of those whose `sequence` lies in a range: the lowest
+    /// sequence numbers of rows that are missing, others, or there besides, without what was appended here.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub fn are(&self, table: &'static str, range: Range<u64>, rows: &[String]) -> Result<bool, StoreError> {
-        self.tables.are(table, range, &array(rows))
+    pub fn differing(
+        &self,
+        table: &'static str,
+        range: RangeInclusive<u64>,
+        rows: &[String],
+    ) -> Result<Vec<u64>, StoreError> {
+        self.tables.differing(table, range, &array(rows))
     }
 }
 
@@ -61,7 +67,12 @@ impl Rows<'_> {
 pub(crate) trait TableView {
     fn last(&self, table: &'static str) -> Result<Option<u64>, StoreError>;
     /// `rows` is a JSON array.
-    fn are(&self, table: &'static str, range: Range<u64>, rows: &str) -> Result<bool, StoreError>;
+    fn differing(
+        &self,
+        table: &'static str,
+        range: RangeInclusive<u64>,
+        rows: &str,
+    ) -> Result<Vec<u64>, StoreError>;
 }
 
 /// Rows that are not yet in the engine, by table, in the order in which the tables were first named.

@@ -233,7 +233,11 @@ fn fault(error: &tokio_postgres::Error) -> Fault {
         return Fault::Lost(reason);
     };
     let code = answer.code();
-    let said = format!("{} ({})", answer.message(), code.code());
+    // What is said of a value quotes it.
+    let said = match code.code() {
+        class if class.starts_with("22") => format!("it cannot take a value ({class})"),
+        code => format!("{} ({code})", answer.message()),
+    };
     // Shutting down, starting, full, or a standby by now; a class of its own is the connection's.
     const AWAY: [SqlState; 7] = [
         SqlState::ADMIN_SHUTDOWN,

@@ -116,9 +116,6 @@ fn open_once(
 ) -> Result<Opened, Fault> {
     let meta = &opening.meta;
     schema::migrate(&connection, meta)?;
-    if let Some(tables) = shared.database.tables() {
-        schema::migrate_tables(&connection, tables)?;
-    }
     let session = Session::prepare(connection)?;
     let (format, mark, life) = (session.get(META_KEY), session.get(MOVE_KEY), session.get(LIFE_KEY));
     let is_empty = session.scan(&[], None, 1).map(|found| found.is_empty());
@@ -137,6 +134,9 @@ fn open_once(
     let (first, life) = admitted.map_err(Fault::Store)?;
     if let Some(noted) = noted {
         owner::compare(&session.connection, noted)?;
+    }
+    if let Some(tables) = shared.database.tables().filter(|_| meta.is_for_use()) {
+        schema::migrate_tables(&session.connection, tables)?;
     }
     let (keys, values): (Vec<_>, Vec<_>) = first.into_iter().unzip();
     if !keys.is_empty() {

@@ -62,6 +62,8 @@ pub(super) fn migrate(connection: &Connection, meta: &Meta) -> Result<(), Fault>
 pub(super) fn migrate_tables(connection: &Connection, tables: &Tables) -> Result<(), Fault> {
     connection.batch("BEGIN")?;
     connection.query("SELECT pg_advisory_xact_lock($1)", &[&connection.lock_key("migration")])?;
+    // Functions keep the path that they are made under: nobody's temporary table comes before the one that is meant.
+    connection.batch(&format!("SET LOCAL search_path = \"{}\", pg_temp", connection.schema()))?;
     lead_on(connection, &format!("{}_version", tables.name), tables.steps)?;
     connection.batch("COMMIT")
 }

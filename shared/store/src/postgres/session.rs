@@ -6,7 +6,7 @@
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use futures::future::{join, join_all, join3};
 use tokio_postgres::Statement;
@@ -19,6 +19,8 @@ use crate::tables::{Appended, TableView};
 use crate::txn::{Cell, View, Writes};
 use crate::{KEY_MAX_BYTES, StoreError};
 
+/// The most rows that a comparison names.
+const DIFFERING_MAX: u32 = 100;
 /// Greater than every key.
 const BEHIND_ALL: [u8; KEY_MAX_BYTES + 1] = [0xff; KEY_MAX_BYTES + 1];
 /// Who opened the store last, as it is noted in every store.
@@ -268,17 +270,23 @@ impl TableView for Session {
         Ok(row.get::<_, Option<i64>>(0).and_then(|last| u64::try_from(last).ok()))
     }
 
-    fn are(&self, table: &'static str, range: Range<u64>, rows: &str) -> Result<bool, StoreError> {
+    fn differing(
+        &self,
+        table: &'static str,
+        range: RangeInclusive<u64>,
+        rows: &str,
+    ) -> Result<Vec<u64>, StoreError> {
         self.is_sound()?;
-        let (given, kept) = (rows_of(table, 3), format!("{table} WHERE sequence >= $1 AND sequence < $2"));
+        let (given, kept) = (rows_of(table, 3), format!("{table} WHERE sequence BETWEEN $1 AND $2"));
         let sql = format!(
-            "SELECT NOT EXISTS (SELECT * FROM {given} EXCEPT ALL SELECT * FROM {kept}) \
-             AND NOT EXISTS (SELECT * FROM {kept} EXCEPT ALL SELECT * FROM {given})"
+            "SELECT DISTINCT sequence FROM ((SELECT * FROM {given} EXCEPT ALL SELECT * FROM {kept}) \
+             UNION ALL (SELECT * FROM {kept} EXCEPT ALL SELECT * FROM {given})) AS differing \
+             ORDER BY sequence LIMIT {DIFFERING_MAX}"
         );
-        let [from, until] = [range.start, range.end].map(|it| i64::try_from(it).unwrap_or(i64::MAX));
+        let [from, until] = [range.start(), range.end()].map(|it| i64::try_from(*it).unwrap_or(i64::MAX));
         let values: [&(dyn ToSql + Sync); 3] = [&from, &until, &rows];
-        let row = self.note(self.ask(self.connection.client().query_one(&sql, &values)))?;
-        Ok(row.get(0))
+        let found = self.note(self.ask(self.connection.client().query(&sql, &values)))?;
+        Ok(found.iter().filter_map(|row| u64::try_from(row.get::<_, i64>(0)).ok()).collect())
     }
 }
 
