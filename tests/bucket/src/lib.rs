@@ -28,6 +28,9 @@ pub const BUCKET: &str = "handover";
 pub const SECRET: &str = "a-secret-that-nobody-tells";
 /// How long the server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(90);
+/// What it shows under TLS, and its key. For `localhost`, and for tests only.
+pub const CERTIFICATE_PEM: &str = include_str!("../../keys/database.test-only.crt.pem");
+const KEY_PEM: &str = include_str!("../../keys/database.test-only.key.pem");
 /// Pause between two looks whether it does.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -57,12 +60,31 @@ impl Bucket {
     /// # Errors
     /// Its Python is not installed, or it does not start.
     pub fn start() -> Result<Self> {
+        let bucket = Self::serve(&[])?;
+        bucket.request("PUT", "", b"")?;
+        Ok(bucket)
+    }
+
+    /// The same under TLS, without a bucket, and to be asked by its users only.
+    ///
+    /// # Errors
+    /// As [`Bucket::start`].
+    pub fn start_with_tls() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+        fs::write(&certificate, CERTIFICATE_PEM)?;
+        fs::write(&key, KEY_PEM)?;
+        let certificate = format!("--ssl-cert={}", certificate.display());
+        Self::serve(&["--ssl", &certificate, &format!("--ssl-key={}", key.display())])
+    }
+
+    fn serve(more: &[&str]) -> Result<Self> {
         let python = python()?;
         let folder = tempfile::Builder::new().prefix("handover-bucket-").tempdir()?;
         // A port that nobody has, to be taken at once.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = folder.path().join("log");
-        let mut server = Server(spawn(python, address.port(), File::create(&log)?)?);
+        let mut server = Server(spawn(python, address.port(), more, File::create(&log)?)?);
         let end = Instant::now() + START_LIMIT;
         while TcpStream::connect(address).is_err() {
             if server.0.try_wait()?.is_some() || Instant::now() > end {
@@ -71,7 +93,6 @@ impl Bucket {
             thread::sleep(LOOK_AGAIN);
         }
         let bucket = Self { server, gate: Gate::before(address)?, address, folder };
-        bucket.request("PUT", "", b"")?;
         bucket.write(
             "credentials",
             &format!("aws_access_key_id = tester\naws_secret_access_key = {SECRET}\n"),
@@ -182,7 +203,8 @@ impl Bucket {
 }
 
 /// Starts it from a thread that stays: the system takes a thread's end for its parent's death.
-fn spawn(python: PathBuf, port: u16, log: File) -> Result<Child> {
+fn spawn(python: PathBuf, port: u16, more: &[&str], log: File) -> Result<Child> {
+    let more: Vec<String> = more.iter().map(|&word| word.to_owned()).collect();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let spawned = log.try_clone().and_then(|again| {
@@ -190,6 +212,7 @@ fn spawn(python: PathBuf, port: u16, log: File) -> Result<Child> {
                 .args(["--pdeathsig", "KILL", "--"])
                 .arg(python)
                 .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+                .args(more)
                 .stdin(Stdio::null())
                 .stdout(again)
                 .stderr(log)

@@ -152,10 +152,14 @@ pub(super) fn reason(error: &object_store::Error) -> String {
             return tls.to_string();
         }
         if let Some(io) = at.downcast_ref::<io::Error>() {
-            let tls = io.get_ref().and_then(|within| within.downcast_ref::<rustls::Error>());
-            return tls.map_or_else(|| io.kind().to_string(), ToString::to_string);
+            // One that wraps another does not name it as its source.
+            match io.get_ref() {
+                None => return io.kind().to_string(),
+                Some(within) => cause = Some(within),
+            }
+        } else {
+            cause = at.source();
         }
-        cause = at.source();
     }
     // The words of the library around a status are fixed; what follows it is the server's.
     let said = error.to_string();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use handover_bucket::{Bucket, SECRET};
+use handover_bucket::{Bucket, CERTIFICATE_PEM, SECRET};
 use handover_core::Code;
 use handover_store::{BlobSettings, StoreError};
 
@@ -79,6 +79,24 @@ async fn a_bucket_that_is_away_is_told_and_comes_back() {
     }
     put(&blobs, b"not kept").await.unwrap();
     assert!(blobs.verify(kept).await.unwrap());
+}
+
+/// What it answers shows that it was spoken to: there is no bucket yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_tls_the_certificate_is_verified() {
+    let (bucket, folder) = (Bucket::start_with_tls().unwrap(), tempfile::tempdir().unwrap());
+    let ca_file = folder.path().join("ca.pem");
+    fs::write(&ca_file, CERTIFICATE_PEM).unwrap();
+    let port = bucket.gate().address().port();
+    let says = async |host: &str| {
+        let (endpoint, ca_file) = (Some(format!("https://{host}:{port}")), Some(ca_file.clone()));
+        let settings = BlobSettings { endpoint, ca_file, ..settings(&bucket) };
+        opened(&store(), &settings, folder.path()).await.err().unwrap().to_string()
+    };
+    let said = says("localhost").await;
+    assert!(said.contains("there is no such bucket"), "{said}");
+    let said = says("127.0.0.1").await;
+    assert!(said.contains("certificate"), "another name: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
