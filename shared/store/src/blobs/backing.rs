@@ -28,8 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Backing {
     pub(super) bucket: Bucket,
     pub(super) cache: Cache,
-    /// For who waits on a thread of its own.
-    pub(super) runtime: Handle,
+    runtime: Handle,
     /// Blobs that are being fetched, so that each is fetched once.
     fetching: Mutex<HashMap<ContentRoot, Arc<Turn<()>>>>,
 }
@@ -42,6 +41,11 @@ impl Backing {
         let backing = Arc::new(backing);
         tokio::spawn(look(Arc::downgrade(&backing)));
         Ok(backing)
+    }
+
+    /// For who may block: waits for the answer.
+    pub(super) fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
+        tokio::task::block_in_place(|| self.runtime.block_on(answer))
     }
 
     fn turn(&self, root: ContentRoot) -> Arc<Turn<()>> {
@@ -97,13 +101,16 @@ impl Blobs {
         .await
     }
 
-    /// Gives a file a blob's name in the cache. What is lost there is fetched again, so it need not be durable.
+    /// Gives a file a blob's name in the cache. The name need not be durable, what it names has to be: a loss of power must
+    /// not leave it to something else.
     pub(super) fn keep_cached(&self, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
         let target = self.local_path(root);
         if let Some(fan) = target.parent().filter(|fan| !fan.is_dir()) {
             make_private_folder(fan)?;
         }
-        fs::rename(path, &target).map_err(StoreError::io("keep a blob"))
+        let io = StoreError::io("keep a blob");
+        File::open(path).and_then(|file| file.sync_data()).map_err(&io)?;
+        fs::rename(path, &target).map_err(&io)
     }
 }
 

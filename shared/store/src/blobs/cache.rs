@@ -34,16 +34,25 @@ impl Cache {
     /// What lies in a folder, at most `limit_bytes` of it.
     pub(super) fn open(folder: &Path, limit_bytes: u64) -> Result<Self, StoreError> {
         let cache = Self { folder: folder.to_owned(), limit_bytes, used_bytes: Mutex::new(u64::MAX) };
-        cache.make_room(0)?;
+        cache.take_in(0)?;
         Ok(cache)
     }
 
     /// Makes room for so many bytes, and counts them: in the cache, and on its disk. One that is longer than the whole
     /// cache lies there alone.
     pub(super) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.fit(bytes, bytes)
+    }
+
+    /// The same for what is on the disk already.
+    pub(super) fn take_in(&self, bytes: u64) -> Result<(), StoreError> {
+        self.fit(bytes, 0)
+    }
+
+    fn fit(&self, bytes: u64, disk_bytes: u64) -> Result<(), StoreError> {
         let mut used = self.used_bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = || -> Result<bool, StoreError> {
-            Ok(bytes > 0 && free_bytes(&self.folder)? < bytes.saturating_add(ROOM_BYTES))
+            Ok(disk_bytes > 0 && free_bytes(&self.folder)? < disk_bytes.saturating_add(ROOM_BYTES))
         };
         if used.saturating_add(bytes) > self.limit_bytes || is_full()? {
             let mut lying = self.lying()?;
@@ -127,7 +136,7 @@ mod tests {
         assert_eq!(names(folder.path()).len(), 3, "there is room");
         let mut read = File::open(fan.join("ab1")).unwrap();
         touch(&read);
-        cache.make_room(200).unwrap();
+        cache.take_in(200).unwrap();
         assert_eq!(names(folder.path()), ["ab1"], "it was used a moment ago");
         cache.make_room(1_000).unwrap();
         assert!(names(folder.path()).is_empty());

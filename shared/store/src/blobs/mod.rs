@@ -152,7 +152,7 @@ impl Blobs {
         let open = || File::open(path).map_err(StoreError::io("open a spool file"));
         let file = open()?;
         if let Some(backing) = &self.backing {
-            backing.runtime.block_on(backing.bucket.upload(open()?, root))?;
+            backing.wait(backing.bucket.upload(open()?, root))?;
         }
         self.keep(&file, path, root)
     }
@@ -161,7 +161,7 @@ impl Blobs {
     fn keep(&self, file: &File, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
         let io = StoreError::io("keep a blob");
         if let Some(backing) = &self.backing {
-            backing.cache.make_room(file.metadata().map_err(&io)?.len())?;
+            backing.cache.take_in(file.metadata().map_err(&io)?.len())?;
             return self.keep_cached(path, root);
         }
         file.sync_all().map_err(&io)?;
@@ -203,9 +203,7 @@ impl Blobs {
     /// As [`Blobs::reader`].
     pub fn open_blob(&self, root: ContentRoot) -> Result<File, StoreError> {
         match (&self.backing, self.lying(root)) {
-            (Some(backing), Err(StoreError::UnknownBlob)) => {
-                backing.runtime.block_on(self.fetch(backing, root, false))
-            }
+            (Some(backing), Err(StoreError::UnknownBlob)) => backing.wait(self.fetch(backing, root, false)),
             (_, lying) => lying,
         }
     }
