@@ -52,6 +52,10 @@ pub struct Config {
     pub net_listen: Vec<String>,
     /// Multiaddresses that others are told; empty: the ones that are really listened on.
     pub net_advertise: Vec<String>,
+    /// The relays by way of which others reach this node, if nobody can dial it; else none.
+    pub relays: Vec<String>,
+    /// Whether it serves others as a relay.
+    pub serves_as_relay: bool,
     /// Where HTTPS is served.
     pub web_listen: SocketAddr,
     /// Names in the self-signed certificate.
@@ -116,6 +120,8 @@ impl Config {
         let patience_seconds = reader.range("index.patience_seconds", PATIENCE_SECONDS, 1..=3_600);
         let net_listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
         let net_advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
+        let serves_as_relay = reader.default("net.serves_as_relay", false);
+        let relays = relays(&mut reader, &index_addresses, serves_as_relay);
         let web_listen = reader.required("web.listen");
         let web_names = names(&mut reader);
         let web_url = url(&mut reader);
@@ -144,6 +150,8 @@ impl Config {
                 index_patience: Duration::from_secs(patience_seconds),
                 net_listen,
                 net_advertise,
+                relays,
+                serves_as_relay,
                 web_listen: web_listen?,
                 web_names,
                 web_url,
@@ -261,12 +269,33 @@ fn addresses(reader: &mut Reader, key: &str, purpose: AddressPurpose) -> Vec<Str
     if all.is_empty() && purpose != AddressPurpose::Advertise {
         reader.fault(key, "needs at least one address");
     }
+    check_each(reader, key, &all, purpose);
+    all
+}
+
+fn check_each(reader: &mut Reader, key: &str, all: &[String], purpose: AddressPurpose) {
     for (at, address) in all.iter().enumerate() {
         if let Err(shape) = check_address(address, purpose) {
             reader.fault(&format!("{key}.{at}"), shape);
         }
     }
-    all
+}
+
+/// The relays of a node behind address translation: the index, if no others are named.
+fn relays(reader: &mut Reader, index: &[String], serves: bool) -> Vec<String> {
+    let behind_nat = reader.default("net.behind_nat", false);
+    let named: Vec<String> = reader.list("net.relays");
+    check_each(reader, "net.relays", &named, AddressPurpose::Dial);
+    if !behind_nat {
+        if !named.is_empty() {
+            reader.fault("net.relays", "is for a node that nobody can dial: it needs behind_nat = true, too");
+        }
+        return Vec::new();
+    }
+    if serves {
+        reader.fault("net.serves_as_relay", "a relay has to be dialled: not with behind_nat = true");
+    }
+    if named.is_empty() { index.to_vec() } else { named }
 }
 
 fn names(reader: &mut Reader) -> Vec<String> {
@@ -403,10 +432,30 @@ mod tests {
         let config = Config::from_text(&text.join("\n"), folder.path()).unwrap();
         assert_eq!(config.web_url.as_deref(), Some("https://patients.lakeside.example"));
         assert_eq!(config.net_advertise.len(), 1);
+        assert_eq!(config.relays.len(), 2);
         assert_eq!(config.epoch_keys, folder.path().join("epoch-keys"));
         assert_eq!(config.shared, folder.path().join("shared"));
         assert_eq!(config.store.engine, EngineName::Postgres);
         assert_eq!(config.store.url_file, Some(folder.path().join("store.url")));
+    }
+
+    #[test]
+    fn one_line_has_a_node_reached_through_the_index() {
+        let load = |more: &str| {
+            let text = sample().replace("[net]\n", &format!("[net]\n{more}\n"));
+            Config::from_text(&text, Path::new("/etc/handover"))
+        };
+        assert!(load("").unwrap().relays.is_empty());
+        let config = load("behind_nat = true").unwrap();
+        assert_eq!(config.relays, config.index_addresses);
+        for (more, fault) in [
+            ("relays = [\"/ip4/192.0.2.1/tcp/1\"]", "net.relays.0: needs an address that ends in /p2p/"),
+            ("relays = [\"/ip4/192.0.2.1/tcp/1\"]", "net.relays: is for a node that nobody can dial"),
+            ("behind_nat = true\nserves_as_relay = true", "net.serves_as_relay: a relay has to be dialled"),
+        ] {
+            let error = load(more).unwrap_err();
+            assert!(error.detail.contains(fault), "{}", error.detail);
+        }
     }
 
     #[test]
