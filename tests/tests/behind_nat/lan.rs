@@ -12,13 +12,13 @@ use anyhow::{Context, Result, bail, ensure};
 /// Says to this program that it runs within.
 const INSIDE: &str = "HANDOVER_TEST_INSIDE_NAMESPACES";
 /// The index's address; the translators' ones.
-pub const INDEX: &str = "203.0.113.10";
+pub(crate) const INDEX: &str = "203.0.113.10";
 const TRANSLATORS: [(&str, &str); 2] = [("one", "203.0.113.21"), ("two", "203.0.113.22")];
 /// The address of a hospital's machine, in its own network.
-pub const HOSPITAL: &str = "10.0.0.2";
+pub(crate) const HOSPITAL: &str = "10.0.0.2";
 
 /// Runs the test of this name once more, within namespaces; false if this is that run already.
-pub fn enters(test: &str) -> Result<bool> {
+pub(crate) fn enters(test: &str) -> Result<bool> {
     if env::var_os(INSIDE).is_some() {
         return Ok(false);
     }
@@ -39,7 +39,7 @@ pub fn enters(test: &str) -> Result<bool> {
 }
 
 /// The words that put a command into a namespace.
-pub fn within(name: &str) -> Vec<String> {
+pub(crate) fn within(name: &str) -> Vec<String> {
     vec!["nsenter".to_owned(), format!("--net=/run/netns/{name}"), "--".to_owned()]
 }
 
@@ -52,7 +52,7 @@ fn run(script: &str) -> Result<String> {
 }
 
 /// Lays the cables.
-pub fn lay() -> Result<()> {
+pub(crate) fn lay() -> Result<()> {
     // Named namespaces are files below /run: this one is nobody else's.
     run("mount -t tmpfs tmpfs /run
          ip link set lo up
@@ -96,7 +96,7 @@ pub fn lay() -> Result<()> {
                  }}
                  chain others {{
                      type filter hook prerouting priority -300;
-                     iifname wan0 ip saddr != {INDEX} counter
+                     iifname wan0 ip saddr != {INDEX} meta l4proto {{ tcp, udp }} counter
                  }}
              }}
 END"
@@ -105,15 +105,15 @@ END"
     Ok(())
 }
 
-/// How many packets have reached a hospital's translator that were not the index's.
-pub fn packets_of_others(name: &str) -> Result<u64> {
+/// How many packets of TCP and UDP have reached a hospital's translator that were not the index's.
+pub(crate) fn packets_of_others(name: &str) -> Result<u64> {
     let rules = run(&format!("nsenter --net=/run/netns/nat-{name} -- nft list chain ip translation others"))?;
     let count = rules.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next());
     count.and_then(|count| count.parse().ok()).with_context(|| format!("no counter in {rules}"))
 }
 
 /// How many bytes have reached the index's machine.
-pub fn bytes_to_the_index() -> Result<u64> {
+pub(crate) fn bytes_to_the_index() -> Result<u64> {
     let table = run("nsenter --net=/run/netns/index -- cat /proc/net/dev")?;
     let line = table.lines().find_map(|line| line.trim_start().strip_prefix("wan0:"));
     let received = line.and_then(|line| line.split_whitespace().next());
@@ -121,7 +121,7 @@ pub fn bytes_to_the_index() -> Result<u64> {
 }
 
 /// Whether a hospital's machine can connect to a port of the other one's translator.
-pub fn can_dial(from: &str, port: u16) -> Result<bool> {
+pub(crate) fn can_dial(from: &str, port: u16) -> Result<bool> {
     let (_, to) = TRANSLATORS.into_iter().find(|(name, _)| *name != from).context("no other")?;
     let dial = format!("timeout 2 nsenter --net=/run/netns/{from} -- bash -c '</dev/tcp/{to}/{port}'");
     Ok(Command::new("sh").args(["-c", &dial]).output()?.status.success())

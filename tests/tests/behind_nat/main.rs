@@ -3,9 +3,12 @@
 
 mod lan;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use handover_scenarios::generator::Expected;
 use handover_scenarios::programs::Programs;
 use handover_scenarios::signals::kill;
 use handover_scenarios::world::{Options, Place, Site, World};
@@ -14,8 +17,8 @@ use handover_tests::moves::{
 };
 use serde_json::Value;
 
-/// A thousand times what libp2p's own relay would let through.
-const SCAN_BYTES: usize = 128 * 1024 * 1024;
+/// Two thousand times what libp2p's own relay would let through.
+const STUDY_BYTES: u64 = 256 * 1024 * 1024;
 
 #[test]
 fn hospitals_behind_nat_exchange_through_the_index() -> Result<()> {
@@ -50,33 +53,58 @@ fn play(world: &mut World) -> Result<()> {
         is_reached_through_the_index(world, at)?;
         same("what does not work", &Some(0), &status(world, at)?["degraded"].as_array().map(Vec::len))?;
     }
-    let mut moves = patients(world, &[SCAN_BYTES, 0])?;
-    let [large, small] = moves.as_mut_slice() else { unreachable!("two patients") };
+    let (mut large, mut others) = (study(world)?, patients(world, &[200_000])?);
 
     let before = lan::bytes_to_the_index()?;
-    consents(world, large)?;
+    consents(world, &mut large)?;
     let data = world.ready(DESTINATION)?["control"].as_str().map(Path::new).and_then(Path::parent);
     let incoming = incoming(data.context("no data folder")?)?;
-    within("half of the package is there", || Ok(bytes_below(&incoming)? > half(SCAN_BYTES)))?;
+    within("half of the package is there", || Ok(bytes_below(&incoming)? > STUDY_BYTES / 2))?;
     kill(world.index_pid().context("the index does not run")?)?;
     let pid = world.pid(DESTINATION)?;
     within("the destination says that no relay reaches it", || {
         Ok(degraded(&status(world, DESTINATION)?).contains(&"relays: relay-away".to_owned()))
     })?;
     world.restart_index(true)?;
-    large.ends_well(world)?;
+    for at in [DESTINATION, SOURCE] {
+        large.until(world, at, "filed")?;
+    }
     same("the destination's process", &pid, &world.pid(DESTINATION)?)?;
+    let is_study = |it: &Value| it["bytes"].as_u64() == Some(STUDY_BYTES);
+    ensure!(large.records(world, DESTINATION)?.iter().any(is_study), "the study is not filed");
 
-    // Half of it again would be a third half.
+    // What was there already would be another half.
     let carried = lan::bytes_to_the_index()?.saturating_sub(before);
-    let whole = half(SCAN_BYTES).saturating_mul(2);
-    ensure!(carried > whole, "the package did not pass through the index: {carried} bytes");
-    ensure!(carried < whole + whole / 4, "what was there was sent again: {carried} bytes");
+    ensure!(carried > STUDY_BYTES, "the package did not pass through the index: {carried} bytes");
+    ensure!(carried < STUDY_BYTES / 4 * 5, "what was there was sent again: {carried} bytes");
 
+    let small = others.first_mut().context("a patient")?;
     consents(world, small)?;
     small.ends_well(world)?;
     nothing_was_direct(world)?;
     all_is_whole(world)
+}
+
+/// A patient of the source with one large file.
+fn study(world: &World) -> Result<Move> {
+    let name = "study".to_owned();
+    let (file, content) =
+        (world.records_folder().join("study.ndjson"), world.records_folder().join("study.bin"));
+    let copied =
+        std::io::copy(&mut File::open("/dev/urandom")?.take(STUDY_BYTES), &mut File::create(content)?)?;
+    same("bytes of the study", &STUDY_BYTES, &copied)?;
+    let reference = r#"{"resourceType":"DocumentReference","id":"d","status":"current","subject":{"reference":"Patient/study"},"date":"2026-01-02T03:04:05Z","content":[{"attachment":{"contentType":"application/dicom","url":"study.bin"}}]}"#;
+    std::fs::write(&file, format!("{{\"resourceType\":\"Patient\",\"id\":\"{name}\"}}\n{reference}\n"))?;
+    world.node(SOURCE, &["import", file.to_str().context("UTF-8")?])?.done()?;
+    let it = Move {
+        wallet: name.clone(),
+        patient: name,
+        expected: Expected::default(),
+        file,
+        transfer: String::new(),
+    };
+    it.link(world)?;
+    Ok(it)
 }
 
 fn consents(world: &World, it: &mut Move) -> Result<()> {
@@ -104,7 +132,7 @@ fn is_reached_through_the_index(world: &World, at: &str) -> Result<()> {
 /// What everybody is told of a hospital is its place at the index, and neither its private address nor the translator's
 /// leads to it.
 fn nothing_was_direct(world: &World) -> Result<()> {
-    let shown = world.index(&["hospital", "list"])?.json()?;
+    let shown = world.index(&["directory", "show"])?.json()?;
     for (at, network) in [(SOURCE, "one"), (DESTINATION, "two")] {
         let known = shown["hospitals"].as_array().into_iter().flatten().find(|it| it["hospital"] == at);
         let told = known.and_then(|it| it["addresses"].as_array()).context("no addresses")?;
@@ -117,16 +145,15 @@ fn nothing_was_direct(world: &World) -> Result<()> {
         same("members over relays", &Some(1), &status["reach"]["relayed"].as_u64())?;
         same("who dialled it", &Value::Null, &status["reach"]["dialled"])?;
         same("packets of others than the index", &0, &lan::packets_of_others(network)?)?;
+    }
+    for (at, from, to) in [(SOURCE, "two", "one"), (DESTINATION, "one", "two")] {
         let port =
             world.ready(at)?["net"][0].as_str().and_then(|it| it.split('/').nth(4)).context("no port")?;
-        let from = if network == "one" { "two" } else { "one" };
         ensure!(!lan::can_dial(from, port.parse()?)?, "{at} can be dialled");
+        // So the counter counts.
+        ensure!(lan::packets_of_others(to)? > 0, "a dial from {from} did not come to {to}");
     }
     Ok(())
-}
-
-fn half(bytes: usize) -> u64 {
-    u64::try_from(bytes / 2).unwrap_or(u64::MAX)
 }
 
 /// What lies in a folder and below.
