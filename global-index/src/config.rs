@@ -11,6 +11,8 @@ use handover_net::{AddressPurpose, check_address};
 use handover_store::{EngineName, Place, Schema, Settings, StoreError};
 use handover_web::tls::is_name;
 
+use crate::ledger::TABLES;
+
 /// The store's folder in the data folder, if that is where it lies.
 pub(crate) const STORE_FOLDER: &str = "store";
 
@@ -136,7 +138,7 @@ impl Config {
     /// # Errors
     /// [`StoreError::Settings`] or [`StoreError::Unavailable`].
     pub fn store_place(&self, engine: EngineName) -> Result<Place, StoreError> {
-        self.store.place(engine, &self.data.join(STORE_FOLDER))
+        Ok(self.store.place(engine, &self.data.join(STORE_FOLDER))?.with_tables(&TABLES))
     }
 
     fn read(mut reader: Reader) -> Result<Self, ConfigFaults> {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::directory::{self, Current, DirectoryError};
 use crate::keepsakes::Keepsakes;
-use crate::ledger::Ledger;
+use crate::ledger::{BooksError, Ledger};
 use crate::registry::{self, RegistryError};
 use crate::voice::{self, ORDER_PATIENCE, Voice};
 
@@ -75,6 +75,14 @@ impl Desk {
     /// Opens what is kept, and makes a first directory if there is none.
     pub(crate) async fn open(store: Store, seat: Seat, edge: Edge) -> Result<Self, DirectoryError> {
         let (keys, ledger) = (store.keys(), Ledger::new(store.clone()));
+        // They are for others to read: what is wrong with them keeps fees from being booked, and nothing else.
+        match ledger.fill_tables().await {
+            Err(BooksError::Store(fault)) if !matches!(fault, StoreError::Contradicted { .. }) => {
+                return Err(fault.into());
+            }
+            Err(fault) => tracing::error!(%fault, "the books' tables"),
+            Ok(()) => {}
+        }
         let voice = Voice::open(&store).await?;
         let now = edge.clock.now();
         let current = {

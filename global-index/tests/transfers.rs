@@ -10,12 +10,14 @@ mod common;
 
 use common::transfer::{Patient, Story};
 use common::{Node, Realm, now, orders};
+use handover_cluster::Cluster;
 use handover_core::artefact::patient::{Ask, AskKind, Holders};
 use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec;
 use handover_core::message::{HOLDERS_INFO, Verb};
 use handover_core::{Code, Random as _};
 use handover_seal::{OsRandom, SealingKey, hpke_open_padded};
+use handover_store::{EngineName, Settings};
 use serde_json::{Value, json};
 
 async fn entries(realm: &Realm) -> Vec<(String, String)> {
@@ -90,6 +92,32 @@ async fn a_transfer_is_carried_and_paid_once_whatever_is_repeated() {
     let check = realm.op(json!({"op": "check"})).await.unwrap();
     assert_eq!(check["sound"], true, "{check}");
     assert_eq!(check["entries"], 2);
+}
+
+/// Where the books' tables say something else, the index goes by its own books, serves, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_whose_tables_were_altered_serves_and_says_so() {
+    let cluster = Cluster::start().unwrap();
+    let url_file = Some(cluster.file("url", &cluster.url()).unwrap());
+    let store = Settings { engine: EngineName::Postgres, url_file, ..Settings::default() };
+    let mut realm = Realm::over(store, vec![]).await;
+    let mut source = realm.hospital("source", 1).await;
+    let mut destination = realm.hospital("destination", 2).await;
+    let story = |fee| Story::new(&Patient::new(), &source, &destination, fee, fee);
+    let (first, second) = (story(1_234), story(5));
+    tell(&realm, &first, &mut source, &mut destination).await;
+    realm.stop().await;
+    let altered = "SET session_replication_role = replica; UPDATE handover.ledger_entry SET amount_minor = 1";
+    cluster.sql(altered).unwrap();
+    realm.start().await;
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!(check["sound"], false, "{check}");
+    assert!(check["faults"].to_string().contains("the tables of the database say something else"), "{check}");
+    assert_eq!(entries(&realm).await, booked(&[("reserve", "12.34"), ("post", "12.34")]));
+    for content in second.handover().into_iter().chain([&second.receipt]) {
+        destination.send(&realm, Some(&source.id), content).await.unwrap();
+    }
+    assert_eq!(entries(&realm).await.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

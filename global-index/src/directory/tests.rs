@@ -72,6 +72,29 @@ async fn one_that_outlived_the_indexes_certificate_still_tells_who_is_who() {
     assert_eq!(found.unwrap().version(), made);
 }
 
+/// Also if the directory has to be made anew.
+#[tokio::test]
+async fn an_edition_that_was_in_force_is_so_again_with_its_directory() {
+    Edition::rehearse();
+    let in_memory = || Store::memory(&CellKey::from_bytes([1; 32]));
+    let (whole, restored) = (in_memory(), in_memory());
+    let (keys, book) = (whole.keys(), Book::new(whole.keys()));
+    let raised = whole.write::<_, DirectoryError, _>(move |txn| {
+        rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
+        rebuild(txn, &keys, &seat(), &book, (Some(Edition::last()), NOW))
+    });
+    let raised = raised.await.unwrap();
+    assert!(raised.edition() > Edition::FIRST);
+    let (keys, book) = (restored.keys(), Book::new(restored.keys()));
+    let anew = restored.write::<_, DirectoryError, _>(move |txn| {
+        assert_eq!(rebuild(txn, &keys, &seat(), &book, (None, NOW))?.edition(), Edition::FIRST);
+        let back = put_back(txn, &keys, (raised.envelope(), raised.federation()))?;
+        assert_eq!(back.map(|back| back.version()), Some(raised.version()));
+        rebuild(txn, &keys, &seat(), &book, (None, NOW))
+    });
+    assert_eq!(anew.await.unwrap().edition(), Edition::last());
+}
+
 #[tokio::test]
 async fn a_directory_never_loses_a_hospital() {
     let store = Store::memory(&CellKey::from_bytes([1; 32]));

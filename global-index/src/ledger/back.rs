@@ -77,7 +77,7 @@ impl Book {
             if *sequence != size {
                 return Err(BooksError::Damaged("an entry that was given back does not follow"));
             }
-            let leaf = merkle::leaf_hash(merkle::commitment(&stored.salt, stored.entry.as_ref()).as_bytes());
+            let leaf = stored.leaf();
             let mut read = |at| added.get(&at).map_or_else(|| self.node(txn, at), |hash| Ok(*hash));
             let nodes = merkle::append(size, leaf, &mut read)?;
             added.extend(nodes);
@@ -121,7 +121,7 @@ mod tests {
 
     async fn back(whole: &Ledger, from: u64) -> Vec<Back> {
         let book = whole.book().clone();
-        let kept = whole.store.read(move |txn| book.stored_from(txn, from)).await.unwrap();
+        let kept = whole.store.read(move |txn| book.stored_from(txn, from, 1_000)).await.unwrap();
         kept.into_iter().map(|(sequence, it)| Back::read(sequence, it.salt, it.entry).unwrap()).collect()
     }
 

@@ -9,8 +9,8 @@ use handover_core::ledger::{
 use handover_core::{Amount, Code, Digest, HospitalId, Timestamp, TransferId};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, Txn};
 
-use super::BooksError;
 use super::rows::{self, Head, Keys, StoredEntry};
+use super::{BooksError, tables};
 use crate::voice;
 
 /// The books, for use inside a transaction.
@@ -205,7 +205,11 @@ impl Book {
         Ok(TransferLedger::from_entries(listed.into_iter().map(|listed| listed.entry))?)
     }
 
-    fn book(
+    /// What the rules decide on a command about a transfer.
+    ///
+    /// # Errors
+    /// [`BooksError`]; nothing was written then.
+    pub fn book(
         &self,
         txn: &mut dyn Txn,
         booking: &Booking,
@@ -271,7 +275,8 @@ impl Book {
         entry: &Entry,
         stored: &StoredEntry,
     ) -> Result<(), BooksError> {
-        let leaf = merkle::leaf_hash(merkle::commitment(&stored.salt, stored.entry.as_ref()).as_bytes());
+        let leaf = stored.leaf();
+        tables::append(txn, sequence, leaf, entry)?;
         for (position, hash) in merkle::append(sequence, leaf, &mut |position| self.node(txn, position))? {
             txn.put(&self.keys.node(position.level, position.index), hash.as_bytes().to_vec())?;
         }
@@ -342,13 +347,24 @@ impl Book {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Listed>, BooksError> {
-        let after = after.map(|sequence| self.keys.entry(sequence));
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let page = self.stored_from(txn, from, limit)?;
+        page.iter()
+            .map(|(sequence, stored)| Ok(Listed { sequence: *sequence, entry: read_entry(stored)? }))
+            .collect()
+    }
+
+    /// Entries as they are stored, from a sequence number on, at most `limit`.
+    pub(super) fn stored_from(
+        &self,
+        txn: &mut dyn Txn,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, StoredEntry)>, BooksError> {
+        let after = from.checked_sub(1).map(|before| self.keys.entry(before));
         txn.scan(&self.keys.entries().build(), after.as_deref(), limit)?
             .iter()
-            .map(|(key, row)| {
-                let sequence = rows::sequence_of(key)?;
-                Ok(Listed { sequence, entry: read_entry(&rows::decode(row)?)? })
-            })
+            .map(|(key, row)| Ok((rows::sequence_of(key)?, rows::decode(row)?)))
             .collect()
     }
 }

@@ -2,11 +2,11 @@
 
 use handover_core::ledger::{Balances, Cycle, TransferLedger, TrialRow, merkle};
 use handover_core::{Digest, Timestamp};
-use handover_store::{SCAN_MAX_CELLS, Txn};
+use handover_store::{Cell, SCAN_MAX_CELLS, Txn};
 
 use super::book::read_entry;
 use super::rows::{self, Head, StoredEntry};
-use super::{Book, BooksError};
+use super::{Book, BooksError, tables};
 
 /// The most faults that a report names.
 const MAX_FAULTS: usize = 100;
@@ -104,6 +104,7 @@ pub(super) fn run(book: &Book, txn: &mut dyn Txn) -> Result<CheckReport, BooksEr
             report.note(Some(sequence), result)?;
             report.entries = report.entries.saturating_add(1);
         }
+        compare_tables(&mut report, txn, &page)?;
         if page.len() < SCAN_MAX_CELLS {
             break;
         }
@@ -111,6 +112,9 @@ pub(super) fn run(book: &Book, txn: &mut dyn Txn) -> Result<CheckReport, BooksEr
     }
     if !is_cache_checked {
         compare_cache(&mut report, &replay.balances, &cached);
+    }
+    if !book.are_tables_as_long(txn, size)? {
+        report.fault(None, "the tables of the database have more or fewer entries");
     }
     if report.entries != size || folded > size {
         report.fault(None, "the number of entries is not the one that was counted");
@@ -120,6 +124,22 @@ pub(super) fn run(book: &Book, txn: &mut dyn Txn) -> Result<CheckReport, BooksEr
     check_tree(book, txn, size, &mut report)?;
     check_transfers(book, txn, &mut report)?;
     Ok(report)
+}
+
+/// A page of the books, and what the tables of the database have of it.
+fn compare_tables(report: &mut CheckReport, txn: &mut dyn Txn, page: &[Cell]) -> Result<(), BooksError> {
+    let sequence = |cell: Option<&Cell>| cell.and_then(|(key, _)| rows::sequence_of(key).ok());
+    let (Some(first), Some(last)) = (sequence(page.first()), sequence(page.last())) else { return Ok(()) };
+    if report.faults.len() == MAX_FAULTS {
+        return Ok(());
+    }
+    let readable =
+        page.iter().filter_map(|(key, row)| Some((rows::sequence_of(key).ok()?, rows::decode(row).ok()?)));
+    let readable: Vec<_> = readable.collect();
+    for sequence in tables::otherwise(txn, first..=last, &readable)? {
+        report.fault(Some(sequence), "the tables of the database say something else");
+    }
+    Ok(())
 }
 
 fn compare_cache(report: &mut CheckReport, replayed: &Balances, cached: &Balances) {
@@ -146,8 +166,7 @@ impl Replay {
         if txn.get(&book.keys.transfer(&entry.transfer).u64(sequence).build())?.is_none() {
             return Err(BooksError::Damaged("an entry is not listed under its transfer"));
         }
-        let commitment = merkle::commitment(&stored.salt, stored.entry.as_ref());
-        let leaf = merkle::leaf_hash(commitment.as_bytes());
+        let leaf = stored.leaf();
         // Nodes to the left were compared when their own leaves were.
         for (position, hash) in merkle::append(sequence, leaf, &mut |at| book.node(txn, at))? {
             if book.node(txn, position)? != hash {

@@ -108,7 +108,7 @@ impl Book {
     fn held_from(&self, txn: &mut dyn Txn, from: u64) -> Result<u64, BooksError> {
         let mut copies: BTreeMap<HospitalId, u64> = BTreeMap::new();
         let mut held = from;
-        for (sequence, stored) in self.stored_from(txn, from)? {
+        for (sequence, stored) in self.stored_from(txn, from, SCAN_MAX_CELLS)? {
             let entry = read_entry(&stored)?;
             let mut is_held = true;
             for hospital in [entry.source, entry.destination] {
@@ -125,19 +125,6 @@ impl Book {
             held = sequence.saturating_add(1);
         }
         Ok(held)
-    }
-
-    /// The entries with sequence numbers from `from` on; at most a page.
-    pub(super) fn stored_from(
-        &self,
-        txn: &mut dyn Txn,
-        from: u64,
-    ) -> Result<Vec<(u64, rows::StoredEntry)>, BooksError> {
-        let after = from.checked_sub(1).map(|before| self.keys.entry(before));
-        txn.scan(&self.keys.entries().build(), after.as_deref(), SCAN_MAX_CELLS)?
-            .iter()
-            .map(|(key, row)| Ok((rows::sequence_of(key)?, rows::decode(row)?)))
-            .collect()
     }
 
     /// The tree as far as it may be stated to everybody: it is with others, or was stated before.

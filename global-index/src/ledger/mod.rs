@@ -18,6 +18,7 @@ mod held;
 mod pages;
 mod proof;
 mod rows;
+mod tables;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use check::{CheckReport, Fault};
 pub use held::Held;
 pub use pages::{Kept, Part, Proven};
 pub use proof::{Inclusion, TreeHead};
+pub use tables::TABLES;
 
 /// Why the books did not take or tell something.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use handover_core::artefact::books::HOLD_ORDER_MAX_BYTES;
 use handover_core::ledger::Entry;
 use handover_core::{Digest, HospitalId};
-use handover_store::Txn;
+use handover_store::{SCAN_MAX_CELLS, Txn};
 
 use super::book::read_entry;
 use super::{Book, BooksError, Inclusion, TreeHead};
@@ -127,7 +127,7 @@ impl Book {
         let told = self.stated_to(txn, hospital)?;
         let from = from.min(told);
         let mut taken = Taken { until: from, ..Taken::default() };
-        for (sequence, stored) in self.stored_from(txn, from)? {
+        for (sequence, stored) in self.stored_from(txn, from, SCAN_MAX_CELLS)? {
             let entry = read_entry(&stored)?;
             let kept = Kept { sequence, entry, salt: stored.salt, bytes: stored.entry.0 };
             if !taken.add(kept, hospital, (size, held)) {

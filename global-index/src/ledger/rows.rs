@@ -1,7 +1,7 @@
 //! What this room stores: a version byte, then one map. Keys are made here and nowhere else in the room.
 
 use handover_core::codec::{self, Bytes, CborMap};
-use handover_core::ledger::{Account, AccountBalance, Cycle};
+use handover_core::ledger::{Account, AccountBalance, Cycle, merkle};
 use handover_core::{Digest, HospitalId, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, Txn};
 
@@ -99,6 +99,13 @@ cbor_map! {
         1 => transfer: TransferId,
         /// When the hold was booked.
         2 => at: Timestamp,
+    }
+}
+
+impl StoredEntry {
+    /// Its leaf in the log.
+    pub(super) fn leaf(&self) -> Digest {
+        merkle::leaf_hash(merkle::commitment(&self.salt, self.entry.as_ref()).as_bytes())
     }
 }
 

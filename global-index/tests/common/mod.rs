@@ -101,6 +101,11 @@ impl Realm {
 
     /// The same, with other schedules before that one.
     pub async fn under(schedules: Vec<FeeSchedule>) -> Self {
+        Self::over(handover_store::Settings::default(), schedules).await
+    }
+
+    /// The same on an engine.
+    pub async fn over(store: handover_store::Settings, schedules: Vec<FeeSchedule>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = key(200);
         let config = Config {
@@ -114,7 +119,7 @@ impl Realm {
             web_listen: "127.0.0.1:0".parse().unwrap(),
             web_names: vec!["localhost".to_owned()],
             folders: handover_index::FolderRules::default(),
-            store: handover_store::Settings::default(),
+            store,
         };
         let operators = [key(201), key(202)];
         let realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };
@@ -132,7 +137,12 @@ impl Realm {
         realm
     }
 
-    fn keys() -> IndexKeys {
+    /// Where its store is.
+    pub fn place(&self) -> handover_store::Place {
+        self.config.store_place(self.config.store.engine).unwrap()
+    }
+
+    pub fn keys() -> IndexKeys {
         IndexKeys::generate(&mut Counting(10))
     }
 

@@ -8,6 +8,7 @@ use handover_seal::cell::{derive, open_cell, seal_cell};
 use handover_seal::{OsRandom, Secret32};
 
 use crate::sums::Summing;
+use crate::tables::Rows;
 use crate::txn::Cell;
 use crate::{KEY_MAX_BYTES, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, VALUE_MAX_BYTES};
 
@@ -128,5 +129,9 @@ impl Txn for CellTxn<'_> {
                 Ok((key, value))
             })
             .collect()
+    }
+
+    fn rows(&mut self) -> Option<Rows<'_>> {
+        self.below.rows()
     }
 }

@@ -88,6 +88,15 @@ pub enum StoreError {
         /// What is free, in bytes.
         free_bytes: u64,
     },
+    /// What a transaction appended to tables contradicts one of their constraints. Nothing of it was written.
+    #[error(
+        "the database refuses what contradicts the constraint {constraint} of its tables, and nothing was written; \
+         `check` says what differs"
+    )]
+    Contradicted {
+        /// The constraint's name.
+        constraint: String,
+    },
     /// A key is longer than [`crate::KEY_MAX_BYTES`].
     #[error("a key of {bytes} bytes is over the limit of {} bytes", crate::KEY_MAX_BYTES)]
     KeyTooLong {
@@ -172,7 +181,7 @@ impl StoreError {
             Self::Busy => Code::Busy,
             Self::WrongKey => Code::KeyUnavailable,
             Self::EpochKey { .. } => Code::EpochKeyUnavailable,
-            Self::Damaged { .. } | Self::Lost { .. } => Code::StoreDamaged,
+            Self::Damaged { .. } | Self::Lost { .. } | Self::Contradicted { .. } => Code::StoreDamaged,
             Self::Full { .. } => Code::StoreFull,
             Self::KeyTooLong { .. } | Self::ValueTooLarge { .. } | Self::TransactionTooLarge => {
                 Code::TooLarge

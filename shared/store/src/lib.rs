@@ -4,7 +4,7 @@
 //! disk. The rules (limits, encryption of values, key making) are written once, above the engines:
 //!
 //! ```text
-//!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled | postgres
+//!   Store ── cells: AES-256-GCM, bound to the key ── engine: memory | sled | postgres (and tables beside them)
 //!   Blobs ── sealed content by its BLAKE3 root, in a folder
 //!   Keyring ── secrets that can be forgotten, wrapped under an epoch's key outside the store
 //! ```
@@ -46,6 +46,7 @@ mod sled_tree;
 mod standing;
 mod store;
 mod sums;
+mod tables;
 mod telling;
 mod trees;
 mod txn;
@@ -70,4 +71,5 @@ pub use rotation::{DamagedSecrets, Rotated};
 pub use sled_engine::ROOM_BYTES;
 pub use standing::{Epoch, RingReport};
 pub use store::Store;
+pub use tables::{Rows, Tables};
 pub use txn::{Cell, KEY_MAX_BYTES, SCAN_MAX_CELLS, TRANSACTION_MAX_BYTES, Txn, VALUE_MAX_BYTES};

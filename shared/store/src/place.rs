@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::meta::Meta;
 use crate::postgres::{Opening, PostgresEngine, Told};
 use crate::sled_engine::SledEngine;
-use crate::{Database, Schema, StoreError};
+use crate::{Database, Schema, StoreError, Tables};
 
 /// The engines that a configuration can choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +125,17 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// The same with tables beside the cells, if it is in a database.
+    #[must_use]
+    pub fn with_tables(self, tables: &'static Tables) -> Self {
+        match self {
+            Self::Folder(folder) => Self::Folder(folder),
+            Self::Database { database, beside } => {
+                Self::Database { database: Box::new(database.with_tables(tables)), beside }
+            }
+        }
+    }
+
     /// Opens the engine there; with `told`, stands by while another process has the store.
     pub(crate) async fn open(&self, meta: Meta, told: Option<Told>) -> Result<Arc<dyn Engine>, StoreError> {
         let (place, (opened, opening)) = (self.clone(), oneshot::channel());

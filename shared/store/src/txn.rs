@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::StoreError;
+use crate::tables::{Appended, Rows, TableView};
 
 /// A key's greatest length in bytes.
 pub const KEY_MAX_BYTES: usize = 512;
@@ -47,6 +48,9 @@ pub trait Txn {
     /// # Errors
     /// [`StoreError::ScanTooWide`]; as [`Txn::get`].
     fn scan(&mut self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Cell>, StoreError>;
+
+    /// The tables beside the cells; `None` where the engine has none.
+    fn rows(&mut self) -> Option<Rows<'_>>;
 }
 
 /// Writes that are not yet in the engine; `None` removes.
@@ -56,6 +60,10 @@ pub(crate) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub(crate) trait View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Cell>, StoreError>;
+    /// The tables beside what is read here, if there are any.
+    fn tables(&self) -> Option<&dyn TableView> {
+        None
+    }
 }
 
 /// Where a scan begins: at the prefix, or behind `after` if that is further on.
@@ -121,23 +129,33 @@ impl View for Layer<'_> {
             }
         }
     }
+    fn tables(&self) -> Option<&dyn TableView> {
+        self.below.tables()
+    }
 }
 
 /// A transaction that collects its writes over a view.
 pub(crate) struct Overlay<'a> {
     below: &'a dyn View,
     writes: Writes,
+    appended: Appended,
     written_bytes: usize,
 }
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(below: &'a dyn View) -> Self {
-        Self { below, writes: Writes::new(), written_bytes: 0 }
+        Self { below, writes: Writes::new(), appended: Appended::default(), written_bytes: 0 }
     }
 
     /// What was written, and how many bytes were.
     pub(crate) fn into_writes(self) -> (Writes, usize) {
         (self.writes, self.written_bytes)
+    }
+
+    /// The same, and the rows that were appended.
+    pub(crate) fn into_all(self) -> (Writes, Appended, usize) {
+        let bytes = self.written_bytes.saturating_add(self.appended.bytes());
+        (self.writes, self.appended, bytes)
     }
 
     fn write(&mut self, key: &[u8], value: Option<Vec<u8>>) -> Result<(), StoreError> {
@@ -171,6 +189,10 @@ impl Txn for Overlay<'_> {
     fn scan(&mut self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Cell>, StoreError> {
         self.layer().scan(prefix, after, limit)
     }
+
+    fn rows(&mut self) -> Option<Rows<'_>> {
+        Some(Rows { tables: self.below.tables()?, appended: Some(&mut self.appended) })
+    }
 }
 
 /// A transaction that only reads a view.
@@ -191,6 +213,10 @@ impl Txn for ReadOnly<'_> {
 
     fn scan(&mut self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Cell>, StoreError> {
         self.0.scan(prefix, after, limit)
+    }
+
+    fn rows(&mut self) -> Option<Rows<'_>> {
+        Some(Rows { tables: self.0.tables()?, appended: None })
     }
 }
 

@@ -30,6 +30,7 @@ const SET: &str = "
     SET tcp_user_timeout = '20s';
     SET default_transaction_isolation = 'read committed';
     SET client_min_messages = warning;
+    SET TimeZone = 'UTC';
     SET plan_cache_mode = force_generic_plan;
     SET enable_seqscan = off;
     SET enable_bitmapscan = off;
@@ -50,6 +51,8 @@ pub(super) enum Fault {
     Conflict,
     /// The database refused. Nothing was done.
     Refused(String),
+    /// What was appended to tables contradicts this constraint. Nothing was done.
+    Contradicted(String),
     /// The store is not this process's any more, or not what it was.
     Fenced(&'static str),
     /// Something that this package has an own word for.
@@ -79,6 +82,7 @@ impl Fault {
         match self {
             Self::Lost(reason) => StoreError::Unavailable { doing: "reach the database", reason },
             Self::Refused(reason) => StoreError::Unavailable { doing, reason },
+            Self::Contradicted(constraint) => StoreError::Contradicted { constraint },
             Self::Conflict => StoreError::Busy,
             Self::Fenced(_) => StoreError::Failed,
             Self::Store(error) => error,
@@ -95,6 +99,8 @@ pub(super) struct Connection {
     begin: String,
     /// The server's process.
     pub(super) backend: i32,
+    /// Whether tables stand beside the cells.
+    pub(super) has_tables: bool,
 }
 
 impl Connection {
@@ -122,9 +128,15 @@ impl Connection {
             }
         }
         let client = tried?;
-        let schema = database.schema().to_string();
-        let mut connection =
-            Self { runtime: Rc::clone(runtime), client, schema, begin: String::new(), backend: 0 };
+        let (schema, has_tables) = (database.schema().to_string(), database.tables().is_some());
+        let mut connection = Self {
+            runtime: Rc::clone(runtime),
+            client,
+            schema,
+            begin: String::new(),
+            backend: 0,
+            has_tables,
+        };
         connection.batch(SET)?;
         connection.batch(&format!("SET search_path = \"{}\"", connection.schema))?;
         let rows = connection.query(SET_DURABLE, &[])?;
@@ -221,7 +233,11 @@ fn fault(error: &tokio_postgres::Error) -> Fault {
         return Fault::Lost(reason);
     };
     let code = answer.code();
-    let said = format!("{} ({})", answer.message(), code.code());
+    // What is said of a value quotes it.
+    let said = match code.code() {
+        class if class.starts_with("22") => format!("it cannot take a value ({class})"),
+        code => format!("{} ({code})", answer.message()),
+    };
     // Shutting down, starting, full, or a standby by now; a class of its own is the connection's.
     const AWAY: [SqlState; 7] = [
         SqlState::ADMIN_SHUTDOWN,
@@ -239,6 +255,9 @@ fn fault(error: &tokio_postgres::Error) -> Fault {
         Fault::Conflict
     } else if AWAY.contains(code) || code.code().starts_with("08") {
         Fault::Lost(said)
+    } else if code.code().starts_with("23") {
+        // Its name; the server's words may quote values.
+        Fault::Contradicted(answer.constraint().or(answer.table()).unwrap_or("without a name").to_owned())
     } else {
         Fault::Refused(said)
     }

@@ -17,7 +17,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::StoreError;
+use crate::{StoreError, Tables};
 
 /// How long one host may take to answer a connection.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -68,6 +68,7 @@ pub struct Database {
     hosts: Vec<Config>,
     tls: Option<MakeRustlsConnect>,
     schema: Schema,
+    tables: Option<&'static Tables>,
 }
 
 impl Database {
@@ -114,7 +115,17 @@ impl Database {
             }
         };
         let hosts = hosts(&config)?;
-        Ok(Self { config, hosts, tls, schema: schema.clone() })
+        Ok(Self { config, hosts, tls, schema: schema.clone(), tables: None })
+    }
+
+    /// The same with tables beside the cells, which are made when a store is opened there.
+    #[must_use]
+    pub fn with_tables(self, tables: &'static Tables) -> Self {
+        Self { tables: Some(tables), ..self }
+    }
+
+    pub(super) const fn tables(&self) -> Option<&'static Tables> {
+        self.tables
     }
 
     /// How each host is reached, in the order in which they are tried.

@@ -135,6 +135,9 @@ fn open_once(
     if let Some(noted) = noted {
         owner::compare(&session.connection, noted)?;
     }
+    if let Some(tables) = shared.database.tables().filter(|_| meta.is_for_use()) {
+        schema::migrate_tables(&session.connection, tables)?;
+    }
     let (keys, values): (Vec<_>, Vec<_>) = first.into_iter().unzip();
     if !keys.is_empty() {
         let all = "INSERT INTO cells (key, value) SELECT * FROM unnest($1::bytea[], $2::bytea[])";

@@ -3,8 +3,8 @@
 //! Invariant: a schema of a newer version is not touched.
 
 use super::connection::{Connection, Fault};
-use crate::StoreError;
 use crate::meta::Meta;
+use crate::{StoreError, Tables};
 
 /// What leads from one version to the next; the first makes version 1.
 ///
@@ -39,7 +39,6 @@ const STEPS: &[&str] = &["
 
 /// Brings the schema to this version; makes it, where a store may be made.
 pub(super) fn migrate(connection: &Connection, meta: &Meta) -> Result<(), Fault> {
-    let known = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
     connection.batch("BEGIN")?;
     let lock = connection.lock_key("migration");
     connection.query("SELECT pg_advisory_xact_lock($1)", &[&lock])?;
@@ -55,27 +54,45 @@ pub(super) fn migrate(connection: &Connection, meta: &Meta) -> Result<(), Fault>
     if !has_schema {
         connection.batch(&format!("CREATE SCHEMA \"{schema}\""))?;
     }
-    if !has_version {
-        connection.batch(
-            "CREATE TABLE version \
-             (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), number integer NOT NULL)",
-        )?;
+    lead_on(connection, "version", STEPS)?;
+    connection.batch("COMMIT")
+}
+
+/// The same for the tables that stand beside the cells.
+pub(super) fn migrate_tables(connection: &Connection, tables: &Tables) -> Result<(), Fault> {
+    connection.batch("BEGIN")?;
+    connection.query("SELECT pg_advisory_xact_lock($1)", &[&connection.lock_key("migration")])?;
+    // Functions keep the path that they are made under: nobody's temporary table comes before the one that is meant.
+    connection.batch(&format!("SET LOCAL search_path = \"{}\", pg_temp", connection.schema()))?;
+    lead_on(connection, &format!("{}_version", tables.name), tables.steps)?;
+    connection.batch("COMMIT")
+}
+
+/// Carries out the steps that were not yet; which were, stands in the table `version`.
+fn lead_on(connection: &Connection, version: &str, steps: &[&str]) -> Result<(), Fault> {
+    let there = connection.query("SELECT to_regclass($1) IS NOT NULL", &[&version])?;
+    if !there.first().is_some_and(|row| row.get(0)) {
+        connection.batch(&format!(
+            "CREATE TABLE {version} \
+             (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), number integer NOT NULL)"
+        ))?;
     }
-    let rows = connection.query("SELECT number FROM version", &[])?;
+    let known = i32::try_from(steps.len()).unwrap_or(i32::MAX);
+    let rows = connection.query(&format!("SELECT number FROM {version}"), &[])?;
     let found: i32 = rows.first().map_or(0, |row| row.get(0));
     if !(0..=known).contains(&found) {
         return Err(Fault::Store(StoreError::UnknownFormat {
             found: u8::try_from(found).unwrap_or(u8::MAX),
         }));
     }
-    for step in STEPS.iter().skip(usize::try_from(found).unwrap_or_default()) {
+    for step in steps.iter().skip(usize::try_from(found).unwrap_or_default()) {
         connection.batch(step)?;
     }
     if found < known {
-        connection.query(
-            "INSERT INTO version (number) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET number = $1",
-            &[&known],
-        )?;
+        let noted = format!(
+            "INSERT INTO {version} (number) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET number = $1"
+        );
+        connection.query(&noted, &[&known])?;
     }
-    connection.batch("COMMIT")
+    Ok(())
 }

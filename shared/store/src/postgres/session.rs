@@ -4,18 +4,23 @@
 //! it counts.
 
 use std::cell::{Cell as Slot, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::RangeInclusive;
 
-use futures::future::{join, join3};
+use futures::future::{join, join_all, join3};
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::AWAY_LIMIT;
 use super::connection::{Connection, Fault};
 use super::owner::OVERTAKEN;
+use crate::tables::{Appended, TableView};
 use crate::txn::{Cell, View, Writes};
 use crate::{KEY_MAX_BYTES, StoreError};
 
+/// The most rows that a comparison names.
+const DIFFERING_MAX: u32 = 100;
 /// Greater than every key.
 const BEHIND_ALL: [u8; KEY_MAX_BYTES + 1] = [0xff; KEY_MAX_BYTES + 1];
 /// Who opened the store last, as it is noted in every store.
@@ -29,6 +34,8 @@ pub(super) struct Session {
     remove: Statement,
     claim: Statement,
     owned: Statement,
+    /// What appends to a table, once it was needed.
+    append: RefCell<BTreeMap<&'static str, Statement>>,
     opening: RefCell<Option<Opening>>,
     fault: RefCell<Option<Fault>>,
     /// The last group that the transaction reads, if that was asked.
@@ -55,6 +62,7 @@ impl Session {
             remove: connection.prepare("DELETE FROM cells WHERE key = ANY($1)")?,
             claim: connection.prepare("UPDATE owner SET last_group = $2 WHERE token = $1")?,
             owned: connection.prepare("SELECT last_group FROM owner WHERE token = $1")?,
+            append: RefCell::default(),
             opening: RefCell::new(None),
             fault: RefCell::new(None),
             seen: Slot::new(0),
@@ -120,7 +128,13 @@ impl Session {
     }
 
     /// Sends a transaction's writes, and notes which group they are. Refused when the store has another owner.
-    pub(super) fn write(&self, writes: &Writes, token: &Token, group: i64) -> Result<(), Fault> {
+    pub(super) fn write(
+        &self,
+        writes: &Writes,
+        appended: &Appended,
+        token: &Token,
+        group: i64,
+    ) -> Result<(), Fault> {
         let (mut keys, mut values, mut gone) =
             (Vec::<&[u8]>::new(), Vec::<&[u8]>::new(), Vec::<&[u8]>::new());
         for (key, value) in writes {
@@ -153,7 +167,41 @@ impl Session {
             removed?;
             Ok(claimed)
         };
-        if self.connection.wait(all)? == 1 { Ok(()) } else { Err(TAKEN_OVER) }
+        if self.connection.wait(all)? != 1 {
+            return Err(TAKEN_OVER);
+        }
+        if appended.is_empty() { Ok(()) } else { self.append(appended) }
+    }
+
+    /// Sends rows, and has every constraint on them looked at.
+    fn append(&self, appended: &Appended) -> Result<(), Fault> {
+        let mut parts = Vec::new();
+        for (table, rows) in appended.by_table() {
+            let known = self.append.borrow().get(table).cloned();
+            let statement = match known {
+                Some(statement) => statement,
+                None => {
+                    let all = rows_of(table, 1);
+                    let made =
+                        self.connection.prepare(&format!("INSERT INTO {table} SELECT * FROM {all}"))?;
+                    self.append.borrow_mut().insert(table, made.clone());
+                    made
+                }
+            };
+            parts.push((statement, rows));
+        }
+        let client = self.connection.client();
+        let appending = parts.iter().map(|(statement, rows)| async move {
+            let values: [&(dyn ToSql + Sync); 1] = [rows];
+            client.execute(statement, &values).await
+        });
+        self.connection.wait(async {
+            let looking = client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE");
+            let (appended, looked) = join(join_all(appending), looking).await;
+            // The first error is the cause.
+            appended.into_iter().try_for_each(|it| it.map(drop))?;
+            looked
+        })
     }
 
     pub(super) fn commit(&self) -> Result<(), Fault> {
@@ -208,6 +256,43 @@ impl View for Session {
         let rows = self.ask(self.connection.client().query(&self.scan, &values));
         Ok(self.note(rows)?.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
+
+    fn tables(&self) -> Option<&dyn TableView> {
+        self.connection.has_tables.then_some(self)
+    }
+}
+
+impl TableView for Session {
+    fn last(&self, table: &'static str) -> Result<Option<u64>, StoreError> {
+        self.is_sound()?;
+        let sql = format!("SELECT max(sequence) FROM {table}");
+        let row = self.note(self.ask(self.connection.client().query_one(&sql, &[])))?;
+        Ok(row.get::<_, Option<i64>>(0).and_then(|last| u64::try_from(last).ok()))
+    }
+
+    fn differing(
+        &self,
+        table: &'static str,
+        range: RangeInclusive<u64>,
+        rows: &str,
+    ) -> Result<Vec<u64>, StoreError> {
+        self.is_sound()?;
+        let (given, kept) = (rows_of(table, 3), format!("{table} WHERE sequence BETWEEN $1 AND $2"));
+        let sql = format!(
+            "SELECT DISTINCT sequence FROM ((SELECT * FROM {given} EXCEPT ALL SELECT * FROM {kept}) \
+             UNION ALL (SELECT * FROM {kept} EXCEPT ALL SELECT * FROM {given})) AS differing \
+             ORDER BY sequence LIMIT {DIFFERING_MAX}"
+        );
+        let [from, until] = [range.start(), range.end()].map(|it| i64::try_from(*it).unwrap_or(i64::MAX));
+        let values: [&(dyn ToSql + Sync); 3] = [&from, &until, &rows];
+        let found = self.note(self.ask(self.connection.client().query(&sql, &values)))?;
+        Ok(found.iter().filter_map(|row| u64::try_from(row.get::<_, i64>(0)).ok()).collect())
+    }
+}
+
+/// The rows of a table that the parameter with this number holds as a JSON array.
+fn rows_of(table: &str, parameter: u8) -> String {
+    format!("json_populate_recordset(NULL::{table}, ${parameter}::text::json)")
 }
 
 /// The first key in order behind all that start with `prefix`.

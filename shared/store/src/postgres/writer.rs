@@ -16,6 +16,7 @@ use super::{AWAY_LIMIT, Answer, CONFLICT_TRIES, LOSS_TRIES, Shared, owner, pause
 use crate::StoreError;
 use crate::confirmed::Noting;
 use crate::engine::{Health, Job, Verdict, run as run_job};
+use crate::tables::Appended;
 use crate::txn::{Layer, Overlay, Writes};
 
 /// Jobs that one group commits at most.
@@ -35,6 +36,14 @@ struct Entry {
     job: Job,
     answer: Answer,
     outcome: Result<(), StoreError>,
+    /// Whether it appended rows to tables.
+    has_rows: bool,
+}
+
+impl Entry {
+    const fn new(job: Job, answer: Answer) -> Self {
+        Self { job, answer, outcome: Ok(()), has_rows: false }
+    }
 }
 
 #[derive(Default)]
@@ -42,6 +51,18 @@ struct Group {
     entries: Vec<Entry>,
     /// Who waits for the closing, if that was asked.
     closing: Option<oneshot::Sender<()>>,
+    /// Whether no others join it.
+    is_whole: bool,
+}
+
+impl Group {
+    /// What its commit, or that there was none, means for each.
+    fn settle(&mut self, committed: &Result<(), Fault>) {
+        if let Err(fault) = committed {
+            let refused = fault.clone().into_error("write");
+            self.entries.iter_mut().for_each(|entry| entry.outcome = Err(refused.clone()));
+        }
+    }
 }
 
 struct Writer<'a> {
@@ -116,11 +137,17 @@ impl Writer<'_> {
     /// Runs one group. Returns who waits for the closing, if that was asked.
     fn group(&mut self, job: Job, answer: Answer) -> Option<oneshot::Sender<()>> {
         let mut group = Group::default();
-        group.entries.push(Entry { job, answer, outcome: Ok(()) });
+        group.entries.push(Entry::new(job, answer));
         let committed = self.carry_out(&mut group);
+        let is_refused = matches!(committed, Err(Fault::Contradicted(_) | Fault::Refused(_)));
+        if is_refused && group.entries.len() > 1 && group.entries.iter().any(|entry| entry.has_rows) {
+            self.carry_out_apart(&mut group);
+        } else {
+            group.settle(&committed);
+        }
         for entry in group.entries {
             // A caller that went away has no one to tell; its transaction stands all the same.
-            let _ = entry.answer.send(committed.clone().and(entry.outcome));
+            let _ = entry.answer.send(entry.outcome);
         }
         if self.away_since.is_some_and(|since| since.elapsed() > AWAY_LIMIT) {
             self.refuse_waiting(&mut group.closing);
@@ -128,13 +155,27 @@ impl Writer<'_> {
         group.closing
     }
 
+    /// What appended rows is refused most likely: each of those jobs in a transaction of its own, behind all others.
+    fn carry_out_apart(&mut self, group: &mut Group) {
+        let (alone, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut group.entries).into_iter().partition(|entry| entry.has_rows);
+        let parts = [others].into_iter().chain(alone.into_iter().map(|entry| vec![entry]));
+        for entries in parts.filter(|part| !part.is_empty()) {
+            let mut part = Group { entries, closing: group.closing.take(), is_whole: true };
+            let committed = self.carry_out(&mut part);
+            part.settle(&committed);
+            group.closing = part.closing;
+            group.entries.extend(part.entries);
+        }
+    }
+
     /// Tries until it is done, or is not going to be.
-    fn carry_out(&mut self, group: &mut Group) -> Result<(), StoreError> {
+    fn carry_out(&mut self, group: &mut Group) -> Result<(), Fault> {
         let (mut conflicts, mut losses, mut tries) = (0, 0, 0_u32);
         loop {
-            self.shared.health().require_serving()?;
+            self.shared.health().require_serving().map_err(Fault::Store)?;
             // What fails takes no others with it.
-            let attempted = self.attempt(group, conflicts == 0 && tries == 0);
+            let attempted = self.attempt(group, conflicts == 0 && tries == 0 && !group.is_whole);
             let pauses = match attempted {
                 Ok(()) => return Ok(()),
                 Err(Fault::Conflict) if conflicts < CONFLICT_TRIES => {
@@ -148,18 +189,18 @@ impl Writer<'_> {
                     let since = self.lost(&reason);
                     if since.elapsed() > AWAY_LIMIT || losses > LOSS_TRIES {
                         self.shared.is_away.store(since.elapsed() > AWAY_LIMIT, Ordering::Release);
-                        return Err(Fault::Lost(reason).into_error("write"));
+                        return Err(Fault::Lost(reason));
                     }
                     tries += 1;
                     tries
                 }
                 Err(Fault::Fenced(why)) => {
                     self.fenced(why);
-                    return Err(StoreError::Failed);
+                    return Err(Fault::Fenced(why));
                 }
                 Err(fault) => {
                     self.abandon();
-                    return Err(fault.into_error("write"));
+                    return Err(fault);
                 }
             };
             self.sleep(pauses);
@@ -172,30 +213,32 @@ impl Writer<'_> {
         self.is_back();
         let Some(session) = &self.session else { return Err(Fault::Lost("no connection".to_owned())) };
         session.begin();
-        let (mut pending, mut bytes) = (Writes::new(), 0);
+        let mut pending = Pending::default();
         let mut at = 0;
         while let Some(entry) = group.entries.get_mut(at) {
-            entry.outcome = run_over(session, &mut entry.job, &mut pending, &mut bytes);
+            entry.outcome = run_over(session, entry, &mut pending);
             session.check()?;
             at += 1;
-            let has_room =
-                may_grow && at < GROUP_MAX_JOBS && bytes < GROUP_FULL_BYTES && group.closing.is_none();
+            let has_room = may_grow
+                && at < GROUP_MAX_JOBS
+                && pending.bytes < GROUP_FULL_BYTES
+                && group.closing.is_none();
             if at == group.entries.len() && has_room {
                 match self.jobs.try_recv() {
                     Ok(Command::Run(job, answer)) => {
-                        group.entries.push(Entry { job, answer, outcome: Ok(()) });
+                        group.entries.push(Entry::new(job, answer));
                     }
                     Ok(Command::Close(answer)) => group.closing = Some(answer),
                     Err(_) => {}
                 }
             }
         }
-        if pending.is_empty() {
+        if pending.writes.is_empty() && pending.appended.is_empty() {
             session.last_group(&self.shared.token)?;
             return session.commit();
         }
         self.last_group += 1;
-        session.write(&pending, &self.shared.token, self.last_group)?;
+        session.write(&pending.writes, &pending.appended, &self.shared.token, self.last_group)?;
         let begun = Instant::now();
         let committed = session.commit();
         if let Err(Fault::Lost(reason)) = &committed {
@@ -350,19 +393,25 @@ impl Writer<'_> {
     }
 }
 
+/// What a group is going to write.
+#[derive(Default)]
+struct Pending {
+    writes: Writes,
+    appended: Appended,
+    bytes: usize,
+}
+
 /// Runs one job over the database and the group's pending writes, and adds its own to them if it commits.
-fn run_over(
-    session: &Session,
-    job: &mut Job,
-    pending: &mut Writes,
-    pending_bytes: &mut usize,
-) -> Result<(), StoreError> {
-    let below = Layer { below: session, writes: pending };
+fn run_over(session: &Session, entry: &mut Entry, pending: &mut Pending) -> Result<(), StoreError> {
+    entry.has_rows = false;
+    let below = Layer { below: session, writes: &pending.writes };
     let mut txn = Overlay::new(&below);
-    if run_job(job, &mut txn)? == Verdict::Commit {
-        let (writes, bytes) = txn.into_writes();
-        pending.extend(writes);
-        *pending_bytes = pending_bytes.saturating_add(bytes);
+    if run_job(&mut entry.job, &mut txn)? == Verdict::Commit {
+        let (writes, appended, bytes) = txn.into_all();
+        entry.has_rows = !appended.is_empty();
+        pending.writes.extend(writes);
+        pending.appended.extend(appended);
+        pending.bytes = pending.bytes.saturating_add(bytes);
     }
     Ok(())
 }
