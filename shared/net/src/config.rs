@@ -90,6 +90,8 @@ impl Default for Limits {
 pub struct RelayLimits {
     /// Peers that have a place.
     pub reservations: usize,
+    /// Of these, peers of one party.
+    pub reservations_per_party: usize,
     /// Circuits in all.
     pub circuits: usize,
     /// Circuits that one party dials.
@@ -108,6 +110,7 @@ impl Default for RelayLimits {
     fn default() -> Self {
         Self {
             reservations: 512,
+            reservations_per_party: 8,
             circuits: 256,
             circuits_per_source: 16,
             circuits_per_destination: 64,

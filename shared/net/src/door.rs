@@ -3,9 +3,9 @@
 //!
 //! Invariants: no address has more than its share of handshakes under way, and the share shrinks as they fill up, so
 //! that many addresses together leave room, too; those over UDP, where addresses can be made up, take none from those
-//! over TCP, nor those over relays, which could make up peers. Strangers' connections are bounded for each address and in all, and a newcomer is let in by closing the
-//! oldest stranger's of those addresses that have the most. What is admitted is not counted. It must not know why
-//! somebody is admitted.
+//! over TCP, nor do those over relays, which could make up peers. Strangers' connections are bounded for each address and
+//! in all, and a newcomer is let in by closing the oldest stranger's of those addresses that have the most. What is
+//! admitted is not counted. It must not know why somebody is admitted.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;

@@ -167,6 +167,17 @@ async fn a_member_has_its_share_of_circuits_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_member_does_not_get_every_place() {
+    let limits = RelayLimits { reservations_per_party: 1, ..RelayLimits::default() };
+    let relay = index(1, &[TCP], limits).await;
+    let first = hidden("hillside", 2, &relay.net).await;
+    is_reached(&first.net).await;
+    let second = hidden("hillside", 3, &relay.net).await;
+    has_fault(&second.net, Code::RelayFull).await;
+    is_reached(&hidden("lakeside", 4, &relay.net).await.net).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_circuit_ends_by_its_bytes_and_another_goes_on() {
     let bytes = 4 * u64::try_from(USUAL_LIMIT_BYTES).unwrap();
     let relay = index(1, &[TCP], RelayLimits { circuit_bytes: bytes, ..RelayLimits::default() }).await;

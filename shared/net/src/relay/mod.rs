@@ -107,8 +107,8 @@ pub(crate) struct Relay {
     visible: watch::Receiver<Visible>,
     limits: RelayLimits,
     counters: Arc<Counters>,
-    /// Until when each peer has its place.
-    reservations: Arc<Mutex<HashMap<PeerId, Instant>>>,
+    /// Until when each peer has its place, and whose it is.
+    reservations: Arc<Mutex<HashMap<PeerId, (Instant, Party)>>>,
     /// Circuits by who dials and by who is dialled.
     places: Arc<Mutex<(Places, Places)>>,
 }
@@ -176,7 +176,7 @@ impl Relay {
                 return self.refuse(&mut stream, Status::PermissionDenied).await;
             };
             match (message.kind, message.peer) {
-                (kind::HOP_RESERVE, _) => self.reserve(peer, &mut stream).await.map(|()| None),
+                (kind::HOP_RESERVE, _) => self.reserve((peer, &party), &mut stream).await.map(|()| None),
                 (kind::HOP_CONNECT, Some(Peer { id })) => {
                     match self.connect((peer, &party), PeerId::from_bytes(&id).ok(), &mut stream).await {
                         Ok(circuit) => Ok(Some((party, circuit))),
@@ -231,13 +231,16 @@ impl Relay {
     }
 
     /// Keeps a place for the peer.
-    async fn reserve(&self, peer: PeerId, stream: &mut Compat<Stream>) -> io::Result<()> {
+    async fn reserve(&self, (peer, party): (PeerId, &Party), stream: &mut Compat<Stream>) -> io::Result<()> {
         let now = Instant::now();
         let until = now.checked_add(RESERVED).unwrap_or(now);
         let is_kept = {
             let mut reservations = self.reservations.lock().await;
-            reservations.insert(peer, until);
-            let is_kept = self.sweep(&mut reservations, now) <= self.limits.reservations;
+            reservations.insert(peer, (until, party.clone()));
+            self.sweep(&mut reservations, now);
+            let own = reservations.values().filter(|(_, other)| other == party).count();
+            let is_kept =
+                reservations.len() <= self.limits.reservations && own <= self.limits.reservations_per_party;
             if !is_kept {
                 reservations.remove(&peer);
             }
@@ -265,11 +268,11 @@ impl Relay {
         stream.shutdown().await
     }
 
-    /// Forgets the places that are over, and those of who left; how many remain.
-    fn sweep(&self, reservations: &mut HashMap<PeerId, Instant>, now: Instant) -> usize {
+    /// Forgets the places that are over, and those of who left.
+    fn sweep(&self, reservations: &mut HashMap<PeerId, (Instant, Party)>, now: Instant) {
         let visible = self.visible.borrow();
-        reservations.retain(|peer, until| *until > now && visible.admitted.contains_key(peer));
-        reservations.len()
+        reservations
+            .retain(|peer, (until, party)| *until > now && visible.admitted.get(peer) == Some(&*party));
     }
 
     /// Opens the second half of a circuit, and tells the first.
@@ -280,7 +283,8 @@ impl Relay {
         stream: &mut Compat<Stream>,
     ) -> Result<Circuit, Status> {
         let to = to.ok_or(Status::MalformedMessage)?;
-        let has_place = self.reservations.lock().await.get(&to).is_some_and(|until| *until > Instant::now());
+        let has_place =
+            self.reservations.lock().await.get(&to).is_some_and(|(until, _)| *until > Instant::now());
         let destination = self.party(&to).filter(|_| has_place).ok_or(Status::NoReservation)?;
         let places = {
             let (sources, destinations) = &mut *self.places.lock().await;
