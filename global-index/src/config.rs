@@ -31,6 +31,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// libp2p addresses to tell others; empty: those really listened on. Without `/p2p/…`: it is added.
     pub advertise: Vec<String>,
+    /// Whether it serves hospitals that nobody can dial as a relay.
+    pub is_relay: bool,
     /// Where HTTPS listens.
     pub web_listen: SocketAddr,
     /// Names and addresses in the self-signed HTTPS certificate.
@@ -151,6 +153,7 @@ impl Config {
         let root: Option<Root> = reader.required("index.root");
         let listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
         let advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
+        let is_relay = reader.default("relay.enabled", true);
         let web_listen = reader.required("web.listen");
         let mut web_names: Vec<String> = reader.list("web.names");
         let folders = FolderRules::read(&mut reader);
@@ -173,6 +176,7 @@ impl Config {
                 root: root?.0,
                 listen,
                 advertise,
+                is_relay,
                 web_listen: web_listen?,
                 web_names,
                 folders,
@@ -238,7 +242,7 @@ mod tests {
         let given = sample.replace(handover_cli::SAMPLE_ROOT, root);
         let config = Config::read(Reader::from_text(&given).unwrap()).unwrap();
         assert_eq!(config.listen.len(), 2);
-        assert_eq!(config.folders, FolderRules::default());
+        assert_eq!((config.folders, config.is_relay), (FolderRules::default(), true));
         let small = given.replace("# quota_mib = 32768", "quota_mib = 2");
         let config = Config::read(Reader::from_text(&small).unwrap()).unwrap();
         assert_eq!((config.folders.quota_bytes, config.folders.share_bytes()), (2 * MIB, MIB / 2));

@@ -43,6 +43,7 @@ impl Stage {
                 net: Some(wires.door(victim)?),
                 web,
                 host: Some(wires::HOST),
+                ..Site::default()
             };
             match victim.hospital() {
                 Some(id) => options.hospitals.push(Place { site, ..Place::named(id) }),

@@ -149,7 +149,8 @@ pub fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 }
 
 impl Move {
-    fn link(&self, world: &World) -> Result<()> {
+    /// Makes the wallet and links it at both hospitals.
+    pub fn link(&self, world: &World) -> Result<()> {
         world.new_wallet(&self.wallet)?;
         for hospital in [SOURCE, DESTINATION] {
             let registered = world.node(hospital, &["patient", "register", &self.patient])?.json()?;

@@ -27,21 +27,26 @@ impl Instruments {
     }
 }
 
-/// Who was turned away at the doors.
+/// Who was turned away at the doors, and what was carried for others.
 pub(super) struct Doors {
     turned_away: Gauge<1>,
+    relay: Gauge<1>,
     net: Net,
     web: Arc<AtomicU64>,
 }
 
 impl Doors {
     pub(super) fn new(metrics: &Metrics, net: Net, web: Arc<AtomicU64>) -> Self {
-        Self { turned_away: handover_web::metrics::turned_away(metrics), net, web }
+        let turned_away = handover_web::metrics::turned_away(metrics);
+        Self { turned_away, relay: handover_web::metrics::relay(metrics), net, web }
     }
 
     pub(super) fn show(&self) {
         for (door, count) in [("net", self.net.turned_away()), ("web", self.web.load(Ordering::Relaxed))] {
             self.turned_away.set([door], i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for (of, count) in self.net.carried().counts() {
+            self.relay.set([of], i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }

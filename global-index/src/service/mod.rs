@@ -15,7 +15,7 @@ use std::time::Duration;
 use handover_cli::tell_standing;
 use handover_core::artefact::federation::Authority;
 use handover_core::{Code, Party, trust};
-use handover_net::{Inbound, Limits, Net, NetConfig, NetError};
+use handover_net::{Inbound, Limits, Net, NetConfig, NetError, RelayLimits};
 use handover_seal::Ed25519;
 use handover_store::{Blobs, EngineName, Standing, Store, StoreError};
 use handover_web::control::{ControlError, stands_by};
@@ -202,6 +202,8 @@ impl Index {
             NetConfig {
                 key_seed: (*keys.net.expose()).into(),
                 listen: config.listen.clone(),
+                relays: Vec::new(),
+                relay: config.is_relay.then(RelayLimits::default),
                 limits: Limits {
                     inbound_queue: MAX_REQUESTS,
                     requests_of_strangers: MAX_REQUESTS / 4,

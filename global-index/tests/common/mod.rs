@@ -115,6 +115,7 @@ impl Realm {
             root: root.public(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
             advertise: vec![],
+            is_relay: true,
             web_listen: "127.0.0.1:0".parse().unwrap(),
             web_names: vec!["localhost".to_owned()],
             folders: handover_index::FolderRules::default(),
@@ -362,6 +363,8 @@ impl Node {
         let config = NetConfig {
             key_seed: (*net_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            relays: Vec::new(),
+            relay: None,
             limits: handover_net::Limits::default(),
         };
         let (net, inbound) = handover_net::start(config, Arc::new(gate)).await.unwrap();

@@ -14,9 +14,13 @@ use handover_core::{Amount, Code, Currency, HospitalId};
 use handover_ingest::FileFaults;
 use handover_ingest::charges::{Catalogue, PriceList};
 use handover_ingest::department::Mapping;
-use handover_net::{AddressPurpose, check_address};
+use handover_net::AddressPurpose;
 use handover_store::{BlobSettings, EngineName, Place, Schema, Settings, StoreError};
 use handover_web::tls::is_name;
+
+mod net;
+
+use net::{addresses, relays};
 
 /// The most bytes of one of the hospital's own files.
 const OWN_FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -52,6 +56,10 @@ pub struct Config {
     pub net_listen: Vec<String>,
     /// Multiaddresses that others are told; empty: the ones that are really listened on.
     pub net_advertise: Vec<String>,
+    /// The relays by way of which others reach this node, if nobody can dial it; else none.
+    pub relays: Vec<String>,
+    /// Whether it serves others as a relay.
+    pub serves_as_relay: bool,
     /// Where HTTPS is served.
     pub web_listen: SocketAddr,
     /// Names in the self-signed certificate.
@@ -118,6 +126,8 @@ impl Config {
         let patience_seconds = reader.range("index.patience_seconds", PATIENCE_SECONDS, 1..=3_600);
         let net_listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
         let net_advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
+        let serves_as_relay = reader.default("net.serves_as_relay", false);
+        let relays = relays(&mut reader, &index_addresses, serves_as_relay);
         let web_listen = reader.required("web.listen");
         let web_names = names(&mut reader);
         let web_url = url(&mut reader);
@@ -147,6 +157,8 @@ impl Config {
                 index_patience: Duration::from_secs(patience_seconds),
                 net_listen,
                 net_advertise,
+                relays,
+                serves_as_relay,
                 web_listen: web_listen?,
                 web_names,
                 web_url,
@@ -279,19 +291,6 @@ fn jurisdiction(reader: &mut Reader) -> Option<String> {
     Some(text)
 }
 
-fn addresses(reader: &mut Reader, key: &str, purpose: AddressPurpose) -> Vec<String> {
-    let all: Vec<String> = reader.list(key);
-    if all.is_empty() && purpose != AddressPurpose::Advertise {
-        reader.fault(key, "needs at least one address");
-    }
-    for (at, address) in all.iter().enumerate() {
-        if let Err(shape) = check_address(address, purpose) {
-            reader.fault(&format!("{key}.{at}"), shape);
-        }
-    }
-    all
-}
-
 fn names(reader: &mut Reader) -> Vec<String> {
     let all: Vec<String> = reader.list("web.names");
     if all.is_empty() {
@@ -388,7 +387,7 @@ mod tests {
     const ROOT: &str = "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025";
 
     /// The sample as somebody has it who put the root in.
-    fn sample() -> String {
+    pub(super) fn sample() -> String {
         SAMPLE.replace(handover_cli::SAMPLE_ROOT, ROOT)
     }
 
@@ -426,6 +425,7 @@ mod tests {
         let config = Config::from_text(&text.join("\n"), folder.path()).unwrap();
         assert_eq!(config.web_url.as_deref(), Some("https://patients.lakeside.example"));
         assert_eq!(config.net_advertise.len(), 1);
+        assert_eq!(config.relays.len(), 2);
         assert_eq!(config.epoch_keys, folder.path().join("epoch-keys"));
         assert_eq!(config.shared, folder.path().join("shared"));
         assert_eq!(config.store.engine, EngineName::Postgres);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use handover_core::artefact::patient::CLOCK_SKEW_MS;
 use handover_core::{Code, Party};
-use handover_net::Net;
+use handover_net::{AtRelay, Net};
 use handover_store::{Health as StoreHealth, StoreError};
 use handover_web::metrics::Gauge;
 use handover_web::{CancellationToken, Health};
@@ -34,6 +34,8 @@ pub(crate) async fn watch(
     let refused = node.metrics.gauge("directories_refused", "Directories refused since the start", []);
     let owed = node.metrics.gauge("break_glass_reviews", "Reviews of break-glasses that wait", ["state"]);
     let turned_away = handover_web::metrics::turned_away(&node.metrics);
+    let relay = handover_web::metrics::relay(&node.metrics);
+    let connections = node.metrics.gauge("connections", "Members that are connected", ["way"]);
     let mut last = None;
     loop {
         look(&node, &health).await;
@@ -57,6 +59,14 @@ pub(crate) async fn watch(
         for (door, count) in [("net", net.turned_away()), ("web", web.load(Ordering::Relaxed))] {
             turned_away.set([door], i64::try_from(count).unwrap_or(i64::MAX));
         }
+        for (of, count) in net.carried().counts() {
+            relay.set([of], i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let (direct, relayed) = net.connections();
+        for (way, count) in [("direct", direct), ("relayed", relayed)] {
+            connections.set([way], i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        health.tell("relays", relayed_by(&net.at_relays()));
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -87,6 +97,14 @@ async fn repaired(node: &Node) -> Result<(), Code> {
 /// Whether the index's books are what was signed: told, and no fault of this node.
 pub(crate) async fn books(node: &Node) -> Result<(), Code> {
     node.exchange.books_fault().await.map_err(|fault| fault.code())?.map_or(Ok(()), Err)
+}
+
+/// Whether one of the relays that this node needs reaches it: told, as hospitals that it dials itself go on.
+pub(crate) fn relayed_by(relays: &[AtRelay]) -> Result<(), Code> {
+    if relays.iter().any(|relay| relay.since.is_some()) {
+        return Ok(());
+    }
+    relays.iter().find_map(|relay| relay.fault).map_or(Ok(()), Err)
 }
 
 /// Whether the store, which was restored, may speak for its hospital again: for nobody, which is a fault, or not for all

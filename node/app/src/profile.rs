@@ -33,7 +33,9 @@ pub(crate) fn says_the_same(one: &HospitalProfile, other: &HospitalProfile) -> b
 pub(crate) fn wanted(node: &Node, keys: Keys<'_>) -> Result<HospitalProfile, NodeError> {
     let live = node.live()?;
     let mut addresses = node.config.net_advertise.clone();
-    if addresses.is_empty() {
+    let relays = &node.config.relays;
+    // Nobody reaches what a node behind address translation listens on.
+    if addresses.is_empty() && relays.is_empty() {
         addresses = live.net.addresses();
     }
     let (own, next) = (peer_id(&live.net.peer_key())?, peer_id(&keys.net().public())?);
@@ -44,6 +46,7 @@ pub(crate) fn wanted(node: &Node, keys: Keys<'_>) -> Result<HospitalProfile, Nod
         }
         *address = address.replace(&own, &next);
     }
+    addresses.extend(relays.iter().map(|relay| format!("{relay}/p2p-circuit/p2p/{next}")));
     addresses.sort();
     // A host with many interfaces has more than others look at.
     addresses.truncate(ADDRESSES_MAX);

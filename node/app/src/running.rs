@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use handover_cli::CliError;
 use handover_core::Code;
-use handover_net::{Limits as NetLimits, Net, NetConfig, NetError};
+use handover_net::{Limits as NetLimits, Net, NetConfig, NetError, RelayLimits};
 use handover_store::StoreError;
 use handover_web::{CancellationToken, Health, Limits, ServeConfig, TlsIdentity, WebError, control, serve};
 use serde::Serialize;
@@ -63,6 +63,8 @@ impl Running {
         let net_config = NetConfig {
             key_seed: node.own()?.net_seed(),
             listen: config.net_listen.clone(),
+            relays: config.relays.clone(),
+            relay: config.serves_as_relay.then(RelayLimits::default),
             limits: NetLimits::default(),
         };
         let admission = Arc::new(RenewedAdmission::new(&node, presented));

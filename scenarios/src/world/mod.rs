@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{process, thread};
@@ -189,10 +190,14 @@ impl World {
     /// # Errors
     /// The command cannot be run to its end.
     pub fn wallet(&self, name: &str, args: &[&str]) -> Result<Answer> {
+        call(self.wallet_command(name, args)?)
+    }
+
+    fn wallet_command(&self, name: &str, args: &[&str]) -> Result<Command> {
         let mut command = self.programs_of(name).command(&self.programs.patient);
         command.args(["--json", "--wallet"]).arg(self.wallet_path(name));
         command.arg("--passphrase-file").arg(self.folder.secret(name)?).args(args);
-        call(command)
+        Ok(command)
     }
 
     /// The same at a hospital's node: its address and certificate are added.
@@ -211,7 +216,7 @@ impl World {
         };
         let mut all = args.to_vec();
         all.extend(["--node", &web, "--node-certificate", value("certificate")?]);
-        self.wallet(name, &all)
+        call(site.start(self.wallet_command(name, &all)?))
     }
 
     /// Makes a wallet; what it says.

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::CURRENCY;
 
@@ -40,6 +41,11 @@ pub struct Site {
     pub web: Option<Door>,
     /// The address of this machine that it listens at; the world's if absent.
     pub host: Option<Ipv4Addr>,
+    /// What its process, and wallets that talk to it, are started by, such as a program that puts them into a network
+    /// namespace; nothing if empty.
+    pub started_by: Vec<String>,
+    /// Whether nobody can dial it, so that it is reached through the index.
+    pub behind_nat: bool,
 }
 
 /// Ports of this machine.
@@ -73,10 +79,25 @@ impl Site {
         format!("{}:{}", self.host(), self.web.map_or(0, |door| door.listens))
     }
 
-    /// The line of the configuration that tells another address.
+    /// The lines of the configuration that say how others reach it.
     pub(super) fn advertised(&self) -> String {
         let line = |door: Door| format!("advertise = [\"/ip4/{}/tcp/{}\"]\n", self.host(), door.told);
-        self.net.map(line).unwrap_or_default()
+        let behind_nat = if self.behind_nat { "behind_nat = true\n" } else { "" };
+        self.net.map(line).unwrap_or_default() + behind_nat
+    }
+
+    /// A command, started by what has to start it here.
+    pub(super) fn start(&self, command: Command) -> Command {
+        let [program, words @ ..] = self.started_by.as_slice() else { return command };
+        let mut started = Command::new(program);
+        started.args(words).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => started.env(name, value),
+                None => started.env_remove(name),
+            };
+        }
+        started
     }
 
     /// Where others find a process that listens here.

@@ -1,5 +1,5 @@
 //! The swarm's parts and transports: TCP (TLS first, Noise second, yamux) and QUIC; control and package protocols,
-//! identify, ping, connection limits and the block list.
+//! identify, ping, connection limits and the block list; and, over connections with a relay, circuits.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +11,7 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, relay, tcp, yamux};
 
 use crate::NetError;
 use crate::config::{Limits, NetConfig};
@@ -34,6 +34,8 @@ const HELLO_STREAMS: usize = 8;
 /// while another one with the same key may have its work by now.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(10);
+/// One address gets this part of the time for a route: TCP, QUIC and a relay are tried one after another.
+const ADDRESS_SHARES: u64 = 3;
 const IDENTIFY_VERSION: &str = "/handover/1";
 
 /// What the swarm runs. Whoever may deny a connection stands first: the others keep books of every connection that
@@ -47,10 +49,16 @@ pub(crate) struct Behaviour {
     pub(crate) packages: libp2p_stream::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
+    pub(crate) circuits: relay::client::Behaviour,
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, limits: &Limits, turned_away: Arc<AtomicU64>) -> Self {
+    fn new(
+        key: &Keypair,
+        limits: &Limits,
+        turned_away: Arc<AtomicU64>,
+        circuits: relay::client::Behaviour,
+    ) -> Self {
         let connections = ConnectionLimits::default()
             .with_max_pending_outgoing(Some(MAX_DIALS))
             .with_max_established_per_peer(Some(limits.connections_per_peer))
@@ -79,6 +87,7 @@ impl Behaviour {
             ping: ping::Behaviour::new(
                 ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_LIMIT),
             ),
+            circuits,
         }
     }
 }
@@ -107,16 +116,18 @@ pub(crate) fn build(
             .with_other_transport(|key| Paced::new(key, MAX_STREAMS_PER_CONNECTION))
             .map_err(|_| NetError::Setup("the QUIC transport"))
     };
-    let behaviour = |key: &Keypair| Behaviour::new(key, limits, Arc::clone(turned_away));
+    let behaviour = |key: &Keypair, circuits| Behaviour::new(key, limits, Arc::clone(turned_away), circuits);
     let swarm_config = |config: libp2p::swarm::Config| {
         config
             .with_idle_connection_timeout(Duration::from_millis(limits.idle_ms))
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
     };
-    let address_limit = Duration::from_millis(limits.dial_ms / 2);
+    let address_limit = Duration::from_millis(limits.dial_ms / ADDRESS_SHARES);
     let failed = |_| NetError::Setup("the protocols");
     let swarm = match transports()?.with_dns() {
         Ok(builder) => builder
+            .with_relay_client((Tls::new, noise::Config::new), muxer)
+            .map_err(|_| NetError::Setup("circuits"))?
             .with_behaviour(behaviour)
             .map_err(failed)?
             .with_swarm_config(swarm_config)
@@ -125,6 +136,8 @@ pub(crate) fn build(
         Err(error) => {
             tracing::warn!(%error, "no system resolver: only numeric addresses can be dialled");
             transports()?
+                .with_relay_client((Tls::new, noise::Config::new), muxer)
+                .map_err(|_| NetError::Setup("circuits"))?
                 .with_behaviour(behaviour)
                 .map_err(failed)?
                 .with_swarm_config(swarm_config)

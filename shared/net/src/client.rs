@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use handover_core::id::SigningPublic;
 use handover_core::{Code, Party};
@@ -18,6 +18,8 @@ use crate::config::Limits;
 use crate::frame::{Frame, MAX_BODY_BYTES};
 use crate::identity::{Candidate, Route, candidates};
 use crate::package::{Opener, PackageStream};
+use crate::relay::{Carried, Counters};
+use crate::relays::AtRelay;
 
 /// What comes from outside.
 #[derive(Debug)]
@@ -144,6 +146,12 @@ pub(crate) struct Visible {
     pub(crate) admitted: HashMap<PeerId, Party>,
     /// Real listen addresses with `/p2p/`.
     pub(crate) addresses: Vec<String>,
+    /// How this process is reached by way of relays.
+    pub(crate) relays: Vec<AtRelay>,
+    /// Connections with admitted peers, over relays only.
+    pub(crate) relayed: usize,
+    /// When somebody admitted last dialled this process without a relay.
+    pub(crate) dialled: Option<SystemTime>,
 }
 
 /// A handle to the process's network. Cheap to clone. When the last one is dropped the network shuts down.
@@ -155,6 +163,7 @@ pub struct Net {
     pub(crate) visible: watch::Receiver<Visible>,
     pub(crate) opener: Opener,
     pub(crate) turned_away: Arc<AtomicU64>,
+    pub(crate) carried: Arc<Counters>,
 }
 
 impl std::fmt::Debug for Net {
@@ -181,6 +190,31 @@ impl Net {
     #[must_use]
     pub fn turned_away(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// How this process is reached by way of relays: one for each that was configured.
+    #[must_use]
+    pub fn at_relays(&self) -> Vec<AtRelay> {
+        self.visible.borrow().relays.clone()
+    }
+
+    /// When somebody who was admitted last dialled this process directly; none since the start, if absent.
+    #[must_use]
+    pub fn last_dialled(&self) -> Option<SystemTime> {
+        self.visible.borrow().dialled
+    }
+
+    /// With how many admitted peers this process is connected directly, and with how many over relays only.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        let visible = self.visible.borrow();
+        (visible.admitted.len().saturating_sub(visible.relayed), visible.relayed)
+    }
+
+    /// What this process has carried as a relay.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        self.carried.read()
     }
 
     /// The parties with an admitted connection now, each once.

@@ -9,6 +9,11 @@ pub struct NetConfig {
     /// Multiaddresses to listen on, such as `/ip4/127.0.0.1/tcp/0` and `/ip4/127.0.0.1/udp/0/quic-v1`. May be
     /// empty: such a process can dial only.
     pub listen: Vec<String>,
+    /// Where this process asks for a place, so that it is reached although nobody can dial it: addresses of relays, each
+    /// ending in `/p2p/<peer id>`. Usually empty.
+    pub relays: Vec<String>,
+    /// What it carries as a relay for others; nothing, if absent.
+    pub relay: Option<RelayLimits>,
     /// Times and bounds.
     pub limits: Limits,
 }
@@ -17,6 +22,8 @@ impl std::fmt::Debug for NetConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NetConfig")
             .field("listen", &self.listen)
+            .field("relays", &self.relays)
+            .field("relay", &self.relay)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -25,8 +32,8 @@ impl std::fmt::Debug for NetConfig {
 /// Times in milliseconds and bounds on what is held at once.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Until a route must have led to an admitted peer: dialling and both hellos. One address gets half of it, so
-    /// that QUIC is still tried when TCP is silently dropped.
+    /// Until a route must have led to an admitted peer: dialling and both hellos. One address gets a third of it, so
+    /// that QUIC is still tried when TCP is silently dropped, and a relay when QUIC is.
     pub dial_ms: u64,
     /// Until a sent request must be answered.
     pub request_ms: u64,
@@ -60,7 +67,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            dial_ms: 10_000,
+            dial_ms: 15_000,
             request_ms: 30_000,
             package_open_ms: 15_000,
             idle_ms: 120_000,
@@ -74,6 +81,42 @@ impl Default for Limits {
             routes_waiting: 256,
             packages_inbound: 64,
             packages_per_party: 8,
+        }
+    }
+}
+
+/// What a relay carries. Far beyond libp2p's own limits (128 KiB in two minutes): it carries packages.
+#[derive(Clone, Debug)]
+pub struct RelayLimits {
+    /// Peers that have a place.
+    pub reservations: usize,
+    /// Of these, peers of one party.
+    pub reservations_per_party: usize,
+    /// Circuits in all.
+    pub circuits: usize,
+    /// Circuits that one party dials.
+    pub circuits_per_source: usize,
+    /// Circuits to one party.
+    pub circuits_per_destination: usize,
+    /// Bytes on one circuit, both directions together; it ends there, and what it carried is resumed on another.
+    pub circuit_bytes: u64,
+    /// How long one circuit lasts at most.
+    pub circuit_ms: u64,
+    /// A circuit on which nothing moves in one direction for so long ends.
+    pub silence_ms: u64,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            reservations: 512,
+            reservations_per_party: 8,
+            circuits: 256,
+            circuits_per_source: 16,
+            circuits_per_destination: 64,
+            circuit_bytes: 1 << 40,
+            circuit_ms: 24 * 60 * 60 * 1_000,
+            silence_ms: 60_000,
         }
     }
 }

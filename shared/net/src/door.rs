@@ -1,13 +1,15 @@
 //! Who may knock, and who may stay without being admitted: both by address, so that one stranger keeps nobody else out.
+//! Who comes over a relay has no address; there it is the peer that the relay names.
 //!
 //! Invariants: no address has more than its share of handshakes under way, and the share shrinks as they fill up, so
 //! that many addresses together leave room, too; those over UDP, where addresses can be made up, take none from those
-//! over TCP. Strangers' connections are bounded for each address and in all, and a newcomer is let in by closing the
-//! oldest stranger's of those addresses that have the most. What is admitted is not counted. It must not know why
-//! somebody is admitted.
+//! over TCP, nor do those over relays, which could make up peers. Strangers' connections are bounded for each address and
+//! in all, and a newcomer is let in by closing the oldest stranger's of those addresses that have the most. What is
+//! admitted is not counted. It must not know why somebody is admitted.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
+use std::mem::discriminant;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +25,9 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-/// Handshakes under way in all, over TCP and over UDP each.
+use crate::identity::is_relayed;
+
+/// Handshakes under way in all, over TCP, over UDP and over relays each.
 const HANDSHAKES: usize = 256;
 /// And from one address, at most.
 const HANDSHAKES_PER_ADDRESS: usize = 16;
@@ -39,8 +43,14 @@ const IPV6_NETWORK: u128 = !(u64::MAX as u128);
 #[error("the address has too many handshakes under way")]
 struct TooManyHandshakes;
 
-/// Where somebody comes from. Over UDP an address can be made up until the handshake is done, so it is counted apart.
-type Source = (Option<IpAddr>, bool);
+/// Where somebody comes from. Over UDP an address can be made up until the handshake is done, and a relay can make up
+/// peers, so each is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Tcp(Option<IpAddr>),
+    Udp(Option<IpAddr>),
+    Relayed(Option<PeerId>),
+}
 
 /// Bounds inbound connections before their peer is admitted.
 #[derive(Debug)]
@@ -81,9 +91,8 @@ impl Door {
     }
 
     fn knocks(&mut self, id: ConnectionId, source: Source) -> Result<(), ConnectionDenied> {
-        let (_, is_udp) = source;
         let (mut in_all, mut own) = (0_usize, 0_usize);
-        for other in self.handshakes.values().filter(|(_, is_others_udp)| *is_others_udp == is_udp) {
+        for other in self.handshakes.values().filter(|other| discriminant(*other) == discriminant(&source)) {
             in_all = in_all.saturating_add(1);
             own = own.saturating_add(usize::from(*other == source));
         }
@@ -129,10 +138,10 @@ impl NetworkBehaviour for Door {
     fn handle_pending_inbound_connection(
         &mut self,
         id: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.knocks(id, source(remote))
+        self.knocks(id, source(local, remote))
     }
 
     fn handle_established_inbound_connection(
@@ -165,9 +174,9 @@ impl NetworkBehaviour for Door {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
                 peer_id,
                 connection_id,
-                endpoint: ConnectedPoint::Listener { send_back_addr, .. },
+                endpoint: ConnectedPoint::Listener { local_addr, send_back_addr },
                 ..
-            }) => self.comes(connection_id, peer_id, source(send_back_addr)),
+            }) => self.comes(connection_id, peer_id, source(local_addr, send_back_addr)),
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
                 self.connections.retain(|knocked| knocked.id != connection_id);
             }
@@ -188,7 +197,13 @@ impl NetworkBehaviour for Door {
     }
 }
 
-fn source(address: &Multiaddr) -> Source {
+fn source(local: &Multiaddr, address: &Multiaddr) -> Source {
+    if is_relayed(local) {
+        return Source::Relayed(address.iter().find_map(|part| match part {
+            Protocol::P2p(peer) => Some(peer),
+            _ => None,
+        }));
+    }
     let ip = address.iter().find_map(|part| match part {
         Protocol::Ip4(address) => Some(IpAddr::V4(address)),
         Protocol::Ip6(address) => Some(IpAddr::V6(address)),
@@ -198,15 +213,25 @@ fn source(address: &Multiaddr) -> Source {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK)),
         v4 => v4,
     });
-    (network, address.iter().any(|part| matches!(part, Protocol::Udp(_))))
+    let is_udp = address.iter().any(|part| matches!(part, Protocol::Udp(_)));
+    if is_udp { Source::Udp(network) } else { Source::Tcp(network) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(remote: &str) -> Source {
+        source(&Multiaddr::empty(), &remote.parse().unwrap())
+    }
+
     fn from(last: u8) -> Source {
-        source(&format!("/ip4/192.0.2.{last}/tcp/4001").parse().unwrap())
+        of(&format!("/ip4/192.0.2.{last}/tcp/4001"))
+    }
+
+    fn over_relay(peer: PeerId) -> Source {
+        let local = "/ip4/203.0.113.1/tcp/4001/p2p-circuit".parse().unwrap();
+        source(&local, &Multiaddr::empty().with(Protocol::P2p(peer)))
     }
 
     fn id(number: usize) -> ConnectionId {
@@ -222,7 +247,7 @@ mod tests {
         assert!(door.knocks(id(100), from(1)).is_err());
         door.knocks(id(101), from(2)).unwrap();
         // Over UDP the address may be made up: it takes nothing from the same one over TCP.
-        door.knocks(id(102), source(&"/ip4/192.0.2.1/udp/4001/quic-v1".parse().unwrap())).unwrap();
+        door.knocks(id(102), of("/ip4/192.0.2.1/udp/4001/quic-v1")).unwrap();
         door.handshakes.remove(&id(0));
         door.knocks(id(103), from(1)).unwrap();
         assert_eq!(door.turned_away.load(Ordering::Relaxed), 1);
@@ -234,7 +259,7 @@ mod tests {
         let tcp = |number: u8| from(number);
         let udp = |number: usize| {
             let [.., second, third] = number.to_be_bytes();
-            source(&format!("/ip4/198.18.{second}.{third}/udp/4001/quic-v1").parse().unwrap())
+            of(&format!("/ip4/198.18.{second}.{third}/udp/4001/quic-v1"))
         };
         for (number, address) in (0..24).flat_map(|address| [address; 40]).enumerate() {
             let _ = door.knocks(id(number), tcp(address));
@@ -249,10 +274,27 @@ mod tests {
 
     #[test]
     fn one_network_is_one_address() {
-        let of = |text: &str| source(&text.parse().unwrap());
         assert_eq!(of("/ip6/2001:db8::1/tcp/1"), of("/ip6/2001:db8::ffff:2/tcp/2"));
         assert_ne!(of("/ip6/2001:db8::1/tcp/1"), of("/ip6/2001:db8:0:1::1/tcp/1"));
         assert_eq!(of("/ip6/::ffff:192.0.2.1/tcp/1"), from(1));
+    }
+
+    #[test]
+    fn over_a_relay_everybody_has_a_share_of_their_own_and_takes_none_of_others() {
+        let mut door = Door::new(64, Arc::default());
+        let peer = PeerId::random();
+        for number in 0..HANDSHAKES_PER_ADDRESS {
+            door.knocks(id(number), over_relay(peer)).unwrap();
+        }
+        assert!(door.knocks(id(100), over_relay(peer)).is_err());
+        door.knocks(id(101), over_relay(PeerId::random())).unwrap();
+        // A relay that makes up peers keeps out nobody who comes otherwise.
+        for number in 0..1_000 {
+            let _ = door.knocks(id(1_000 + number), over_relay(PeerId::random()));
+        }
+        assert!(door.handshakes.len() <= HANDSHAKES);
+        door.knocks(id(102), from(1)).unwrap();
+        door.knocks(id(103), of("/ip4/192.0.2.1/udp/4001/quic-v1")).unwrap();
     }
 
     #[test]

@@ -52,6 +52,42 @@ pub(crate) struct Candidate {
     pub(crate) tcp: Vec<Multiaddr>,
     /// Tried when no TCP address led to the peer.
     pub(crate) quic: Vec<Multiaddr>,
+    /// Through relays: tried when nothing direct led to the peer.
+    pub(crate) relayed: Vec<Multiaddr>,
+}
+
+impl Candidate {
+    /// What is dialled at once, and what then, if none of it leads to the peer: one relay after another, at last.
+    pub(crate) fn stages(self) -> Vec<Vec<Multiaddr>> {
+        let mut stages = vec![self.tcp, self.quic];
+        for address in self.relayed {
+            let same = stages.iter_mut().find(|stage| stage.first().and_then(relay_of) == relay_of(&address));
+            match same {
+                Some(stage) if !stage.is_empty() => stage.push(address),
+                Some(_) | None => stages.push(vec![address]),
+            }
+        }
+        stages.into_iter().filter(|stage| !stage.is_empty()).collect()
+    }
+}
+
+/// The relay through which an address leads, if it does.
+pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    relay_address(address)?.iter().find_map(|part| match part {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    })
+}
+
+/// Where that relay is dialled.
+pub(crate) fn relay_address(address: &Multiaddr) -> Option<Multiaddr> {
+    let at = address.iter().position(|part| part == Protocol::P2pCircuit)?;
+    Some(address.iter().take(at).collect())
+}
+
+/// Whether an address leads through a relay.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
 /// A route's addresses by peer.
@@ -61,11 +97,13 @@ pub(crate) fn candidates(route: &Route) -> Vec<Candidate> {
         let Ok(address) = text.parse::<Multiaddr>() else { continue };
         let Some(Protocol::P2p(peer)) = address.iter().last() else { continue };
         let at = found.iter().position(|candidate| candidate.peer == peer).unwrap_or_else(|| {
-            found.push(Candidate { peer, tcp: Vec::new(), quic: Vec::new() });
+            found.push(Candidate { peer, tcp: Vec::new(), quic: Vec::new(), relayed: Vec::new() });
             found.len() - 1
         });
         let Some(candidate) = found.get_mut(at) else { continue };
-        if address.iter().any(|part| matches!(part, Protocol::Tcp(_))) {
+        if is_relayed(&address) {
+            candidate.relayed.push(address);
+        } else if address.iter().any(|part| matches!(part, Protocol::Tcp(_))) {
             candidate.tcp.push(address);
         } else {
             candidate.quic.push(address);
@@ -91,18 +129,27 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_grouped_by_peer_with_tcp_apart() {
+    fn addresses_are_grouped_by_peer_and_tried_directly_first() {
         let (one, two) = (id(1), id(2));
         let addresses = vec![
+            format!("/ip4/127.0.0.1/tcp/5/p2p/{two}/p2p-circuit/p2p/{one}"),
+            format!("/ip4/127.0.0.1/tcp/6/p2p/{}/p2p-circuit/p2p/{one}", id(3)),
+            format!("/ip4/127.0.0.1/udp/5/quic-v1/p2p/{two}/p2p-circuit/p2p/{one}"),
             format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{one}"),
             format!("/ip4/127.0.0.1/tcp/2/p2p/{two}"),
             format!("/dns4/node.example/tcp/3/p2p/{one}"),
             "/ip4/127.0.0.1/tcp/4".to_owned(),
             "nonsense".to_owned(),
         ];
-        let found = candidates(&Route { party: Party::Index, addresses });
+        let mut found = candidates(&Route { party: Party::Index, addresses });
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].peer, found[0].tcp.len(), found[0].quic.len()), (one, 1, 1));
         assert_eq!((found[1].peer, found[1].tcp.len(), found[1].quic.len()), (two, 1, 0));
+        let stages = found.remove(0).stages();
+        assert_eq!(stages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 2, 1]);
+        let relays: Vec<_> = stages.iter().map(|stage| relay_of(&stage[0])).collect();
+        assert_eq!(relays, [None, None, Some(two), Some(id(3))]);
+        let dialled = relay_address(&stages[2][0]).unwrap();
+        assert_eq!(dialled.to_string(), format!("/ip4/127.0.0.1/tcp/5/p2p/{two}"));
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! Invariants: who a peer is, only [`Admission`] says, by the hello that the peer presented on the connection. A
 //! peer that was not admitted can send a few requests (they arrive without a party) and nothing else. A party that
-//! was expelled has no connection and gets none. Strangers, however many, have a share of connections and requests, one
+//! was expelled has no connection and gets none. A connection through a relay is one like any other: the two ends' own
+//! handshake proves their keys. Strangers, however many, have a share of connections and requests, one
 //! address a part of that, and nobody who is admitted waits behind them. Every queue has a bound and every wait a limit.
 //!
 //! Must not know: artefacts, certificates, the directory, what a body or a stream holds. libp2p is named in this
@@ -25,6 +26,8 @@ mod identity;
 mod package;
 mod peers;
 mod quic;
+mod relay;
+mod relays;
 mod routes;
 mod start;
 mod swarm_loop;
@@ -32,11 +35,13 @@ mod tls;
 
 pub use address::{Purpose as AddressPurpose, check_address};
 pub use client::{Inbound, Net, Presented, Reply};
-pub use config::{Limits, NetConfig};
+pub use config::{Limits, NetConfig, RelayLimits};
 pub use error::NetError;
 pub use frame::{MAX_BODY_BYTES, MAX_HELLO_BYTES};
 pub use identity::{Route, peer_id};
 pub use package::PackageStream;
+pub use relay::Carried;
+pub use relays::AtRelay;
 pub use start::start;
 
 use handover_core::id::SigningPublic;

@@ -125,11 +125,11 @@ impl Opener {
     }
 }
 
-/// The places for inbound streams.
+/// Places, in all and for each party.
 pub(crate) struct Places {
     all: Arc<Semaphore>,
     per_party: usize,
-    /// Those of parties that have streams now.
+    /// Those of parties that have taken some now.
     of_party: HashMap<Party, Arc<Semaphore>>,
 }
 
@@ -138,7 +138,7 @@ impl Places {
         Self { all: Arc::new(Semaphore::new(all)), per_party, of_party: HashMap::new() }
     }
 
-    fn take(&mut self, party: &Party) -> Option<[OwnedSemaphorePermit; 2]> {
+    pub(crate) fn take(&mut self, party: &Party) -> Option<[OwnedSemaphorePermit; 2]> {
         let per_party = self.per_party;
         self.of_party.retain(|_, own| own.available_permits() < per_party);
         let own = self.of_party.entry(party.clone()).or_insert_with(|| Arc::new(Semaphore::new(per_party)));

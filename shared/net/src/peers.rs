@@ -1,7 +1,7 @@
 //! The connected peers: what each showed, how each took this process's hello, what is under way with each.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use handover_core::id::SigningPublic;
 use handover_core::{Code, Party};
@@ -26,12 +26,29 @@ pub(crate) enum Standing {
     Refused(Code),
 }
 
+/// How a connection came about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Came {
+    /// The peer dialled.
+    pub(crate) by_peer: bool,
+    /// Over a relay.
+    pub(crate) relayed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    since: Instant,
+    /// The same, to be told.
+    at: SystemTime,
+    came: Came,
+}
+
 /// One peer with at least one connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) key: SigningPublic,
-    /// Its connections, since when.
-    connections: HashMap<ConnectionId, Instant>,
+    /// Its connections.
+    connections: HashMap<ConnectionId, Connection>,
     pub(crate) standing: Standing,
     /// What the peer presented last.
     pub(crate) hello: Option<Vec<u8>>,
@@ -77,12 +94,12 @@ impl Peer {
     pub(crate) fn connected(
         &mut self,
         connection: ConnectionId,
-        dialled_by_peer: bool,
+        came: Came,
         now: Instant,
     ) -> Vec<ConnectionId> {
-        let is_dead = |since: &Instant| dialled_by_peer && now.duration_since(*since) > SIMULTANEOUS;
-        let dead = self.connections.iter().filter(|(_, since)| is_dead(since)).map(|(id, _)| *id).collect();
-        self.connections.insert(connection, now);
+        let is_dead = |it: &Connection| came.by_peer && now.duration_since(it.since) > SIMULTANEOUS;
+        let dead = self.connections.iter().filter(|(_, it)| is_dead(it)).map(|(id, _)| *id).collect();
+        self.connections.insert(connection, Connection { since: now, at: SystemTime::now(), came });
         dead
     }
 
@@ -142,6 +159,19 @@ impl Peers {
         let peer = self.by_id.remove(id)?;
         self.note(peer.party().cloned());
         Some(peer)
+    }
+
+    /// How many admitted peers are connected over relays only.
+    pub(crate) fn relayed(&self) -> usize {
+        let is_relayed = |peer: &&Peer| peer.connections.values().all(|it| it.came.relayed);
+        self.by_id.values().filter(|peer| peer.party().is_some()).filter(is_relayed).count()
+    }
+
+    /// When an admitted peer that is connected dialled last, without a relay.
+    pub(crate) fn last_dialled(&self) -> Option<SystemTime> {
+        let admitted = self.by_id.values().filter(|peer| peer.party().is_some());
+        let direct = |it: &&Connection| it.came.by_peer && !it.came.relayed;
+        admitted.flat_map(|peer| peer.connections.values().filter(direct)).map(|it| it.at).max()
     }
 
     pub(crate) fn ids(&self) -> Vec<PeerId> {
@@ -250,11 +280,12 @@ mod tests {
         let begun = peer.hellos_since;
         let later = begun + 2 * SIMULTANEOUS;
         let [old, crossed, own, new] = [1, 2, 3, 4].map(ConnectionId::new_unchecked);
-        assert!(peer.connected(old, false, begun).is_empty());
-        assert!(peer.connected(crossed, true, begun + SIMULTANEOUS).is_empty());
+        let [to_peer, by_peer] = [false, true].map(|by_peer| Came { by_peer, relayed: false });
+        assert!(peer.connected(old, to_peer, begun).is_empty());
+        assert!(peer.connected(crossed, by_peer, begun + SIMULTANEOUS).is_empty());
         peer.closed(crossed);
-        assert!(peer.connected(own, false, later).is_empty());
-        assert_eq!(peer.connected(new, true, later), [old]);
+        assert!(peer.connected(own, to_peer, later).is_empty());
+        assert_eq!(peer.connected(new, by_peer, later), [old]);
     }
 
     #[test]

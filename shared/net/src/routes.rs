@@ -20,9 +20,25 @@ pub(crate) struct Dials {
 /// One dial under way.
 #[derive(Debug)]
 pub(crate) struct Dial {
-    pub(crate) connection: ConnectionId,
-    /// What is tried when this fails.
-    pub(crate) then: Vec<Multiaddr>,
+    pub(crate) now: Dialling,
+    /// What is tried when this fails, one after another.
+    pub(crate) then: Vec<Vec<Multiaddr>>,
+}
+
+/// What a dial is doing.
+#[derive(Debug)]
+pub(crate) enum Dialling {
+    /// It dials the peer.
+    Peer(ConnectionId),
+    /// It waits for a relay to be connected, through which these addresses lead.
+    Relay(PeerId, Vec<Multiaddr>),
+}
+
+impl Dial {
+    /// Whether this is the connection that it makes.
+    pub(crate) fn makes(&self, connection: ConnectionId) -> bool {
+        matches!(self.now, Dialling::Peer(own) if own == connection)
+    }
 }
 
 /// A caller who waits for a route.
@@ -84,7 +100,7 @@ mod tests {
         let route = waiting(&[id]);
 
         assert!(matches!(outcome(&route, &peers, &dials), Some(Err(NetError::Unreachable))));
-        let dial = Dial { connection: ConnectionId::new_unchecked(1), then: vec![] };
+        let dial = Dial { now: Dialling::Peer(ConnectionId::new_unchecked(1)), then: vec![] };
         dials.by_peer.insert(id, dial);
         assert!(outcome(&route, &peers, &dials).is_none(), "dialling");
 

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::behaviour::{Behaviour, build};
 use crate::client::{Inbound, Net, Visible};
 use crate::package::{Opener, PACKAGE, Places, accept};
+use crate::relay::{HOP, Relay};
+use crate::relays::Relays;
 use crate::swarm_loop::{Ends, Event, Loop};
 use crate::{Admission, NetConfig, NetError};
 
@@ -38,6 +40,7 @@ pub async fn start(
     let (mut swarm, key) = build(&config, &turned_away)?;
     let early = listen(&mut swarm, &config.listen).await?;
 
+    let relays = Relays::of(&config.relays);
     let limits = Arc::new(config.limits);
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (inbound, events) = mpsc::channel(limits.inbound_queue.max(1));
@@ -47,11 +50,17 @@ pub async fn start(
     let ended = CancellationToken::new();
     let places = Places::new(limits.packages_inbound, limits.packages_per_party);
     tokio::spawn(accept(incoming, seen.clone(), inbound.clone(), places, ended.clone()));
+    let carried = Arc::default();
+    if let Some(bounds) = config.relay {
+        let incoming = control.accept(HOP).map_err(|_| NetError::Setup("the relay"))?;
+        let relay = Relay::new(control.clone(), seen.clone(), bounds, Arc::clone(&carried));
+        tokio::spawn(relay.serve(incoming, ended.clone()));
+    }
 
     let ends = Ends { commands: command_queue, inbound, visible, _ended: ended.drop_guard() };
-    tokio::spawn(Loop::new(swarm, admission, Arc::clone(&limits), ends).run(early));
+    tokio::spawn(Loop::new(swarm, admission, Arc::clone(&limits), relays, ends).run(early));
     let opener = Opener::new(control);
-    let net = Net { key, limits, commands, visible: seen, opener, turned_away };
+    let net = Net { key, limits, commands, visible: seen, opener, turned_away, carried };
     Ok((net, events))
 }
 

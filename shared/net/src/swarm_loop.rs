@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use handover_core::Party;
+use libp2p::core::ConnectedPoint;
 use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{PeerId, Swarm, ping};
@@ -17,13 +18,15 @@ use tokio_util::sync::DropGuard;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::client::{Answered, Caller, Command, Inbound, Visible};
 use crate::config::Limits;
-use crate::identity::signing_public;
-use crate::peers::{Peer, Peers};
+use crate::identity::{is_relayed, signing_public};
+use crate::peers::{Came, Peer, Peers};
+use crate::relays::Relays;
 use crate::routes::{Dials, Waiting};
 use crate::{Admission, NetError};
 
 mod control;
 mod exclusion;
+mod relays;
 mod routing;
 
 /// What the swarm reports.
@@ -61,6 +64,7 @@ pub(crate) struct Loop {
     answer_queue: mpsc::UnboundedReceiver<Answered>,
     peers: Peers,
     dials: Dials,
+    relays: Relays,
     waiting: Vec<Waiting>,
     sent: HashMap<OutboundRequestId, Sent>,
     /// Parties whose connections must not go idle.
@@ -77,6 +81,7 @@ impl Loop {
         swarm: Swarm<Behaviour>,
         admission: Arc<dyn Admission>,
         limits: Arc<Limits>,
+        relays: Relays,
         ends: Ends,
     ) -> Self {
         let (answers, answer_queue) = mpsc::unbounded_channel();
@@ -89,6 +94,7 @@ impl Loop {
             answer_queue,
             peers: Peers::default(),
             dials: Dials::default(),
+            relays,
             waiting: Vec::new(),
             sent: HashMap::new(),
             kept: HashSet::new(),
@@ -148,8 +154,9 @@ impl Loop {
             })) => {
                 self.swarm.close_connection(connection);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Circuits(event)) => self.on_circuits(&event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.on_connected(peer_id, connection_id, endpoint.is_listener());
+                self.on_connected(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => self.on_disconnected(peer_id),
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
@@ -160,9 +167,13 @@ impl Loop {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), connection_id, error } => {
                 self.on_dial_failed(peer, connection_id, &error);
             }
-            SwarmEvent::NewListenAddr { .. }
-            | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. } => self.publish_addresses(),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                self.publish_addresses();
+                self.on_listener_closed(listener_id, &reason);
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
+                self.publish_addresses();
+            }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
             _ => {}
         }
@@ -203,6 +214,7 @@ impl Loop {
 
     fn on_tick(&mut self, sign: Duration) {
         self.waiting.retain(|route| !route.caller.is_closed());
+        self.ask_relays();
         if self.last_sign.elapsed() < sign {
             return;
         }
@@ -210,14 +222,15 @@ impl Loop {
         // The hello as a sign of life: the peer looks at the certificate's time again by it.
         for id in self.peers.ids() {
             let party = self.peers.get(&id).and_then(Peer::party);
-            if party.is_some_and(|party| self.kept.contains(party)) {
+            if party.is_some_and(|party| self.kept.contains(party)) || self.relays.contains(&id) {
                 self.present(id, false);
             }
         }
     }
 
-    fn on_connected(&mut self, id: PeerId, connection: ConnectionId, dialled_by_peer: bool) {
-        if self.dials.by_peer.get(&id).is_some_and(|dial| dial.connection == connection) {
+    fn on_connected(&mut self, id: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let came = Came { by_peer: endpoint.is_listener(), relayed: endpoint.is_relayed() };
+        if self.dials.by_peer.get(&id).is_some_and(|dial| dial.makes(connection)) {
             self.dials.by_peer.remove(&id);
         }
         self.unsettled = true;
@@ -225,7 +238,7 @@ impl Loop {
         if let Some(peer) = self.peers.get_mut(&id) {
             // It may be another process with the same key: the one before was killed, and its connection is not
             // known to be dead yet. It has never seen this process's hello.
-            for dead in peer.connected(connection, dialled_by_peer, now) {
+            for dead in peer.connected(connection, came, now) {
                 self.swarm.close_connection(dead);
             }
             self.present(id, false);
@@ -237,9 +250,10 @@ impl Loop {
             return;
         };
         let mut peer = Peer::new(key, now);
-        peer.connected(connection, dialled_by_peer, now);
+        peer.connected(connection, came, now);
         self.peers.insert(id, peer);
         self.present(id, true);
+        self.on_relay_dialled(id);
     }
 
     fn on_disconnected(&mut self, id: PeerId) {
@@ -265,7 +279,8 @@ impl Loop {
 
     fn publish_addresses(&self) {
         let own = *self.swarm.local_peer_id();
-        let addresses = self.swarm.listeners().map(|address| format!("{address}/p2p/{own}")).collect();
+        let addresses = self.swarm.listeners().filter(|address| !is_relayed(address));
+        let addresses = addresses.map(|address| format!("{address}/p2p/{own}")).collect();
         self.ends.visible.send_modify(|visible| visible.addresses = addresses);
     }
 

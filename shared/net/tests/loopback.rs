@@ -1,112 +1,15 @@
 //! The network room on real loopback sockets, over TCP and over QUIC. Tests wait for events only.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of tests")]
 
+mod common;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use handover_core::id::SigningPublic;
+use common::{Names, Process, QUIC, TCP, config, echoed, live_only};
 use handover_core::{Code, Party};
-use handover_net::{
-    Admission, Inbound, Limits, MAX_BODY_BYTES, Net, NetConfig, NetError, Presented, Route, start,
-};
+use handover_net::{Inbound, Limits, MAX_BODY_BYTES, NetError, Presented, Route, start};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-
-const TCP: &str = "/ip4/127.0.0.1/tcp/0";
-const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Presents a party's name and admits whoever presents one.
-struct Names {
-    own: Mutex<String>,
-    suspended: Mutex<Vec<Party>>,
-}
-
-impl Names {
-    fn says(&self, name: &str) {
-        *self.own.lock().unwrap() = name.to_owned();
-    }
-}
-
-impl Admission for Names {
-    fn hello(&self) -> Vec<u8> {
-        self.own.lock().unwrap().clone().into_bytes()
-    }
-
-    fn admit(&self, _: &SigningPublic, hello: &[u8]) -> Result<Party, Code> {
-        let text = std::str::from_utf8(hello).map_err(|_| Code::Malformed)?;
-        let party: Party = text.parse().map_err(|_| Code::NotAdmitted)?;
-        if self.suspended.lock().unwrap().contains(&party) {
-            return Err(Code::HospitalSuspended);
-        }
-        Ok(party)
-    }
-}
-
-struct Process {
-    net: Net,
-    inbound: mpsc::Receiver<Inbound>,
-    names: Arc<Names>,
-}
-
-impl Process {
-    async fn start(name: &str, seed: u8, listen: &[&str], limits: Limits) -> Self {
-        let names = Arc::new(Names { own: Mutex::new(name.to_owned()), suspended: Mutex::default() });
-        let config = NetConfig {
-            key_seed: [seed; 32].into(),
-            listen: listen.iter().map(ToString::to_string).collect(),
-            limits,
-        };
-        let (net, inbound) = start(config, names.clone()).await.unwrap();
-        Self { net, inbound, names }
-    }
-
-    fn route(&self, party: &str) -> Route {
-        Route { party: party.parse().unwrap(), addresses: self.net.addresses() }
-    }
-
-    async fn next(&mut self) -> Inbound {
-        timeout(LIMIT, self.inbound.recv()).await.expect("an event in time").expect("a running network")
-    }
-
-    /// The next event of a wanted kind; others are passed over.
-    async fn wait<T>(&mut self, wanted: impl Fn(Inbound) -> Option<T>) -> T {
-        loop {
-            if let Some(found) = wanted(self.next().await) {
-                return found;
-            }
-        }
-    }
-
-    async fn gone(&mut self, party: &str) {
-        let party: Party = party.parse().unwrap();
-        self.wait(|event| matches!(event, Inbound::Disconnected(gone) if gone == party).then_some(())).await;
-    }
-
-    /// Answers every request with the party's name and the body.
-    fn echo(self) -> (Net, Arc<Names>) {
-        let Self { net, mut inbound, names } = self;
-        tokio::spawn(async move {
-            while let Some(event) = inbound.recv().await {
-                if let Inbound::Request { party, body, reply, .. } = event {
-                    reply.send(echoed(party.as_ref(), &body));
-                }
-            }
-        });
-        (net, names)
-    }
-}
-
-fn echoed(party: Option<&Party>, body: &[u8]) -> Vec<u8> {
-    let name = party.map_or("nobody".to_owned(), ToString::to_string);
-    [name.as_bytes(), b":", body].concat()
-}
-
-fn live_only(party: &str) -> Route {
-    Route { party: party.parse().unwrap(), addresses: vec![] }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_both_ways_over_one_connection() {
@@ -474,11 +377,7 @@ async fn unusable_listen_addresses_are_told() {
     let expected =
         HashMap::from([("nonsense", "invalid"), ("/memory/1", "invalid"), (taken.as_str(), "taken")]);
     for (address, fault) in expected {
-        let config = NetConfig {
-            key_seed: [1; 32].into(),
-            listen: vec![address.to_owned()],
-            limits: Limits::default(),
-        };
+        let config = config(1, &[address], Limits::default());
         match (start(config, names.clone()).await.map(drop), fault) {
             (Err(NetError::InvalidListen), "invalid") | (Err(NetError::Listen(_)), "taken") => {}
             (other, _) => panic!("{address}: {other:?}"),

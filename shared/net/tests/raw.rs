@@ -50,6 +50,8 @@ async fn process(name: &'static str, seed: u8, listen: &[&str]) -> Net {
     let config = NetConfig {
         key_seed: [seed; 32].into(),
         listen: listen.iter().map(ToString::to_string).collect(),
+        relays: Vec::new(),
+        relay: None,
         limits: Limits::default(),
     };
     let (net, mut inbound) = start(config, Arc::new(Anybody(name))).await.unwrap();

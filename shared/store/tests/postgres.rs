@@ -193,9 +193,11 @@ async fn a_job_runs_again_when_somebody_else_was_in_the_way() {
     let (other, runs) = (Arc::clone(&cluster), Arc::new(AtomicU64::new(0)));
     let ran = Arc::clone(&runs);
     let counted = store.write::<_, StoreError, _>(move |txn| {
+        // What was never asked begins the transaction.
+        txn.get(b"never asked")?;
         let next = number(txn.get(b"count")?) + 1;
         if ran.fetch_add(1, Ordering::SeqCst) == 0 {
-            other.sql("UPDATE handover.cells SET value = value WHERE key = 'count'").unwrap();
+            other.sql("UPDATE handover.owner SET holder = holder").unwrap();
         }
         txn.put(b"count", next.to_be_bytes().to_vec())?;
         Ok(next)
@@ -205,8 +207,9 @@ async fn a_job_runs_again_when_somebody_else_was_in_the_way() {
     // Whoever is always in the way is told of, in the end.
     let other = Arc::clone(&cluster);
     let busy = store.write::<_, StoreError, _>(move |txn| {
+        txn.get(b"never asked, too")?;
         let next = number(txn.get(b"count")?) + 1;
-        other.sql("UPDATE handover.cells SET value = value WHERE key = 'count'").unwrap();
+        other.sql("UPDATE handover.owner SET holder = holder").unwrap();
         txn.put(b"count", next.to_be_bytes().to_vec())
     });
     assert!(matches!(busy.await, Err(StoreError::Busy)));

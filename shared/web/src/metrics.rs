@@ -121,6 +121,13 @@ impl Metrics {
     }
 }
 
+/// What a process has carried as a relay for others, one series for each of what is counted.
+#[must_use]
+pub fn relay(metrics: &Metrics) -> Gauge<1> {
+    let help = "As a relay: circuits and places now; circuits, refusals and bytes since the start";
+    metrics.gauge("relay", help, ["of"])
+}
+
 /// Connections that found no place, or gave theirs to others, at a process's doors since its start.
 #[must_use]
 pub fn turned_away(metrics: &Metrics) -> Gauge<1> {

@@ -93,6 +93,8 @@ impl FalseIndex {
         let config = NetConfig {
             key_seed: (*keys.net.expose()).into(),
             listen: listened(world)?,
+            relays: Vec::new(),
+            relay: None,
             limits: Limits { dial_ms: 3_000, ..Limits::default() },
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -125,6 +125,8 @@ impl Rogue {
         let config = NetConfig {
             key_seed: (*keys.endpoint_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            relays: Vec::new(),
+            relay: None,
             limits: Limits {
                 dial_ms: 3_000,
                 package_open_ms: 2_000,

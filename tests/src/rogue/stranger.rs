@@ -63,7 +63,13 @@ impl Stranger {
 
     fn with(seed: u8, limits: Limits) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let config = NetConfig { key_seed: [seed; 32].into(), listen: Vec::new(), limits };
+        let config = NetConfig {
+            key_seed: [seed; 32].into(),
+            listen: Vec::new(),
+            relays: Vec::new(),
+            relay: None,
+            limits,
+        };
         let (net, inbound) = runtime.block_on(handover_net::start(config, Arc::new(Nobody)))?;
         Ok(Self { runtime, net, _inbound: inbound })
     }

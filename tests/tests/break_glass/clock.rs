@@ -90,6 +90,8 @@ impl House {
         let config = NetConfig {
             key_seed: (*of.endpoint_key.seed().expose()).into(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            relays: Vec::new(),
+            relay: None,
             limits: Limits::default(),
         };
         let admission = Arc::new(NodeAdmission::new(directories.clone(), hello));

@@ -39,7 +39,7 @@ pub use records::{MarkShown, RecordLine, RecordsListed};
 pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
 pub(crate) use rejoin::RejoinShown;
 pub(crate) use remote::{RemoteLinkShown, RemoteLinksListed, Unlinked, WalletsListed};
-pub(crate) use status::{Degraded, StatusShown};
+pub(crate) use status::{Degraded, ReachShown, StatusShown};
 pub use transfers::{
     DeliveryShown, Dismissed, FolderShown, OwedShown, Resent, TransferShown, TransfersListed,
 };

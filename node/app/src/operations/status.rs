@@ -2,10 +2,12 @@
 //! and until when.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use handover_core::rules::{self, EMERGENCY_AFTER_EXPIRY_MS, REVOCATIONS_STALE_MS};
 use handover_core::{Code, Edition, Party, Timestamp};
 use handover_exchange::Standing;
+use handover_net::Net;
 use serde::{Deserialize, Serialize};
 
 use super::rejoin::{self, RejoinShown};
@@ -21,6 +23,8 @@ pub(crate) struct StatusShown {
     pub index_connected: bool,
     /// Since when that is so (RFC 3339); if it never changed, since the start.
     pub index_since: Option<String>,
+    /// How others reach this node.
+    pub reach: ReachShown,
     /// The last edition of the formats that this program reads.
     pub reads_edition: u32,
     /// The directory that is held.
@@ -41,6 +45,46 @@ pub(crate) struct StatusShown {
     pub free_bytes: Option<u64>,
     /// How a store that was restored from a backup catches up; null if it never was.
     pub rejoin: Option<RejoinShown>,
+}
+
+/// How others reach this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReachShown {
+    /// When a member last dialled it directly (RFC 3339), since the start.
+    pub dialled: Option<String>,
+    /// The relays that it needs; none, if others are to dial it.
+    pub relays: Vec<RelayShown>,
+    /// Members with a direct connection now.
+    pub direct: usize,
+    /// Members that are connected over relays only.
+    pub relayed: usize,
+}
+
+/// One relay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RelayShown {
+    /// Its peer id.
+    pub relay: String,
+    /// Since when it reaches this node (RFC 3339).
+    pub since: Option<String>,
+    /// Why it does not.
+    pub code: Option<String>,
+}
+
+impl ReachShown {
+    fn of(net: &Net) -> Self {
+        let text = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            Timestamp::from_millis(i64::try_from(since).unwrap_or(i64::MAX)).to_string()
+        };
+        let (direct, relayed) = net.connections();
+        let relays = net.at_relays().into_iter().map(|it| RelayShown {
+            relay: it.relay,
+            since: it.since.map(text),
+            code: it.fault.map(|code| code.to_string()),
+        });
+        Self { dialled: net.last_dialled().map(text), relays: relays.collect(), direct, relayed }
+    }
 }
 
 /// A directory.
@@ -95,6 +139,7 @@ pub(super) async fn status(node: &Node) -> Result<StatusShown, NodeError> {
     let is_connected = live.net.connected().contains(&Party::Index);
     live.health.tell("books", health::books(node).await);
     health::rejoin(node, &live.health);
+    live.health.tell("relays", health::relayed_by(&live.net.at_relays()));
     live.health.tell("index", if is_connected { Ok(()) } else { Err(Code::Unreachable) });
     let held = node.directories.held().ok();
     let held = held.as_deref().map(|held| held.directory());
@@ -104,6 +149,7 @@ pub(super) async fn status(node: &Node) -> Result<StatusShown, NodeError> {
         index_connected: is_connected,
         index_since: standing.as_ref().map(|standing| standing.index_since.to_string()),
         degraded: degraded(live.health.faults(), dates, node.now()),
+        reach: ReachShown::of(&live.net),
         reads_edition: Edition::last().number(),
         directory: held.map(|held| DirectoryShown {
             edition: held.edition.number(),

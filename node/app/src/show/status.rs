@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Out, rejoin};
-use crate::operations::{Degraded, StatusShown};
+use crate::operations::{Degraded, ReachShown, StatusShown};
 
 const MB: u64 = 1_000_000;
 
@@ -18,6 +18,7 @@ pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
     let is = if shown.index_connected { "connected" } else { "away" };
     let since = shown.index_since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
     writeln!(out, "index: {is}{since}")?;
+    reach(out, &shown.reach)?;
     match &shown.directory {
         Some(held) => writeln!(
             out,
@@ -53,4 +54,20 @@ pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
         Some(bytes) => writeln!(out, "free on the disk: {} MB", bytes / MB),
         None => Ok(()),
     }
+}
+
+/// How others reach it.
+fn reach(out: Out<'_>, shown: &ReachShown) -> io::Result<()> {
+    if shown.relays.is_empty() {
+        let last = shown.dialled.as_deref().unwrap_or("never since the start");
+        writeln!(out, "reached: directly, last at {last}")?;
+    }
+    for relay in &shown.relays {
+        match (&relay.since, &relay.code) {
+            (Some(since), _) => writeln!(out, "reached: through relay {} since {since}", relay.relay)?,
+            (None, Some(code)) => writeln!(out, "reached: not through relay {} ({code})", relay.relay)?,
+            (None, None) => writeln!(out, "reached: not yet through relay {}", relay.relay)?,
+        }
+    }
+    writeln!(out, "members connected: {} directly, {} over relays", shown.direct, shown.relayed)
 }

@@ -1,6 +1,7 @@
 //! Routes inside the loop: which peers are dialled for a route, and who is told of its outcome.
 
 use handover_core::Party;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
@@ -8,14 +9,14 @@ use libp2p::{Multiaddr, PeerId};
 use super::{Loop, fail};
 use crate::NetError;
 use crate::client::{Caller, Resolved};
-use crate::identity::Candidate;
+use crate::identity::{Candidate, relay_address, relay_of};
 use crate::peers::Standing;
-use crate::routes::{Dial, Waiting, outcome};
+use crate::routes::{Dial, Dialling, Waiting, outcome};
 
 impl Loop {
     pub(super) fn on_dial_failed(&mut self, id: PeerId, connection: ConnectionId, error: &DialError) {
         tracing::debug!(%error, "dial failed");
-        if self.dials.by_peer.get(&id).is_none_or(|dial| dial.connection != connection) {
+        if self.dials.by_peer.get(&id).is_none_or(|dial| !dial.makes(connection)) {
             return;
         }
         let wrong_key = matches!(error, DialError::WrongPeerId { .. });
@@ -24,14 +25,48 @@ impl Loop {
         }
         self.unsettled = true;
         if let Some(dial) = self.dials.by_peer.remove(&id) {
-            self.dial(id, dial.then, Vec::new());
+            self.dial(id, dial.then);
+        }
+        if !self.dials.by_peer.contains_key(&id) {
+            self.on_relay_dialled(id);
         }
     }
 
-    /// Starts to dial, if there is anything to dial. A failure at once leaves no dial behind.
-    fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, then: Vec<Multiaddr>) {
-        if addresses.is_empty() || self.peers.get(&peer).is_some() {
+    /// Whoever waits for this relay goes on: through it, if it is connected now.
+    pub(super) fn on_relay_dialled(&mut self, relay: PeerId) {
+        let is_waiting = |dial: &Dial| matches!(&dial.now, Dialling::Relay(other, _) if *other == relay);
+        let waiting: Vec<_> = self.dials.by_peer.extract_if(|_, dial| is_waiting(dial)).collect();
+        let is_there = self.peers.get(&relay).is_some();
+        for (peer, dial) in waiting {
+            let through = match dial.now {
+                Dialling::Relay(_, addresses) if is_there => Some(addresses),
+                Dialling::Relay(..) | Dialling::Peer(_) => None,
+            };
+            self.dial(peer, through.into_iter().chain(dial.then).collect());
+        }
+    }
+
+    /// Starts to dial the first of the stages, if there is one. A failure at once leaves no dial behind.
+    pub(super) fn dial(&mut self, peer: PeerId, stages: Vec<Vec<Multiaddr>>) {
+        let mut stages = stages.into_iter();
+        let Some(addresses) = stages.next() else { return };
+        if self.peers.get(&peer).is_some() {
             return;
+        }
+        let then: Vec<_> = stages.collect();
+        if let Some(relay) = addresses.first().and_then(relay_of)
+            && self.peers.get(&relay).is_none()
+        {
+            // libp2p would dial it, too, and give up at once if it is being dialled already.
+            if !self.dials.by_peer.contains_key(&relay) {
+                self.dial(relay, vec![addresses.iter().filter_map(relay_address).collect()]);
+            }
+            if self.dials.by_peer.contains_key(&relay) {
+                let now = Dialling::Relay(relay, addresses);
+                self.dials.by_peer.insert(peer, Dial { now, then });
+                return;
+            }
+            return self.dial(peer, then);
         }
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::Always)
@@ -42,7 +77,9 @@ impl Loop {
             .build();
         let connection = options.connection_id();
         match self.swarm.dial(options) {
-            Ok(()) => drop(self.dials.by_peer.insert(peer, Dial { connection, then })),
+            Ok(()) => {
+                drop(self.dials.by_peer.insert(peer, Dial { now: Dialling::Peer(connection), then }));
+            }
             Err(error) => tracing::debug!(%error, "dial refused"),
         }
     }
@@ -71,14 +108,21 @@ impl Loop {
         }
         if live.is_empty() {
             let own = *self.swarm.local_peer_id();
-            for Candidate { peer, mut tcp, mut quic } in candidates {
+            for mut candidate in candidates {
+                let peer = candidate.peer;
                 if peer == own || self.dials.by_peer.contains_key(&peer) {
                     continue;
                 }
-                if tcp.is_empty() {
-                    std::mem::swap(&mut tcp, &mut quic);
-                }
-                self.dial(peer, tcp, quic);
+                // A relay does not dial through itself.
+                candidate.relayed.retain(|address| !address.iter().any(|part| part == Protocol::P2p(own)));
+                let mut stages = candidate.stages();
+                // Through a relay that is there rather than one that would have to be dialled.
+                let is_away = |stage: &Vec<Multiaddr>| {
+                    let relay = stage.first().and_then(relay_of);
+                    relay.is_some_and(|relay| self.peers.get(&relay).is_none())
+                };
+                stages.sort_by_key(is_away);
+                self.dial(peer, stages);
             }
         }
         self.waiting.push(Waiting { party, peers, wrong_key: false, caller });

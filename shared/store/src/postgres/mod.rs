@@ -8,6 +8,7 @@
 //! whether that was carried out, so that a job is applied once; its callers wait until that is known. One process has
 //! a store open at a time, see `owner`.
 
+mod cache;
 mod connection;
 mod database;
 mod opening;

@@ -1,5 +1,6 @@
 //! The writer: one thread, one connection, groups of jobs.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
+use super::cache::{Cache, Cached};
 use super::connection::{Connection, Fault};
 use super::opening::{self, Opened, Opening};
 use super::owner::OVERTAKEN;
@@ -70,6 +72,7 @@ struct Writer<'a> {
     runtime: Rc<Runtime>,
     jobs: mpsc::Receiver<Command>,
     session: Option<Session>,
+    cache: Cache,
     /// The server's process of the last connection.
     backend: i32,
     /// The last group that was sent, whatever became of it.
@@ -102,8 +105,9 @@ pub(super) fn run(
         return;
     }
     let backend = session.connection.backend;
-    let (session, away_since) = (Some(session), None);
-    let mut writer = Writer { shared, runtime, jobs, session, backend, last_group, away_since, noting };
+    let (session, cache, away_since) = (Some(session), Cache::default(), None);
+    let mut writer =
+        Writer { shared, runtime, jobs, session, cache, backend, last_group, away_since, noting };
     let _ = opened.send(Ok(()));
     let closing = writer.serve();
     writer.close();
@@ -213,10 +217,12 @@ impl Writer<'_> {
         self.is_back();
         let Some(session) = &self.session else { return Err(Fault::Lost("no connection".to_owned())) };
         session.begin();
+        // Kept only if the transaction ends as it should.
+        let cached = Cached { session, cache: RefCell::new(std::mem::take(&mut self.cache)) };
         let mut pending = Pending::default();
         let mut at = 0;
         while let Some(entry) = group.entries.get_mut(at) {
-            entry.outcome = run_over(session, entry, &mut pending);
+            entry.outcome = run_over(&cached, entry, &mut pending);
             session.check()?;
             at += 1;
             let has_room = may_grow
@@ -235,12 +241,14 @@ impl Writer<'_> {
         }
         if pending.writes.is_empty() && pending.appended.is_empty() {
             session.last_group(&self.shared.token)?;
-            return session.commit();
+            session.commit()?;
+            self.cache = cached.cache.into_inner();
+            return Ok(());
         }
         self.last_group += 1;
         session.write(&pending.writes, &pending.appended, &self.shared.token, self.last_group)?;
         let begun = Instant::now();
-        let committed = session.commit();
+        let (committed, mut cache) = (session.commit(), cached.cache.into_inner());
         if let Err(Fault::Lost(reason)) = &committed {
             self.lost(reason);
             self.session = None;
@@ -249,6 +257,8 @@ impl Writer<'_> {
             }
         } else {
             committed?;
+            cache.apply(&pending.writes);
+            self.cache = cache;
         }
         self.shared.confirmed.store(self.last_group, Ordering::Release);
         if let Some(noting) = &self.noting {
@@ -315,7 +325,7 @@ impl Writer<'_> {
             .map_err(Fault::while_connecting)?;
         owner::resume(&session, &self.shared.token, self.backend, &self.shared.noted())?;
         self.backend = session.connection.backend;
-        self.session = Some(session);
+        (self.session, self.cache) = (Some(session), Cache::default());
         Ok(())
     }
 
@@ -402,9 +412,9 @@ struct Pending {
 }
 
 /// Runs one job over the database and the group's pending writes, and adds its own to them if it commits.
-fn run_over(session: &Session, entry: &mut Entry, pending: &mut Pending) -> Result<(), StoreError> {
+fn run_over(cached: &Cached<'_>, entry: &mut Entry, pending: &mut Pending) -> Result<(), StoreError> {
     entry.has_rows = false;
-    let below = Layer { below: session, writes: &pending.writes };
+    let below = Layer { below: cached, writes: &pending.writes };
     let mut txn = Overlay::new(&below);
     if run_job(&mut entry.job, &mut txn)? == Verdict::Commit {
         let (writes, appended, bytes) = txn.into_all();
