@@ -153,7 +153,7 @@ impl Config {
         let root: Option<Root> = reader.required("index.root");
         let listen = addresses(&mut reader, "net.listen", AddressPurpose::Listen);
         let advertise = addresses(&mut reader, "net.advertise", AddressPurpose::Advertise);
-        let is_relay = reader.default("relay.enabled", true);
+        let is_relay = reader.default("relay.enabled", false);
         let web_listen = reader.required("web.listen");
         let mut web_names: Vec<String> = reader.list("web.names");
         let folders = FolderRules::read(&mut reader);

@@ -147,6 +147,11 @@ impl Peers {
         self.by_id.get(id)
     }
 
+    /// Whether it is connected without a relay in between.
+    pub(crate) fn is_direct(&self, id: &PeerId) -> bool {
+        self.get(id).is_some_and(|peer| peer.connections.values().any(|it| !it.came.relayed))
+    }
+
     pub(crate) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
         self.by_id.get_mut(id)
     }
@@ -226,9 +231,12 @@ impl Peers {
     pub(crate) fn next_news(&mut self) -> Option<(Party, bool)> {
         while let Some(party) = self.changed.pop_first() {
             let present = self.of_party(&party).next().is_some();
-            let news =
-                if present { self.announced.insert(party.clone()) } else { self.announced.remove(&party) };
-            if news {
+            // Who went before it was told that they had come is told of all the same: somebody may wait for that.
+            let was_announced = self.announced.remove(&party);
+            if present {
+                self.announced.insert(party.clone());
+            }
+            if !(present && was_announced) {
                 return Some((party, present));
             }
         }

@@ -35,6 +35,11 @@ pub(crate) enum Dialling {
 }
 
 impl Dial {
+    /// Whether the peer itself is being dialled.
+    pub(crate) const fn is_under_way(&self) -> bool {
+        matches!(self.now, Dialling::Peer(_))
+    }
+
     /// Whether this is the connection that it makes.
     pub(crate) fn makes(&self, connection: ConnectionId) -> bool {
         matches!(self.now, Dialling::Peer(own) if own == connection)

@@ -253,7 +253,6 @@ impl Loop {
         peer.connected(connection, came, now);
         self.peers.insert(id, peer);
         self.present(id, true);
-        self.on_relay_dialled(id);
     }
 
     fn on_disconnected(&mut self, id: PeerId) {
@@ -263,6 +262,7 @@ impl Loop {
         }
         self.unsettled = true;
         self.publish_admitted();
+        self.on_relay_dialled(id);
     }
 
     fn disconnect(&mut self, id: PeerId) {

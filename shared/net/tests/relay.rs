@@ -205,13 +205,37 @@ async fn a_circuit_ends_by_its_bytes_and_another_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_circuit_that_is_held_in_silence_ends() {
     // Pings come every five seconds, so an honest pair is silent for less than the usual minute.
-    let relay = index(1, &[TCP], RelayLimits { silence_ms: 500, ..RelayLimits::default() }).await;
+    let relay = index(1, &[TCP], RelayLimits { silence_ms: 3_000, ..RelayLimits::default() }).await;
     let one = hidden("hillside", 2, &relay.net).await;
     let two = hidden("lakeside", 3, &relay.net).await;
     is_reached(&one.net).await;
     two.net.connect(&through(&relay.net, "hillside", &one.net)).await.unwrap();
     until("the circuit's end", || (relay.net.carried().circuits == 0).then_some(())).await;
     assert_eq!(relay.net.carried().opened, 1);
+}
+
+/// Nor do addresses by which two are to be reached through each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_said_to_be_reached_through_themselves_can_still_be_dialled() {
+    let victim = Process::start("harbour", 2, &[TCP], Limits::default()).await;
+    let source = Process::start("lakeside", 3, &[], Limits::default()).await;
+    let gone = Process::start("hillside", 4, &[], Limits::default()).await;
+    let [own, other] = [&victim.net, &gone.net].map(|it| handover_net::peer_id(&it.peer_key()).unwrap());
+    gone.net.shutdown().await;
+    let dead = "/ip4/127.0.0.1/tcp/9";
+    for addresses in [
+        vec![format!("{dead}/p2p/{own}/p2p-circuit/p2p/{own}")],
+        vec![
+            format!("{dead}/p2p/{other}"),
+            format!("{dead}/p2p/{own}/p2p-circuit/p2p/{other}"),
+            format!("{dead}/p2p/{other}/p2p-circuit/p2p/{own}"),
+        ],
+    ] {
+        let route = Route { party: "nowhere".parse().unwrap(), addresses };
+        assert!(matches!(source.net.connect(&route).await, Err(NetError::Unreachable)));
+    }
+    let route = Route { party: "harbour".parse().unwrap(), addresses: victim.net.addresses() };
+    source.net.connect(&route).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ pub(crate) fn enters(test: &str) -> Result<bool> {
     if env::var_os(INSIDE).is_some() {
         return Ok(false);
     }
-    for program in ["ip", "nft", "unshare", "nsenter"] {
+    for program in ["ip", "nft", "unshare", "nsenter", "bash"] {
         let found = Command::new(program).arg("--version").output();
         ensure!(found.is_ok(), "{program} is missing: tests/run installs iproute2, nftables and util-linux");
     }
@@ -32,6 +32,16 @@ pub(crate) fn enters(test: &str) -> Result<bool> {
     if !is_root {
         command.args(["--user", "--map-root-user"]);
     }
+    let probe = Command::new("unshare")
+        .args(command.get_args())
+        .args(["sh", "-ec", "mount -t tmpfs tmpfs /run; ip link add probe type bridge"])
+        .output()?;
+    ensure!(
+        probe.status.success(),
+        "networks cannot be made here ({}); it takes root with CAP_SYS_ADMIN and CAP_NET_ADMIN (a container: --cap-add \
+         SYS_ADMIN --cap-add NET_ADMIN), or users who may make namespaces",
+        String::from_utf8_lossy(&probe.stderr).trim()
+    );
     command.arg(env::current_exe()?).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
     let status = command.status().context("unshare cannot be run")?;
     ensure!(status.success(), "the scene within namespaces failed; it said why above");

@@ -42,7 +42,7 @@ fn hospitals_behind_nat_exchange_through_the_index() -> Result<()> {
             ..Site::default()
         },
         // What does not pass through the relay is to pass nowhere.
-        index_more: "[folders]\nenabled = false\n".to_owned(),
+        index_more: "[folders]\nenabled = false\n\n[relay]\nenabled = true\n".to_owned(),
         ..Options::default()
     };
     let mut world = World::start(programs, &options)?;
@@ -63,6 +63,11 @@ fn play(world: &mut World) -> Result<()> {
     let incoming = incoming(data.context("no data folder")?)?;
     within("half of the package is there", || Ok(bytes_below(&incoming)? > STUDY_BYTES / 2))?;
     kill(world.index_pid().context("the index does not run")?)?;
+    let there = bytes_below(&incoming)?;
+    ensure!(
+        there > STUDY_BYTES / 2 && there < STUDY_BYTES,
+        "the relay did not die in the middle: {there} bytes"
+    );
     let pid = world.pid(DESTINATION)?;
     within("the destination says that no relay reaches it", || {
         Ok(degraded(&status(world, DESTINATION)?).contains(&"relays: relay-away".to_owned()))

@@ -40,11 +40,16 @@ use wire::{Hop, Limit, Peer, Reservation, STOP, Status, Stop, kind};
 const ASK: Duration = Duration::from_secs(10);
 /// Who dials a relay asks at once, before it can have been admitted: so long its request waits for that.
 const ADMISSION: Duration = Duration::from_secs(3);
-/// Requests that are being answered, those of peers that are not admitted yet apart.
+/// Requests that are being answered, in all and of one party; those of peers that are not admitted yet apart.
 const ASKING: usize = 256;
+const ASKING_PER_PARTY: usize = 32;
 const ASKING_STRANGERS: usize = 32;
-/// How long a reservation holds; clients renew it after three quarters.
+/// How long a reservation is said to hold; clients renew it after three quarters, by their own clocks.
 const RESERVED: Duration = Duration::from_secs(60 * 60);
+/// How long it holds, so that a clock that is behind loses nobody their place.
+const KEPT: Duration = Duration::from_secs(2 * 60 * 60);
+/// Until whoever is to be reached has said yes.
+const STOPPING: Duration = Duration::from_secs(4);
 /// Carried in one go.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -136,7 +141,7 @@ impl Relay {
 
     /// Answers until the network ends. Does nothing but take and pass on, so that it is always ready for the next one.
     pub(crate) async fn serve(self, mut incoming: IncomingStreams, ended: CancellationToken) {
-        let asking = Arc::new(Semaphore::new(ASKING));
+        let mut asking = Places::new(ASKING, ASKING_PER_PARTY);
         let strangers = Arc::new(Semaphore::new(ASKING_STRANGERS));
         loop {
             let next = tokio::select! {
@@ -144,8 +149,11 @@ impl Relay {
                 () = ended.cancelled() => None,
             };
             let Some((peer, stream)) = next else { return };
-            let places = if self.party(&peer).is_some() { &asking } else { &strangers };
-            let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            let place = match self.party(&peer) {
+                Some(party) => asking.take(&party).map(Vec::from),
+                None => Arc::clone(&strangers).try_acquire_owned().ok().map(|place| vec![place]),
+            };
+            let Some(place) = place else {
                 self.refuses();
                 continue;
             };
@@ -165,7 +173,7 @@ impl Relay {
         &self,
         peer: PeerId,
         mut stream: Compat<Stream>,
-        place: OwnedSemaphorePermit,
+        place: Vec<OwnedSemaphorePermit>,
     ) -> io::Result<()> {
         let ready = async {
             let message: Hop = match wire::read(&mut stream).await {
@@ -233,11 +241,12 @@ impl Relay {
     /// Keeps a place for the peer.
     async fn reserve(&self, (peer, party): (PeerId, &Party), stream: &mut Compat<Stream>) -> io::Result<()> {
         let now = Instant::now();
-        let until = now.checked_add(RESERVED).unwrap_or(now);
+        let until = now.checked_add(KEPT).unwrap_or(now);
         let is_kept = {
             let mut reservations = self.reservations.lock().await;
             reservations.insert(peer, (until, party.clone()));
-            self.sweep(&mut reservations, now);
+            // Who is not admitted at the moment keeps it: nobody dials them, and they would not know that it is gone.
+            reservations.retain(|_, (until, _)| *until > now);
             let own = reservations.values().filter(|(_, other)| other == party).count();
             let is_kept =
                 reservations.len() <= self.limits.reservations && own <= self.limits.reservations_per_party;
@@ -268,13 +277,6 @@ impl Relay {
         stream.shutdown().await
     }
 
-    /// Forgets the places that are over, and those of who left.
-    fn sweep(&self, reservations: &mut HashMap<PeerId, (Instant, Party)>, now: Instant) {
-        let visible = self.visible.borrow();
-        reservations
-            .retain(|peer, (until, party)| *until > now && visible.admitted.get(peer) == Some(&*party));
-    }
-
     /// Opens the second half of a circuit, and tells the first.
     async fn connect(
         &self,
@@ -290,7 +292,8 @@ impl Relay {
             let (sources, destinations) = &mut *self.places.lock().await;
             sources.take(source).zip(destinations.take(&destination)).ok_or(Status::ResourceLimitExceeded)?
         };
-        let stopped = self.stop(from, to).await.map_err(|error| {
+        let stopped = timeout(STOPPING, self.stop(from, to)).await.unwrap_or_else(|late| Err(late.into()));
+        let stopped = stopped.map_err(|error| {
             tracing::debug!(%error, "the other end of a circuit does not answer");
             Status::ConnectionFailed
         })?;
@@ -345,7 +348,7 @@ impl Relay {
             let read = timeout(silence, from.read(&mut chunk)).await??;
             let bytes = chunk.get(..read).unwrap_or_default();
             if bytes.is_empty() {
-                return to.shutdown().await;
+                return timeout(silence, to.shutdown()).await?;
             }
             let count = u64::try_from(read).unwrap_or(u64::MAX);
             let taken =

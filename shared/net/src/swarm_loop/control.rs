@@ -138,6 +138,8 @@ impl Loop {
             _ => Presented::Refused(Code::Malformed),
         });
         self.unsettled = true;
+        // Before that a relay knows nobody who asks it for a circuit.
+        self.on_relay_dialled(id);
     }
 
     fn on_hello_failed(&mut self, id: PeerId) {

@@ -19,6 +19,12 @@ impl Loop {
             if !place.is_due(now) {
                 continue;
             }
+            // libp2p asks for a place over a direct connection only.
+            if self.peers.get(&place.peer).is_some() && !self.peers.is_direct(&place.peer) {
+                self.disconnect(place.peer);
+                place.failed(Code::RelayAway);
+                continue;
+            }
             let fault = match self.peers.get(&place.peer).map(|peer| peer.presented) {
                 Some(Some(Presented::Accepted)) => match place.circuit().map(|it| self.swarm.listen_on(it)) {
                     Some(Ok(listener)) => {

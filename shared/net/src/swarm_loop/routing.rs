@@ -55,13 +55,18 @@ impl Loop {
         }
         let then: Vec<_> = stages.collect();
         if let Some(relay) = addresses.first().and_then(relay_of)
-            && self.peers.get(&relay).is_none()
+            && !self.peers.is_direct(&relay)
         {
+            // Nobody is reached through themselves, nor through one circuit inside another.
+            if relay == peer || self.peers.get(&relay).is_some() {
+                return self.dial(peer, then);
+            }
             // libp2p would dial it, too, and give up at once if it is being dialled already.
             if !self.dials.by_peer.contains_key(&relay) {
                 self.dial(relay, vec![addresses.iter().filter_map(relay_address).collect()]);
             }
-            if self.dials.by_peer.contains_key(&relay) {
+            // One that waits for a relay itself is not waited for: two could wait for each other.
+            if self.dials.by_peer.get(&relay).is_some_and(Dial::is_under_way) {
                 let now = Dialling::Relay(relay, addresses);
                 self.dials.by_peer.insert(peer, Dial { now, then });
                 return;
@@ -119,7 +124,7 @@ impl Loop {
                 // Through a relay that is there rather than one that would have to be dialled.
                 let is_away = |stage: &Vec<Multiaddr>| {
                     let relay = stage.first().and_then(relay_of);
-                    relay.is_some_and(|relay| self.peers.get(&relay).is_none())
+                    relay.is_some_and(|relay| !self.peers.is_direct(&relay))
                 };
                 stages.sort_by_key(is_away);
                 self.dial(peer, stages);
