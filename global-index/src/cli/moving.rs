@@ -85,7 +85,11 @@ pub(super) fn copy_content(context: &Context, to: BlobPlace) -> Result<(), CliEr
                 copied.damaged, copied.from
             )?;
         }
-        writeln!(out, "What lies in {} was left as it is, and is of no use any more.", copied.from)?;
+        writeln!(
+            out,
+            "What lies in {} was left as it is. Keep it until you have looked at the copy.",
+            copied.from
+        )?;
         writeln!(out, "Next: set place = \"{to}\" under [blobs] in the configuration, then start.")
     })
 }

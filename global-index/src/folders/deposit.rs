@@ -110,7 +110,7 @@ impl Folders {
             self.take(from, None, content.0).await?;
         }
 
-        let _names = self.0.names.lock().await;
+        let names = self.0.names.lock().await;
         let (keys, current, now) = (self.0.desk.keys.clone(), self.0.desk.current(), self.0.desk.now());
         let (source, attempt, parts) = (from.clone(), claimed.claim().attempt, offer.parts.clone());
         let left = self
@@ -153,6 +153,8 @@ impl Folders {
                 Ok(left)
             })
             .await?;
+        // Named now: nobody sweeps what comes.
+        drop(names);
         let folder = self.incoming(&left);
         let arriving = Arriving::find(&self.0.blobs, &folder, transfer, offer.parts).await?;
         Ok((left, arriving))

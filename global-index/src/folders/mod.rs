@@ -20,6 +20,7 @@ mod withdraw;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
@@ -109,6 +110,8 @@ struct Inner {
     arriving: Mutex<BTreeSet<TransferId>>,
     /// Held while blobs are named or deleted, so that none is deleted that was named a moment ago.
     names: tokio::sync::Mutex<()>,
+    /// Whether nothing lies there that no row names, as far as is known.
+    is_swept: AtomicBool,
     calls: mpsc::Sender<Call>,
 }
 
@@ -141,6 +144,7 @@ impl Folders {
             receiving: Places::to_receive(),
             arriving: Mutex::default(),
             names: tokio::sync::Mutex::default(),
+            is_swept: AtomicBool::new(false),
             calls,
         };
         Ok((Self(Arc::new(inner)), queue))
@@ -185,7 +189,10 @@ impl Folders {
 
     async fn delete(&self, unnamed: BTreeSet<ContentRoot>) -> Result<(), FolderError> {
         for root in unnamed {
-            self.0.blobs.delete(root).await?;
+            if let Err(fault) = self.0.blobs.delete(root).await {
+                self.0.is_swept.store(false, Ordering::Release);
+                return Err(fault.into());
+            }
         }
         Ok(())
     }
@@ -206,18 +213,29 @@ impl Folders {
         self.0.incoming.join(format!("{}.{}", left.transfer, left.attempt))
     }
 
-    /// Removes what no row names: left by a process that was killed between a row and its blobs.
+    /// Sweeps, if that is due; what could not be done is tried again with the next round.
+    async fn sweep_if_due(&self) {
+        if self.0.is_swept.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(fault) = self.sweep().await {
+            self.0.is_swept.store(false, Ordering::Release);
+            tracing::error!(code = %fault.code(), %fault, "leftovers of folders cannot be removed; trying again");
+        }
+    }
+
+    /// Removes what no row names: left by a process that was killed between a row and its blobs, or that could not.
     async fn sweep(&self) -> Result<(), FolderError> {
-        let _names = self.0.names.lock().await;
-        let mut unnamed = BTreeSet::new();
         let mut blobs = self.0.blobs.list();
         while let Some(root) = blobs.next().await {
             let (keys, root) = (self.0.desk.keys.clone(), root?);
+            // Decided and done in one go, and nobody else waits for all of it.
+            let _names = self.0.names.lock().await;
             if !self.0.desk.store.read(move |txn| rows::is_named(txn, &keys, root)).await? {
-                unnamed.insert(root);
+                self.0.blobs.delete(root).await?;
             }
         }
-        self.delete(unnamed).await?;
+        let _names = self.0.names.lock().await;
         let keys = self.0.desk.keys.clone();
         let known = self.0.desk.store.read(move |txn| rows::all(txn, &keys)).await?;
         let known: BTreeSet<PathBuf> = known.iter().map(|left| self.incoming(left)).collect();

@@ -57,9 +57,7 @@ pub(crate) async fn run(
     mut calls: mpsc::Receiver<Call>,
     stop: CancellationToken,
 ) {
-    if let Err(fault) = folders.sweep().await {
-        tracing::error!(code = %fault.code(), %fault, "leftovers of folders cannot be removed");
-    }
+    folders.sweep_if_due().await;
     let mut rounds = Rounds {
         folders,
         net,
@@ -74,7 +72,10 @@ pub(crate) async fn run(
         let wake = rounds.pauses.values().map(|pause| pause.until).filter(|until| *until > now).min();
         let whom = tokio::select! {
             () = stop.cancelled() => break,
-            _ = round.tick() => None,
+            _ = round.tick() => {
+                rounds.folders.sweep_if_due().await;
+                None
+            }
             () = tokio::time::sleep_until(wake.unwrap_or(now)), if wake.is_some() => None,
             call = calls.recv() => match call {
                 None => break,

@@ -185,7 +185,17 @@ impl Records {
             Err(error) => Err(error.code()),
         };
         if let Err(code) = checked {
+            self.require_blobs()?;
             report.fault(reference, code);
+        }
+        Ok(())
+    }
+
+    /// A bucket that is away says nothing of what lies there.
+    fn require_blobs(&self) -> Result<(), RecordsError> {
+        if self.blobs.is_away() {
+            let reason = "the bucket does not answer".to_owned();
+            return Err(StoreError::Unavailable { doing: "look at the blobs", reason }.into());
         }
         Ok(())
     }
@@ -208,6 +218,9 @@ impl Records {
                     }
                     Err(_) => false,
                 };
+                if !is_whole {
+                    self.require_blobs()?;
+                }
                 report.fault_count += u64::from(!is_whole);
             }
         }

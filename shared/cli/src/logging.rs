@@ -13,7 +13,7 @@ const LOG_VARIABLE: &str = "HANDOVER_LOG";
 const DEFAULT_FILTER: &str = "warn,handover=info";
 
 /// What holds whatever the variable says: a database's client logs what it is asked, keys and all.
-const QUIET: &str = "tokio_postgres=warn";
+const QUIET: &str = "tokio_postgres=warn,object_store=warn";
 
 /// Sends logs to stderr, as JSON lines or text, filtered by `HANDOVER_LOG`. Call it once, first of all.
 ///

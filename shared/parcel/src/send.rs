@@ -9,7 +9,7 @@ use handover_core::artefact::transfer::{ContentRef, PartList};
 use handover_core::codec::CborMap;
 use handover_net::PackageStream;
 use handover_seal::{SealError, tree};
-use handover_store::Blobs;
+use handover_store::{Blobs, StoreError};
 use tokio::time::timeout;
 
 use crate::ParcelError;
@@ -91,7 +91,12 @@ fn send_part(
         return Ok(true);
     }
     let Some(hashes) = blobs.tree(part.root, part.length)? else { return Ok(false) };
-    match tree::send(blobs.open_blob(part.root)?, &hashes, from_group, out) {
+    let content = match blobs.open_blob(part.root) {
+        // Its tree was here, and it is gone, or is not what it was.
+        Err(StoreError::UnknownBlob | StoreError::Damaged { .. }) => return Ok(false),
+        opened => opened?,
+    };
+    match tree::send(content, &hashes, from_group, out) {
         // The next try makes the tree anew, and tells whether it was the content; so it does for a copy of it.
         Err(SealError::Damaged) if blobs.doubt(part.root)? => Ok(false),
         Err(SealError::Damaged) => Err(Code::Unreachable.into()),

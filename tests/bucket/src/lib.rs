@@ -9,7 +9,7 @@ mod wire;
 
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,17 +81,20 @@ impl Bucket {
     fn serve(more: &[&str]) -> Result<Self> {
         let python = python()?;
         let folder = tempfile::Builder::new().prefix("handover-bucket-").tempdir()?;
-        // A port that nobody has, to be taken at once.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = folder.path().join("log");
-        let mut server = Server(spawn(python, address.port(), more, File::create(&log)?)?);
+        let mut server = Server(spawn(python, more, File::create(&log)?)?);
         let end = Instant::now() + START_LIMIT;
-        while TcpStream::connect(address).is_err() {
+        // It takes a port of its own, and says which once it has it.
+        let address = loop {
+            let said = fs::read_to_string(&log)?;
+            if let Some(port) = said.split("://127.0.0.1:").nth(1).and_then(port) {
+                break SocketAddr::from(([127, 0, 0, 1], port));
+            }
             if server.0.try_wait()?.is_some() || Instant::now() > end {
-                bail!("the S3 server does not start: {}", fs::read_to_string(&log).unwrap_or_default());
+                bail!("the S3 server does not start: {said}");
             }
             thread::sleep(LOOK_AGAIN);
-        }
+        };
         let bucket = Self { server, gate: Gate::before(address)?, address, folder };
         bucket.write(
             "credentials",
@@ -202,8 +205,13 @@ impl Bucket {
     }
 }
 
+/// The number that a text begins with, once something follows it.
+fn port(text: &str) -> Option<u16> {
+    text.split_once(|next: char| !next.is_ascii_digit())?.0.parse().ok()
+}
+
 /// Starts it from a thread that stays: the system takes a thread's end for its parent's death.
-fn spawn(python: PathBuf, port: u16, more: &[&str], log: File) -> Result<Child> {
+fn spawn(python: PathBuf, more: &[&str], log: File) -> Result<Child> {
     let more: Vec<String> = more.iter().map(|&word| word.to_owned()).collect();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -211,7 +219,7 @@ fn spawn(python: PathBuf, port: u16, more: &[&str], log: File) -> Result<Child> 
             Command::new("setpriv")
                 .args(["--pdeathsig", "KILL", "--"])
                 .arg(python)
-                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
                 .args(more)
                 .stdin(Stdio::null())
                 .stdout(again)

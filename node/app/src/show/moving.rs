@@ -63,7 +63,7 @@ pub(crate) fn blobs_moved(out: Out<'_>, it: &BlobsMoved) -> io::Result<()> {
             it.damaged, it.from
         )?;
     }
-    writeln!(out, "What lies in {} was left as it is, and is of no use any more.", it.from)?;
+    writeln!(out, "What lies in {} was left as it is. Keep it until you have looked at the copy.", it.from)?;
     writeln!(out, "Next: set place = \"{}\" under [blobs] in the configuration, then start.", it.place)
 }
 

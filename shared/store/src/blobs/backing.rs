@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::Seek as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -68,7 +69,7 @@ impl Blobs {
     /// Fetches a blob into the cache; with `anew` also if it lies there.
     pub(super) async fn fetch(
         &self,
-        backing: &Backing,
+        backing: &Arc<Backing>,
         root: ContentRoot,
         anew: bool,
     ) -> Result<File, StoreError> {
@@ -79,26 +80,36 @@ impl Blobs {
             return Ok(file);
         }
         let Some((bytes, coming)) = backing.bucket.get(root).await? else {
-            cache::remove(&path)?;
+            self.remove_cached(&path, root)?;
             return Err(StoreError::UnknownBlob);
         };
-        backing.cache.make_room(bytes)?;
+        let making = Arc::clone(backing);
+        blocking(move || making.cache.make_room(bytes)).await?;
         let mut spool = self.spool()?;
         let file = spool.file().try_clone().map_err(StoreError::io("write a spool file"))?;
         if let Err(fault) = write(coming, bytes, root, file).await {
             if matches!(fault, StoreError::Damaged { .. }) {
-                cache::remove(&path)?;
+                self.remove_cached(&path, root)?;
             }
             return Err(fault);
         }
         let spooled = spool.path().to_owned();
-        let kept = self.clone();
+        let (kept, mut read) =
+            (self.clone(), spool.file().try_clone().map_err(StoreError::io("read a blob"))?);
         blocking(move || {
             kept.keep_cached(&spooled, root)?;
             let _ = spool.keep();
-            super::open_blob(&path)
+            // Not by its name, which may have had to go again already.
+            read.rewind().map_err(StoreError::io("read a blob"))?;
+            Ok(read)
         })
         .await
+    }
+
+    /// What the bucket does not have is not here either; nor is its tree, which would speak for it.
+    fn remove_cached(&self, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
+        cache::remove(path)?;
+        self.delete_tree(root)
     }
 
     /// Gives a file a blob's name in the cache. The name need not be durable, what it names has to be: a loss of power must

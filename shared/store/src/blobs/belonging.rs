@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use futures::StreamExt as _;
 use handover_seal::{OsRandom, Secret32};
 
 use super::bucket::Bucket;
@@ -80,7 +79,7 @@ impl Store {
         if let Some(mark) = found.clone().filter(|_| claimed == found) {
             return Ok(mark);
         }
-        if found.is_some() || bucket.list().next().await.transpose()?.is_some() {
+        if found.is_some() || !bucket.is_empty().await? {
             return Err(StoreError::Lost {
                 what: format!("{bucket} belongs to another store, and this one is new to it"),
                 advice: "check endpoint, bucket and prefix of [blobs], and url_file and schema of [store]; for a new \
@@ -92,6 +91,11 @@ impl Store {
         let noted = mark.clone();
         self.write(move |txn| txn.put(&key, noted.clone())).await?;
         bucket.set_mark(&mark).await?;
+        // Two stores that are shown one empty bucket at one moment: it is the last one's.
+        if bucket.mark().await?.as_ref() != Some(&mark) {
+            return Err(not_its_own(bucket));
+        }
+        bucket.expect(&mark);
         Ok(mark)
     }
 
@@ -99,6 +103,7 @@ impl Store {
     /// another store's, or what belongs there still lies in one of the folders.
     async fn check_bucket(&self, bucket: &Bucket, folders: &[&Path]) -> Result<(), StoreError> {
         if let Some(known) = self.bucket_mark().await? {
+            bucket.expect(&known);
             return if bucket.mark().await? == Some(known) { Ok(()) } else { Err(not_its_own(bucket)) };
         }
         for folder in folders {

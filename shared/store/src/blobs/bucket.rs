@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub(super) struct Bucket {
     is_away: AtomicBool,
     /// When it was last seen that the bucket itself is there.
     seen: Mutex<Option<Instant>>,
+    /// The mark that it has to bear, once that is known.
+    expected: OnceLock<Vec<u8>>,
 }
 
 /// Where it is; no credentials.
@@ -53,9 +55,25 @@ impl fmt::Debug for Bucket {
     }
 }
 
+/// What was to be there is not.
+pub(super) fn gone() -> StoreError {
+    let reason = "there is no such bucket, or what was begun there is gone".to_owned();
+    StoreError::Unavailable { doing: "write to the bucket", reason }
+}
+
 impl Bucket {
     pub(super) const fn new(store: AmazonS3, prefix: String, name: String) -> Self {
-        Self { store, prefix, name, is_away: AtomicBool::new(false), seen: Mutex::new(None) }
+        let (is_away, seen) = (AtomicBool::new(false), Mutex::new(None));
+        Self { store, prefix, name, is_away, seen, expected: OnceLock::new() }
+    }
+
+    /// From now on one with another mark is another bucket.
+    pub(super) fn expect(&self, mark: &[u8]) {
+        let _ = self.expected.set(mark.to_vec());
+    }
+
+    fn is_it(&self, mark: Option<&Vec<u8>>) -> bool {
+        mark.is_some_and(|mark| self.expected.get().is_none_or(|expected| expected == mark))
     }
 
     /// Whether it did not answer when it was last asked.
@@ -67,8 +85,8 @@ impl Bucket {
     pub(super) async fn look(&self) -> bool {
         let looked = tokio::time::timeout(LOOK_LIMIT, self.mark()).await;
         match looked {
-            Ok(Ok(Some(_))) => true,
-            Ok(Ok(None)) => {
+            Ok(Ok(mark)) if self.is_it(mark.as_ref()) => true,
+            Ok(Ok(_)) => {
                 self.away("its mark is gone, or it is another bucket");
                 false
             }
@@ -83,7 +101,8 @@ impl Bucket {
     /// The mark of the store that it belongs to.
     pub(super) async fn mark(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let mark = self.small(&self.at(MARK)).await?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = mark.as_ref().map(|_| Instant::now());
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            mark.as_ref().filter(|it| self.is_it(Some(it))).map(|_| Instant::now());
         Ok(mark)
     }
 
@@ -122,6 +141,15 @@ impl Bucket {
 
     pub(super) async fn delete_at(&self, path: &Path) -> Result<(), StoreError> {
         self.ask(self.store.delete(path)).await.map(drop)
+    }
+
+    /// Whether nothing at all lies behind the prefix.
+    pub(super) async fn is_empty(&self) -> Result<bool, StoreError> {
+        let behind = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
+        match self.store.list(behind.as_ref()).next().await {
+            Some(found) => self.require(async { found }).await.map(|_| false),
+            None => Ok(true),
+        }
     }
 
     /// Every blob, in no order. Objects whose name is no root are passed over.
@@ -179,16 +207,13 @@ impl Bucket {
         &self,
         asked: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, StoreError> {
-        let missing = "there is no such bucket, or what was begun there is gone".to_owned();
-        self.ask(asked)
-            .await?
-            .ok_or(StoreError::Unavailable { doing: "write to the bucket", reason: missing })
+        self.ask(asked).await?.ok_or_else(gone)
     }
 
     /// Refuses to take for missing what is not there because the bucket is not.
     async fn require_seen(&self) -> Result<(), StoreError> {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.is_some_and(|at| at.elapsed() < SEEN_FOR) || self.mark().await?.is_some() {
+        if seen.is_some_and(|at| at.elapsed() < SEEN_FOR) || self.is_it(self.mark().await?.as_ref()) {
             return Ok(());
         }
         let reason = "its mark is gone, or it is another bucket";

@@ -80,7 +80,11 @@ impl Cache {
         let io = StoreError::io("look at the cache of blobs");
         let mut lying = Vec::new();
         for fan in fs::read_dir(&self.folder).map_err(&io)? {
-            for entry in fs::read_dir(fan.map_err(&io)?.path()).map_err(&io)? {
+            let fan = fan.map_err(&io)?.path();
+            if !fan.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(fan).map_err(&io)? {
                 let entry = entry.map_err(&io)?;
                 // One that was removed meanwhile takes no room.
                 let Ok(meta) = entry.metadata() else { continue };

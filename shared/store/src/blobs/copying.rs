@@ -2,7 +2,7 @@
 //! copy that was cut off goes on with what is missing.
 //!
 //! Invariant: the store says where its blobs are, and says otherwise only when all of them are there. What lies where
-//! they were is left as it is.
+//! they were is left as it is, and nothing is deleted at either place.
 
 use std::fs::File;
 use std::path::Path;
@@ -115,13 +115,6 @@ impl Copied {
             };
             self.count(outcome, progress)?;
         }
-        // What a former copy brought and is not here any more.
-        let mut listed = bucket.list();
-        while let Some(root) = listed.next().await.transpose()? {
-            if !files.exists(root).await? {
-                bucket.delete(root).await?;
-            }
-        }
         Ok(())
     }
 
@@ -134,16 +127,11 @@ impl Copied {
         let mut listed = bucket.list();
         while let Some(root) = listed.next().await.transpose()? {
             let outcome = match (files.len(root).await?, bucket.len(root).await?) {
-                (Some(here), Some(there)) if here == there => Ok(()),
+                // From before they were in the bucket, whatever has become of it since.
+                (Some(here), Some(there)) if here == there && files.verify(root).await? => Ok(()),
                 _ => bring(files, bucket, root).await,
             };
             self.count(outcome, progress)?;
-        }
-        let mut listed = files.list();
-        while let Some(root) = listed.next().await.transpose()? {
-            if bucket.len(root).await?.is_none() {
-                files.delete(root).await?;
-            }
         }
         Ok(())
     }

@@ -46,7 +46,8 @@ use crate::sled_files::{make_private_folder, sync_folder};
 const VERIFY_BYTES: usize = 256 * 1024;
 
 /// The blobs of one store. Clones are the same. One process per folder or bucket: whoever holds the store's lock. One that
-/// had it before and does not know yet that it is another's harms nothing: its spooled files have names of their own.
+/// had it before and does not know yet that it is another's does not spoil what goes on: its spooled files have names of
+/// their own.
 #[derive(Clone)]
 pub struct Blobs {
     content: Arc<LocalFileSystem>,
@@ -161,8 +162,13 @@ impl Blobs {
     fn keep(&self, file: &File, path: &Path, root: ContentRoot) -> Result<(), StoreError> {
         let io = StoreError::io("keep a blob");
         if let Some(backing) = &self.backing {
-            backing.cache.take_in(file.metadata().map_err(&io)?.len())?;
-            return self.keep_cached(path, root);
+            // It is in the bucket: a cache that does not take it loses nothing.
+            let bytes = file.metadata().map_or(0, |it| it.len());
+            let kept = backing.cache.take_in(bytes).and_then(|()| self.keep_cached(path, root));
+            return kept.or_else(|fault| {
+                tracing::debug!(%fault, "a blob is not kept in the cache");
+                cache::remove(path)
+            });
         }
         file.sync_all().map_err(&io)?;
         let target = self.local_path(root);

@@ -165,6 +165,8 @@ impl BlobSettings {
             .with_allow_http(true)
             .with_bucket_name(name)
             .with_region(&self.region)
+            // Not every store of this kind takes many at once, and one by one each is asked again by itself.
+            .with_disable_bulk_delete(true)
             .with_access_key_id(credentials.id)
             .with_secret_access_key(credentials.secret)
             .with_retry(RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_LIMIT })
@@ -238,7 +240,8 @@ fn is_bucket_name(name: &str) -> bool {
 
 fn is_prefix(prefix: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-    let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_plain);
+    let is_own = |part: &str| matches!(part, "content" | "uploads" | "of-store");
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_plain) && !is_own(part);
     prefix.is_empty() || (prefix.len() <= 200 && prefix.split('/').all(is_part))
 }
 

@@ -17,7 +17,7 @@ use object_store::path::Path;
 use object_store::{MultipartId, ObjectStore as _, ObjectStoreExt as _};
 
 use super::blocking;
-use super::bucket::Bucket;
+use super::bucket::{Bucket, gone};
 use crate::StoreError;
 
 /// What is sent in one go: at least that of a blob in parts.
@@ -28,6 +28,8 @@ const PARTS_MAX: u64 = 10_000;
 const AT_ONCE: usize = 3;
 /// What names the uploads that are under way.
 const UPLOADS: &str = "uploads";
+/// The most bytes of such a name's object.
+const UPLOAD_MARK_MAX_BYTES: u64 = 4_096;
 
 /// A file that is read from its beginning on.
 struct Reading {
@@ -85,7 +87,12 @@ impl Bucket {
         let named = async {
             self.require(self.store.put(&mark, format!("{root}\n{id}").into())).await?;
             let parts = self.send_parts(reading, bytes, root, (&path, &id)).await?;
-            self.require(self.store.complete_multipart(&path, &id, parts)).await
+            match self.ask(self.store.complete_multipart(&path, &id, parts)).await? {
+                Some(_) => Ok(()),
+                // Asked again after an answer that was lost: what has the name is what was sent.
+                None if self.len(root).await? == Some(bytes) => Ok(()),
+                None => Err(gone()),
+            }
         };
         if let Err(fault) = named.await {
             // What cannot be given up now is when the bucket is opened again.
@@ -131,14 +138,14 @@ impl Bucket {
     pub(super) async fn sweep_uploads(&self) -> Result<(), StoreError> {
         let mut marks = self.store.list(Some(&self.at(UPLOADS)));
         while let Some(found) = marks.next().await {
-            let mark = self.require(async { found }).await?.location;
-            let Some(said) = self.small(&mark).await? else { continue };
+            let found = self.require(async { found }).await?;
+            let (mark, is_small) = (found.location, found.size <= UPLOAD_MARK_MAX_BYTES);
+            // What is not of this room stays.
+            let Some(said) = (if is_small { self.small(&mark).await? } else { None }) else { continue };
             let said = String::from_utf8_lossy(&said);
-            if let Some((root, id)) = said.split_once('\n')
-                && let Ok(root) = root.parse()
-            {
-                self.ask(self.store.abort_multipart(&self.object(root), &id.to_owned())).await?;
-            }
+            let Some((root, id)) = said.split_once('\n') else { continue };
+            let Ok(root) = root.parse() else { continue };
+            self.ask(self.store.abort_multipart(&self.object(root), &id.to_owned())).await?;
             self.delete_at(&mark).await?;
         }
         Ok(())

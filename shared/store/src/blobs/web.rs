@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::Method;
 pub(super) use hyper::Uri;
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -26,7 +27,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer may take to begin, with what is sent for it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// What is added to that for what is sent: the slowest rate that is borne with.
-const SLOWEST_BYTES_PER_SECOND: u64 = 128 * 1024;
+const SLOWEST_BYTES_PER_SECOND: u64 = 16 * 1024;
+/// How long parts may take to be put together.
+const COMPLETE_LIMIT: Duration = Duration::from_secs(300);
 /// How long an answer may be silent.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 /// How long a connection that nobody uses is kept.
@@ -64,7 +67,10 @@ impl Connector for Web {
 impl HttpService for Web {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let sent = request.body().content_length() as u64;
-        let limit = ANSWER_LIMIT.saturating_add(Duration::from_secs(sent / SLOWEST_BYTES_PER_SECOND));
+        let is_completing = request.method() == Method::POST
+            && request.uri().query().is_some_and(|query| query.contains("uploadId="));
+        let begins = if is_completing { COMPLETE_LIMIT } else { ANSWER_LIMIT };
+        let limit = begins.saturating_add(Duration::from_secs(sent / SLOWEST_BYTES_PER_SECOND));
         let answer = timeout(limit, self.0.request(request)).await.map_err(|_| Silent::after(limit))?;
         let answer = answer.map_err(|fault| HttpError::new(kind(&fault), fault))?;
         Ok(answer
