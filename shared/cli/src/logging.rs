@@ -12,8 +12,8 @@ const LOG_VARIABLE: &str = "HANDOVER_LOG";
 /// What is logged without it. `handover` is the beginning of every package's name here.
 const DEFAULT_FILTER: &str = "warn,handover=info";
 
-/// What holds whatever the variable says: a database's client logs what it is asked, keys and all.
-const QUIET: &str = "tokio_postgres=warn,object_store=warn";
+/// What holds whatever the variable says: the clients of databases and buckets log what they are asked, keys and all.
+const QUIET: [&str; 2] = ["tokio_postgres=warn", "object_store=warn"];
 
 /// Sends logs to stderr, as JSON lines or text, filtered by `HANDOVER_LOG`. Call it once, first of all.
 ///
@@ -32,9 +32,10 @@ pub fn init_logging(json: bool) -> Result<(), CliError> {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, CliError> {
-    let filter = EnvFilter::try_new(text);
-    let quiet = |filter: EnvFilter| Ok(filter.add_directive(QUIET.parse()?));
-    filter
+    let quiet = |filter: EnvFilter| {
+        QUIET.iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
+    };
+    EnvFilter::try_new(text)
         .and_then(quiet)
         .map_err(|error| CliError::new(Code::UsageInvalid, format!("{LOG_VARIABLE} cannot be read: {error}")))
 }
@@ -46,7 +47,8 @@ mod tests {
     #[test]
     fn filters_are_read_or_refused() {
         for good in [DEFAULT_FILTER, "debug", "handover_net=trace,warn"] {
-            assert!(filter(good).unwrap().to_string().contains(QUIET));
+            let filter = filter(good).unwrap().to_string();
+            assert!(QUIET.iter().all(|quiet| filter.contains(quiet)), "{filter}");
         }
         assert_eq!(filter("handover=loudly").unwrap_err().code, Code::UsageInvalid);
     }
