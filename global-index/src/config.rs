@@ -242,7 +242,7 @@ mod tests {
         let given = sample.replace(handover_cli::SAMPLE_ROOT, root);
         let config = Config::read(Reader::from_text(&given).unwrap()).unwrap();
         assert_eq!(config.listen.len(), 2);
-        assert_eq!((config.folders, config.is_relay), (FolderRules::default(), true));
+        assert_eq!((config.folders, config.is_relay), (FolderRules::default(), false));
         let small = given.replace("# quota_mib = 32768", "quota_mib = 2");
         let config = Config::read(Reader::from_text(&small).unwrap()).unwrap();
         assert_eq!((config.folders.quota_bytes, config.folders.share_bytes()), (2 * MIB, MIB / 2));
