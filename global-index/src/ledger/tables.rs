@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use handover_core::codec;
-use handover_core::ledger::{Entry, MAX_ENTRY_BYTES};
+use handover_core::ledger::Entry;
 use handover_core::{Digest, Timestamp};
 use handover_store::{Tables, Txn};
 use serde_json::{Value, json};
 
+use super::book::read_entry;
 use super::rows::{self, Head, StoredEntry};
 use super::{Book, BooksError, Ledger};
 
@@ -89,9 +89,7 @@ impl EntryRows {
     }
 
     fn read(sequence: u64, stored: &StoredEntry) -> Result<Self, BooksError> {
-        let entry: Entry = codec::decode(stored.entry.as_ref(), MAX_ENTRY_BYTES)
-            .map_err(|_| BooksError::Damaged("an entry cannot be read"))?;
-        Ok(Self::new(sequence, stored.leaf(), &entry))
+        Ok(Self::new(sequence, stored.leaf(), &read_entry(stored)?))
     }
 
     fn append(self, txn: &mut dyn Txn) -> Result<(), BooksError> {
