@@ -36,4 +36,4 @@ mod voice;
 pub use config::{Config, FolderRules};
 pub use desk::Edge;
 pub use directory::DirectoryError;
-pub use service::{Index, IndexError, Ready};
+pub use service::{Index, IndexError, Ready, Rooms, Served};

@@ -6,44 +6,35 @@
 mod answer;
 mod gate;
 mod instruments;
+mod rooms;
 mod rounds;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use handover_cli::tell_standing;
 use handover_core::artefact::federation::Authority;
-use handover_core::{Code, Party, trust};
-use handover_net::{Inbound, Limits, Net, NetConfig, NetError, RelayLimits};
+use handover_core::{Code, trust};
+use handover_net::{Limits, Net, NetConfig, NetError, RelayLimits};
 use handover_seal::Ed25519;
-use handover_store::{Blobs, EngineName, Standing, Store, StoreError};
+use handover_store::{EngineName, Standing, Store, StoreError};
 use handover_web::control::{ControlError, stands_by};
-use handover_web::{
-    CancellationToken, Health, Metrics, ServeConfig, Serving, TlsIdentity, WebError, control,
-};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use handover_web::{CancellationToken, ServeConfig, Serving, TlsIdentity, WebError, control};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use self::answer::Desks;
-use self::gate::Gate;
-use self::instruments::{Doors, Holds, Instruments};
 use crate::config::{Config, STORE_FOLDER};
 use crate::desk::{Changed, Desk, Edge, Seat};
 use crate::directory::{self, DirectoryError};
-use crate::folders::{self, Folders};
+use crate::folders;
 use crate::keys::{CERTIFICATE_FILE, IndexKeys};
-use crate::log::Log;
-use crate::ops::Operations;
-use crate::rejoin::{self, Rejoin};
-use crate::routing::{Courier, push_to};
+
+pub use rooms::{Rooms, Served};
 
 /// The control socket in the data folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 /// Requests that are answered at one time.
 const MAX_REQUESTS: usize = 256;
-/// For requests under way to be answered after the stop, in milliseconds.
-const DRAIN_MS: u64 = 10_000;
 
 /// Why the index cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +99,7 @@ pub struct Index {
     desk: Desk,
     web: Serving,
     socket: JoinHandle<()>,
-    chores: JoinSet<()>,
-    courier: JoinHandle<()>,
+    served: Served,
     /// Nothing new is taken.
     stop: CancellationToken,
 }
@@ -189,15 +179,8 @@ impl Index {
         keys: IndexKeys,
         edge: Edge,
     ) -> Result<Self, IndexError> {
-        let seat = seat(&config.data, config.root, &keys, &edge)?;
-        if config.store.engine == EngineName::Postgres
-            && config.blobs.needs_folder(&config.shared, &config.data)
-        {
-            store.check_folder(&config.shared, &config.data).await?;
-        }
-        let blobs = Blobs::open_of(&store, &config.blobs, &config.shared, &config.data).await?;
-        let desk = Desk::open(store, seat, edge).await?;
-
+        let rooms = Rooms::open(store, config.clone(), &keys, edge).await?;
+        let desk = rooms.desk.clone();
         let (net, inbound) = handover_net::start(
             NetConfig {
                 key_seed: (*keys.net.expose()).into(),
@@ -210,64 +193,26 @@ impl Index {
                     ..Limits::default()
                 },
             },
-            Arc::new(Gate::new(desk.clone(), &keys)),
+            rooms.admission(),
         )
         .await?;
-        let rejoin = Rejoin::new(desk.clone(), net.clone());
-        let addresses = addresses(&config, &net, &keys)?;
-        if desk.voice.may_speak().is_ok() {
-            tell_addresses(&desk, &addresses).await?;
-        }
-
-        let (health, metrics) = (Health::new(), Metrics::new("handover_index"));
-        let instruments = Instruments::new(&metrics);
-        let log = Log::new(desk.clone(), config.name.clone());
         let stop = CancellationToken::new();
         let tls = TlsIdentity::load_or_create(&config.data, &config.web_names, desk.now())?;
         let web = handover_web::serve(
             ServeConfig { listen: config.web_listen, tls, limits: handover_web::Limits::default() },
-            crate::http::routes(desk.clone(), log.clone(), &health, &metrics),
+            crate::http::routes(desk.clone(), rooms.log.clone(), &rooms.health, &rooms.metrics),
             stop.child_token(),
         )
         .await?;
         let control = config.data.join(CONTROL_SOCKET);
         // Told to others, who may have another working folder.
         let control = std::path::absolute(&control).unwrap_or(control);
-        let operations = Arc::new(Operations::beside(desk.clone(), net.clone(), config.folders));
+        let operations = Arc::new(rooms.operations(&net));
         let socket = control::serve(control.clone(), operations, stop.child_token()).await?;
-
-        let (courier, carrying) = Courier::start(desk.clone(), net.clone(), stop.child_token());
-        let telling = folders::Instruments::new(&metrics, &health);
-        let (folders, calls) =
-            Folders::open(desk.clone(), courier.clone(), config.folders, (&config.shared, blobs), telling)?;
-        let mut chores = JoinSet::new();
-        chores.spawn(folders::run(folders.clone(), net.clone(), calls, stop.child_token()));
-        if stood_by {
-            chores.spawn(rounds::greet(desk.clone(), net.clone(), stop.child_token()));
-        }
-        chores.spawn(rounds::push(desk.clone(), net.clone(), rejoin.clone(), stop.child_token()));
-        let spoken = rounds::Spoken {
-            phases: desk.voice.watch(),
-            desk: desk.clone(),
-            net: net.clone(),
-            rejoin: rejoin.clone(),
-            addresses,
-            folders: folders.clone(),
-            courier: courier.clone(),
-        };
-        chores.spawn(spoken.run(stop.child_token()));
-        chores.spawn(rejoin::run(rejoin.clone(), stop.child_token()));
-        let doors = Doors::new(&metrics, net.clone(), Arc::clone(&web.turned_away));
-        let told = (doors, Holds::new(&metrics), folders.clone());
-        chores.spawn(rounds::refresh(desk.clone(), log, health.clone(), told, stop.child_token()));
-        let pages = Arc::default();
-        let desks =
-            Desks { desk: desk.clone(), courier, folders, net: net.clone(), instruments, pages, rejoin };
-        chores.spawn(serve_net(desks, inbound, stop.child_token()));
-
+        let served =
+            rooms.serve((net.clone(), inbound), Arc::clone(&web.turned_away), stood_by, &stop).await?;
         let ready = Ready { net: net.addresses(), web: format!("https://{}", web.address), control };
-        tracing::info!(version = desk.current().version(), "the index is ready");
-        Ok(Self { ready, net, desk, web, socket, chores, courier: carrying, stop })
+        Ok(Self { ready, net, desk, web, socket, served, stop })
     }
 
     /// Where it really is.
@@ -285,11 +230,11 @@ impl Index {
 
     /// Takes nothing new, answers what is under way, then lets go of everything.
     pub async fn stop(self) {
-        let Self { net, desk, web, socket, mut chores, courier, stop, .. } = self;
+        let Self { net, desk, web, socket, served, stop, .. } = self;
         stop.cancel();
         let drained = async {
-            while chores.join_next().await.is_some() {}
-            [courier.await, web.join.await, socket.await]
+            served.ended().await;
+            [web.join.await, socket.await]
         };
         for ended in desk.store.drain(drained).await {
             if let Err(fault) = ended {
@@ -299,16 +244,6 @@ impl Index {
         net.shutdown().await;
         desk.store.close().await;
     }
-}
-
-/// Where the index is now, as the directory tells it.
-fn addresses(config: &Config, net: &Net, keys: &IndexKeys) -> Result<Vec<String>, NetError> {
-    if config.advertise.is_empty() {
-        return Ok(net.addresses());
-    }
-    let key = handover_seal::SigningKey::from_seed(&keys.net).public();
-    let peer = handover_net::peer_id(&key)?;
-    Ok(config.advertise.iter().map(|address| format!("{address}/p2p/{peer}")).collect())
 }
 
 /// The directory tells where the index is now; with other addresses, or an old directory, it is made anew.
@@ -322,60 +257,4 @@ async fn tell_addresses(desk: &Desk, addresses: &[String]) -> Result<(), Directo
         Ok(((), if moved || is_stale { Changed::Directory } else { Changed::Nothing }))
     })
     .await
-}
-
-/// Takes what comes over the network, without pause; each request has a task of its own.
-async fn serve_net(desks: Desks, mut inbound: mpsc::Receiver<Inbound>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_REQUESTS));
-    let mut tasks = JoinSet::new();
-    loop {
-        let event = tokio::select! {
-            () = stop.cancelled() => break,
-            _ = tasks.join_next(), if !tasks.is_empty() => continue,
-            event = inbound.recv() => event,
-        };
-        match event {
-            None => break,
-            Some(Inbound::Request { party, body, reply, .. }) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    reply.refuse(Code::Busy);
-                    continue;
-                };
-                let desks = desks.clone();
-                tasks.spawn(async move {
-                    reply.send(desks.answer(party, &body).await);
-                    drop(place);
-                });
-            }
-            Some(Inbound::Connected(Party::Hospital(hospital))) => {
-                tracing::debug!(%hospital, "connected");
-                let desks = desks.clone();
-                tasks.spawn(async move {
-                    // Whoever holds what is not known here is asked first.
-                    if desks.rejoin.may_serve(&hospital).await.is_ok() {
-                        desks.courier.connected(hospital.clone()).await;
-                        desks.folders.connected(hospital.clone());
-                        push_to(&desks.desk, &desks.net, hospital).await;
-                    }
-                });
-            }
-            // For a hospital that is away; else packages go from hospital to hospital.
-            Some(Inbound::Package { party: Party::Hospital(hospital), stream }) => {
-                let (folders, rejoin) = (desks.folders.clone(), desks.rejoin.clone());
-                tasks.spawn(async move {
-                    let may_leave = rejoin.may_serve(&hospital).await;
-                    folders.receive(hospital, stream, may_leave).await;
-                });
-            }
-            Some(
-                Inbound::Package { party: Party::Index, .. }
-                | Inbound::Connected(Party::Index)
-                | Inbound::Disconnected(_),
-            ) => {}
-        }
-    }
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(Duration::from_millis(DRAIN_MS), drained).await.is_err() {
-        tracing::warn!("requests did not end within the limit and were cut");
-    }
 }

@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use handover_core::Party;
-use libp2p::{PeerId, Stream, StreamProtocol};
+use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::{Control, IncomingStreams, OpenStreamError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
+use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::NetError;
-use crate::client::{Inbound, Visible};
+use crate::client::Visible;
+use crate::handle::Inbound;
 
 /// The package protocol's name.
 pub(crate) const PACKAGE: StreamProtocol = StreamProtocol::new("/handover/package/1");
@@ -35,9 +36,22 @@ const LAST_PAUSE_MS: u64 = 500;
 /// An accepted byte stream with a peer, in both directions. Shut it down when done: a stream that is dropped
 /// before is reset, and the other side may not get what was written last.
 pub struct PackageStream {
-    inner: Compat<Stream>,
+    inner: Box<dyn Duplex>,
     /// An inbound stream's places: among those that the application may hold, and among its party's.
     _places: Option<[OwnedSemaphorePermit; 2]>,
+}
+
+/// Bytes in both directions.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+impl PackageStream {
+    /// Over any bytes in both directions, for another network than the swarm.
+    #[must_use]
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self { inner: Box::new(stream), _places: None }
+    }
 }
 
 impl std::fmt::Debug for PackageStream {
@@ -115,7 +129,7 @@ impl Opener {
         if inner.read_u8().await? != ACCEPTED {
             return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         }
-        Ok(PackageStream { inner, _places: None })
+        Ok(PackageStream::over(inner))
     }
 
     fn turn(&self, peer: PeerId) -> Arc<tokio::sync::Mutex<()>> {
@@ -175,7 +189,10 @@ pub(crate) async fn accept(
                 inner.flush().await
             };
             if matches!(timeout(Duration::from_millis(ACCEPT_MS), confirm).await, Ok(Ok(()))) {
-                slot.send(Inbound::Package { party, stream: PackageStream { inner, _places: Some(places) } });
+                slot.send(Inbound::Package {
+                    party,
+                    stream: PackageStream { inner: Box::new(inner), _places: Some(places) },
+                });
             }
         });
     }

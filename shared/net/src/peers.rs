@@ -9,7 +9,8 @@ use libp2p::PeerId;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId};
 use libp2p::swarm::ConnectionId;
 
-use crate::client::{Outgoing, Presented};
+use crate::client::Outgoing;
+use crate::handle::Presented;
 
 /// A peer's hellos that are looked at within [`HELLO_WINDOW`]: each costs signature checks.
 const MAX_HELLOS: u8 = 30;

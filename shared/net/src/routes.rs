@@ -91,7 +91,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::client::Presented;
+    use crate::handle::Presented;
     use crate::peers::Peer;
 
     fn waiting(peers: &[PeerId]) -> Waiting {

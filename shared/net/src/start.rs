@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::behaviour::{Behaviour, build};
-use crate::client::{Inbound, Net, Visible};
+use crate::client::{Client, Visible};
+use crate::handle::{Inbound, Net};
 use crate::package::{Opener, PACKAGE, Places, accept};
 use crate::relay::{HOP, Relay};
 use crate::relays::Relays;
@@ -60,8 +61,8 @@ pub async fn start(
     let ends = Ends { commands: command_queue, inbound, visible, _ended: ended.drop_guard() };
     tokio::spawn(Loop::new(swarm, admission, Arc::clone(&limits), relays, ends).run(early));
     let opener = Opener::new(control);
-    let net = Net { key, limits, commands, visible: seen, opener, turned_away, carried };
-    Ok((net, events))
+    let client = Client { key, limits, commands, visible: seen, opener, turned_away, carried };
+    Ok((Net::over(client), events))
 }
 
 /// Binds all addresses. Gives back what else happened meanwhile: peers may connect to the first address before the

@@ -16,8 +16,9 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::DropGuard;
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
-use crate::client::{Answered, Caller, Command, Inbound, Visible};
+use crate::client::{Answered, Caller, Command, Visible};
 use crate::config::Limits;
+use crate::handle::Inbound;
 use crate::identity::{is_relayed, signing_public};
 use crate::peers::{Came, Peer, Peers};
 use crate::relays::Relays;

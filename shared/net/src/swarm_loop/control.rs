@@ -9,8 +9,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Loop, Sent, fail};
 use crate::NetError;
-use crate::client::{Caller, Inbound, Outgoing, Presented, Reply};
+use crate::client::{Caller, Outgoing};
 use crate::frame::{Frame, MAX_HELLO_BYTES};
+use crate::handle::{Inbound, Presented, Reply};
 use crate::peers::Standing;
 
 /// A peer that answers no hello so many times in a row is disconnected.
@@ -162,7 +163,11 @@ impl Loop {
         body: Vec<u8>,
         channel: ResponseChannel<Frame>,
     ) {
-        let mut reply = Reply { channel: Some(channel), answers: self.answers.clone() };
+        let answers = self.answers.clone();
+        let mut reply = Reply::new(move |answer| {
+            // Fails only when the loop has ended, and the connections with it.
+            let _ = answers.send((channel, answer.map_or_else(Frame::Refused, Frame::Answer)));
+        });
         let strangers = self.peers.requests_of_strangers();
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let party = peer.party().cloned();

@@ -8,7 +8,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::relay;
 
 use super::Loop;
-use crate::client::Presented;
+use crate::handle::Presented;
 
 impl Loop {
     /// Asks the relays whose turn it is.
