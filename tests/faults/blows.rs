@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use handover_tests::moves::Victim;
 
 use crate::checks::Checks;
-use crate::dice::Dice;
 use crate::load::Load;
 use crate::replay::Replayer;
 use crate::stage::Stage;
 use crate::{clocks, cuts, damage, disks, processes};
+use handover_tests::dice::Dice;
 
 /// The longest pause between two blows, in milliseconds.
 const PAUSE_MS: u64 = 300;

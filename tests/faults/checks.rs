@@ -11,9 +11,9 @@ use handover_tests::watch::Watch;
 use serde_json::Value;
 
 use crate::desk;
-use crate::dice::Dice;
 use crate::load::Load;
 use crate::stage::Stage;
+use handover_tests::dice::Dice;
 
 /// Records of a move whose contents are compared each time.
 const CONTENTS: usize = 8;

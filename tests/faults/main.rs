@@ -17,7 +17,6 @@ mod clocks;
 mod cuts;
 mod damage;
 mod desk;
-mod dice;
 mod disks;
 mod load;
 mod processes;
@@ -33,7 +32,7 @@ use anyhow::{Context as _, Result, ensure};
 use handover_tests::moves::{Victim, all_is_whole, close, joined, patients};
 
 use blows::Blows;
-use dice::Dice;
+use handover_tests::dice::Dice;
 use load::Load;
 use replay::Replayer;
 use stage::Stage;

@@ -76,7 +76,7 @@ impl Folders {
             }
         };
         wire::put(stream, &Have::of(arriving.groups())).await?;
-        arriving.receive(stream)?;
+        arriving.receive(stream).await?;
         let left = self.finish(left).await?;
         self.clear(&left)?;
         Ok(left)

@@ -52,6 +52,12 @@ impl PackageStream {
     pub fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self { inner: Box::new(stream), _places: None }
     }
+
+    /// The stream, for another thread; until it is put back, one that has ended stands in its place.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::over(tokio::io::join(tokio::io::empty(), tokio::io::sink())))
+    }
 }
 
 impl std::fmt::Debug for PackageStream {

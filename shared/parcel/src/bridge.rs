@@ -1,14 +1,17 @@
 //! A package stream for code that blocks, and how long its peer is waited for: so long in one go, and the longer in all
 //! the more has come or gone. So a peer that falls silent or trickles holds nothing up for ever, however many parts it
-//! has; what this side takes for its own work does not count. Used inside `block_in_place` only.
+//! has; what this side takes for its own work does not count.
 
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
+use handover_core::Code;
 use handover_net::PackageStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+
+use crate::ParcelError;
 
 /// How long a peer may be silent; and how long it is waited for in all, before anything has come.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
@@ -35,6 +38,21 @@ impl Patience {
         self.waited = self.waited.saturating_add(waited);
         self.moved_bytes = self.moved_bytes.saturating_add(moved_bytes as u64);
     }
+}
+
+/// Runs work that blocks with the stream on a thread for such work, to its end.
+pub(crate) async fn blocking<T: Send + 'static>(
+    stream: &mut PackageStream,
+    work: impl FnOnce(&mut PackageStream) -> Result<T, ParcelError> + Send + 'static,
+) -> Result<T, ParcelError> {
+    let mut taken = stream.take();
+    let worked = tokio::task::spawn_blocking(move || {
+        let done = work(&mut taken);
+        (taken, done)
+    });
+    let (back, done) = worked.await.map_err(|_| Code::Internal)?;
+    *stream = back;
+    done
 }
 
 pub(crate) struct Bridge<'s> {

@@ -12,7 +12,7 @@ use handover_seal::{SealError, tree};
 use handover_store::{Blobs, WriteBehind};
 
 use crate::ParcelError;
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, blocking};
 
 /// Parts that are looked for at once.
 const LOOKS_AT_ONCE: usize = 16;
@@ -60,9 +60,9 @@ impl Arriving {
     ///
     /// # Errors
     /// [`Code::ManifestDamaged`], [`Code::PackageDamaged`], [`Code::PackageTruncated`]; the stream's, the file system's.
-    pub fn receive(self, stream: &mut PackageStream) -> Result<(), ParcelError> {
+    pub async fn receive(self, stream: &mut PackageStream) -> Result<(), ParcelError> {
         let Self { blobs, transfer, parts, lying } = self;
-        tokio::task::block_in_place(|| {
+        let received = blocking(stream, move |stream| {
             let mut from = Bridge::reader(stream);
             let mut wanted = parts.iter().zip(lying).enumerate().filter(|(_, (_, lying))| !lying.is_whole);
             wanted.try_for_each(|(number, (part, lying))| {
@@ -72,7 +72,8 @@ impl Arriving {
                     other => other,
                 })
             })
-        })
+        });
+        received.await
     }
 }
 

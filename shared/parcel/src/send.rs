@@ -13,7 +13,7 @@ use handover_store::{Blobs, StoreError};
 use tokio::time::timeout;
 
 use crate::ParcelError;
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, blocking};
 use crate::wire::{self, Done, Have, Offer};
 
 /// How long the other side may take for a word.
@@ -44,7 +44,9 @@ pub async fn send(stream: &mut PackageStream, blobs: &Blobs, offer: &Offer) -> R
     if have.groups.len() != offer.parts.iter().count() {
         return Err(Code::Malformed.into());
     }
-    let damaged = tokio::task::block_in_place(|| send_parts(blobs, stream, &offer.parts, &have.groups))?;
+    let (blobs, parts) = (blobs.clone(), offer.parts.clone());
+    let sent = blocking(stream, move |stream| send_parts(&blobs, stream, &parts, &have.groups));
+    let damaged = sent.await?;
     if let Some(part) = damaged {
         return Ok(Sent::Damaged { part });
     }

@@ -19,7 +19,7 @@ pub enum Unflushed {
     Kept,
 }
 
-/// The switch for faults of a memory store.
+/// The switch for faults of a memory store, which is also its disk: it outlives the store.
 #[derive(Clone)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -34,6 +34,33 @@ impl Faults {
         let mut state = lock(&self.0);
         state.health = Health::Serving;
         state.fault = None;
+    }
+
+    /// The disk as another process finds it, by [`Store::on`]: what still has the store from before finds it closed, for
+    /// good.
+    ///
+    /// [`Store::on`]: crate::Store::on
+    #[must_use]
+    pub fn taken_over(&self) -> Self {
+        let mut state = lock(&self.0);
+        state.health = Health::Closed;
+        Self::with(std::mem::take(&mut state.cells))
+    }
+
+    /// Another disk with the same on it.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self::with(Cells(lock(&self.0).cells.0.clone()))
+    }
+
+    fn with(cells: Cells) -> Self {
+        Self(Arc::new(Mutex::new(State { cells, health: Health::Serving, fault: None })))
+    }
+
+    /// Whether the store serves: it was not closed, and no flush failed.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        lock(&self.0).health == Health::Serving
     }
 }
 
@@ -78,9 +105,12 @@ pub(crate) struct Memory(Arc<Mutex<State>>);
 
 impl Memory {
     pub(crate) fn new() -> (Self, Faults) {
-        let state = State { cells: Cells::default(), health: Health::Serving, fault: None };
-        let state = Arc::new(Mutex::new(state));
-        (Self(Arc::clone(&state)), Faults(state))
+        let faults = Faults::with(Cells::default());
+        (Self::on(&faults), faults)
+    }
+
+    pub(crate) fn on(disk: &Faults) -> Self {
+        Self(Arc::clone(&disk.0))
     }
 
     #[cfg(test)]

@@ -41,6 +41,12 @@ impl Store {
         (Self::over(Arc::new(engine), cell_key), faults)
     }
 
+    /// The store in memory that these faults are of.
+    #[must_use]
+    pub fn on(disk: &Faults, cell_key: &CellKey) -> Self {
+        Self::over(Arc::new(Memory::on(disk)), cell_key)
+    }
+
     /// Opens the store in `folder`, which is made if it is not there, and reads all of it to see that nothing that was
     /// acknowledged is missing. Blocks for that long.
     ///

@@ -23,6 +23,7 @@ use handover_seal::shares::{Binding, SealedShares, open_grant_key};
 use handover_seal::stream::OpenReader;
 use handover_seal::{Ed25519, SealingKey, Secret32};
 use handover_store::{KeyMaker, Keyring, StoreError, Txn};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::check::{Agreed, check};
 use crate::again::{self, RequestKey};
@@ -105,13 +106,21 @@ async fn open_and_file(inner: &Arc<Inner>, row: &Row, released: &Released) -> Re
         consent: &released.consent,
         quote: &released.quote,
     };
-    let head = tokio::task::block_in_place(|| check(inner, &agreed, open()?))?;
+    let head = in_place(|| check(inner, &agreed, open()?))?;
     let (permit, patient) = super::permit(inner, row, Action::File).await?;
     file_records(inner, row, &permit, &patient, open()?).await?;
     finish(inner, row, released, head).await?;
     // This hospital may be a source of them under another continuous consent.
     inner.wakes.changed([patient]);
     Ok(())
+}
+
+/// Runs work that blocks on this thread, while the runtime's others go on; in the simulation there are no others.
+fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
+    }
 }
 
 /// What opening stands on; nothing if the key that the patient releases to is gone, or what came is not known here: a store

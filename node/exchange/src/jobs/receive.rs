@@ -62,7 +62,7 @@ async fn receive_stream(
         }
     };
     wire::put(stream, &Have::of(arriving.groups())).await?;
-    arriving.receive(stream)?;
+    arriving.receive(stream).await?;
     let delivered = deliver(inner, &header).await?;
     std::fs::remove_dir_all(&folder)?;
     Ok(delivered)

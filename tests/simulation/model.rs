@@ -1,0 +1,200 @@
+//! The reference model: what must be true of a story, said as plainly as can be, and compared with what the processes
+//! have.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use handover_core::transfer::{Phase, State};
+use handover_core::{Code, Digest, HospitalId, TransferId};
+use handover_records::{Action, Filter, GrantRequest, LocalPatient, Origin, Purpose, Subject};
+use serde_json::json;
+
+use crate::ground::{Held, Person};
+use crate::people::{Decision, Move, Told};
+use crate::places::{Hospital, IndexSeat};
+
+/// Rows that are read at once; no story has as many transfers.
+const ROWS: usize = 100;
+
+/// What was seen of transfers: nothing goes back.
+#[derive(Default)]
+pub(crate) struct Seen(RefCell<BTreeMap<(HospitalId, TransferId), State>>);
+
+fn is_final(phase: Phase) -> bool {
+    phase >= Phase::Filed
+}
+
+impl Seen {
+    /// Looks at every hospital that runs.
+    pub(crate) async fn look(&self, hospitals: &[Hospital]) -> Result<()> {
+        for hospital in hospitals {
+            let Some(node) = hospital.node() else { continue };
+            // It may be killed while it is asked.
+            let Ok(rows) = node.exchange.transfers(None, ROWS).await else { continue };
+            let mut seen = self.0.borrow_mut();
+            for row in rows {
+                let key = (hospital.id.clone(), row.transfer);
+                if let Some(before) = seen.insert(key, row.state.clone()) {
+                    let now = &row.state;
+                    let goes_on = (before.attempt, before.phase) <= (now.attempt, now.phase);
+                    ensure!(
+                        if is_final(before.phase) { before == *now } else { goes_on },
+                        "{} at {} went from {before:?} to {now:?}",
+                        row.transfer,
+                        hospital.id
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One move and all that is known of it.
+pub(crate) struct Played<'a> {
+    pub(crate) plan: &'a Move,
+    pub(crate) person: &'a Person,
+    pub(crate) told: Told,
+}
+
+impl Played<'_> {
+    /// What the consent is to.
+    fn scope(&self) -> impl Iterator<Item = &Held> {
+        let wanted = self.plan.departments.as_ref();
+        self.person.records.iter().filter(move |it| wanted.is_none_or(|few| few.contains(&it.department)))
+    }
+
+    /// 5 % of the prices in scope, in minor units.
+    fn fee_minor(&self) -> i64 {
+        self.scope().map(|it| it.price_minor).sum::<i64>() / 20
+    }
+
+    /// The phases that it may end in.
+    fn ends(&self) -> Result<&'static [Phase]> {
+        if self.told.acknowledged.last() == Some(&"asked") {
+            bail!("the desk could not ask: {:?}", self.told);
+        }
+        Ok(match (self.plan.decision, self.told.refused) {
+            (Decision::Nothing, None) => &[Phase::Quoted],
+            (Decision::No, None) => &[Phase::Refused],
+            (Decision::Yes, None) => &[Phase::Filed],
+            // It may have been too late.
+            (Decision::TakenBack, None) => &[Phase::Revoked, Phase::Filed],
+            (Decision::TakenBack, Some(("taken back", Code::OutOfOrder))) => &[Phase::Filed],
+            (_, Some((what, code))) => bail!("{what} was refused: {code}"),
+        })
+    }
+
+    /// Whether it stands where it has to, at both hospitals.
+    pub(crate) async fn is_over(&self, hospitals: &[Hospital]) -> Result<bool> {
+        let ends = self.ends()?;
+        let mut all = BTreeSet::new();
+        for number in [self.plan.source, self.plan.destination] {
+            let phase = self.phase(hospitals, number).await?.map(|state| state.phase);
+            let Some(phase) = phase else { return Ok(false) };
+            ensure!(!is_final(phase) || ends.contains(&phase), "{:?} ended as {phase}", self.plan);
+            all.insert(phase);
+        }
+        Ok(all.len() == 1 && all.iter().all(|phase| ends.contains(phase)))
+    }
+
+    async fn phase(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
+        let transfer = self.told.transfer.context("a transfer")?;
+        let node = hospitals.get(number).and_then(Hospital::node).context("it runs")?;
+        match node.exchange.transfer(transfer).await {
+            Ok(view) => Ok(Some(view.row.state)),
+            Err(fault) if fault.code() == Code::UnknownTransfer => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Both ends have the records that they should have, and no others.
+    pub(crate) async fn has_its_records(&self, hospitals: &[Hospital]) -> Result<bool> {
+        let filed =
+            self.phase(hospitals, self.plan.destination).await?.is_some_and(|it| it.phase == Phase::Filed);
+        let wanted: BTreeSet<_> = self.scope().filter(|_| filed).map(named).collect();
+        let own: BTreeSet<_> = self.person.records.iter().map(named).collect();
+        let here = held(hospitals, self.plan.source, &self.person.name, true).await?;
+        ensure!(here == own, "the source has {} of {} records", here.len(), own.len());
+        let there = held(hospitals, self.plan.destination, &self.person.name, false).await?;
+        ensure!(
+            there == wanted,
+            "{:?}: the destination has {} records, {} are in the consent",
+            self.plan,
+            there.len(),
+            wanted.len()
+        );
+        Ok(filed)
+    }
+
+    /// What dumps say of it.
+    pub(crate) async fn stands(&self, hospitals: &[Hospital]) -> String {
+        let mut said = format!("{:?}\n  {:?}", self.plan, self.told);
+        let Some(transfer) = self.told.transfer else { return said };
+        for hospital in hospitals {
+            let Some(node) = hospital.node() else { continue };
+            if let Ok(view) = node.exchange.transfer(transfer).await {
+                let kinds: Vec<_> = view
+                    .artefacts
+                    .iter()
+                    .map(|(place, _)| format!("{}-{}", place.kind, place.attempt))
+                    .collect();
+                said += &format!(
+                    "\n  {}: {:?} waiting {} waits {:?} refused {:?} folder {:?}\n    {kinds:?}",
+                    hospital.id, view.row.state, view.waiting, view.waits, view.refused, view.folder
+                );
+            }
+        }
+        said
+    }
+}
+
+fn named(held: &Held) -> (String, Digest) {
+    (format!("{}/{}", held.department, held.id), held.hash)
+}
+
+/// The patient's records at a hospital that are its own, or came; but for the Provenance of what came.
+async fn held(
+    hospitals: &[Hospital],
+    number: usize,
+    patient: &str,
+    is_own: bool,
+) -> Result<BTreeSet<(String, Digest)>> {
+    let hospital = hospitals.get(number).context("one of the hospitals")?;
+    let node = hospital.node().context("it runs")?;
+    let patient: LocalPatient = patient.parse()?;
+    let subject = Subject::System("exchange".into());
+    let request = GrantRequest::new(subject, Action::Export, Purpose::Transfer, Some(patient.clone()));
+    let now = hospital.now();
+    let permit = node.records.audit().permit(request, now).await?;
+    let all = node.records.snapshot(&permit, now, &patient, &Filter::default()).await?;
+    let wanted = all
+        .into_iter()
+        .filter(|it| it.resource_type != "Provenance" && matches!(it.origin, Origin::Local) == is_own);
+    Ok(wanted.map(|it| (format!("{}/{}", it.department, it.resource_id), it.content_hash)).collect())
+}
+
+/// The index's books say what the moves say: each filed one's fee once, nobody else's.
+pub(crate) async fn books_agree(index: &IndexSeat, played: &[Played<'_>], filed: &[bool]) -> Result<()> {
+    let checked = index.op(json!({"op": "check"})).await?;
+    ensure!(checked["sound"] == true, "the index's check: {checked}");
+    let balances = index.op(json!({"op": "ledger-balances"})).await?;
+    ensure!(balances["balanced"] == true, "{balances}");
+    let entries = index.op(json!({"op": "ledger-entries", "after": null})).await?;
+    let mut posted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for entry in entries["entries"].as_array().context("entries")? {
+        if entry["kind"] == "post" {
+            let amount = entry["amount"].as_str().context("an amount")?.replace('.', "");
+            posted.entry(entry["transfer"].to_string()).or_default().push(amount.parse()?);
+        }
+    }
+    for (played, filed) in played.iter().zip(filed) {
+        let transfer = played.told.transfer.ok_or_else(|| anyhow!("a transfer"))?;
+        let found = posted.remove(&json!(transfer.to_string()).to_string()).unwrap_or_default();
+        let wanted = if *filed { vec![played.fee_minor()] } else { Vec::new() };
+        ensure!(found == wanted, "{:?}: posted {found:?}, due {wanted:?}", played.plan);
+    }
+    ensure!(posted.is_empty(), "nobody's fees: {posted:?}");
+    Ok(())
+}
