@@ -148,7 +148,7 @@ pub(super) fn folders(context: &Context) -> Result<(), CliError> {
 
 /// Lists break-glasses.
 pub(super) fn emergencies(context: &Context) -> Result<(), CliError> {
-    let view: EmergenciesView = context.perform(&Command::EmergencyList)?;
+    let view: EmergenciesView = context.perform(&Command::BreakGlassList)?;
     context.output.emit("handover/break-glass-notes/1", &view, |to| {
         for it in &view.notes {
             let source = it.source.as_ref().map_or("who holds the records?", |source| source.as_str());

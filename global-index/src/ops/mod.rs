@@ -74,7 +74,7 @@ pub(crate) enum Command {
     /// What waits in hospitals' folders → `FoldersView`.
     FolderList,
     /// Break-glasses that hospitals told of → `EmergenciesView`.
-    EmergencyList,
+    BreakGlassList,
     /// Says that the store was restored from a backup → `RejoinView`.
     Rejoin { without: Vec<HospitalId> },
     /// How that stands → `RejoinView`.
@@ -197,7 +197,7 @@ impl Operations {
             Command::IncidentShow { id } => value(&self.incident(id).await?),
             Command::IncidentRemove { id } => value(&self.remove_incident(id).await?),
             Command::FolderList => value(&self.folders().await?),
-            Command::EmergencyList => value(&self.emergencies().await?),
+            Command::BreakGlassList => value(&self.emergencies().await?),
             Command::Rejoin { without } => value(&self.rejoin(without).await?),
             Command::RejoinShow => value(&self.rejoining().await?),
             Command::EditionShow => value(&self.edition()),

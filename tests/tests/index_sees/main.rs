@@ -32,6 +32,8 @@ const MIN_CHARS: usize = 8;
 const KEY_MAX_BYTES: usize = 80;
 /// Bytes of a needle by which it is looked up.
 const HEAD: usize = 8;
+/// Bytes around what was found that are shown with it.
+const AROUND: usize = 48;
 
 /// What must not be found: by its first bytes, the whole and what it is.
 #[derive(Default)]
@@ -73,15 +75,18 @@ impl Needles {
         self.0.values().map(BTreeMap::len).sum()
     }
 
-    /// What stands in `hay`.
-    fn found(&self, hay: &[u8]) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
+    /// What stands in `hay`, each with what is around it where it stands first.
+    fn found(&self, hay: &[u8]) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
         for at in 0..hay.len() {
             let rest = hay.get(at..).unwrap_or_default();
             let Some(head) = rest.first_chunk::<HEAD>() else { break };
             for (whole, what) in self.0.get(head).into_iter().flatten() {
                 if rest.starts_with(whole) {
-                    found.insert(format!("{what}: {:?}", String::from_utf8_lossy(whole)));
+                    let around = at.saturating_sub(AROUND)..(at + whole.len() + AROUND).min(hay.len());
+                    found
+                        .entry(format!("{what}: {:?}", String::from_utf8_lossy(whole)))
+                        .or_insert_with(|| hay.get(around).unwrap_or_default().escape_ascii().to_string());
                 }
             }
         }
@@ -190,7 +195,7 @@ async fn the_index_learns_what_its_part_needs_and_no_more() -> Result<()> {
         known.add(transfer, transfer.parse::<TransferId>()?.as_bytes());
     }
     known.text("a hospital", "lakeside");
-    ensure!(known.found(&log).iter().any(|it| it.starts_with("a hospital")), "the log is searched in vain");
+    ensure!(known.found(&log).keys().any(|it| it.starts_with("a hospital")), "the log is searched in vain");
     let files = files(&world)?;
     let places = [
         ("the index's store", &stored),
