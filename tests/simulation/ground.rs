@@ -32,12 +32,20 @@ pub(crate) const PATIENTS: usize = 6;
 /// A document that does not fit into a cell, so that it travels as a part of its own.
 const SCAN_BYTES: usize = 200_000;
 
+/// What every hospital calls a patient.
+pub(crate) fn name(person: usize) -> String {
+    format!("patient-{person}")
+}
+
+/// Where a patient's records are.
+pub(crate) const fn home(person: usize) -> usize {
+    person % HOSPITALS.len()
+}
+
 /// A patient as they are before a story: the wallet's bytes, and what each record is.
 pub(crate) struct Person {
     pub(crate) name: String,
     pub(crate) wallet: Vec<u8>,
-    /// Where the records are: in [`HOSPITALS`].
-    pub(crate) home: usize,
     pub(crate) records: Vec<Held>,
 }
 
@@ -181,9 +189,10 @@ async fn enrol(hospital: &Hospital, index: &IndexSeat, addresses: &[String]) -> 
 
 /// A patient gets records at home, and links everywhere.
 async fn settle(number: usize, hospitals: &[Hospital]) -> Result<Person> {
-    let (name, home) = (format!("patient-{number}"), number % HOSPITALS.len());
+    let name = name(number);
     let records = charts(&name);
-    let (at_home, now) = (hospitals.get(home).context("a home")?, hospitals.first().context("one")?.now());
+    let (at_home, now) =
+        (hospitals.get(home(number)).context("a home")?, hospitals.first().context("one")?.now());
     let node = at_home.node().context("it runs")?;
     let local = name.parse()?;
     let request = GrantRequest::new(Subject::System("import".into()), Action::Import, Purpose::Import, None);
@@ -220,7 +229,7 @@ async fn settle(number: usize, hospitals: &[Hospital]) -> Result<Person> {
         wallet.linked(&signed, &federation, now)?;
     }
     let records = records.into_iter().map(|(held, _)| held).collect();
-    Ok(Person { name, wallet: wallet.to_bytes().to_vec(), home, records })
+    Ok(Person { name, wallet: wallet.to_bytes().to_vec(), records })
 }
 
 /// In each department each test once, and in one of them a scan.

@@ -4,9 +4,9 @@
 //! writes, lines break and are cut; then everything has to come to the end that a reference model says.
 //!
 //! `cargo test --package handover-tests --test simulation` plays every story that has a name (a bug that was found once)
-//! and a few seeds; `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, which tells more. With
-//! `--release` it is some times faster. A seed decides who moves, what befalls whom and when, and every delay; keys and
-//! the order of what is ready at one moment are not its business.
+//! and a few seeds; `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, which tells more
+//! (`HANDOVER_LOG` says what of the rooms' log). With `--release` it is some times faster. A seed decides who moves, what
+//! befalls whom and when, and every delay; keys and the order of what is ready at one moment are not its business.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it prints is what it is for")]
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
@@ -14,63 +14,119 @@
 mod clock;
 mod ground;
 mod model;
+mod named;
 mod network;
 mod people;
 mod places;
 mod story;
+mod streams;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::runtime::{Builder, Runtime};
 
 use ground::Ground;
-use story::{Plot, play};
+use named::NAMED;
+use story::{Outcome, Plot, play};
 
 /// Seeds of a short run.
 const SHORT: u64 = 40;
+/// Seeds that fail before it is over.
+const FAILURES_MAX: usize = 5;
+/// How often a long run says how far it is.
+const SAID_EVERY: u64 = 500;
 
 fn main() -> Result<()> {
     // Asked by `cargo test` for what there is to run.
     if std::env::args().any(|argument| argument == "--list") {
         return Ok(());
     }
-    let only = option("--only")?;
-    let (first, count) = match only {
-        Some(seed) => (seed, 1),
-        None => (option("--from")?.unwrap_or(1), option("--seeds")?.unwrap_or(SHORT)),
-    };
-    if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
-    }
-    let ground = runtime()?.block_on(Ground::lay())?;
-    let (begun, mut filed, mut moves, mut faults, mut carried) = (Instant::now(), 0, 0, 0, 0);
-    let mut passed = std::time::Duration::ZERO;
-    for seed in first..first + count {
+    if let Some(seed) = option("--only")? {
+        handover_cli::init_logging(false).map_err(|fault| anyhow!("{}", fault.detail))?;
         let plot = Plot::of(seed);
-        if only.is_some() {
-            eprintln!("{plot:#?}");
-        }
-        let outcome = runtime()?.block_on(play(&ground, &plot)).with_context(|| format!("--only {seed}"))?;
-        filed += outcome.filed;
-        moves += outcome.moves;
-        faults += outcome.faults;
-        carried += outcome.carried;
-        passed += outcome.passed;
+        eprintln!("{plot:#?}");
+        let outcome = once(&lay()?, &plot)?;
+        println!("{outcome:#?}");
+        return Ok(());
     }
-    let took = begun.elapsed();
-    println!(
-        "{count} seeds: {moves} moves, {filed} of them filed, {faults} faults, {carried} requests, {} hours in {:.1} s: {:.0} seeds a minute",
-        passed.as_secs() / 3_600,
-        took.as_secs_f64(),
-        60.0 * count as f64 / took.as_secs_f64()
-    );
-    Ok(())
+    let ground = lay()?;
+    for (name, plot) in NAMED {
+        once(&ground, &plot()).with_context(|| format!("the story {name}"))?;
+        println!("{name} ... ok");
+    }
+    let (first, count) = (option("--from")?.unwrap_or(1), option("--seeds")?.unwrap_or(SHORT));
+    let run = Run {
+        next: AtomicU64::new(first),
+        end: first + count,
+        sum: Mutex::default(),
+        failed: Mutex::default(),
+    };
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism()?.get();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| run.work())).collect();
+        let ended = workers.into_iter().map(|it| it.join().map_err(|_| anyhow!("a thread panicked"))?);
+        ended.collect::<Result<()>>()
+    })?;
+    let (took, sum) = (begun.elapsed(), run.sum.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let failed = run.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{count} seeds: {}, in {:.1} s", sum.said(), took.as_secs_f64());
+    if failed.is_empty() {
+        return Ok(());
+    }
+    for (seed, fault) in &failed {
+        eprintln!("\n--only {seed}: {fault:#}");
+    }
+    bail!("{} seeds failed", failed.len())
+}
+
+/// Many seeds, on several threads.
+struct Run {
+    next: AtomicU64,
+    end: u64,
+    sum: Mutex<Outcome>,
+    failed: Mutex<Vec<(u64, anyhow::Error)>>,
+}
+
+impl Run {
+    fn work(&self) -> Result<()> {
+        let ground = lay()?;
+        loop {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.end {
+                return Ok(());
+            }
+            let outcome = once(&ground, &Plot::of(seed));
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            match outcome {
+                Ok(outcome) => self.sum.lock().unwrap_or_else(PoisonError::into_inner).add(&outcome),
+                Err(fault) => failed.push((seed, fault)),
+            }
+            if failed.len() >= FAILURES_MAX {
+                return Ok(());
+            }
+            if seed.is_multiple_of(SAID_EVERY) {
+                eprintln!("{seed}: {} failed", failed.len());
+            }
+        }
+    }
 }
 
 /// One thread, whose time stands still while it works.
 fn runtime() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().start_paused(true).build()?)
+}
+
+fn lay() -> Result<Ground> {
+    runtime()?.block_on(Ground::lay()).context("what stories begin with")
+}
+
+fn once(ground: &Ground, plot: &Plot) -> Result<Outcome> {
+    runtime()?.block_on(play(ground, plot))
 }
 
 fn option(name: &str) -> Result<Option<u64>> {

@@ -79,8 +79,8 @@ impl Played<'_> {
             (Decision::Nothing, None) => &[Phase::Quoted],
             (Decision::No, None) => &[Phase::Refused],
             (Decision::Yes, None) => &[Phase::Filed],
-            // It may have been too late.
-            (Decision::TakenBack, None) => &[Phase::Revoked, Phase::Filed],
+            // It may have been too late; or too late for the source, and for the destination not.
+            (Decision::TakenBack, None) => &[Phase::Revoked, Phase::Failed, Phase::Filed],
             (Decision::TakenBack, Some(("taken back", Code::OutOfOrder))) => &[Phase::Filed],
             (_, Some((what, code))) => bail!("{what} was refused: {code}"),
         })
@@ -89,17 +89,23 @@ impl Played<'_> {
     /// Whether it stands where it has to, at both hospitals.
     pub(crate) async fn is_over(&self, hospitals: &[Hospital]) -> Result<bool> {
         let ends = self.ends()?;
-        let mut all = BTreeSet::new();
-        for number in [self.plan.source, self.plan.destination] {
-            let phase = self.phase(hospitals, number).await?.map(|state| state.phase);
-            let Some(phase) = phase else { return Ok(false) };
-            ensure!(!is_final(phase) || ends.contains(&phase), "{:?} ended as {phase}", self.plan);
-            all.insert(phase);
+        let [source, destination] = [
+            self.state(hospitals, self.plan.source).await?,
+            self.state(hospitals, self.plan.destination).await?,
+        ];
+        for state in [&source, &destination].into_iter().flatten() {
+            let is_known = state.phase != Phase::Failed || state.reason == Some(Code::ConsentRevoked);
+            let may_be = !is_final(state.phase) || (ends.contains(&state.phase) && is_known);
+            ensure!(may_be, "{:?} ended as {state:?}", self.plan);
         }
-        Ok(all.len() == 1 && all.iter().all(|phase| ends.contains(phase)))
+        let [source, destination] = [source, destination].map(|state| state.map(|state| state.phase));
+        // The source let its share go, and the destination signed that it opens nothing with it: that stays so.
+        let crossed = (Some(Phase::Released), Some(Phase::Revoked));
+        let is_one = source == destination && source.is_some_and(|phase| ends.contains(&phase));
+        Ok(is_one || (self.plan.decision == Decision::TakenBack && (source, destination) == crossed))
     }
 
-    async fn phase(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
+    async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
         let transfer = self.told.transfer.context("a transfer")?;
         let node = hospitals.get(number).and_then(Hospital::node).context("it runs")?;
         match node.exchange.transfer(transfer).await {
@@ -112,7 +118,7 @@ impl Played<'_> {
     /// Both ends have the records that they should have, and no others.
     pub(crate) async fn has_its_records(&self, hospitals: &[Hospital]) -> Result<bool> {
         let filed =
-            self.phase(hospitals, self.plan.destination).await?.is_some_and(|it| it.phase == Phase::Filed);
+            self.state(hospitals, self.plan.destination).await?.is_some_and(|it| it.phase == Phase::Filed);
         let wanted: BTreeSet<_> = self.scope().filter(|_| filed).map(named).collect();
         let own: BTreeSet<_> = self.person.records.iter().map(named).collect();
         let here = held(hospitals, self.plan.source, &self.person.name, true).await?;

@@ -5,10 +5,7 @@
 //! As on the real one, both ends judge each other's hello by their own admission, and nobody speaks as another.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use handover_core::id::SigningPublic;
@@ -17,10 +14,11 @@ use handover_net::{
     Admission, Inbound, Net, NetError, Network, PackageStream, Presented, Reply, Route, peer_id,
 };
 use handover_tests::dice::Dice;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
+
+use crate::streams;
 
 /// Events that wait for a process.
 const QUEUE: usize = 256;
@@ -424,17 +422,7 @@ impl Network for Sitting {
         let up = line.up.clone();
         let cuts = state.weather.cuts;
         let room = if state.dice.happens(cuts) { state.dice.below(10 * WINDOW as u64) } else { u64::MAX };
-        let left = Arc::new(AtomicI64::new(i64::try_from(room).unwrap_or(i64::MAX)));
-        let (here, there) = tokio::io::duplex(WINDOW);
-        // What is lost of a stream is its own matter; a line takes its streams along.
-        let up = up.child_token();
-        let ends = [here, there].map(|inner| Cut {
-            inner,
-            broken: Box::pin(up.clone().cancelled_owned()),
-            left: Arc::clone(&left),
-            up: up.clone(),
-        });
-        let [here, there] = ends.map(PackageStream::over);
+        let [here, there] = streams::pair(WINDOW, room, up);
         let Some(seat) = state.seats.get(&to.party) else { return Err(NetError::Unreachable) };
         let opened = seat.inbound.try_send(Inbound::Package { party: self.party.clone(), stream: there });
         opened.map_err(|_| NetError::Busy)?;
@@ -472,63 +460,5 @@ impl Network for Sitting {
         if self.is_seated() {
             self.fabric.remove(&self.party);
         }
-    }
-}
-
-/// One end of a stream that breaks with its line, or after so many bytes.
-struct Cut {
-    inner: DuplexStream,
-    broken: Pin<Box<WaitForCancellationFutureOwned>>,
-    left: Arc<AtomicI64>,
-    up: CancellationToken,
-}
-
-impl Cut {
-    fn check(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
-        if self.broken.as_mut().poll(cx).is_ready() {
-            return Err(std::io::ErrorKind::ConnectionReset.into());
-        }
-        Ok(())
-    }
-}
-
-impl AsyncRead for Cut {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        to: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        self.check(cx)?;
-        Pin::new(&mut self.inner).poll_read(cx, to)
-    }
-}
-
-impl AsyncWrite for Cut {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        self.check(cx)?;
-        let left = usize::try_from(self.left.load(Ordering::Relaxed)).unwrap_or(0);
-        if left == 0 {
-            self.up.cancel();
-            return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
-        }
-        let part = bytes.get(..left).unwrap_or(bytes);
-        let written = Pin::new(&mut self.inner).poll_write(cx, part);
-        if let Poll::Ready(Ok(count)) = &written {
-            self.left.fetch_sub(i64::try_from(*count).unwrap_or(i64::MAX), Ordering::Relaxed);
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.check(cx)?;
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -8,13 +8,16 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use handover_core::artefact::patient::Scope;
 use handover_core::codec;
 use handover_core::message::HospitalInfo;
+use handover_core::time::DAY_MS;
 use handover_core::{Code, Department, TransferId};
 use handover_exchange::ExchangeError;
 use handover_patient::{Question, Wallet, Wish, make_ask, open_inbox, own_ask};
+use handover_records::LocalPatient;
 use handover_tests::dice::Dice;
 use handover_tests::fixture::Seeded;
 use tokio::time::{Instant, sleep};
 
+use crate::ground::name;
 use crate::places::{Hospital, Node};
 
 /// What a patient does about a quote.
@@ -45,6 +48,8 @@ pub(crate) struct Move {
     pub(crate) pause: Duration,
     /// Whether the wallet speaks with the source from the quote on, and not with the destination.
     pub(crate) speaks_to_source: bool,
+    /// Whether a doctor of the source sends the patient, so that the destination pays.
+    pub(crate) is_referred: bool,
 }
 
 /// How a move goes as patient and clerk see it.
@@ -142,6 +147,9 @@ impl Mover<'_> {
     pub(crate) async fn play(&self) -> Result<()> {
         let plan = self.plan;
         sleep(plan.begins_after).await;
+        if plan.is_referred {
+            self.refer().await?;
+        }
         let transfer = self.ask().await?;
         self.told.borrow_mut().transfer = Some(transfer);
         let request =
@@ -169,6 +177,19 @@ impl Mover<'_> {
             let revocation = self.wallet.borrow_mut().revoke(&transfer, now)?;
             self.send(speaks_to, "taken back", revocation).await?;
         }
+        Ok(())
+    }
+
+    /// The source's desk refers the patient to the destination.
+    async fn refer(&self) -> Result<()> {
+        let patient: LocalPatient = name(self.plan.person).parse()?;
+        let to = &self.hospital(self.plan.destination)?.id;
+        let refer = async |node: Rc<Node>| {
+            let doctor = ("Dr. Amara Osei", None);
+            node.exchange.refer("desk", &patient, to, doctor, DAY_MS).await.map(drop)
+        };
+        let referred = self.step(self.plan.source, "referred", refer).await?;
+        ensure!(referred, "the referral was refused: {:?}", self.told.borrow());
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use handover_tests::dice::Dice;
 use tokio::time::{Instant, sleep};
 
 use crate::clock::Virtual;
-use crate::ground::{DEPARTMENTS, Ground, HOSPITALS, PATIENTS};
+use crate::ground::{DEPARTMENTS, Ground, HOSPITALS, PATIENTS, home};
 use crate::model::{Played, Seen, books_agree};
 use crate::network::{Fabric, Weather};
 use crate::people::{Decision, Move, Mover};
@@ -28,6 +28,9 @@ const CALM: Duration = Duration::from_secs(3_600);
 /// How long a process that is to die at a write may wait for one.
 const DIES_WITHIN: Duration = Duration::from_secs(20);
 
+/// What others bear with is a little more.
+const AHEAD_MAX: Duration = Duration::from_secs(240);
+
 /// What befalls whom.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
@@ -35,6 +38,8 @@ pub(crate) enum Fault {
     Kill { whom: usize, writes: u64, is_kept: bool, away: Duration },
     /// Nothing gets from one to the other for a time.
     Cut { from: usize, to: usize, both_ways: bool, lasts: Duration },
+    /// A process's clock is ahead for a time, and is set right again.
+    Clock { whom: usize, ahead: Duration, lasts: Duration },
     /// A hospital says something again that somebody said.
     Replay { by: usize, to: usize, is_bent: bool },
 }
@@ -64,7 +69,7 @@ impl Plot {
         for number in 0..count {
             // Each patient once.
             let person = (usize::try_from(first).unwrap_or(0) + number) % PATIENTS;
-            let source = person % HOSPITALS.len();
+            let source = home(person);
             let other = usize::try_from(1 + dice.below(2)).unwrap_or(1);
             let only = dice.one_of(&[None, None, Some(vec![DEPARTMENTS[0]]), Some(vec![DEPARTMENTS[1]])]);
             use Decision::{No, Nothing, TakenBack, Yes};
@@ -77,6 +82,7 @@ impl Plot {
                 begins_after: seconds(&mut dice, 60),
                 pause: seconds(&mut dice, 20),
                 speaks_to_source: dice.happens(300),
+                is_referred: dice.happens(250),
             });
         }
         let processes = HOSPITALS.len() as u64 + 1;
@@ -84,7 +90,7 @@ impl Plot {
         for _ in 0..dice.below(8) {
             let whom = usize::try_from(dice.below(processes)).unwrap_or(0);
             let other = (whom + usize::try_from(1 + dice.below(processes - 1)).unwrap_or(1)) % (INDEX + 1);
-            let fault = match dice.below(4) {
+            let fault = match dice.below(5) {
                 0 | 1 => Fault::Kill {
                     whom,
                     writes: dice.below(12),
@@ -96,6 +102,11 @@ impl Plot {
                     to: other,
                     both_ways: dice.happens(500),
                     lasts: seconds(&mut dice, 120),
+                },
+                3 => Fault::Clock {
+                    whom,
+                    ahead: seconds(&mut dice, AHEAD_MAX.as_secs()),
+                    lasts: seconds(&mut dice, 90),
                 },
                 _ => Fault::Replay { by: whom % HOSPITALS.len(), to: other, is_bent: dice.happens(300) },
             };
@@ -114,6 +125,27 @@ pub(crate) struct Outcome {
     pub(crate) faults: usize,
     pub(crate) carried: u64,
     pub(crate) passed: Duration,
+}
+
+impl Outcome {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.moves += other.moves;
+        self.filed += other.filed;
+        self.faults += other.faults;
+        self.carried += other.carried;
+        self.passed += other.passed;
+    }
+
+    pub(crate) fn said(&self) -> String {
+        format!(
+            "{} moves, {} of them filed, {} faults, {} requests, {} hours",
+            self.moves,
+            self.filed,
+            self.faults,
+            self.carried,
+            self.passed.as_secs() / 3_600
+        )
+    }
 }
 
 /// The stage of one story.
@@ -176,6 +208,12 @@ impl Stage {
                 sleep(*lasts).await;
                 self.fabric.join(&from, &to);
             }
+            Fault::Clock { whom, ahead, lasts } => {
+                let clock = self.hospitals.get(*whom).map_or(&self.index.clock, |hospital| &hospital.clock);
+                clock.set_ahead(*ahead);
+                sleep(*lasts).await;
+                clock.set_ahead(Duration::ZERO);
+            }
             Fault::Replay { by, to, is_bent } => self.replay(*by, *to, *is_bent).await,
         }
         self.seen.look(&self.hospitals).await
@@ -209,13 +247,12 @@ impl Stage {
 /// Plays a story to its end.
 pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     let begun = Instant::now();
-    let clock = Virtual::at(ground.at);
     let fabric = Fabric::new(plot.seed);
     let mut hospitals = Vec::new();
     for (name, disk) in HOSPITALS.iter().zip(&ground.hospitals) {
-        hospitals.push(Hospital::new(name, disk.copied()?, clock.clone())?);
+        hospitals.push(Hospital::new(name, disk.copied()?, Virtual::at(ground.at))?);
     }
-    let index = IndexSeat::new(ground.index.copied()?, clock);
+    let index = IndexSeat::new(ground.index.copied()?, Virtual::at(ground.at));
     let index_addresses = ground.index_addresses.clone();
     let stage = Stage { fabric, index, hospitals, index_addresses, seen: Seen::default() };
     for number in 0..=INDEX {

@@ -1,5 +1,6 @@
 //! The network room: one libp2p swarm per process, owned by one loop. Callers hold a [`Net`] handle; the loop
-//! takes commands and gives [`Inbound`] events.
+//! takes commands and gives [`Inbound`] events. What carries stands behind [`Network`], so that rooms above can be
+//! simulated.
 //!
 //! Two protocols, both only over connections whose keys the transport has proved:
 //!
