@@ -294,16 +294,23 @@ impl Story {
         }
     }
 
+    /// What the hospitals bring, in order, and whether the source does.
+    pub fn steps(&self) -> [(&Vec<u8>, bool); 8] {
+        [
+            (&self.request, false),
+            (&self.quote, true),
+            (&self.consent, false),
+            (&self.header, true),
+            (&self.delivered, false),
+            (&self.key_release, true),
+            (&self.share_release, false),
+            (&self.receipt, false),
+        ]
+    }
+
     /// Everything up to both releases, in order.
     pub fn handover(&self) -> [&Vec<u8>; 7] {
-        [
-            &self.request,
-            &self.quote,
-            &self.consent,
-            &self.header,
-            &self.delivered,
-            &self.key_release,
-            &self.share_release,
-        ]
+        let steps = self.steps();
+        std::array::from_fn(|at| steps[at].0)
     }
 }
