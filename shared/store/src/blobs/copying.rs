@@ -5,10 +5,12 @@
 //! they were is left as it is, and nothing is deleted at either place.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use futures::StreamExt as _;
 use handover_core::ContentRoot;
+use serde::Serialize;
 
 use super::belonging::FOLDER;
 use super::bucket::Bucket;
@@ -16,16 +18,34 @@ use super::{BlobPlace, BlobSettings, backing, blocking, open_blob};
 use crate::{Blobs, Store, StoreError};
 
 /// What was copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BlobsCopied {
-    /// Where from, and where to.
+    /// Where from.
     pub from: String,
     /// Where to.
     pub to: String,
+    /// What that is.
+    pub place: BlobPlace,
     /// The blobs that lie there now.
     pub blobs: u64,
     /// Those that were not what their names say, or were gone meanwhile: they were not copied.
     pub damaged: u64,
+}
+
+impl BlobsCopied {
+    /// Tells a person what was copied, and what comes next. `of_damaged` says who knows more of damaged ones.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn tell(&self, out: &mut dyn Write, of_damaged: &str) -> io::Result<()> {
+        let Self { from, to, place, blobs, damaged } = self;
+        writeln!(out, "{blobs} blobs: in {to} now")?;
+        if *damaged > 0 {
+            writeln!(out, "{damaged} were damaged in {from}, and were not copied{of_damaged}")?;
+        }
+        writeln!(out, "What lies in {from} was left as it is. Keep it until you have looked at the copy.")?;
+        writeln!(out, "Next: set place = \"{place}\" under [blobs] in the configuration, then start.")
+    }
 }
 
 /// Copies all blobs of a store, which nobody else has open, to the other place. From then on they are there. `progress`
@@ -51,12 +71,12 @@ pub async fn copy_blobs(
             bucket.sweep_uploads().await?;
             let (blobs, damaged) = copy_all(&files, &bucket, to, progress).await?;
             store.set_bucket_mark(mark).await?;
-            Ok(BlobsCopied { from: places.0, to: places.1, blobs, damaged })
+            Ok(BlobsCopied { from: places.0, to: places.1, place: to, blobs, damaged })
         }
         (BlobPlace::Folder, Some(known)) if Some(&known) == found.as_ref() => {
             let (blobs, damaged) = copy_all(&files, &bucket, to, progress).await?;
             store.leave_bucket(known).await?;
-            Ok(BlobsCopied { from: places.1, to: places.0, blobs, damaged })
+            Ok(BlobsCopied { from: places.1, to: places.0, place: to, blobs, damaged })
         }
         (BlobPlace::Folder, Some(_)) => Err(super::belonging::not_its_own(&bucket)),
         (BlobPlace::Bucket, Some(_)) => Err(already("bucket")),
