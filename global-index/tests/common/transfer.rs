@@ -14,7 +14,9 @@ use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SealingPublic;
 use handover_core::message::KeyRecords;
 use handover_core::time::DAY_MS;
-use handover_core::{Amount, Code, Digest, HospitalId, KeyChain, PatientRef, Random as _, TransferId, rules};
+use handover_core::{
+    Amount, Code, Digest, HospitalId, KeyChain, PatientRef, Random, Timestamp, TransferId, rules,
+};
 use handover_seal::{Ed25519, OsRandom, SealingKey, SigningKey};
 
 use super::{Node, now};
@@ -33,16 +35,21 @@ fn extensions() -> Extensions {
 
 impl Patient {
     pub fn new() -> Self {
-        let signing = SigningKey::generate(&mut OsRandom);
-        let sealing = SealingKey::generate(&mut OsRandom);
-        let recovery = SigningKey::generate(&mut OsRandom);
+        Self::made(&mut OsRandom, now())
+    }
+
+    /// The same from the same random bytes, once more.
+    pub fn made(random: &mut dyn Random, issued: Timestamp) -> Self {
+        let signing = SigningKey::generate(random);
+        let sealing = SealingKey::generate(random);
+        let recovery = SigningKey::generate(random);
         let record = PatientKeyRecord {
             number: 1,
             previous: None,
             signing_key: signing.public(),
             sealing_key: sealing.public(),
             recovery_key: Some(recovery.public()),
-            issued: now(),
+            issued,
             authorized_by: None,
             extensions: extensions(),
         };
@@ -81,11 +88,12 @@ impl Patient {
     }
 
     pub fn link(&self, hospital: &HospitalId) -> Verified<PatientLink> {
+        let patient = self.id();
         let link = PatientLink {
-            patient: self.id(),
+            patient,
             hospital: hospital.clone(),
             key_records: self.records.clone(),
-            code_proof: link_code_proof("1234", &self.id(), hospital),
+            code_proof: link_code_proof("1234", &patient, hospital),
             issued: now(),
             extensions: extensions(),
         };
