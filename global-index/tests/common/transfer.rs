@@ -101,6 +101,7 @@ impl Patient {
     }
 
     pub fn ask(&self, kind: AskKind) -> Ask {
+        let issued = now();
         Ask {
             kind,
             patient: self.id(),
@@ -109,8 +110,8 @@ impl Patient {
             transfer: None,
             source: None,
             destination: None,
-            issued: now(),
-            expires: now().plus_ms(LOCATE_LIFE_MS),
+            issued,
+            expires: issued.plus_ms(LOCATE_LIFE_MS),
             extensions: extensions(),
         }
     }
