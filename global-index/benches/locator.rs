@@ -62,7 +62,7 @@ fn main() {
             let given = all.iter().skip_while(|it| **it != "--patients").nth(1);
             let patients = given.map_or(PATIENTS, |it| it.parse().unwrap());
             println!(
-                "| | patients | links/s | disk: MB | bytes for each | ready after | memory: before it | ready | \
+                "| | patients | links/s | disk: MiB | bytes for each | ready after | memory: before it | ready | \
                  after {QUESTIONS} questions | an answer: p50 | p99 |"
             );
             println!("|---|---|---|---|---|---|---|---|---|---|---|");
@@ -111,7 +111,7 @@ fn row(engine: &str, patients: u64) {
         let answers = questions(&realm, &asker, patients).await;
         let ms = |share: usize| answers[(answers.len() - 1) * share / 100].as_secs_f64() * 1_000.0;
         println!(
-            "| {engine} | {patients} | {:.0} | {:.1} | {:.0} | {:.2} s | {:.0} MB | {:.0} MB | {:.0} MB | {:.1} ms | \
+            "| {engine} | {patients} | {:.0} | {:.1} | {:.0} | {:.2} s | {:.0} MiB | {:.0} MiB | {:.0} MiB | {:.1} ms | \
              {:.1} ms |",
             patients as f64 / filling.as_secs_f64(),
             stored as f64 / MIB,
