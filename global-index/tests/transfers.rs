@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::transfer::{Patient, Story};
-use common::{Node, Realm, now, orders};
+use common::transfer::{Patient, Story, orders};
+use common::{Node, Realm, now};
 use handover_cluster::Cluster;
 use handover_core::artefact::patient::{Ask, AskKind, Holders};
 use handover_core::artefact::{Countersigned, Verified};

@@ -37,20 +37,6 @@ pub fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// Every order of `0..count`.
-pub fn orders(count: usize) -> Vec<Vec<usize>> {
-    if count == 0 {
-        return vec![vec![]];
-    }
-    let shorter = orders(count - 1);
-    let with = |order: &Vec<usize>, at: usize| {
-        let mut order = order.clone();
-        order.insert(at, count - 1);
-        order
-    };
-    shorter.iter().flat_map(|order| (0..count).map(move |at| with(order, at))).collect()
-}
-
 /// One RSA key for every hospital of a test process: making one takes seconds.
 pub fn rsa() -> &'static RsaPrivateKey {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
@@ -109,10 +95,9 @@ impl Realm {
         let folder = tempfile::tempdir().unwrap();
         let (root, config) = (key(200), Self::config(folder.path(), store));
         let operators = [key(201), key(202)];
-        let realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };
+        let mut realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };
         let certificate = realm.authority(Authority::Index, Self::keys().signing.public());
         std::fs::write(realm.config.data.join(CERTIFICATE_FILE), certificate).unwrap();
-        let mut realm = realm;
         realm.start().await;
         for operator in &realm.operators {
             let certificate = realm.authority(Authority::Operator, operator.public());

@@ -145,6 +145,20 @@ pub fn dollars(minor: i64) -> Amount {
     Amount::from_minor(minor, "USD".parse().unwrap())
 }
 
+/// Every order of `0..count`, in which copies of artefacts may come.
+pub fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![vec![]];
+    }
+    let shorter = orders(count - 1);
+    let with = |order: &Vec<usize>, at: usize| {
+        let mut order = order.clone();
+        order.insert(at, count - 1);
+        order
+    };
+    shorter.iter().flat_map(|order| (0..count).map(move |at| with(order, at))).collect()
+}
+
 impl Story {
     /// A story in which the header's fee and the receipt's can differ.
     pub fn new(patient: &Patient, source: &Node, destination: &Node, fee: i64, stated: i64) -> Self {
