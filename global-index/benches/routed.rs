@@ -144,17 +144,7 @@ async fn tell_all(realm: &Realm, source: &Node, destination: &Node, stories: Vec
 }
 
 async fn tell(realm: &Realm, source: &Node, destination: &Node, story: &Story, answers: &mut Vec<Duration>) {
-    let steps: [(&Vec<u8>, bool); STEPS] = [
-        (&story.request, false),
-        (&story.quote, true),
-        (&story.consent, false),
-        (&story.header, true),
-        (&story.delivered, false),
-        (&story.key_release, true),
-        (&story.share_release, false),
-        (&story.receipt, false),
-    ];
-    for (content, is_sources) in steps {
+    for (content, is_sources) in story.steps() {
         let (from, to) = if is_sources { (source, destination) } else { (destination, source) };
         let asked = Instant::now();
         from.send(realm, Some(&to.id), content).await.unwrap();

@@ -23,7 +23,7 @@ mod http;
 mod keepsakes;
 pub mod keys;
 pub mod ledger;
-mod locator;
+pub mod locator;
 mod log;
 mod ops;
 mod registry;

@@ -9,8 +9,8 @@
 mod common;
 
 use common::attempt::altered;
-use common::transfer::{Patient, Story, dollars};
-use common::{LIMIT, Node, Realm, now, orders};
+use common::transfer::{Patient, Story, dollars, orders};
+use common::{LIMIT, Node, Realm, now};
 use handover_core::artefact::Verified;
 use handover_core::artefact::books::{HOLD_REASON_MAX_BYTES, HoldOrder, Settled};
 use handover_core::artefact::federation::FeeSchedule;

@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::transfer::{Patient, Story};
-use common::{Node, Realm, now, orders};
+use common::transfer::{Patient, Story, orders};
+use common::{Node, Realm, now};
 use handover_cluster::Cluster;
 use handover_core::artefact::patient::{Ask, AskKind, Holders};
 use handover_core::artefact::{Countersigned, Verified};
@@ -32,19 +32,9 @@ fn booked(kinds: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// Sends everything in order; each artefact reaches the other hospital.
 async fn tell(realm: &Realm, story: &Story, source: &mut Node, destination: &mut Node) {
-    let steps: [(&Vec<u8>, bool); 8] = [
-        (&story.request, false),
-        (&story.quote, true),
-        (&story.consent, false),
-        (&story.header, true),
-        (&story.delivered, false),
-        (&story.key_release, true),
-        (&story.share_release, false),
-        (&story.receipt, false),
-    ];
-    for (content, from_source) in steps {
+    for (content, is_sources) in story.steps() {
         let (from, to) =
-            if from_source { (&mut *source, &mut *destination) } else { (&mut *destination, &mut *source) };
+            if is_sources { (&mut *source, &mut *destination) } else { (&mut *destination, &mut *source) };
         from.send(realm, Some(&to.id), content).await.unwrap();
         assert_eq!(to.letter().await, *content);
     }

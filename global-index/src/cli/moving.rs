@@ -72,26 +72,9 @@ pub(super) fn copy_content(context: &Context, to: BlobPlace) -> Result<(), CliEr
     let copied = runtime()?.block_on(copied).map_err(stored);
     steps.finish();
     let copied = copied?;
-    let shown = json!({
-        "from": copied.from, "to": copied.to, "place": to.to_string(), "blobs": copied.blobs,
-        "damaged": copied.damaged,
-    });
-    context.output.emit("handover/blobs-copied/1", &shown, |out| {
-        writeln!(out, "{} blobs: in {} now", copied.blobs, copied.to)?;
-        if copied.damaged > 0 {
-            writeln!(
-                out,
-                "{} were damaged in {}, and were not copied; their sources have them.",
-                copied.damaged, copied.from
-            )?;
-        }
-        writeln!(
-            out,
-            "What lies in {} was left as it is. Keep it until you have looked at the copy.",
-            copied.from
-        )?;
-        writeln!(out, "Next: set place = \"{to}\" under [blobs] in the configuration, then start.")
-    })
+    context
+        .output
+        .emit("handover/blobs-copied/1", &copied, |out| copied.tell(out, "; their sources have them."))
 }
 
 /// Lets a store open again that was moved.

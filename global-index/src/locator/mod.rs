@@ -29,7 +29,7 @@ const FORGET_PER_ANSWER: usize = 8;
 
 /// Why a link or a question is not taken.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LocatorError {
+pub enum LocatorError {
     /// A rule says no.
     #[error("{0}")]
     Refused(Code),
@@ -53,7 +53,7 @@ impl From<Code> for LocatorError {
 impl LocatorError {
     /// The stable code.
     #[must_use]
-    pub(crate) fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
             Self::Refused(code) => *code,
             Self::Keys(fault) => fault.code(),
@@ -64,7 +64,11 @@ impl LocatorError {
 }
 
 /// Keeps a link that `hospital` brings. The first one stays. Gives the hospitals that are to be told of better keys.
-pub(crate) fn link(
+///
+/// # Errors
+/// Why it does not verify; [`Code::WrongSigner`] for another hospital's; [`Code::Busy`] for a patient of too many;
+/// keys that are not the newest; the store's.
+pub fn link(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     envelope: &[u8],

@@ -4,7 +4,7 @@
 pub mod attempt;
 pub mod transfer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -35,20 +35,6 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub fn now() -> Timestamp {
     SystemClock.now()
-}
-
-/// Every order of `0..count`.
-pub fn orders(count: usize) -> Vec<Vec<usize>> {
-    if count == 0 {
-        return vec![vec![]];
-    }
-    let shorter = orders(count - 1);
-    let with = |order: &Vec<usize>, at: usize| {
-        let mut order = order.clone();
-        order.insert(at, count - 1);
-        order
-    };
-    shorter.iter().flat_map(|order| (0..count).map(move |at| with(order, at))).collect()
 }
 
 /// One RSA key for every hospital of a test process: making one takes seconds.
@@ -107,26 +93,11 @@ impl Realm {
     /// The same on an engine.
     pub async fn over(store: handover_store::Settings, schedules: Vec<FeeSchedule>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let root = key(200);
-        let config = Config {
-            name: "index.test".to_owned(),
-            data: folder.path().to_owned(),
-            shared: folder.path().to_owned(),
-            root: root.public(),
-            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
-            advertise: vec![],
-            is_relay: true,
-            web_listen: "127.0.0.1:0".parse().unwrap(),
-            web_names: vec!["localhost".to_owned()],
-            folders: handover_index::FolderRules::default(),
-            store,
-            blobs: handover_store::BlobSettings::default(),
-        };
+        let (root, config) = (key(200), Self::config(folder.path(), store));
         let operators = [key(201), key(202)];
-        let realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };
+        let mut realm = Self { operators, root, config, index: None, clock: Arc::default(), _folder: folder };
         let certificate = realm.authority(Authority::Index, Self::keys().signing.public());
         std::fs::write(realm.config.data.join(CERTIFICATE_FILE), certificate).unwrap();
-        let mut realm = realm;
         realm.start().await;
         for operator in &realm.operators {
             let certificate = realm.authority(Authority::Operator, operator.public());
@@ -136,6 +107,24 @@ impl Realm {
             realm.schedule(schedule).await.unwrap();
         }
         realm
+    }
+
+    /// The configuration of every index here.
+    pub fn config(data: &Path, store: handover_store::Settings) -> Config {
+        Config {
+            name: "index.test".to_owned(),
+            data: data.to_owned(),
+            shared: data.to_owned(),
+            root: key(200).public(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
+            advertise: vec![],
+            is_relay: true,
+            web_listen: "127.0.0.1:0".parse().unwrap(),
+            web_names: vec!["localhost".to_owned()],
+            folders: handover_index::FolderRules::default(),
+            store,
+            blobs: handover_store::BlobSettings::default(),
+        }
     }
 
     /// Where its store is.

@@ -14,7 +14,9 @@ use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SealingPublic;
 use handover_core::message::KeyRecords;
 use handover_core::time::DAY_MS;
-use handover_core::{Amount, Code, Digest, HospitalId, KeyChain, PatientRef, Random as _, TransferId, rules};
+use handover_core::{
+    Amount, Code, Digest, HospitalId, KeyChain, PatientRef, Random, Timestamp, TransferId, rules,
+};
 use handover_seal::{Ed25519, OsRandom, SealingKey, SigningKey};
 
 use super::{Node, now};
@@ -33,16 +35,21 @@ fn extensions() -> Extensions {
 
 impl Patient {
     pub fn new() -> Self {
-        let signing = SigningKey::generate(&mut OsRandom);
-        let sealing = SealingKey::generate(&mut OsRandom);
-        let recovery = SigningKey::generate(&mut OsRandom);
+        Self::made(&mut OsRandom, now())
+    }
+
+    /// The same from the same random bytes, once more.
+    pub fn made(random: &mut dyn Random, issued: Timestamp) -> Self {
+        let signing = SigningKey::generate(random);
+        let sealing = SealingKey::generate(random);
+        let recovery = SigningKey::generate(random);
         let record = PatientKeyRecord {
             number: 1,
             previous: None,
             signing_key: signing.public(),
             sealing_key: sealing.public(),
             recovery_key: Some(recovery.public()),
-            issued: now(),
+            issued,
             authorized_by: None,
             extensions: extensions(),
         };
@@ -81,11 +88,12 @@ impl Patient {
     }
 
     pub fn link(&self, hospital: &HospitalId) -> Verified<PatientLink> {
+        let patient = self.id();
         let link = PatientLink {
-            patient: self.id(),
+            patient,
             hospital: hospital.clone(),
             key_records: self.records.clone(),
-            code_proof: link_code_proof("1234", &self.id(), hospital),
+            code_proof: link_code_proof("1234", &patient, hospital),
             issued: now(),
             extensions: extensions(),
         };
@@ -93,6 +101,7 @@ impl Patient {
     }
 
     pub fn ask(&self, kind: AskKind) -> Ask {
+        let issued = now();
         Ask {
             kind,
             patient: self.id(),
@@ -101,8 +110,8 @@ impl Patient {
             transfer: None,
             source: None,
             destination: None,
-            issued: now(),
-            expires: now().plus_ms(LOCATE_LIFE_MS),
+            issued,
+            expires: issued.plus_ms(LOCATE_LIFE_MS),
             extensions: extensions(),
         }
     }
@@ -134,6 +143,20 @@ pub struct Story {
 
 pub fn dollars(minor: i64) -> Amount {
     Amount::from_minor(minor, "USD".parse().unwrap())
+}
+
+/// Every order of `0..count`, in which copies of artefacts may come.
+pub fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![vec![]];
+    }
+    let shorter = orders(count - 1);
+    let with = |order: &Vec<usize>, at: usize| {
+        let mut order = order.clone();
+        order.insert(at, count - 1);
+        order
+    };
+    shorter.iter().flat_map(|order| (0..count).map(move |at| with(order, at))).collect()
 }
 
 impl Story {
@@ -294,16 +317,23 @@ impl Story {
         }
     }
 
+    /// What the hospitals bring, in order, and whether the source does.
+    pub fn steps(&self) -> [(&Vec<u8>, bool); 8] {
+        [
+            (&self.request, false),
+            (&self.quote, true),
+            (&self.consent, false),
+            (&self.header, true),
+            (&self.delivered, false),
+            (&self.key_release, true),
+            (&self.share_release, false),
+            (&self.receipt, false),
+        ]
+    }
+
     /// Everything up to both releases, in order.
     pub fn handover(&self) -> [&Vec<u8>; 7] {
-        [
-            &self.request,
-            &self.quote,
-            &self.consent,
-            &self.header,
-            &self.delivered,
-            &self.key_release,
-            &self.share_release,
-        ]
+        let steps = self.steps();
+        std::array::from_fn(|at| steps[at].0)
     }
 }

@@ -31,7 +31,7 @@ use crate::operations::{
 pub(crate) use emergency::{ClinicianMade, clinician, clinician_made, clinicians, glass, glasses, opened};
 pub(crate) use fees::fees;
 pub(crate) use incidents::{incident, incidents};
-pub(crate) use moving::{BlobsMoved, StoreMoved, StoreReopened, blobs_moved, store_moved, store_reopened};
+pub(crate) use moving::{StoreMoved, StoreReopened, store_moved, store_reopened};
 pub(crate) use recalls::{recall_made, recalled_record, recalls};
 pub(crate) use rejoin::rejoin;
 pub(crate) use remote::{remote_link, remote_links, unlinked, wallets};

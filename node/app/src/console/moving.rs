@@ -34,8 +34,9 @@ impl Console {
         let copied = copied.await.map_err(stored);
         steps.finish();
         store.close().await;
-        let copied = show::BlobsMoved::of(to, &copied?);
-        self.output.emit("handover/blobs-copied/1", &copied, |out| show::blobs_moved(out, &copied))
+        let copied = copied?;
+        let of_damaged = ": `check` names what they belong to.";
+        self.output.emit("handover/blobs-copied/1", &copied, |out| copied.tell(out, of_damaged))
     }
 
     pub(super) async fn store(&self, task: StoreTask) -> Result<(), CliError> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use handover_store::{BlobPlace, BlobsCopied, EngineName, Moved, Place};
+use handover_store::{EngineName, Moved, Place};
 use serde::Serialize;
 
 use super::Out;
@@ -35,36 +35,6 @@ pub(crate) fn store_moved(out: Out<'_>, it: &StoreMoved) -> io::Result<()> {
     writeln!(out, "{} cells, {} bytes: copied to {} and compared", it.cells, it.bytes, it.to)?;
     writeln!(out, "What lies in {} was left as it is, and does not open any more.", it.from)?;
     writeln!(out, "Next: set engine = \"{}\" under [store] in the configuration, then start.", it.engine)
-}
-
-/// Large content that was copied.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct BlobsMoved {
-    from: String,
-    to: String,
-    place: String,
-    blobs: u64,
-    damaged: u64,
-}
-
-impl BlobsMoved {
-    pub(crate) fn of(place: BlobPlace, it: &BlobsCopied) -> Self {
-        let (from, to) = (it.from.clone(), it.to.clone());
-        Self { from, to, place: place.to_string(), blobs: it.blobs, damaged: it.damaged }
-    }
-}
-
-pub(crate) fn blobs_moved(out: Out<'_>, it: &BlobsMoved) -> io::Result<()> {
-    writeln!(out, "{} blobs: in {} now", it.blobs, it.to)?;
-    if it.damaged > 0 {
-        writeln!(
-            out,
-            "{} were damaged in {}, and were not copied: `check` names what they belong to.",
-            it.damaged, it.from
-        )?;
-    }
-    writeln!(out, "What lies in {} was left as it is. Keep it until you have looked at the copy.", it.from)?;
-    writeln!(out, "Next: set place = \"{}\" under [blobs] in the configuration, then start.", it.place)
 }
 
 /// A store that opens again.

@@ -95,7 +95,7 @@ impl Store {
         if bucket.mark().await?.as_ref() != Some(&mark) {
             return Err(not_its_own(bucket));
         }
-        bucket.expect(&mark);
+        bucket.require_mark(&mark);
         Ok(mark)
     }
 
@@ -103,7 +103,7 @@ impl Store {
     /// another store's, or what belongs there still lies in one of the folders.
     async fn check_bucket(&self, bucket: &Bucket, folders: &[&Path]) -> Result<(), StoreError> {
         if let Some(known) = self.bucket_mark().await? {
-            bucket.expect(&known);
+            bucket.require_mark(&known);
             return if bucket.mark().await? == Some(known) { Ok(()) } else { Err(not_its_own(bucket)) };
         }
         for folder in folders {

@@ -39,7 +39,7 @@ pub(super) struct Bucket {
     /// When it was last seen that the bucket itself is there.
     seen: Mutex<Option<Instant>>,
     /// The mark that it has to bear, once that is known.
-    expected: OnceLock<Vec<u8>>,
+    required: OnceLock<Vec<u8>>,
 }
 
 /// Where it is; no credentials.
@@ -64,16 +64,16 @@ pub(super) fn gone() -> StoreError {
 impl Bucket {
     pub(super) const fn new(store: AmazonS3, prefix: String, name: String) -> Self {
         let (is_away, seen) = (AtomicBool::new(false), Mutex::new(None));
-        Self { store, prefix, name, is_away, seen, expected: OnceLock::new() }
+        Self { store, prefix, name, is_away, seen, required: OnceLock::new() }
     }
 
     /// From now on one with another mark is another bucket.
-    pub(super) fn expect(&self, mark: &[u8]) {
-        let _ = self.expected.set(mark.to_vec());
+    pub(super) fn require_mark(&self, mark: &[u8]) {
+        let _ = self.required.set(mark.to_vec());
     }
 
     fn is_it(&self, mark: Option<&Vec<u8>>) -> bool {
-        mark.is_some_and(|mark| self.expected.get().is_none_or(|expected| expected == mark))
+        mark.is_some_and(|mark| self.required.get().is_none_or(|required| required == mark))
     }
 
     /// Whether it did not answer when it was last asked.

@@ -5,10 +5,12 @@
 //! they were is left as it is, and nothing is deleted at either place.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use futures::StreamExt as _;
 use handover_core::ContentRoot;
+use serde::Serialize;
 
 use super::belonging::FOLDER;
 use super::bucket::Bucket;
@@ -16,16 +18,34 @@ use super::{BlobPlace, BlobSettings, backing, blocking, open_blob};
 use crate::{Blobs, Store, StoreError};
 
 /// What was copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BlobsCopied {
-    /// Where from, and where to.
+    /// Where from.
     pub from: String,
     /// Where to.
     pub to: String,
+    /// What that is.
+    pub place: BlobPlace,
     /// The blobs that lie there now.
     pub blobs: u64,
     /// Those that were not what their names say, or were gone meanwhile: they were not copied.
     pub damaged: u64,
+}
+
+impl BlobsCopied {
+    /// Tells a person what was copied, and what comes next. `of_damaged` says who knows more of damaged ones.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn tell(&self, out: &mut dyn Write, of_damaged: &str) -> io::Result<()> {
+        let Self { from, to, place, blobs, damaged } = self;
+        writeln!(out, "{blobs} blobs: in {to} now")?;
+        if *damaged > 0 {
+            writeln!(out, "{damaged} were damaged in {from}, and were not copied{of_damaged}")?;
+        }
+        writeln!(out, "What lies in {from} was left as it is. Keep it until you have looked at the copy.")?;
+        writeln!(out, "Next: set place = \"{place}\" under [blobs] in the configuration, then start.")
+    }
 }
 
 /// Copies all blobs of a store, which nobody else has open, to the other place. From then on they are there. `progress`
@@ -39,25 +59,24 @@ pub async fn copy_blobs(
     settings: &BlobSettings,
     to: BlobPlace,
     shared: &Path,
-    mut progress: impl FnMut(u64) + Send,
+    progress: impl FnMut(u64) + Send,
 ) -> Result<BlobsCopied, StoreError> {
     let (folder, bucket) = (shared.join(FOLDER), settings.bucket()?);
     let (known, found) = (store.bucket_mark().await?, bucket.mark().await?);
     let files = Blobs::open(&folder)?;
     let places = (folder.display().to_string(), bucket.to_string());
-    let mut copied = Copied::default();
     match (to, known) {
         (BlobPlace::Bucket, None) => {
             let mark = store.claim(&bucket).await?;
             bucket.sweep_uploads().await?;
-            copied.put_all(&files, &bucket, &mut progress).await?;
+            let (blobs, damaged) = copy_all(&files, &bucket, to, progress).await?;
             store.set_bucket_mark(mark).await?;
-            Ok(copied.into_report(places))
+            Ok(BlobsCopied { from: places.0, to: places.1, place: to, blobs, damaged })
         }
         (BlobPlace::Folder, Some(known)) if Some(&known) == found.as_ref() => {
-            copied.bring_all(&files, &bucket, &mut progress).await?;
+            let (blobs, damaged) = copy_all(&files, &bucket, to, progress).await?;
             store.leave_bucket(known).await?;
-            Ok(copied.into_report((places.1, places.0)))
+            Ok(BlobsCopied { from: places.1, to: places.0, place: to, blobs, damaged })
         }
         (BlobPlace::Folder, Some(_)) => Err(super::belonging::not_its_own(&bucket)),
         (BlobPlace::Bucket, Some(_)) => Err(already("bucket")),
@@ -70,71 +89,40 @@ fn already(place: &str) -> StoreError {
     StoreError::NotMoved { reason }
 }
 
-#[derive(Default)]
-struct Copied {
-    looked_at: u64,
-    damaged: u64,
+/// Copies to `to` what is not there yet: how many blobs are there now, and how many were damaged.
+async fn copy_all(
+    files: &Blobs,
+    bucket: &Bucket,
+    to: BlobPlace,
+    mut progress: impl FnMut(u64) + Send,
+) -> Result<(u64, u64), StoreError> {
+    let (mut copied, mut damaged) = (0_u64, 0_u64);
+    let mut listed = match to {
+        BlobPlace::Bucket => files.list(),
+        BlobPlace::Folder => bucket.list(),
+    };
+    while let Some(root) = listed.next().await.transpose()? {
+        let in_folder = files.len(root).await?;
+        let is_in_both = in_folder.is_some() && in_folder == bucket.len(root).await?;
+        let outcome = match to {
+            BlobPlace::Bucket if is_in_both => Ok(()),
+            BlobPlace::Bucket => take(files, bucket, root).await,
+            // From before they were in the bucket, whatever has become of it since.
+            BlobPlace::Folder if is_in_both && files.verify(root).await? => Ok(()),
+            BlobPlace::Folder => bring(files, bucket, root).await,
+        };
+        match outcome {
+            Ok(()) => copied = copied.saturating_add(1),
+            Err(StoreError::Damaged { .. } | StoreError::UnknownBlob) => damaged = damaged.saturating_add(1),
+            Err(fault) => return Err(fault),
+        }
+        progress(copied.saturating_add(damaged));
+    }
+    Ok((copied, damaged))
 }
 
-impl Copied {
-    fn into_report(self, (from, to): (String, String)) -> BlobsCopied {
-        let Self { looked_at, damaged } = self;
-        BlobsCopied { from, to, blobs: looked_at.saturating_sub(damaged), damaged }
-    }
-
-    fn count(
-        &mut self,
-        outcome: Result<(), StoreError>,
-        progress: &mut impl FnMut(u64),
-    ) -> Result<(), StoreError> {
-        match outcome {
-            Err(StoreError::Damaged { .. } | StoreError::UnknownBlob) => {
-                self.damaged = self.damaged.saturating_add(1);
-            }
-            outcome => outcome?,
-        }
-        self.looked_at = self.looked_at.saturating_add(1);
-        progress(self.looked_at);
-        Ok(())
-    }
-
-    async fn put_all(
-        &mut self,
-        files: &Blobs,
-        bucket: &Bucket,
-        progress: &mut impl FnMut(u64),
-    ) -> Result<(), StoreError> {
-        let mut listed = files.list();
-        while let Some(root) = listed.next().await.transpose()? {
-            let outcome = match (files.len(root).await?, bucket.len(root).await?) {
-                (Some(here), Some(there)) if here == there => Ok(()),
-                _ => match open_blob(&files.local_path(root)) {
-                    Ok(file) => bucket.upload(file, root).await,
-                    Err(fault) => Err(fault),
-                },
-            };
-            self.count(outcome, progress)?;
-        }
-        Ok(())
-    }
-
-    async fn bring_all(
-        &mut self,
-        files: &Blobs,
-        bucket: &Bucket,
-        progress: &mut impl FnMut(u64),
-    ) -> Result<(), StoreError> {
-        let mut listed = bucket.list();
-        while let Some(root) = listed.next().await.transpose()? {
-            let outcome = match (files.len(root).await?, bucket.len(root).await?) {
-                // From before they were in the bucket, whatever has become of it since.
-                (Some(here), Some(there)) if here == there && files.verify(root).await? => Ok(()),
-                _ => bring(files, bucket, root).await,
-            };
-            self.count(outcome, progress)?;
-        }
-        Ok(())
-    }
+async fn take(files: &Blobs, bucket: &Bucket, root: ContentRoot) -> Result<(), StoreError> {
+    bucket.upload(open_blob(&files.local_path(root))?, root).await
 }
 
 async fn bring(files: &Blobs, bucket: &Bucket, root: ContentRoot) -> Result<(), StoreError> {

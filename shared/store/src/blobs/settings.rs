@@ -11,6 +11,7 @@ use std::time::Duration;
 use handover_seal::keyfile::read_private;
 use object_store::aws::AmazonS3Builder;
 use object_store::{BackoffConfig, RetryConfig};
+use serde::Serialize;
 
 use super::bucket::Bucket;
 use super::web::{Uri, Web};
@@ -24,7 +25,8 @@ const RETRIES: usize = 3;
 const RETRY_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is there for blobs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BlobPlace {
     /// Files in a folder.
     #[default]
