@@ -3,8 +3,8 @@
 //! Invariant: nothing falls, however old the directory is: of an order, a profile or a schedule the one with the higher number
 //! stays, of certificates the one that lasts longer, of keys the one that was ordered last.
 
-use handover_core::artefact::federation::{FeeSchedule, HospitalCertificate};
-use handover_core::artefact::{Countersigned, Signed};
+use handover_core::artefact::federation::{DirectoryEntry, FeeSchedule, HospitalCertificate};
+use handover_core::artefact::{ArtefactError, Countersigned, Signed};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::trust::{Federation, Member};
 use handover_core::{Digest, Timestamp};
@@ -16,12 +16,11 @@ use super::rows::{Hospital, Operator, Schedule};
 use super::schedules::schedule_key;
 use super::{RegistryError, hospital, operator_key, put_hospital, succession};
 
-/// Puts back what stands in a directory, which was verified up to the root.
-pub(crate) fn put_back(
+/// Puts back what stands in the head of a directory, which was verified up to the root.
+pub(crate) fn put_back_head(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     federation: &Federation,
-    now: Timestamp,
 ) -> Result<(), RegistryError> {
     let directory = federation.directory();
     for certificate in &directory.operators {
@@ -33,38 +32,56 @@ pub(crate) fn put_back(
         let row = Schedule { envelope: envelope.clone(), extensions: Extensions::default() };
         cells::put(txn, &schedule_key(keys, &schedule), &row)?;
     }
-    for entry in &directory.hospitals {
-        let id = Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?.claim().hospital.clone();
-        let Ok(member) = federation.member(&id) else { continue };
-        let mut row = match hospital(txn, keys, &id)? {
-            Some(row) if row.key == member.certificate.key => row,
-            // Another key spoke for it later.
-            Some(row) if row.order.is_some() && row.number >= member.order.number => continue,
-            known => {
-                if known.is_some() {
-                    succession::drop_all(txn, keys, &id)?;
-                }
-                bare(member, now)
-            }
-        };
-        if ends(row.certificate.as_ref())? <= Some(member.certificate.not_after) {
-            row.certificate = Some(entry.certificate.clone());
-        }
-        if row.former.is_none() {
-            row.former.clone_from(&entry.former);
-        }
-        if row.order.is_none() || member.order.number > row.number {
-            row.order = Some(entry.status.clone());
-            (row.status, row.number, row.pending) = (Some(member.order.status), member.order.number, None);
-        }
-        if row.profile.as_ref().is_empty() || member.profile.number > row.profile_number {
-            row.profile = entry.profile.clone();
-            row.profile_number = member.profile.number;
-            row.rsa_key = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?.thumbprint();
-        }
-        put_hospital(txn, keys, &row)?;
+    Ok(())
+}
+
+/// Puts back the hospitals of the directory's piece at a place.
+pub(crate) fn put_back_piece(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    (federation, place): (&Federation, usize),
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    for (entry, member) in federation.entries(place).map_err(ArtefactError::from)? {
+        put_back_hospital(txn, keys, (&entry, member), now)?;
     }
     Ok(())
+}
+
+fn put_back_hospital(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    (entry, member): (&DirectoryEntry, &Member),
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    let id = &member.certificate.hospital;
+    let mut row = match hospital(txn, keys, id)? {
+        Some(row) if row.key == member.certificate.key => row,
+        // Another key spoke for it later.
+        Some(row) if row.order.is_some() && row.number >= member.order.number => return Ok(()),
+        known => {
+            if known.is_some() {
+                succession::drop_all(txn, keys, id)?;
+            }
+            bare(member, now)
+        }
+    };
+    if ends(row.certificate.as_ref())? <= Some(member.certificate.not_after) {
+        row.certificate = Some(entry.certificate.clone());
+    }
+    if row.former.is_none() {
+        row.former.clone_from(&entry.former);
+    }
+    if row.order.is_none() || member.order.number > row.number {
+        row.order = Some(entry.status.clone());
+        (row.status, row.number, row.pending) = (Some(member.order.status), member.order.number, None);
+    }
+    if row.profile.as_ref().is_empty() || member.profile.number > row.profile_number {
+        row.profile = entry.profile.clone();
+        row.profile_number = member.profile.number;
+        row.rsa_key = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?.thumbprint();
+    }
+    Ok(put_hospital(txn, keys, &row)?)
 }
 
 /// Until when a certificate lasts.
