@@ -118,7 +118,7 @@ mod tests {
     use handover_core::artefact::federation::{Authority, AuthorityCertificate, Status, StatusOrder};
     use handover_core::id::SigningPublic;
     use handover_core::time::DAY_MS;
-    use handover_seal::{Ed25519, Secret32};
+    use handover_seal::Secret32;
     use handover_store::{CellKey, Store};
 
     use super::super::tests::{NOW, certified, key};
@@ -189,6 +189,11 @@ mod tests {
         ordered(txn, keys, ("member", 3), (Status::Active, 1))
     }
 
+    fn put_back(txn: &mut dyn Txn, keys: &KeyMaker, federation: &Federation) -> Result<(), RegistryError> {
+        put_back_head(txn, keys, federation)?;
+        federation.places().try_for_each(|place| put_back_piece(txn, keys, (federation, place), NOW))
+    }
+
     /// Of two keys the one stays that was ordered last, whichever directory is newer.
     #[tokio::test]
     async fn a_key_that_was_replaced_does_not_come_back() {
@@ -198,10 +203,9 @@ mod tests {
             begun(txn, &keys)?;
             let second = authority(Authority::Operator, key(8).public());
             add_operator(txn, &keys, second.envelope(), &key(9).public(), NOW)?;
-            crate::directory::rebuild(txn, &keys, &seat(), &book, (None, NOW)).map_err(Into::into)
+            crate::directory::rebuild(txn, &keys, &seat(), &book, None, (None, NOW)).map_err(Into::into)
         });
-        let envelope = made.await.unwrap().envelope().to_vec();
-        let federation = Federation::verify(&envelope, &key(9).public(), NOW, &Ed25519).unwrap();
+        let federation = made.await.unwrap().federation().clone();
         for (number, stays) in [(2, true), (1, true), (0, false)] {
             let store = Store::memory(&CellKey::from_bytes([1; 32]));
             let (keys, federation) = (store.keys(), federation.clone());
@@ -213,7 +217,7 @@ mod tests {
                 put_hospital(txn, &keys, &row)?;
                 let next = Hospital { key: key(6).public(), ..row.clone() };
                 succession::put(txn, &keys, &next)?;
-                put_back(txn, &keys, &federation, NOW)?;
+                put_back(txn, &keys, &federation)?;
                 let now = known_hospital(txn, &keys, &id)?;
                 assert_eq!(now.key == row.key, stays, "{number}");
                 // Who waits to succeed a key that does not speak any more waits for nothing.
@@ -235,18 +239,17 @@ mod tests {
             ordered(txn, &keys, ("member", 3), (Status::Suspended, 2))?;
             certified(txn, &keys, "later", 4)?;
             ordered(txn, &keys, ("later", 4), (Status::Active, 1))?;
-            let current = crate::directory::rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
+            let current = crate::directory::rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?;
             Ok((current, directory_entries(txn, &keys)?, operator_certificates(txn, &keys)?))
         });
         let (current, entries, operators) = made.await.unwrap();
-        let envelope = current.envelope().to_vec();
-        let federation = Federation::verify(&envelope, &key(9).public(), NOW, &Ed25519).unwrap();
+        let federation = current.federation().clone();
 
         let restored = Store::memory(&CellKey::from_bytes([1; 32]));
         let keys = restored.keys();
         let back = restored.write::<_, RegistryError, _>(move |txn| {
             begun(txn, &keys)?;
-            put_back(txn, &keys, &federation, NOW)?;
+            put_back(txn, &keys, &federation)?;
             assert_eq!(directory_entries(txn, &keys)?, entries);
             assert_eq!(operator_certificates(txn, &keys)?, operators);
             // Numbers go on where they were, also of who was admitted since.
@@ -257,7 +260,7 @@ mod tests {
             // What one operator has signed since waits on.
             let wish = order(("member", 3), (Status::Suspended, 4));
             submitted(txn, &keys, wish.envelope())?;
-            put_back(txn, &keys, &federation, NOW)?;
+            put_back(txn, &keys, &federation)?;
             assert!(known_hospital(txn, &keys, &"member".parse().unwrap())?.pending.is_some());
             for (hospital, number) in [("member", 3), ("later", 2)] {
                 assert_eq!(known_hospital(txn, &keys, &hospital.parse().unwrap())?.number, number);

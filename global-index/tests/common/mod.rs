@@ -21,7 +21,7 @@ use handover_core::message::{
     Answer, BooksBackAnswer, EvidenceAnswer, EvidencePlace, OpenedEntry, Parcel, Request, Verb,
 };
 use handover_core::time::{Clock, DAY_MS};
-use handover_core::trust::{Federation, Hello, admit};
+use handover_core::trust::{Federation, Gathering, Head, Hello, admit};
 use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp, TransferId};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
 use handover_index::{Config, Edge, Index};
@@ -261,8 +261,9 @@ impl Realm {
         node
     }
 
-    pub fn verify(&self, directory: &[u8]) -> Federation {
-        Federation::verify(directory, &self.root.public(), now(), &Ed25519).unwrap()
+    /// A directory's head.
+    pub fn verify(&self, head: &[u8]) -> Head {
+        Head::verify(head, &self.root.public(), now(), &Ed25519).unwrap()
     }
 }
 
@@ -289,6 +290,8 @@ pub type Script = Arc<Mutex<Vec<Option<Code>>>>;
 #[derive(Default)]
 pub struct Held {
     pub newest: Vec<Vec<u8>>,
+    /// Of the directory among them.
+    pub pieces: Vec<Bytes>,
     pub evidence: Vec<Vec<u8>>,
     pub books: Vec<OpenedEntry>,
     /// Questions that it does not answer now.
@@ -306,6 +309,11 @@ impl Held {
         }
         if request.verb == Verb::Newest {
             return Ok(self.newest.clone());
+        }
+        if request.verb == Verb::DirectoryPieces {
+            let wanted = request.digests()?;
+            let pieces = self.pieces.iter().filter(|piece| wanted.contains(&Digest::sha256(&[&piece.0])));
+            return Ok(pieces.map(|piece| piece.0.clone()).collect());
         }
         if request.verb == Verb::BooksBack {
             let (opened, sealed, next) = (self.books.clone(), Vec::new(), None);
@@ -452,15 +460,41 @@ impl Node {
         tokio::time::timeout(LIMIT, self.mail.recv()).await.expect("a letter in time").unwrap()
     }
 
+    /// The directory with this head, whose pieces the index gives that are not known; none, if it has another one already.
+    pub async fn complete(
+        &self,
+        realm: &Realm,
+        head: &[u8],
+        known: Option<&Federation>,
+    ) -> Option<Federation> {
+        let head = realm.verify(head);
+        let mut gathering = Gathering::of(&head, &known.map(Federation::digests).unwrap_or_default());
+        while !gathering.missing().is_empty() {
+            let digests = gathering.missing().iter().map(|digest| digest.as_bytes().to_vec()).collect();
+            gathering.take(self.ask(realm, Verb::DirectoryPieces, digests).await.unwrap()).ok()?;
+        }
+        Some(head.complete(&gathering.end(), known, &Ed25519).unwrap())
+    }
+
     /// Waits for a pushed directory in which something holds.
     pub async fn directory_where(
         &mut self,
         realm: &Realm,
         holds: impl Fn(&Federation) -> bool,
     ) -> Federation {
-        let wait = self.directory.wait_for(|bytes| !bytes.is_empty() && holds(&realm.verify(bytes)));
-        let bytes = tokio::time::timeout(LIMIT, wait).await.expect("a directory in time").unwrap().clone();
-        realm.verify(&bytes)
+        let wait = async {
+            loop {
+                let head = self.directory.borrow_and_update().clone();
+                if !head.is_empty()
+                    && let Some(federation) = self.complete(realm, &head, None).await
+                    && holds(&federation)
+                {
+                    return federation;
+                }
+                self.directory.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.expect("a directory in time")
     }
 }
 
@@ -489,7 +523,7 @@ async fn listen(
                 }
                 let _ = letters.send(parcel.content.0);
             }
-            Verb::Newest | Verb::Evidence | Verb::BooksBack => {
+            Verb::Newest | Verb::DirectoryPieces | Verb::Evidence | Verb::BooksBack => {
                 outcome = held.lock().unwrap().answer(&request)
             }
             _ => outcome = Err(Code::Malformed),
