@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod attempt;
+pub mod held;
+pub mod many;
 pub mod transfer;
 
 use std::path::PathBuf;
@@ -17,18 +19,18 @@ use handover_core::artefact::federation::{
 use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
-use handover_core::message::{
-    Answer, BooksBackAnswer, EvidenceAnswer, EvidencePlace, OpenedEntry, Parcel, Request, Verb,
-};
+use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::time::{Clock, DAY_MS};
 use handover_core::trust::{Federation, Gathering, Head, Hello, admit};
-use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp, TransferId};
+use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
 use handover_index::{Config, Edge, Index};
 use handover_net::{Admission, Inbound, Net, NetConfig, Route};
 use handover_seal::{Ed25519, OsRandom, RsaPrivateKey, Secret32, SigningKey, SystemClock};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+
+pub use self::held::Held;
 
 /// No test waits longer for an event.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -285,55 +287,6 @@ impl Admission for NodeGate {
 
 /// How a node answers the next parcels; `None` is yes.
 pub type Script = Arc<Mutex<Vec<Option<Code>>>>;
-
-/// What a node gives the index back, and how it answers.
-#[derive(Default)]
-pub struct Held {
-    pub newest: Vec<Vec<u8>>,
-    /// Of the directory among them.
-    pub pieces: Vec<Bytes>,
-    pub evidence: Vec<Vec<u8>>,
-    pub books: Vec<OpenedEntry>,
-    /// Questions that it does not answer now.
-    pub refuses: Vec<Verb>,
-    /// Whether its evidence never ends.
-    pub is_endless: bool,
-    /// How often it was asked for evidence.
-    pub asked: usize,
-}
-
-impl Held {
-    fn answer(&mut self, request: &Request) -> Result<Vec<Vec<u8>>, Code> {
-        if self.refuses.contains(&request.verb) {
-            return Err(Code::Busy);
-        }
-        if request.verb == Verb::Newest {
-            return Ok(self.newest.clone());
-        }
-        if request.verb == Verb::DirectoryPieces {
-            let wanted = request.digests()?;
-            let pieces = self.pieces.iter().filter(|piece| wanted.contains(&Digest::sha256(&[&piece.0])));
-            return Ok(pieces.map(|piece| piece.0.clone()).collect());
-        }
-        if request.verb == Verb::BooksBack {
-            let (opened, sealed, next) = (self.books.clone(), Vec::new(), None);
-            let answer = BooksBackAnswer { opened, sealed, next, extensions: Extensions::default() };
-            return Ok(vec![codec::encode(&answer)]);
-        }
-        self.asked += 1;
-        let next = EvidencePlace {
-            transfer: TransferId::new(now().plus_ms(self.asked.try_into().unwrap()), [1; 10]),
-            given: None,
-            extensions: Extensions::default(),
-        };
-        let answer = EvidenceAnswer {
-            contents: self.evidence.iter().cloned().map(Bytes).collect(),
-            next: self.is_endless.then_some(next),
-            extensions: Extensions::default(),
-        };
-        Ok(vec![codec::encode(&answer)])
-    }
-}
 
 pub struct Node {
     pub id: HospitalId,

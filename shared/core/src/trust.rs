@@ -74,7 +74,7 @@ impl TrustError {
 }
 
 /// A hospital as the directory has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its certificate.
     pub certificate: HospitalCertificate,
