@@ -1,6 +1,6 @@
 //! What a hospital holds of the index, as it gives it back.
 
-use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{BooksBackAnswer, EvidenceAnswer, EvidencePlace, OpenedEntry, Request, Verb};
 use handover_core::{Code, Digest, TransferId};
 
@@ -33,7 +33,14 @@ impl Held {
         if request.verb == Verb::DirectoryPieces {
             let wanted = request.digests()?;
             let pieces = self.pieces.iter().filter(|piece| wanted.contains(&Digest::sha256(&[&piece.0])));
-            return Ok(pieces.map(|piece| piece.0.clone()).collect());
+            // What one message has room for.
+            let mut room = MAX_MESSAGE_BYTES - 16 * 1024;
+            let fits = |piece: &&Bytes| {
+                let left = room.checked_sub(piece.0.len());
+                room = left.unwrap_or(room);
+                left.is_some()
+            };
+            return Ok(pieces.take_while(fits).map(|piece| piece.0.clone()).collect());
         }
         if request.verb == Verb::BooksBack {
             let (opened, sealed, next) = (self.books.clone(), Vec::new(), None);

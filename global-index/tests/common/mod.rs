@@ -429,6 +429,12 @@ impl Node {
         Some(head.complete(&gathering.end(), known, &Ed25519).unwrap())
     }
 
+    /// The directory in force.
+    pub async fn current(&self, realm: &Realm) -> Federation {
+        let head = self.ask(realm, Verb::Directory, vec![vec![0; 8]]).await.unwrap();
+        self.complete(realm, &head[0], None).await.unwrap()
+    }
+
     /// Waits for a pushed directory in which something holds.
     pub async fn directory_where(
         &mut self,
