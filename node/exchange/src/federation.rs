@@ -26,13 +26,16 @@ use self::disputes::Dispute;
 
 mod disputes;
 
+/// What is held; nothing before the first one came.
+type Held = Option<Arc<Federation>>;
+
 /// The held directory, shared by everyone who checks something.
 #[derive(Clone)]
 pub struct Directories {
     root: SigningPublic,
     store: Store,
     clock: Arc<dyn Clock>,
-    held: watch::Sender<Option<Arc<Federation>>>,
+    held: watch::Sender<Held>,
     /// What was offered last that contradicts the one held, and its version.
     dispute: Arc<Mutex<Option<(Code, u64)>>>,
     refused: Arc<AtomicU64>,
@@ -136,7 +139,15 @@ impl Directories {
         A: Fn(Vec<Vec<u8>>) -> F,
         F: Future<Output = Result<Vec<Vec<u8>>, ExchangeError>>,
     {
-        let taken = self.judge(&envelope, ask).await;
+        let taken = match self.follows(&envelope).await {
+            Ok(None) => Ok(()),
+            Ok(Some((head, held))) => {
+                // What does not come is nothing against the directory.
+                let pieces = gathered(&head, held.as_deref(), ask).await?;
+                self.complete(head, &pieces, held).await
+            }
+            Err(fault) => Err(fault),
+        };
         if let Err(fault) = &taken {
             self.refused.fetch_add(1, Ordering::Relaxed);
             let claim = Signed::<Directory>::read(&envelope).ok();
@@ -157,17 +168,13 @@ impl Directories {
         taken
     }
 
-    async fn judge<A, F>(&self, envelope: &[u8], ask: A) -> Result<(), ExchangeError>
-    where
-        A: Fn(Vec<Vec<u8>>) -> F,
-        F: Future<Output = Result<Vec<Vec<u8>>, ExchangeError>>,
-    {
+    /// A head that may take the place of the one held, and what is held; none if it is that one.
+    async fn follows(&self, envelope: &[u8]) -> Result<Option<(Head, Held)>, ExchangeError> {
         let now = self.clock.now();
         let head = Head::verify(envelope, &self.root, now, &Ed25519).map_err(|fault| fault.code())?;
         let held = self.held.borrow().clone();
         match held.as_ref().map_or(Ok(true), |held| head.follows(held.head())) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
+            Ok(follows) => Ok(follows.then_some((head, held))),
             Err(code) => {
                 // Two heads of one version are the whole proof.
                 if let Some(held) = held.filter(|_| code == Code::DirectoryForked) {
@@ -177,21 +184,18 @@ impl Directories {
                     self.store.write(keep).await?;
                     self.disputed(code, version);
                 }
-                return Err(code.into());
+                Err(code.into())
             }
         }
-        let pieces = gathered(&head, held.as_deref(), ask).await?;
-        let fresh = head.complete(&pieces, held.as_deref(), &Ed25519).map_err(|fault| fault.code())?;
-        self.replace(fresh, held, now).await
+    }
+
+    async fn complete(&self, head: Head, pieces: &[Vec<u8>], held: Held) -> Result<(), ExchangeError> {
+        let fresh = head.complete(pieces, held.as_deref(), &Ed25519).map_err(|fault| fault.code())?;
+        self.replace(fresh, held, self.clock.now()).await
     }
 
     /// Compares with what is stored, in the transaction that replaces it: two that arrive at once keep their order.
-    async fn replace(
-        &self,
-        fresh: Federation,
-        held: Option<Arc<Federation>>,
-        now: Timestamp,
-    ) -> Result<(), ExchangeError> {
+    async fn replace(&self, fresh: Federation, held: Held, now: Timestamp) -> Result<(), ExchangeError> {
         let (keys, root, offered) = (self.store.keys(), self.root, fresh.clone());
         let verdict = self
             .store

@@ -392,13 +392,3 @@ impl DirectoryPiece {
         Ok(piece)
     }
 }
-
-impl WholeDirectory {
-    /// Reads one, whose parts are verified elsewhere.
-    ///
-    /// # Errors
-    /// [`DecodeError`]; over [`DIRECTORY_MAX_BYTES`] and what stands around the parts nothing is decoded.
-    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
-        codec::decode(bytes, DIRECTORY_MAX_BYTES + PIECES_MAX * 16)
-    }
-}
