@@ -286,6 +286,17 @@ proptest! {
     }
 }
 
+/// A piece that is held stands no longer where an operator is missing who vouched in it.
+#[test]
+fn what_an_operator_vouched_for_is_not_taken_over_without_that_operator() {
+    let mut all = many(20);
+    all.get_mut(&7).unwrap().by_third = true;
+    let known = verified(&directory(1, true, &all)).unwrap();
+    let without = directory(2, false, &all);
+    assert_eq!(code(verified(&without)), Some(Code::WrongSigner));
+    assert_eq!(code(taken_over(&without, &known)), Some(Code::WrongSigner));
+}
+
 #[test]
 fn what_is_no_directory_in_pieces_is_refused() {
     let all = many(40);
