@@ -90,7 +90,7 @@ impl Desk {
             store
                 .write(move |txn| match directory::load(txn, &keys, &seat, now)? {
                     Some(current) => Ok::<_, DirectoryError>(current),
-                    None => directory::rebuild(txn, &keys, &seat, &book, (None, now)),
+                    None => directory::rebuild(txn, &keys, &seat, &book, None, (None, now)),
                 })
                 .await?
         };
@@ -129,9 +129,13 @@ impl Desk {
         self.voice.may_soon_speak(ORDER_PATIENCE).await.map_err(DirectoryError::Silent)?;
         let (keys, seat, book, now) =
             (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
+        let known = self.current();
         let (value, current) = self
             .store
             .write(move |txn| {
+                let rebuilt = |txn: &mut dyn Txn, raised| {
+                    directory::rebuild(txn, &keys, &seat, &book, Some(&known), (raised, now))
+                };
                 let (value, changed) = f(txn)?;
                 let current = match changed {
                     Changed::Nothing => None,
@@ -139,10 +143,8 @@ impl Desk {
                     _ if voice::is_catching_up(txn, &keys)? => {
                         return Err(DirectoryError::Silent(Code::CatchingUp).into());
                     }
-                    Changed::Directory => Some(directory::rebuild(txn, &keys, &seat, &book, (None, now))?),
-                    Changed::Edition(raised) => {
-                        Some(directory::rebuild(txn, &keys, &seat, &book, (Some(raised), now))?)
-                    }
+                    Changed::Directory => Some(rebuilt(txn, None)?),
+                    Changed::Edition(raised) => Some(rebuilt(txn, Some(raised))?),
                 };
                 Ok::<_, E>((value, current))
             })
@@ -154,17 +156,19 @@ impl Desk {
     }
 
     /// Everything is back that stands in a directory that this index has signed and lost; and it is in force again, if
-    /// none that is as new is here.
-    pub(crate) async fn put_back(
-        &self,
-        envelope: Vec<u8>,
-        federation: Federation,
-    ) -> Result<(), RegistryError> {
-        let (keys, now) = (self.keys.clone(), self.now());
-        let put = move |txn: &mut dyn Txn| -> Result<Option<Current>, RegistryError> {
-            registry::put_back(txn, &keys, &federation, now)?;
-            Ok(directory::put_back(txn, &keys, (&envelope, &federation))?)
-        };
+    /// none that is as new is here. Piece by piece, as all hospitals are too much for one transaction: what is back is back,
+    /// and until all of it is, the index catches up.
+    pub(crate) async fn put_back(&self, federation: Federation) -> Result<(), RegistryError> {
+        let (now, federation) = (self.now(), Arc::new(federation));
+        let (keys, back) = (self.keys.clone(), Arc::clone(&federation));
+        self.store.write(move |txn| registry::put_back_head(txn, &keys, &back)).await?;
+        for place in federation.places() {
+            let (keys, back) = (self.keys.clone(), Arc::clone(&federation));
+            let put = move |txn: &mut dyn Txn| registry::put_back_piece(txn, &keys, (&back, place), now);
+            self.store.write(put).await?;
+        }
+        let keys = self.keys.clone();
+        let put = move |txn: &mut dyn Txn| directory::put_back(txn, &keys, &federation);
         if let Some(current) = self.store.write(put).await? {
             self.show(current);
         }
@@ -176,7 +180,7 @@ impl Desk {
     pub(crate) async fn end_catching_up(&self, begun: u64) -> Result<bool, DirectoryError> {
         let (keys, seat, book, now) =
             (self.keys.clone(), self.seat.clone(), self.ledger.book().clone(), self.now());
-        let voice = self.voice.clone();
+        let (voice, known) = (self.voice.clone(), self.current());
         let end = move |txn: &mut dyn Txn| -> Result<Option<Current>, DirectoryError> {
             if voice.begun() != begun {
                 return Ok(None);
@@ -185,7 +189,7 @@ impl Desk {
                 head.done = Some(now);
                 head.left_out = voice.without().into_iter().collect();
             })?;
-            Ok(Some(directory::rebuild(txn, &keys, &seat, &book, (None, now))?))
+            Ok(Some(directory::rebuild(txn, &keys, &seat, &book, Some(&known), (None, now))?))
         };
         let current = self.store.write(end).await?;
         let is_over = current.is_some();

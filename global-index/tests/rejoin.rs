@@ -87,10 +87,14 @@ async fn restored() -> (Realm, Node, Node, Node, u64) {
     far.net.connect(&realm.route()).await.unwrap();
     realm.order(&out, Status::Suspended, 2).await.unwrap();
     let is_out = |of: &handover_core::trust::Federation| of.member(&out.id).unwrap().order.number == 2;
-    let version = far.directory_where(&realm, is_out).await.directory().version;
-    let later = far.directory.borrow().clone();
+    let later = far.directory_where(&realm, is_out).await;
+    let version = later.directory().version;
     put_back(&mut realm, backup.path()).await;
-    far.held.lock().unwrap().newest = vec![later];
+    {
+        let mut held = far.held.lock().unwrap();
+        held.newest = vec![later.directory().envelope().to_vec()];
+        held.pieces = later.whole().pieces;
+    }
     for hospital in [&far, &out] {
         hospital.held.lock().unwrap().refuses = vec![Verb::Newest];
     }

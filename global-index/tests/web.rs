@@ -39,7 +39,11 @@ async fn health_metrics_checkpoint_and_directory_are_public() {
     assert_eq!(status, 200);
 
     let (_, directory) = page(&realm, "/v1/directory").await;
-    assert_eq!(realm.verify(&directory).members().count(), 1);
+    let head = realm.verify(&directory);
+    let (_, piece) = page(&realm, &format!("/v1/directory/pieces/{}", head.directory().pieces[0])).await;
+    assert_eq!(head.complete(&[piece], None, &Ed25519).unwrap().members().count(), 1);
+    let unknown = format!("/v1/directory/pieces/{}", handover_core::Digest::sha256(&[]));
+    assert_eq!(page(&realm, &unknown).await.0, 503);
 
     let (_, note) = page(&realm, "/v1/checkpoint").await;
     let certificate = std::fs::read(realm.config.data.join(CERTIFICATE_FILE)).unwrap();

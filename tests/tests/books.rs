@@ -353,7 +353,7 @@ fn a_file_comes_to_the_same() {
     let mut books = booked.books(&booked.entries);
     let shown = |artefacts: &[Vec<u8>], answers: Vec<BooksAnswer>, before: Option<Bytes>| {
         let file = BooksFile {
-            directory: world.published(&world.directory(1, T0)).into(),
+            directory: world.published(&world.directory(1, T0)),
             artefacts: artefacts.iter().cloned().map(Into::into).collect(),
             hospital: lakeside.clone(),
             transfer: Some(booked.story.id),

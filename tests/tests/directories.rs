@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use handover_core::artefact::Verified;
-use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, Status};
+use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Status, WholeDirectory};
 use handover_core::codec::Bytes;
 use handover_core::rules::emergency_member;
 use handover_core::time::{Clock, DAY_MS, MINUTE_MS};
 use handover_core::{Code, Edition, Timestamp};
 use handover_exchange::Directories;
 use handover_store::{CellKey, Store};
-use handover_tests::fixture::{T0, World, altered};
+use handover_tests::fixture::{Draft, T0, World, altered};
 
 const NOW: Timestamp = T0.plus_ms(DAY_MS);
 
@@ -39,12 +38,17 @@ fn code<T>(outcome: Result<T, handover_exchange::ExchangeError>) -> Result<T, Co
     outcome.map_err(|fault| fault.code())
 }
 
-async fn take(directories: &Directories, directory: &Directory) -> Result<(), Code> {
-    code(directories.take(World::shared().published(directory)).await)
+async fn take(directories: &Directories, directory: &Draft) -> Result<(), Code> {
+    take_whole(directories, World::shared().published(directory)).await
+}
+
+async fn take_whole(directories: &Directories, whole: WholeDirectory) -> Result<(), Code> {
+    let pieces = || whole.pieces.iter().map(|piece| piece.0.clone()).collect();
+    code(directories.take(whole.head.0.clone(), |_| async { Ok(pieces()) }).await)
 }
 
 /// Version 10 is held, of today.
-async fn holding(store: &Store) -> (Directories, Directory) {
+async fn holding(store: &Store) -> (Directories, Draft) {
     let directories = open(store).await;
     let directory = World::shared().directory(10, NOW);
     take(&directories, &directory).await.unwrap();
@@ -69,7 +73,7 @@ async fn a_newer_one_is_taken_the_same_changes_nothing_and_an_older_one_stops_no
 async fn a_fork_stops_new_work_over_restarts_until_a_higher_version_comes() {
     let store = store();
     let (directories, held) = holding(&store).await;
-    let other = Directory { log_size: 1, ..held.clone() };
+    let other = held.with(|it| it.log_size = 1);
     assert_eq!(take(&directories, &other).await, Err(Code::DirectoryForked));
     // The one held before holds again for nobody, nor does the other.
     take(&directories, &held).await.unwrap();
@@ -92,13 +96,16 @@ async fn a_fork_stops_new_work_over_restarts_until_a_higher_version_comes() {
 async fn nothing_is_taken_back() {
     let world = World::shared();
     let suspended = world.with_status(&world.lakeside, Status::Suspended);
-    let entry = |of: &Directory, at: usize| of.hospitals.get(at).cloned().unwrap();
+    let entry = |of: &Draft, at: usize| of.hospitals.get(at).cloned().unwrap();
     let store = store();
     let (directories, held) = holding(&store).await;
-    let held = Directory { version: 11, hospitals: suspended.hospitals.clone(), ..held };
+    let held = held.with(|it| {
+        it.version = 11;
+        it.hospitals.clone_from(&suspended.hospitals);
+    });
     take(&directories, &held).await.unwrap();
-    let newer = |change: &dyn Fn(&mut Directory)| {
-        let mut directory = Directory { version: 20, ..held.clone() };
+    let newer = |change: &dyn Fn(&mut Draft)| {
+        let mut directory = held.with(|it| it.version = 20);
         change(&mut directory);
         directory
     };
@@ -117,7 +124,7 @@ async fn nothing_is_taken_back() {
         assert_eq!(directories.held().unwrap().check_fresh(NOW), Ok(()), "{what}");
     }
     // Until a higher version than the lie's shows an index that keeps its word.
-    take(&directories, &Directory { version: 21, ..held.clone() }).await.unwrap();
+    take(&directories, &held.with(|it| it.version = 21)).await.unwrap();
     assert_eq!(directories.check(NOW), Ok(()));
 }
 
@@ -131,7 +138,7 @@ async fn a_replaced_profile_does_not_come_back() {
         Bytes(altered(profile, &world.lakeside.signing, |it| it.number = number))
     };
     let with = |version: u64, number: u64| {
-        let mut directory = Directory { version, ..held.clone() };
+        let mut directory = held.with(|it| it.version = version);
         directory.hospitals.get_mut(1).unwrap().profile = profile(number);
         directory
     };
@@ -145,13 +152,13 @@ async fn a_replaced_profile_does_not_come_back() {
 async fn one_with_a_later_edition_is_not_taken_and_says_so() {
     let store = store();
     let (directories, held) = holding(&store).await;
-    let raised = Directory { version: 11, edition: Edition::DRAFT, ..held };
+    let raised = held.with(|it| (it.version, it.edition) = (11, Edition::DRAFT));
     assert_eq!(take(&directories, &raised).await, Err(Code::NewerEdition));
     assert_eq!((directories.version(), directories.check(NOW)), (10, Err(Code::NewerEdition)));
     // What is no directory of the index's says nothing.
     let other = open(&store).await;
-    let forged = Verified::sign(raised, &World::shared().lakeside.signing).envelope().to_vec();
-    assert_eq!(code(other.take(forged).await), Err(Code::WrongSigner));
+    let forged = raised.signed_by(&World::shared().lakeside.signing);
+    assert_eq!(take_whole(&other, forged).await, Err(Code::WrongSigner));
     assert_eq!(other.check(NOW), Ok(()));
 }
 
@@ -161,12 +168,12 @@ async fn no_version_is_ahead_of_its_time() {
     let (directories, held) = holding(&store).await;
     let time = u64::try_from(NOW.as_millis()).unwrap();
     for version in [u64::MAX, time + u64::try_from(10 * MINUTE_MS).unwrap()] {
-        let ahead = Directory { version, ..held.clone() };
+        let ahead = held.with(|it| it.version = version);
         assert_eq!(take(&directories, &ahead).await, Err(Code::DirectoryAhead));
     }
     // The most that a thief can sign today is below what an honest index signs a little later.
-    take(&directories, &Directory { version: time, ..held.clone() }).await.unwrap();
-    let honest = Directory { version: time + 1, ..held };
+    take(&directories, &held.with(|it| it.version = time)).await.unwrap();
+    let honest = held.with(|it| it.version = time + 1);
     take(&directories, &honest).await.unwrap();
 }
 
@@ -185,12 +192,12 @@ async fn an_expired_one_stops_nobody_who_holds_one_that_is_good_and_everybody_go
         assert_eq!((directories.version(), directories.check(NOW)), (10, Ok(())), "{what}");
     }
     // A lower version that is good still follows.
-    take(&directories, &Directory { version: 11, ..held.clone() }).await.unwrap();
+    take(&directories, &held.with(|it| it.version = 11)).await.unwrap();
     // After weeks without an index nothing held is good: the newest says most, and a good one follows any.
     let later = NOW.plus_ms(20 * DAY_MS);
     let directories = open_at(&store, later).await;
     assert_eq!(directories.check(later), Err(Code::DirectoryExpired));
-    let expired = Directory { version: 20, ..held.clone() };
+    let expired = held.with(|it| it.version = 20);
     take(&directories, &expired).await.unwrap();
     assert_eq!((directories.version(), directories.check(later)), (20, Err(Code::DirectoryExpired)));
     let fresh = World::shared().directory(21, later);
@@ -211,7 +218,7 @@ async fn every_directory_holds_for_exactly_as_long_as_the_others() {
         ("a moment more", DIRECTORY_LIFE_MS + 1),
         ("years", 1_000 * DAY_MS),
     ] {
-        let other = Directory { version: 11, expires: NOW.plus_ms(life_ms), ..held.clone() };
+        let other = held.with(|it| (it.version, it.expires) = (11, NOW.plus_ms(life_ms)));
         assert_eq!(take(&directories, &other).await, Err(Code::DirectoryLife), "{what}");
         assert_eq!((directories.version(), directories.check(NOW)), (10, Ok(())), "{what}");
     }

@@ -2,16 +2,16 @@
 //! reads the draft.
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use handover_core::artefact::federation::{Directory, FeeSchedule};
+use handover_core::artefact::federation::{Directory, FeeSchedule, WholeDirectory};
 use handover_core::artefact::{Countersigned, Signed, Verified, peek_edition, peek_type};
 use handover_core::codec::{self, CborMap, Extensions};
 use handover_core::message::HospitalInfo;
 use handover_core::trust::Federation;
 use handover_core::{Code, Edition};
 use handover_seal::{Ed25519, SigningKey};
-use handover_tests::fixture::{Seeded, T0, World};
+use handover_tests::fixture::{Draft, Seeded, T0, World};
 
-fn federation(directory: &Directory) -> Federation {
+fn federation(directory: &Draft) -> Federation {
     let world = World::shared();
     Federation::verify(&world.published(directory), &world.root.public(), T0, &Ed25519).unwrap()
 }
@@ -30,7 +30,7 @@ fn what_is_ahead_of_the_edition_in_force_goes_out_to_nobody() {
     Signed::<FeeSchedule>::read(ahead.envelope()).unwrap().verify(&first.public(), &Ed25519).unwrap();
 
     let directory = World::shared().directory(1, T0);
-    let raised = Directory { version: 2, edition: Edition::DRAFT, ..directory.clone() };
+    let raised = directory.with(|it| (it.version, it.edition) = (2, Edition::DRAFT));
     let (now, then) = (federation(&directory), federation(&raised));
     let hidden = Countersigned::sign(&ahead, &second);
     for envelope in [ahead.envelope(), &hidden] {
@@ -41,7 +41,7 @@ fn what_is_ahead_of_the_edition_in_force_goes_out_to_nobody() {
         assert_eq!(now.check_edition(envelope), Ok(()));
     }
     assert_eq!(then.succeeds(&now, T0), Ok(true));
-    let lowered = Directory { version: 3, ..directory };
+    let lowered = directory.with(|it| it.version = 3);
     assert_eq!(federation(&lowered).succeeds(&then, T0), Err(Code::DirectoryTakesBack));
 }
 
@@ -49,8 +49,8 @@ fn what_is_ahead_of_the_edition_in_force_goes_out_to_nobody() {
 #[test]
 fn what_was_added_is_an_extension_and_there_is_no_edition_0() {
     let directory = World::shared().directory(1, T0);
-    let raised = Directory { edition: Edition::DRAFT, ..directory.clone() };
-    let [plain, raised] = [&directory, &raised].map(CborMap::to_map);
+    let raised = directory.with(|it| it.edition = Edition::DRAFT);
+    let [plain, raised] = [&directory, &raised].map(|it| it.head.to_map());
     let differs: Vec<_> = raised.iter().filter(|(key, value)| plain.get(key) != Some(value)).collect();
     assert_eq!(differs.len(), 1);
     assert_eq!(differs.first().unwrap().0, &codec::Value::Integer(0));
@@ -63,7 +63,11 @@ fn what_was_added_is_an_extension_and_there_is_no_edition_0() {
     assert!(zero(1, 0).is_err());
     assert_eq!(zero(1, 2).unwrap().edition, Edition::DRAFT);
     let info = HospitalInfo {
-        directory: Vec::new().into(),
+        directory: WholeDirectory {
+            head: Vec::new().into(),
+            pieces: Vec::new(),
+            extensions: Extensions::default(),
+        },
         hospital: "lakeside".parse().unwrap(),
         extensions: zero(9, 7).unwrap().extensions,
     };

@@ -225,6 +225,6 @@ fn the_fault_and_its_artefact_are_named() {
     let mut file: TransferFile = codec::decode(&honest, MAX_MESSAGE_BYTES).unwrap();
     file.artefacts.clear();
     assert_eq!(check_file(&codec::encode(&file)).unwrap_err().code, Code::EvidenceMissing);
-    file.directory = story.consent.envelope().to_vec().into();
+    file.directory.head = story.consent.envelope().to_vec().into();
     assert_eq!(check_file(&codec::encode(&file)).unwrap_err().code, Code::Malformed);
 }

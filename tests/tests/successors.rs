@@ -2,7 +2,7 @@
 //! but the hospital itself brings anything more under it.
 
 use handover_core::artefact::Signed;
-use handover_core::artefact::federation::{Directory, FORMER_KEYS_MAX};
+use handover_core::artefact::federation::FORMER_KEYS_MAX;
 use handover_core::artefact::transfer::Quote;
 use handover_core::codec;
 use handover_core::rules::{self, Context};
@@ -12,7 +12,7 @@ use handover_core::{Code, Party};
 use handover_dossier::{Dossier, DossierError, transfer_of};
 use handover_seal::Ed25519;
 use handover_store::{CellKey, Store};
-use handover_tests::fixture::{Hospital, Plan, Story, T0, World, altered};
+use handover_tests::fixture::{Draft, Hospital, Plan, Story, T0, World, altered};
 
 /// The place of Lakeside in the fixture's directory.
 const LAKESIDE: usize = 1;
@@ -33,7 +33,7 @@ fn enter(hospital: &Hospital, federation: &Federation) -> Result<Party, Code> {
 }
 
 /// What comes of a directory with the successor, and something changed.
-fn changed(change: impl FnOnce(&mut Directory)) -> Option<Code> {
+fn changed(change: impl FnOnce(&mut Draft)) -> Option<Code> {
     let world = World::shared();
     let mut directory = world.with_next_lakeside(2);
     change(&mut directory);

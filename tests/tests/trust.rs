@@ -4,7 +4,7 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::{
-    Authority, DIRECTORY_LIFE_MS, Directory, FeeSchedule, Status, StatusOrder,
+    Authority, DIRECTORY_LIFE_MS, FeeSchedule, Status, StatusOrder, WholeDirectory,
 };
 use handover_core::codec::Extensions;
 use handover_core::id::SigningPublic;
@@ -12,14 +12,14 @@ use handover_core::time::DAY_MS;
 use handover_core::trust::{Federation, Hello, TrustError, admit, authority, two_operators};
 use handover_core::{Code, Party, Timestamp};
 use handover_seal::{Ed25519, SigningKey};
-use handover_tests::fixture::{Hospital, Story, T0, World, altered, by_two};
+use handover_tests::fixture::{Draft, Hospital, Story, T0, World, altered, by_two};
 
-fn verify(envelope: &[u8], now: Timestamp) -> Result<Federation, TrustError> {
-    Federation::verify(envelope, &World::shared().root.public(), now, &Ed25519)
+fn verify(whole: &WholeDirectory, now: Timestamp) -> Result<Federation, TrustError> {
+    Federation::verify(whole, &World::shared().root.public(), now, &Ed25519)
 }
 
 /// What comes of a directory with something changed, signed by the index.
-fn changed(change: impl FnOnce(&mut Directory)) -> Option<Code> {
+fn changed(change: impl FnOnce(&mut Draft)) -> Option<Code> {
     let world = World::shared();
     let mut directory = world.directory(1, T0);
     change(&mut directory);
@@ -120,15 +120,12 @@ fn an_index_cannot_invent_a_hospital_or_an_operator() {
 fn only_a_certified_index_signs_directories() {
     let world = World::shared();
     let directory = world.directory(1, T0);
-    let by = |key: &SigningKey| {
-        let envelope = Verified::sign(directory.clone(), key);
-        verify(envelope.envelope(), T0).err().map(|fault| fault.code())
-    };
+    let by = |key: &SigningKey| verify(&directory.signed_by(key), T0).err().map(|fault| fault.code());
     assert_eq!(by(&world.stranger), Some(Code::WrongSigner));
     assert_eq!(by(&world.root), Some(Code::WrongSigner));
     assert_eq!(by(&world.operators[0].key), Some(Code::WrongSigner));
     let mut damaged = world.published(&directory);
-    *damaged.last_mut().unwrap() ^= 1;
+    *damaged.head.0.last_mut().unwrap() ^= 1;
     assert_eq!(verify(&damaged, T0).err().map(|fault| fault.code()), Some(Code::BadSignature));
     let root = world.stranger.public();
     let other_root = Federation::verify(&world.published(&directory), &root, T0, &Ed25519);

@@ -12,7 +12,11 @@ use crate::ops::views::{BalancesView, CheckView, DirectoryView, EntriesView, Fol
 pub(super) fn directory(context: &Context) -> Result<(), CliError> {
     let view: DirectoryView = context.perform(&Command::DirectoryShow)?;
     context.output.emit("handover/directory/1", &view, |to| {
-        writeln!(to, "version {}, expires {}, {} bytes", view.version, view.expires, view.bytes)?;
+        let pieces = match view.pieces {
+            1 => "one piece".to_owned(),
+            pieces => format!("{pieces} pieces"),
+        };
+        writeln!(to, "version {}, expires {}, {} bytes, {pieces}", view.version, view.expires, view.bytes)?;
         writeln!(to, "log of {} entries, root {}", view.log_size, view.log_root)?;
         for operator in &view.operators {
             writeln!(to, "operator {} until {}", operator.name, operator.not_after)?;

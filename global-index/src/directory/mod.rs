@@ -4,40 +4,42 @@
 //!
 //! Nothing here knows who asks for it or how it travels.
 
+mod pieces;
 mod rows;
 
-use std::collections::BTreeSet;
-
-use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, HospitalCertificate, Status};
+use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Directory, Status};
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::time::HOUR_MS;
-use handover_core::trust::{Federation, TrustError};
-use handover_core::{Code, Edition, HospitalId, Timestamp};
+use handover_core::trust::{Federation, Head, TrustError};
+use handover_core::{Code, Digest, Edition, HospitalId, Timestamp};
+use handover_dossier::directories;
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, StoreError, Txn};
 
-use self::rows::{Addresses, Head};
+use self::rows::{Addresses, Counted};
 use crate::desk::Seat;
 use crate::ledger::{Book, BooksError};
 use crate::registry;
 use handover_store::rows as cells;
 
-/// The most bytes of a directory: it travels as one item of one control message.
-pub(crate) const MAX_DIRECTORY_BYTES: usize = MAX_MESSAGE_BYTES - 1024;
+/// The most bytes of a directory's head without its signature: it travels as one item of one control message.
+const MAX_HEAD_BYTES: usize = MAX_MESSAGE_BYTES - 2048;
 /// A directory older than this is made anew, in milliseconds.
 pub(crate) const REFRESH_AFTER_MS: i64 = HOUR_MS;
 
 /// Why there is no new directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// With this change the directory would be larger than a message.
-    #[error(
-        "the directory would have {bytes} bytes, at most {MAX_DIRECTORY_BYTES} fit: no more hospitals can be admitted"
-    )]
+    /// With this change the directory would be larger than one may be.
+    #[error("the directory would have {found} {what}, at most {max} fit: no more hospitals can be admitted")]
     Full {
-        /// Its size.
-        bytes: usize,
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many fit.
+        max: usize,
     },
     /// A hospital of the version before would be missing: its orders and evidence would hang in the air.
     #[error("the directory would lose {0}, which the version before has")]
@@ -87,14 +89,13 @@ impl DirectoryError {
 /// A directory in force.
 #[derive(Clone)]
 pub(crate) struct Current {
-    envelope: Vec<u8>,
     federation: Federation,
 }
 
 impl Current {
-    /// As it is sent.
+    /// Its head as it is sent.
     pub(crate) fn envelope(&self) -> &[u8] {
-        &self.envelope
+        self.federation.directory().envelope()
     }
 
     /// Verified.
@@ -133,15 +134,16 @@ pub(crate) fn load(
     seat: &Seat,
     now: Timestamp,
 ) -> Result<Option<Current>, DirectoryError> {
-    let Some(envelope) = cells::get_pieces(txn, &keys.space("directory-piece"))? else { return Ok(None) };
-    let federation = match Federation::verify(&envelope, &seat.root, now, &Ed25519) {
+    let Some(envelope) = directories::head(txn, keys)? else { return Ok(None) };
+    let head = match Head::verify(&envelope, &seat.root, now, &Ed25519) {
         Err(TrustError::Expired) => {
             let issued = Signed::<Directory>::read(&envelope).map_err(TrustError::from)?.claim().issued;
-            Federation::verify(&envelope, &seat.root, issued, &Ed25519)?
+            Head::verify(&envelope, &seat.root, issued, &Ed25519)?
         }
         verified => verified?,
     };
-    Ok(Some(Current { envelope, federation }))
+    let pieces = directories::pieces(txn, keys, &head.directory().pieces)?;
+    Ok(Some(Current { federation: head.complete(&pieces, None, &Ed25519)? }))
 }
 
 /// Sets the addresses that the next directories tell; whether they changed.
@@ -163,13 +165,13 @@ pub(crate) fn set_addresses(
 pub(crate) fn put_back(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
-    (envelope, federation): (&[u8], &Federation),
+    federation: &Federation,
 ) -> Result<Option<Current>, DirectoryError> {
     let (version, edition) = (federation.directory().version, federation.directory().edition);
-    let head = cells::get::<Head>(txn, &head_key(keys))?;
+    let head = cells::get::<Counted>(txn, &head_key(keys))?;
     let is_newest = head.as_ref().is_none_or(|head| head.version < version);
     // An edition that was in force is so again, also if the directory has to be made anew.
-    let next = Head {
+    let next = Counted {
         version: head.as_ref().map_or(version, |head| head.version.max(version)),
         edition: head.map_or(edition, |head| head.edition.max(edition)),
         extensions: Extensions::default(),
@@ -178,22 +180,21 @@ pub(crate) fn put_back(
     if !is_newest {
         return Ok(None);
     }
-    cells::put_pieces(txn, &keys.space("directory-piece"), envelope)?;
-    Ok(Some(Current { envelope: envelope.to_vec(), federation: federation.clone() }))
+    directories::keep(txn, keys, federation)?;
+    Ok(Some(Current { federation: federation.clone() }))
 }
 
 /// Makes, signs, verifies and stores the next version; with another edition in force, if one is given. It is signed in
-/// the edition of the one before, so that everybody can read of the change.
+/// the edition of the one before, so that everybody can read of the change. Pieces that `known` has are not verified again.
 pub(crate) fn rebuild(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     seat: &Seat,
     book: &Book,
+    known: Option<&Current>,
     (raised, now): (Option<Edition>, Timestamp),
 ) -> Result<Current, DirectoryError> {
-    let before = cells::get_pieces(txn, &keys.space("directory-piece"))?;
-    let before = before.map(|it| Signed::<Directory>::read(&it)).transpose().map_err(TrustError::from)?;
-    let head: Option<Head> = cells::get(txn, &head_key(keys))?;
+    let head: Option<Counted> = cells::get(txn, &head_key(keys))?;
     // The time, so that it is above whatever a thief of this key has signed until now, and never the same twice.
     let time = u64::try_from(now.as_millis()).unwrap_or_default();
     let version = head.as_ref().map_or(0, |head| head.version).saturating_add(1).max(time);
@@ -201,13 +202,18 @@ pub(crate) fn rebuild(
     let addresses =
         cells::get::<Addresses>(txn, &addresses_key(keys))?.map_or_else(Vec::new, |row| row.addresses);
     let tree = book.stated(txn)?;
+    let entries = registry::directory_entries(txn, keys)?;
+    let hospitals = entries.iter().map(|(hospital, _)| hospital.clone()).collect();
+    let pieces = pieces::divided(entries)?;
+    let digests: Vec<Digest> = pieces.iter().map(|piece| Digest::sha256(&[piece])).collect();
+    pieces::none_dropped(txn, keys, &hospitals, &digests)?;
     let directory = Directory {
         version,
         issued: now,
         expires: now.plus_ms(DIRECTORY_LIFE_MS),
         indexes: vec![Bytes(seat.certificate.clone())],
         operators: registry::operator_certificates(txn, keys)?,
-        hospitals: registry::directory_entries(txn, keys)?,
+        pieces: digests,
         schedules: registry::schedule_envelopes(txn, keys)?,
         log_size: tree.size,
         log_root: tree.root,
@@ -216,25 +222,17 @@ pub(crate) fn rebuild(
         extensions: Extensions::default(),
     };
     let bytes = handover_core::codec::encode(&directory).len();
-    // The envelope around it is far below the room that the limit leaves.
-    if bytes > MAX_DIRECTORY_BYTES - 1024 {
-        return Err(DirectoryError::Full { bytes });
-    }
-    if let Some(before) = before {
-        let mut left = members(before.claim())?;
-        let kept = members(&directory)?;
-        left.retain(|hospital| !kept.contains(hospital));
-        if let Some(hospital) = left.pop_first() {
-            return Err(DirectoryError::Dropped(hospital));
-        }
+    if bytes > MAX_HEAD_BYTES {
+        return Err(DirectoryError::Full { what: "bytes in its head", found: bytes, max: MAX_HEAD_BYTES });
     }
     let envelope = Verified::sign(directory, &*seat.signer).envelope().to_vec();
     // What the nodes will check is checked here first: a directory that they would refuse never comes into force.
-    let federation = Federation::verify(&envelope, &seat.root, now, &Ed25519)?;
+    let head = Head::verify(&envelope, &seat.root, now, &Ed25519)?;
+    let federation = head.complete(&pieces, known.map(Current::federation), &Ed25519)?;
     everybody_reads(&federation)?;
-    cells::put(txn, &head_key(keys), &Head { version, edition, extensions: Extensions::default() })?;
-    cells::put_pieces(txn, &keys.space("directory-piece"), &envelope)?;
-    Ok(Current { envelope, federation })
+    cells::put(txn, &head_key(keys), &Counted { version, edition, extensions: Extensions::default() })?;
+    directories::keep(txn, keys, &federation)?;
+    Ok(Current { federation })
 }
 
 /// Refuses an edition that somebody who takes part does not read.
@@ -249,15 +247,6 @@ fn everybody_reads(federation: &Federation) -> Result<(), DirectoryError> {
         }),
         None => Ok(()),
     }
-}
-
-/// Who stands in a directory, as its certificates claim.
-fn members(directory: &Directory) -> Result<BTreeSet<HospitalId>, TrustError> {
-    let claimed = directory.hospitals.iter().map(|entry| {
-        let certificate = Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?;
-        Ok(certificate.claim().hospital.clone())
-    });
-    claimed.collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use handover_core::{Edition, cbor_map};
 
 cbor_map! {
     /// How far versions and editions have counted.
-    pub struct Head {
+    pub struct Counted {
         /// The newest version.
         1 => version: u64,
     }

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use handover_core::artefact::federation::{Authority, AuthorityCertificate, DirectoryEntry};
+use handover_core::artefact::federation::{
+    Authority, AuthorityCertificate, DirectoryEntry, DirectoryPiece, HospitalCertificate,
+};
 use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_seal::{Secret32, SigningKey};
@@ -46,7 +48,7 @@ async fn versions_count_up_and_the_newest_is_found_again() {
         .write(move |txn| {
             let time = u64::try_from(NOW.as_millis()).unwrap();
             for version in time..time + 3 {
-                assert_eq!(rebuild(txn, &keys, &seat(), &book, (None, NOW))?.version(), version);
+                assert_eq!(rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?.version(), version);
             }
             load(txn, &keys, &seat(), NOW)
         })
@@ -64,7 +66,7 @@ async fn one_that_outlived_the_indexes_certificate_still_tells_who_is_who() {
     let (keys, book) = (store.keys(), Book::new(store.keys()));
     let (made, found) = store
         .write::<_, DirectoryError, _>(move |txn| {
-            let made = rebuild(txn, &keys, &seat(), &book, (None, NOW))?.version();
+            let made = rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?.version();
             Ok((made, load(txn, &keys, &seat(), NOW.plus_ms(2 * DAY_MS))?))
         })
         .await
@@ -80,17 +82,17 @@ async fn an_edition_that_was_in_force_is_so_again_with_its_directory() {
     let (whole, restored) = (in_memory(), in_memory());
     let (keys, book) = (whole.keys(), Book::new(whole.keys()));
     let raised = whole.write::<_, DirectoryError, _>(move |txn| {
-        rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
-        rebuild(txn, &keys, &seat(), &book, (Some(Edition::last()), NOW))
+        rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?;
+        rebuild(txn, &keys, &seat(), &book, None, (Some(Edition::last()), NOW))
     });
     let raised = raised.await.unwrap();
     assert!(raised.edition() > Edition::FIRST);
     let (keys, book) = (restored.keys(), Book::new(restored.keys()));
     let anew = restored.write::<_, DirectoryError, _>(move |txn| {
-        assert_eq!(rebuild(txn, &keys, &seat(), &book, (None, NOW))?.edition(), Edition::FIRST);
-        let back = put_back(txn, &keys, (raised.envelope(), raised.federation()))?;
+        assert_eq!(rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?.edition(), Edition::FIRST);
+        let back = put_back(txn, &keys, raised.federation())?;
         assert_eq!(back.map(|back| back.version()), Some(raised.version()));
-        rebuild(txn, &keys, &seat(), &book, (None, NOW))
+        rebuild(txn, &keys, &seat(), &book, None, (None, NOW))
     });
     assert_eq!(anew.await.unwrap().edition(), Edition::last());
 }
@@ -101,7 +103,7 @@ async fn a_directory_never_loses_a_hospital() {
     let (keys, book) = (store.keys(), Book::new(store.keys()));
     let lost = store
         .write::<(), DirectoryError, _>(move |txn| {
-            let first = rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
+            let first = rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?;
             let certificate = HospitalCertificate {
                 hospital: "lakeside".parse().unwrap(),
                 name: "A hospital".to_owned(),
@@ -111,16 +113,21 @@ async fn a_directory_never_loses_a_hospital() {
                 extensions: Extensions::default(),
             };
             let mut before = (**first.federation().directory()).clone();
-            before.hospitals.push(DirectoryEntry {
+            let entry = DirectoryEntry {
                 certificate: Bytes(Verified::sign(certificate, &key(1)).envelope().to_vec()),
                 status: Bytes(Vec::new()),
                 profile: Bytes(Vec::new()),
                 former: None,
                 extensions: Extensions::default(),
-            });
+            };
+            let piece = DirectoryPiece { hospitals: vec![entry], extensions: Extensions::default() };
+            let piece = handover_core::codec::encode(&piece);
+            let digest = Digest::sha256(&[&piece]);
+            before.pieces = vec![digest];
             let before = Verified::sign(before, &key(2));
-            cells::put_pieces(txn, &keys.space("directory-piece"), before.envelope())?;
-            rebuild(txn, &keys, &seat(), &book, (None, NOW)).map(drop)
+            cells::put_pieces(txn, &keys.space("directory-head"), before.envelope())?;
+            cells::put_pieces(txn, &keys.space("directory-piece").raw(digest.as_bytes()), &piece)?;
+            rebuild(txn, &keys, &seat(), &book, None, (None, NOW)).map(drop)
         })
         .await;
     assert!(matches!(lost, Err(DirectoryError::Dropped(hospital)) if hospital.as_str() == "lakeside"));
@@ -137,7 +144,7 @@ async fn what_does_not_fit_into_a_message_is_refused_and_changes_nothing() {
                 let operator = certificate(Authority::Operator, name, key(number).public());
                 registry::add_operator(txn, &keys, operator.envelope(), &key(1).public(), NOW)?;
             }
-            rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
+            rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?;
             Ok(())
         })
         .await;

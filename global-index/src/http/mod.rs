@@ -1,5 +1,7 @@
-//! The index over HTTPS: health, metrics, the newest checkpoint and the newest directory. All of it is public.
+//! The index over HTTPS: health, metrics, the newest checkpoint and the newest directory, its head and each piece by its
+//! digest. All of it is public.
 
+use handover_core::{Code, Digest};
 use handover_web::{Health, Metrics, Routes, problem};
 use warp::Filter;
 use warp::http::{HeaderValue, header};
@@ -25,8 +27,16 @@ pub(crate) fn routes(desk: Desk, log: Log, health: &Health, metrics: &Metrics) -
             }
         }
     });
+    let head = desk.clone();
     let directory = warp::path!("v1" / "directory").and(warp::get()).map(move || {
-        answer("application/cose; cose-type=\"cose-sign1\"", desk.current().envelope().to_vec())
+        answer("application/cose; cose-type=\"cose-sign1\"", head.current().envelope().to_vec())
     });
-    health.routes().or(metrics.routes()).unify().or(checkpoint).unify().or(directory).unify().boxed()
+    let pieces = warp::path!("v1" / "directory" / "pieces" / Digest).and(warp::get()).map(move |digest| {
+        match desk.current().federation().piece(&digest) {
+            Some(piece) => answer("application/cbor", piece.to_vec()),
+            None => problem(Code::DirectoryIncomplete),
+        }
+    });
+    let books = checkpoint.or(directory).unify().or(pieces).unify();
+    health.routes().or(metrics.routes()).unify().or(books).unify().boxed()
 }

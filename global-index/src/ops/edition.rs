@@ -14,16 +14,18 @@ impl Operations {
         let current = self.desk.current();
         let members = current.federation().members();
         let active = members.filter(|member| member.order.status == Status::Active);
+        let mut hospitals: Vec<ReadsView> = active
+            .map(|member| ReadsView {
+                hospital: member.certificate.hospital.clone(),
+                reads: member.profile.reads.number(),
+            })
+            .collect();
+        hospitals.sort_by(|one, other| one.hospital.cmp(&other.hospital));
         EditionView {
             in_force: current.edition().number(),
             reads: Edition::last().number(),
             settled: Edition::SETTLED.number(),
-            hospitals: active
-                .map(|member| ReadsView {
-                    hospital: member.certificate.hospital.clone(),
-                    reads: member.profile.reads.number(),
-                })
-                .collect(),
+            hospitals,
         }
     }
 

@@ -194,23 +194,28 @@ impl Operations {
     pub(super) fn directory(&self) -> DirectoryView {
         let current = self.desk.current();
         let (federation, directory) = (current.federation(), current.federation().directory());
-        let hospitals = federation.members().map(|member| MemberView {
-            hospital: member.certificate.hospital.clone(),
-            name: member.certificate.name.clone(),
-            status: member.order.status.to_string(),
-            key: member.certificate.key.to_string(),
-            addresses: member.profile.addresses.clone(),
-            patient_url: member.profile.patient_url.clone(),
-            currency: member.profile.currency.to_string(),
-            jurisdiction: member.profile.jurisdiction.clone(),
-        });
+        let mut hospitals: Vec<MemberView> = federation
+            .members()
+            .map(|member| MemberView {
+                hospital: member.certificate.hospital.clone(),
+                name: member.certificate.name.clone(),
+                status: member.order.status.to_string(),
+                key: member.certificate.key.to_string(),
+                addresses: member.profile.addresses.clone(),
+                patient_url: member.profile.patient_url.clone(),
+                currency: member.profile.currency.to_string(),
+                jurisdiction: member.profile.jurisdiction.clone(),
+            })
+            .collect();
+        hospitals.sort_by(|one, other| one.hospital.cmp(&other.hospital));
         DirectoryView {
             version: directory.version,
             issued: directory.issued.to_string(),
             expires: directory.expires.to_string(),
-            bytes: current.envelope().len(),
+            bytes: federation.bytes(),
+            pieces: directory.pieces.len(),
             operators: federation.operators().iter().map(operator_view).collect(),
-            hospitals: hospitals.collect(),
+            hospitals,
             schedules: directory.schedules.len(),
             log_size: directory.log_size,
             log_root: directory.log_root.to_string(),

@@ -27,7 +27,7 @@ impl Operations {
 
     pub(super) async fn incident(&self, id: Digest) -> Result<IncidentView, OpsError> {
         let (keys, current) = (self.desk.keys.clone(), self.desk.current());
-        let read = self.desk.store.read(move |txn| incidents::file(txn, &keys, &id, current.envelope()));
+        let read = self.desk.store.read(move |txn| incidents::file(txn, &keys, &id, current.federation()));
         let (incident, file) = read.await?;
         Ok(IncidentView { file: Some(Hex(file)), ..view(&incident) })
     }

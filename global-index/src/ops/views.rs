@@ -117,7 +117,9 @@ pub(crate) struct DirectoryView {
     pub(crate) version: u64,
     pub(crate) issued: String,
     pub(crate) expires: String,
+    /// Of head and pieces.
     pub(crate) bytes: usize,
+    pub(crate) pieces: usize,
     pub(crate) operators: Vec<OperatorView>,
     pub(crate) hospitals: Vec<MemberView>,
     pub(crate) schedules: usize,

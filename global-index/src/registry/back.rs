@@ -3,8 +3,8 @@
 //! Invariant: nothing falls, however old the directory is: of an order, a profile or a schedule the one with the higher number
 //! stays, of certificates the one that lasts longer, of keys the one that was ordered last.
 
-use handover_core::artefact::federation::{FeeSchedule, HospitalCertificate};
-use handover_core::artefact::{Countersigned, Signed};
+use handover_core::artefact::federation::{DirectoryEntry, FeeSchedule, HospitalCertificate};
+use handover_core::artefact::{ArtefactError, Countersigned, Signed};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::trust::{Federation, Member};
 use handover_core::{Digest, Timestamp};
@@ -16,12 +16,11 @@ use super::rows::{Hospital, Operator, Schedule};
 use super::schedules::schedule_key;
 use super::{RegistryError, hospital, operator_key, put_hospital, succession};
 
-/// Puts back what stands in a directory, which was verified up to the root.
-pub(crate) fn put_back(
+/// Puts back what stands in the head of a directory, which was verified up to the root.
+pub(crate) fn put_back_head(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     federation: &Federation,
-    now: Timestamp,
 ) -> Result<(), RegistryError> {
     let directory = federation.directory();
     for certificate in &directory.operators {
@@ -33,38 +32,56 @@ pub(crate) fn put_back(
         let row = Schedule { envelope: envelope.clone(), extensions: Extensions::default() };
         cells::put(txn, &schedule_key(keys, &schedule), &row)?;
     }
-    for entry in &directory.hospitals {
-        let id = Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?.claim().hospital.clone();
-        let Ok(member) = federation.member(&id) else { continue };
-        let mut row = match hospital(txn, keys, &id)? {
-            Some(row) if row.key == member.certificate.key => row,
-            // Another key spoke for it later.
-            Some(row) if row.order.is_some() && row.number >= member.order.number => continue,
-            known => {
-                if known.is_some() {
-                    succession::drop_all(txn, keys, &id)?;
-                }
-                bare(member, now)
-            }
-        };
-        if ends(row.certificate.as_ref())? <= Some(member.certificate.not_after) {
-            row.certificate = Some(entry.certificate.clone());
-        }
-        if row.former.is_none() {
-            row.former.clone_from(&entry.former);
-        }
-        if row.order.is_none() || member.order.number > row.number {
-            row.order = Some(entry.status.clone());
-            (row.status, row.number, row.pending) = (Some(member.order.status), member.order.number, None);
-        }
-        if row.profile.as_ref().is_empty() || member.profile.number > row.profile_number {
-            row.profile = entry.profile.clone();
-            row.profile_number = member.profile.number;
-            row.rsa_key = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?.thumbprint();
-        }
-        put_hospital(txn, keys, &row)?;
+    Ok(())
+}
+
+/// Puts back the hospitals of the directory's piece at a place.
+pub(crate) fn put_back_piece(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    (federation, place): (&Federation, usize),
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    for (entry, member) in federation.entries(place).map_err(ArtefactError::from)? {
+        put_back_hospital(txn, keys, (&entry, member), now)?;
     }
     Ok(())
+}
+
+fn put_back_hospital(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    (entry, member): (&DirectoryEntry, &Member),
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    let id = &member.certificate.hospital;
+    let mut row = match hospital(txn, keys, id)? {
+        Some(row) if row.key == member.certificate.key => row,
+        // Another key spoke for it later.
+        Some(row) if row.order.is_some() && row.number >= member.order.number => return Ok(()),
+        known => {
+            if known.is_some() {
+                succession::drop_all(txn, keys, id)?;
+            }
+            bare(member, now)
+        }
+    };
+    if ends(row.certificate.as_ref())? <= Some(member.certificate.not_after) {
+        row.certificate = Some(entry.certificate.clone());
+    }
+    if row.former.is_none() {
+        row.former.clone_from(&entry.former);
+    }
+    if row.order.is_none() || member.order.number > row.number {
+        row.order = Some(entry.status.clone());
+        (row.status, row.number, row.pending) = (Some(member.order.status), member.order.number, None);
+    }
+    if row.profile.as_ref().is_empty() || member.profile.number > row.profile_number {
+        row.profile = entry.profile.clone();
+        row.profile_number = member.profile.number;
+        row.rsa_key = RsaPublicKey::from_spki_der(member.profile.rsa_key.as_ref())?.thumbprint();
+    }
+    Ok(put_hospital(txn, keys, &row)?)
 }
 
 /// Until when a certificate lasts.
@@ -101,7 +118,7 @@ mod tests {
     use handover_core::artefact::federation::{Authority, AuthorityCertificate, Status, StatusOrder};
     use handover_core::id::SigningPublic;
     use handover_core::time::DAY_MS;
-    use handover_seal::{Ed25519, Secret32};
+    use handover_seal::Secret32;
     use handover_store::{CellKey, Store};
 
     use super::super::tests::{NOW, certified, key};
@@ -172,6 +189,11 @@ mod tests {
         ordered(txn, keys, ("member", 3), (Status::Active, 1))
     }
 
+    fn put_back(txn: &mut dyn Txn, keys: &KeyMaker, federation: &Federation) -> Result<(), RegistryError> {
+        put_back_head(txn, keys, federation)?;
+        federation.places().try_for_each(|place| put_back_piece(txn, keys, (federation, place), NOW))
+    }
+
     /// Of two keys the one stays that was ordered last, whichever directory is newer.
     #[tokio::test]
     async fn a_key_that_was_replaced_does_not_come_back() {
@@ -181,10 +203,9 @@ mod tests {
             begun(txn, &keys)?;
             let second = authority(Authority::Operator, key(8).public());
             add_operator(txn, &keys, second.envelope(), &key(9).public(), NOW)?;
-            crate::directory::rebuild(txn, &keys, &seat(), &book, (None, NOW)).map_err(Into::into)
+            crate::directory::rebuild(txn, &keys, &seat(), &book, None, (None, NOW)).map_err(Into::into)
         });
-        let envelope = made.await.unwrap().envelope().to_vec();
-        let federation = Federation::verify(&envelope, &key(9).public(), NOW, &Ed25519).unwrap();
+        let federation = made.await.unwrap().federation().clone();
         for (number, stays) in [(2, true), (1, true), (0, false)] {
             let store = Store::memory(&CellKey::from_bytes([1; 32]));
             let (keys, federation) = (store.keys(), federation.clone());
@@ -196,7 +217,7 @@ mod tests {
                 put_hospital(txn, &keys, &row)?;
                 let next = Hospital { key: key(6).public(), ..row.clone() };
                 succession::put(txn, &keys, &next)?;
-                put_back(txn, &keys, &federation, NOW)?;
+                put_back(txn, &keys, &federation)?;
                 let now = known_hospital(txn, &keys, &id)?;
                 assert_eq!(now.key == row.key, stays, "{number}");
                 // Who waits to succeed a key that does not speak any more waits for nothing.
@@ -218,18 +239,17 @@ mod tests {
             ordered(txn, &keys, ("member", 3), (Status::Suspended, 2))?;
             certified(txn, &keys, "later", 4)?;
             ordered(txn, &keys, ("later", 4), (Status::Active, 1))?;
-            let current = crate::directory::rebuild(txn, &keys, &seat(), &book, (None, NOW))?;
+            let current = crate::directory::rebuild(txn, &keys, &seat(), &book, None, (None, NOW))?;
             Ok((current, directory_entries(txn, &keys)?, operator_certificates(txn, &keys)?))
         });
         let (current, entries, operators) = made.await.unwrap();
-        let envelope = current.envelope().to_vec();
-        let federation = Federation::verify(&envelope, &key(9).public(), NOW, &Ed25519).unwrap();
+        let federation = current.federation().clone();
 
         let restored = Store::memory(&CellKey::from_bytes([1; 32]));
         let keys = restored.keys();
         let back = restored.write::<_, RegistryError, _>(move |txn| {
             begun(txn, &keys)?;
-            put_back(txn, &keys, &federation, NOW)?;
+            put_back(txn, &keys, &federation)?;
             assert_eq!(directory_entries(txn, &keys)?, entries);
             assert_eq!(operator_certificates(txn, &keys)?, operators);
             // Numbers go on where they were, also of who was admitted since.
@@ -240,7 +260,7 @@ mod tests {
             // What one operator has signed since waits on.
             let wish = order(("member", 3), (Status::Suspended, 4));
             submitted(txn, &keys, wish.envelope())?;
-            put_back(txn, &keys, &federation, NOW)?;
+            put_back(txn, &keys, &federation)?;
             assert!(known_hospital(txn, &keys, &"member".parse().unwrap())?.pending.is_some());
             for (hospital, number) in [("member", 3), ("later", 2)] {
                 assert_eq!(known_hospital(txn, &keys, &hospital.parse().unwrap())?.number, number);

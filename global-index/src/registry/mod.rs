@@ -23,7 +23,7 @@ use handover_core::{Code, Digest, HospitalId, Timestamp};
 use handover_seal::{Ed25519, SealError};
 use handover_store::{KeyMaker, StoreError, Txn};
 
-pub(crate) use self::back::put_back;
+pub(crate) use self::back::{put_back_head, put_back_piece};
 pub(crate) use self::enrol::{Claim, drop_enrolment, enrol, prove};
 pub(crate) use self::orders::{Outcome, one_operator, ordered_hospital, submit_order};
 pub(crate) use self::rows::Hospital;
@@ -121,19 +121,21 @@ pub(crate) fn hospitals(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<Hospit
     Ok(rows)
 }
 
-/// What the directory says of the hospitals: those that ever were admitted, whatever their status.
+/// What the directory says of the hospitals, ascending by identifier: those that ever were admitted, whatever their
+/// status.
 pub(crate) fn directory_entries(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
-) -> Result<Vec<DirectoryEntry>, StoreError> {
+) -> Result<Vec<(HospitalId, DirectoryEntry)>, StoreError> {
     let entries = hospitals(txn, keys)?.into_iter().filter_map(|row| {
-        Some(DirectoryEntry {
+        let entry = DirectoryEntry {
             certificate: row.certificate?,
             status: row.order?,
             profile: row.profile,
             former: row.former,
             extensions: Extensions::default(),
-        })
+        };
+        Some((row.hospital, entry))
     });
     Ok(entries.collect())
 }

@@ -117,14 +117,14 @@ async fn root_and_operators_let_a_key_succeed_and_nobody_else_does() {
         assert_eq!(code(ordered(txn, keys, &next, (Status::Active, 1))), Code::Conflict);
         assert_eq!(code(ordered(txn, keys, &key(3), (Status::Active, 2))), Code::WrongSigner);
         let entries = directory_entries(txn, keys)?;
-        assert_eq!(entries[0].former, None, "until two operators have signed, the key before speaks");
+        assert_eq!(entries[0].1.former, None, "until two operators have signed, the key before speaks");
         assert_eq!(known_hospital(txn, keys, &id())?.key, first.public());
 
         assert_eq!(ordered(txn, keys, &next, (Status::Active, 2))?, (Outcome::Effective, Changed::Directory));
         let row = known_hospital(txn, keys, &id())?;
         assert_eq!((row.key, row.number, row.status), (next.public(), 2, Some(Status::Active)));
         assert_eq!(row.former, Some(vec![Bytes(certificate(&first))]));
-        assert_eq!(directory_entries(txn, keys)?[0].former, row.former);
+        assert_eq!(directory_entries(txn, keys)?[0].1.former, row.former);
         assert!(successors(txn, keys, &id())?.is_empty());
         assert_eq!(code(asks(txn, keys, &first, 3)), Code::KeyReplaced, "a key comes back");
         let again = numbered(MEMBER, &next, NOW, 3, other_rsa());

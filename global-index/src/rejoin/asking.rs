@@ -12,13 +12,14 @@ use handover_core::message::{
     Answer, BooksBackAnswer, BooksBackQuestion, EvidenceAnswer, EvidencePlace, EvidenceQuestion, Request,
     Verb,
 };
-use handover_core::trust::Federation;
+use handover_core::trust::{Federation, Gathering, Head};
 use handover_core::{Code, HospitalId, Party, Timestamp};
 use handover_net::{Net, Route};
 use handover_seal::Ed25519;
 use tokio::sync::Semaphore;
 
 use crate::desk::Desk;
+use crate::directory::Current;
 use crate::ledger::TreeHead;
 
 /// How long a hospital may take to answer one question.
@@ -26,8 +27,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the index signed, as a hospital holds it.
 pub(super) struct Signatures {
-    /// A directory, with its envelope, if it is newer than the one in force, or has what that one would take back.
-    pub(super) directory: Option<(Vec<u8>, Federation)>,
+    /// A directory, if it is newer than the one in force, or has what that one would take back.
+    pub(super) directory: Option<Federation>,
     /// Every log that was stated.
     pub(super) trees: Vec<TreeHead>,
 }
@@ -66,7 +67,7 @@ impl Asking<'_> {
         let mut held = Signatures { directory: None, trees: Vec::new() };
         for item in self.ask(Verb::Newest, Vec::new()).await? {
             match peek_type(&item).map_err(|fault| fault.code())? {
-                label if label == Directory::TYPE => self.directory(&mut held, item)?,
+                label if label == Directory::TYPE => self.directory(&mut held, &item).await?,
                 label if label == LedgerPage::TYPE => self.page(&mut held, &item),
                 _ => {}
             }
@@ -75,18 +76,25 @@ impl Asking<'_> {
     }
 
     /// One with another version is verified, however old it is: an order that two operators gave is never taken back.
-    fn directory(&self, held: &mut Signatures, envelope: Vec<u8>) -> Result<(), Code> {
+    async fn directory(&self, held: &mut Signatures, envelope: &[u8]) -> Result<(), Code> {
         let (current, now) = (self.desk.current(), self.desk.now());
         if envelope == current.envelope() {
             return Ok(());
         }
-        match Federation::verify(&envelope, &self.desk.seat.root, now, &Ed25519) {
+        let verified = match Head::verify(envelope, &self.desk.seat.root, now, &Ed25519) {
+            Ok(head) => {
+                let pieces = self.pieces(&head, &current).await?;
+                head.complete(&pieces, Some(current.federation()), &Ed25519)
+            }
+            Err(fault) => Err(fault),
+        };
+        match verified {
             Ok(federation) => {
                 let directory = federation.directory();
                 held.trees.push(TreeHead { size: directory.log_size, root: directory.log_root });
                 let follows = current.federation().succeeds(&federation, now);
                 if !matches!(follows, Ok(_) | Err(Code::DirectoryExpired)) {
-                    held.directory = Some((envelope, federation));
+                    held.directory = Some(federation);
                 }
             }
             // Signed by this index's next version, before it was restored with this one.
@@ -96,6 +104,19 @@ impl Asking<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The pieces of its directory that the one in force does not have.
+    async fn pieces(&self, head: &Head, current: &Current) -> Result<Vec<Vec<u8>>, Code> {
+        let mut gathering = Gathering::of(head, &current.federation().digests());
+        loop {
+            let missing = gathering.missing();
+            if missing.is_empty() {
+                return Ok(gathering.end());
+            }
+            let digests = missing.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+            gathering.take(self.ask(Verb::DirectoryPieces, digests).await?)?;
+        }
     }
 
     fn page(&self, held: &mut Signatures, envelope: &[u8]) {

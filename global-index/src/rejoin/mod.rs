@@ -188,7 +188,7 @@ impl Rejoin {
     }
 
     async fn judge(&self, hospital: &HospitalId, signatures: &Signatures) -> Result<Judged, RejoinError> {
-        if let Some((_, federation)) = &signatures.directory {
+        if let Some(federation) = &signatures.directory {
             let put_back = self.put_back.lock().unwrap_or_else(PoisonError::into_inner);
             if !put_back.contains(&federation.directory().hash()) {
                 return Ok(Judged::Ahead);
@@ -304,11 +304,11 @@ impl Rejoin {
     }
 
     async fn directory(&self, hospital: HospitalId) -> Result<(), RejoinError> {
-        let Some((envelope, federation)) = self.asking(&hospital).signatures().await?.directory else {
+        let Some(federation) = self.asking(&hospital).signatures().await?.directory else {
             return Ok(());
         };
         let hash = federation.directory().hash();
-        self.desk.put_back(envelope, federation).await?;
+        self.desk.put_back(federation).await?;
         self.put_back.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
         Ok(())
     }

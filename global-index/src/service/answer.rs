@@ -77,6 +77,7 @@ impl Desks {
                 }
                 Ok(self.directory(held))
             }
+            Verb::DirectoryPieces => Ok(current.federation().pieces(&request.digests()?)),
             Verb::Deliver => self.deliver(self.compared(party).await?, request).await,
             Verb::Locate => self.locate(self.compared(party).await?, request).await,
             Verb::Link => self.link(hospital(party)?, request).await,

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod attempt;
+pub mod held;
+pub mod many;
 pub mod transfer;
 
 use std::path::{Path, PathBuf};
@@ -17,18 +19,18 @@ use handover_core::artefact::federation::{
 use handover_core::artefact::{Countersigned, Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::id::SigningPublic;
-use handover_core::message::{
-    Answer, BooksBackAnswer, EvidenceAnswer, EvidencePlace, OpenedEntry, Parcel, Request, Verb,
-};
+use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::time::{Clock, DAY_MS};
-use handover_core::trust::{Federation, Hello, admit};
-use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp, TransferId};
+use handover_core::trust::{Federation, Gathering, Head, Hello, admit};
+use handover_core::{Code, Digest, Edition, HospitalId, Party, Random, Timestamp};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
 use handover_index::{Config, Edge, Index};
 use handover_net::{Admission, Inbound, Net, NetConfig, Route};
 use handover_seal::{Ed25519, OsRandom, RsaPrivateKey, Secret32, SigningKey, SystemClock};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+
+pub use self::held::Held;
 
 /// No test waits longer for an event.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -250,8 +252,9 @@ impl Realm {
         node
     }
 
-    pub fn verify(&self, directory: &[u8]) -> Federation {
-        Federation::verify(directory, &self.root.public(), now(), &Ed25519).unwrap()
+    /// A directory's head.
+    pub fn verify(&self, head: &[u8]) -> Head {
+        Head::verify(head, &self.root.public(), now(), &Ed25519).unwrap()
     }
 }
 
@@ -273,48 +276,6 @@ impl Admission for NodeGate {
 
 /// How a node answers the next parcels; `None` is yes.
 pub type Script = Arc<Mutex<Vec<Option<Code>>>>;
-
-/// What a node gives the index back, and how it answers.
-#[derive(Default)]
-pub struct Held {
-    pub newest: Vec<Vec<u8>>,
-    pub evidence: Vec<Vec<u8>>,
-    pub books: Vec<OpenedEntry>,
-    /// Questions that it does not answer now.
-    pub refuses: Vec<Verb>,
-    /// Whether its evidence never ends.
-    pub is_endless: bool,
-    /// How often it was asked for evidence.
-    pub asked: usize,
-}
-
-impl Held {
-    fn answer(&mut self, request: &Request) -> Result<Vec<Vec<u8>>, Code> {
-        if self.refuses.contains(&request.verb) {
-            return Err(Code::Busy);
-        }
-        if request.verb == Verb::Newest {
-            return Ok(self.newest.clone());
-        }
-        if request.verb == Verb::BooksBack {
-            let (opened, sealed, next) = (self.books.clone(), Vec::new(), None);
-            let answer = BooksBackAnswer { opened, sealed, next, extensions: Extensions::default() };
-            return Ok(vec![codec::encode(&answer)]);
-        }
-        self.asked += 1;
-        let next = EvidencePlace {
-            transfer: TransferId::new(now().plus_ms(self.asked.try_into().unwrap()), [1; 10]),
-            given: None,
-            extensions: Extensions::default(),
-        };
-        let answer = EvidenceAnswer {
-            contents: self.evidence.iter().cloned().map(Bytes).collect(),
-            next: self.is_endless.then_some(next),
-            extensions: Extensions::default(),
-        };
-        Ok(vec![codec::encode(&answer)])
-    }
-}
 
 pub struct Node {
     pub id: HospitalId,
@@ -441,15 +402,47 @@ impl Node {
         tokio::time::timeout(LIMIT, self.mail.recv()).await.expect("a letter in time").unwrap()
     }
 
+    /// The directory with this head, whose pieces the index gives that are not known; none, if it has another one already.
+    pub async fn complete(
+        &self,
+        realm: &Realm,
+        head: &[u8],
+        known: Option<&Federation>,
+    ) -> Option<Federation> {
+        let head = realm.verify(head);
+        let mut gathering = Gathering::of(&head, &known.map(Federation::digests).unwrap_or_default());
+        while !gathering.missing().is_empty() {
+            let digests = gathering.missing().iter().map(|digest| digest.as_bytes().to_vec()).collect();
+            gathering.take(self.ask(realm, Verb::DirectoryPieces, digests).await.unwrap()).ok()?;
+        }
+        Some(head.complete(&gathering.end(), known, &Ed25519).unwrap())
+    }
+
+    /// The directory in force.
+    pub async fn current(&self, realm: &Realm) -> Federation {
+        let head = self.ask(realm, Verb::Directory, vec![vec![0; 8]]).await.unwrap();
+        self.complete(realm, &head[0], None).await.unwrap()
+    }
+
     /// Waits for a pushed directory in which something holds.
     pub async fn directory_where(
         &mut self,
         realm: &Realm,
         holds: impl Fn(&Federation) -> bool,
     ) -> Federation {
-        let wait = self.directory.wait_for(|bytes| !bytes.is_empty() && holds(&realm.verify(bytes)));
-        let bytes = tokio::time::timeout(LIMIT, wait).await.expect("a directory in time").unwrap().clone();
-        realm.verify(&bytes)
+        let wait = async {
+            loop {
+                let head = self.directory.borrow_and_update().clone();
+                if !head.is_empty()
+                    && let Some(federation) = self.complete(realm, &head, None).await
+                    && holds(&federation)
+                {
+                    return federation;
+                }
+                self.directory.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.expect("a directory in time")
     }
 }
 
@@ -478,7 +471,7 @@ async fn listen(
                 }
                 let _ = letters.send(parcel.content.0);
             }
-            Verb::Newest | Verb::Evidence | Verb::BooksBack => {
+            Verb::Newest | Verb::DirectoryPieces | Verb::Evidence | Verb::BooksBack => {
                 outcome = held.lock().unwrap().answer(&request)
             }
             _ => outcome = Err(Code::Malformed),

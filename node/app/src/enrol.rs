@@ -146,7 +146,11 @@ pub(crate) fn certificate_request(
 async fn refresh(node: &Node) -> Result<(), NodeError> {
     let version = node.directories.version().to_be_bytes().to_vec();
     for directory in ask(node, Verb::Directory, vec![version]).await? {
-        node.directories.take(directory).await?;
+        let ask = |digests| async {
+            let answer = self::ask(node, Verb::DirectoryPieces, digests).await;
+            answer.map_err(|fault| fault.code().into())
+        };
+        node.directories.take(directory, ask).await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A transfer's file: its artefacts and the directory that they verify under, for `verify`.
 
 use handover_core::TransferId;
-use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::codec::{self, Bytes};
 use handover_core::verify::TransferFile;
 use handover_dossier::Kind;
 
@@ -17,10 +17,7 @@ impl Exchange {
         let federation = self.0.federation()?;
         // The one that came before its consent was never verified; if it was true, it stands there as such too.
         let verified = view.artefacts.into_iter().filter(|(place, _)| place.kind != Kind::EarlyRevocation);
-        Ok(codec::encode(&TransferFile {
-            directory: federation.directory().envelope().to_vec().into(),
-            artefacts: verified.map(|(_, content)| Bytes(content)).collect(),
-            extensions: Extensions::default(),
-        }))
+        let artefacts = verified.map(|(_, content)| Bytes(content)).collect();
+        Ok(codec::encode(&TransferFile::of(&federation, artefacts)))
     }
 }

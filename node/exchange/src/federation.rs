@@ -10,18 +10,24 @@ use handover_core::artefact::federation::Directory;
 use handover_core::artefact::{ArtefactError, Signed};
 use handover_core::id::SigningPublic;
 use handover_core::time::Clock;
-use handover_core::trust::{self, Federation};
-use handover_core::{Code, Party, Timestamp};
+use handover_core::trust::{self, Federation, Gathering, Head};
+use handover_core::{Code, Party, Timestamp, codec};
+use handover_dossier::directories;
 use handover_net::Admission;
 use handover_seal::Ed25519;
-use handover_store::{Store, rows};
+use handover_store::{KeyMaker, Store, Txn};
 use tokio::sync::watch;
 
 use handover_dossier::incidents::Incident;
 
 use crate::ExchangeError;
 
+use self::disputes::Dispute;
+
 mod disputes;
+
+/// What is held; nothing before the first one came.
+type Held = Option<Arc<Federation>>;
 
 /// The held directory, shared by everyone who checks something.
 #[derive(Clone)]
@@ -29,13 +35,11 @@ pub struct Directories {
     root: SigningPublic,
     store: Store,
     clock: Arc<dyn Clock>,
-    held: watch::Sender<Option<Arc<Federation>>>,
+    held: watch::Sender<Held>,
     /// What was offered last that contradicts the one held, and its version.
     dispute: Arc<Mutex<Option<(Code, u64)>>>,
     refused: Arc<AtomicU64>,
 }
-
-const DIRECTORY: &str = "directory";
 
 impl Directories {
     /// Opens what was held before, verified again under the pinned root.
@@ -50,16 +54,14 @@ impl Directories {
         let keys = store.keys();
         let (kept, dispute) = store
             .read(move |txn| -> Result<_, ExchangeError> {
-                Ok((rows::get_pieces(txn, &keys.space(DIRECTORY))?, disputes::kept(txn, &keys)?))
+                Ok((stored(txn, &keys, &root, None)?, disputes::kept(txn, &keys)?))
             })
             .await?;
-        let mut held = None;
-        if let Some(envelope) = kept {
-            let issued = as_issued(&envelope, &root)?;
-            let version = issued.directory().version;
+        let held = kept.map(|kept| {
+            let version = kept.directory().version;
             let is_forked = dispute.as_ref().is_some_and(|dispute| dispute.is_fork_of(version));
-            held = Some(Arc::new(if is_forked { issued.forked() } else { issued }));
-        }
+            Arc::new(if is_forked { kept.forked() } else { kept })
+        });
         let dispute = dispute.map(|dispute| (dispute.code, dispute.version));
         Ok(Self {
             root,
@@ -71,14 +73,18 @@ impl Directories {
         })
     }
 
-    /// What the index signed that contradicts what was held then, if it did; the directory offered and the one held.
+    /// What the index signed that contradicts what was held then, if it did; the directory offered and the one held, each
+    /// with the piece of which something is taken back, if it is of one.
     ///
     /// # Errors
     /// The store's.
     pub(crate) async fn proof(&self) -> Result<Option<(Incident, Vec<u8>, Vec<u8>)>, ExchangeError> {
         let keys = self.store.keys();
         let kept = self.store.read(move |txn| disputes::kept(txn, &keys)).await?;
-        Ok(kept.map(|dispute| (dispute.incident(), dispute.offered.0, dispute.held.0)))
+        let shown = |dispute: Dispute| {
+            (dispute.incident(), codec::encode(&dispute.offered), codec::encode(&dispute.held))
+        };
+        Ok(kept.map(shown))
     }
 
     /// The directory held now.
@@ -120,15 +126,28 @@ impl Directories {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Takes a newer directory, durably. The one already held again changes nothing. What contradicts the one held is
-    /// kept as proof; of two with one version neither is worked on until a higher one comes.
+    /// Takes a newer directory, durably: its head, and those of its pieces that are not held, which `ask` gets from who has
+    /// them. The one already held again changes nothing. What contradicts the one held is kept as proof; of two with one
+    /// version neither is worked on until a higher one comes.
     ///
     /// # Errors
     /// [`Code::DirectoryRollback`] for an older one, [`Code::DirectoryForked`] for another of the same version,
     /// [`Code::DirectoryTakesBack`], [`Code::DirectoryExpired`] for one that has expired while the one held has not,
-    /// and why one does not verify.
-    pub async fn take(&self, envelope: Vec<u8>) -> Result<(), ExchangeError> {
-        let taken = self.judge(&envelope).await;
+    /// [`Code::DirectoryIncomplete`] if a piece does not come, and why one does not verify.
+    pub async fn take<A, F>(&self, envelope: Vec<u8>, ask: A) -> Result<(), ExchangeError>
+    where
+        A: Fn(Vec<Vec<u8>>) -> F,
+        F: Future<Output = Result<Vec<Vec<u8>>, ExchangeError>>,
+    {
+        let taken = match self.follows(&envelope).await {
+            Ok(None) => Ok(()),
+            Ok(Some((head, held))) => {
+                // What does not come is nothing against the directory.
+                let pieces = gathered(&head, held.as_deref(), ask).await?;
+                self.complete(head, &pieces, held).await
+            }
+            Err(fault) => Err(fault),
+        };
         if let Err(fault) = &taken {
             self.refused.fetch_add(1, Ordering::Relaxed);
             let claim = Signed::<Directory>::read(&envelope).ok();
@@ -149,34 +168,58 @@ impl Directories {
         taken
     }
 
-    async fn judge(&self, envelope: &[u8]) -> Result<(), ExchangeError> {
+    /// A head that may take the place of the one held, and what is held; none if it is that one.
+    async fn follows(&self, envelope: &[u8]) -> Result<Option<(Head, Held)>, ExchangeError> {
         let now = self.clock.now();
-        let fresh = Federation::verify(envelope, &self.root, now, &Ed25519).map_err(|fault| fault.code())?;
-        let fresh = Arc::new(fresh);
-        let (keys, root, offered) = (self.store.keys(), self.root, Arc::clone(&fresh));
-        // Compared with what is stored, in the transaction that replaces it: two that arrive at once keep their order.
+        let head = Head::verify(envelope, &self.root, now, &Ed25519).map_err(|fault| fault.code())?;
+        let held = self.held.borrow().clone();
+        match held.as_ref().map_or(Ok(true), |held| head.follows(held.head())) {
+            Ok(follows) => Ok(follows.then_some((head, held))),
+            Err(code) => {
+                // Two heads of one version are the whole proof.
+                if let Some(held) = held.filter(|_| code == Code::DirectoryForked) {
+                    let (keys, version) = (self.store.keys(), held.directory().version);
+                    let dispute = Dispute::of_heads(&held, head.directory(), now);
+                    let keep = move |txn: &mut dyn Txn| disputes::keep(txn, &keys, version, &dispute);
+                    self.store.write(keep).await?;
+                    self.disputed(code, version);
+                }
+                Err(code.into())
+            }
+        }
+    }
+
+    async fn complete(&self, head: Head, pieces: &[Vec<u8>], held: Held) -> Result<(), ExchangeError> {
+        let fresh = head.complete(pieces, held.as_deref(), &Ed25519).map_err(|fault| fault.code())?;
+        self.replace(fresh, held, self.clock.now()).await
+    }
+
+    /// Compares with what is stored, in the transaction that replaces it: two that arrive at once keep their order.
+    async fn replace(&self, fresh: Federation, held: Held, now: Timestamp) -> Result<(), ExchangeError> {
+        let (keys, root, offered) = (self.store.keys(), self.root, fresh.clone());
         let verdict = self
             .store
             .write(move |txn| -> Result<Verdict, ExchangeError> {
-                let place = keys.space(DIRECTORY);
-                if let Some(stored) = rows::get_pieces(txn, &place)? {
-                    let stored = as_issued(&stored, &root)?;
-                    match offered.succeeds(&stored, now) {
-                        Ok(true) => {}
-                        Ok(false) => return Ok(Verdict::Held),
-                        // Late, or of no use: no proof of a lie.
-                        Err(code @ (Code::DirectoryRollback | Code::DirectoryExpired)) => {
-                            return Ok(Verdict::Refused(code));
-                        }
-                        Err(code) => {
-                            let (held, offered) = (stored.directory(), offered.directory());
-                            disputes::keep(txn, &keys, code, held, offered, now)?;
-                            return Ok(Verdict::Refused(code));
-                        }
+                let Some(stored) = stored(txn, &keys, &root, held.as_deref())? else {
+                    directories::keep(txn, &keys, &offered)?;
+                    return Ok(Verdict::Taken);
+                };
+                match offered.succeeds(&stored, now) {
+                    Ok(true) => {
+                        directories::keep(txn, &keys, &offered)?;
+                        Ok(Verdict::Taken)
+                    }
+                    Ok(false) => Ok(Verdict::Held),
+                    // Late, or of no use: no proof of a lie.
+                    Err(code @ (Code::DirectoryRollback | Code::DirectoryExpired)) => {
+                        Ok(Verdict::Refused(code))
+                    }
+                    Err(code) => {
+                        let dispute = Dispute::of(code, &stored, &offered, now);
+                        disputes::keep(txn, &keys, stored.directory().version, &dispute)?;
+                        Ok(Verdict::Refused(code))
                     }
                 }
-                rows::put_pieces(txn, &place, offered.directory().envelope())?;
-                Ok(Verdict::Taken)
             })
             .await?;
         let version = fresh.directory().version;
@@ -187,7 +230,7 @@ impl Directories {
                 self.held.send_if_modified(|held| {
                     let is_newer = held.as_ref().is_none_or(|held| held.directory().version < version);
                     if is_newer {
-                        *held = Some(Arc::clone(&fresh));
+                        *held = Some(Arc::new(fresh));
                     }
                     is_newer
                 });
@@ -224,16 +267,43 @@ enum Verdict {
     Refused(Code),
 }
 
-/// A stored directory: it verified when it came, so certificates are judged at its own time. Whether it is still
-/// fresh, each use asks.
-fn as_issued(envelope: &[u8], root: &SigningPublic) -> Result<Federation, Code> {
-    let issued = match Signed::<Directory>::read(envelope) {
+/// The pieces of a directory that `held` does not have, each compared with its digest as it comes.
+async fn gathered<A, F>(head: &Head, held: Option<&Federation>, ask: A) -> Result<Vec<Vec<u8>>, ExchangeError>
+where
+    A: Fn(Vec<Vec<u8>>) -> F,
+    F: Future<Output = Result<Vec<Vec<u8>>, ExchangeError>>,
+{
+    let mut gathering = Gathering::of(head, &held.map(Federation::digests).unwrap_or_default());
+    loop {
+        let missing = gathering.missing();
+        if missing.is_empty() {
+            return Ok(gathering.end());
+        }
+        gathering.take(ask(missing.iter().map(|digest| digest.as_bytes().to_vec()).collect()).await?)?;
+    }
+}
+
+/// The stored directory: it verified when it came, so certificates are judged at its own time. Whether it is still
+/// fresh, each use asks. What stands in `known`, too, is not verified again.
+fn stored(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    root: &SigningPublic,
+    known: Option<&Federation>,
+) -> Result<Option<Federation>, ExchangeError> {
+    let Some(envelope) = directories::head(txn, keys)? else { return Ok(None) };
+    if let Some(known) = known.filter(|known| known.directory().envelope() == envelope) {
+        return Ok(Some(known.clone()));
+    }
+    let issued = match Signed::<Directory>::read(&envelope) {
         Ok(directory) => directory.claim().issued,
         // A later version of this program has served the store.
-        Err(fault @ ArtefactError::NewerEdition(_)) => return Err(fault.code()),
-        Err(_) => return Err(Code::StoreDamaged),
+        Err(fault @ ArtefactError::NewerEdition(_)) => return Err(fault.code().into()),
+        Err(_) => return Err(Code::StoreDamaged.into()),
     };
-    Federation::verify(envelope, root, issued, &Ed25519).map_err(|fault| fault.code())
+    let head = Head::verify(&envelope, root, issued, &Ed25519).map_err(|fault| fault.code())?;
+    let pieces = directories::pieces(txn, keys, &head.directory().pieces)?;
+    Ok(Some(head.complete(&pieces, known, &Ed25519).map_err(|fault| fault.code())?))
 }
 
 /// Admission of peers by the directory that is held at that moment.

@@ -97,6 +97,9 @@ async fn answer(
         Verb::Directory if *party == Party::Index => {
             inner.take_directory(net, request.only_item()?.to_vec()).await?;
         }
+        Verb::DirectoryPieces if *party == Party::Index => {
+            return Ok(inner.federation()?.pieces(&request.digests()?));
+        }
         Verb::Keys if *party == Party::Index => key_records::learn(inner, request.only_item()?).await?,
         Verb::RemoteLink => {
             let content = request.only_item()?;

@@ -61,11 +61,7 @@ impl Exchange {
             return Ok(Proof { incident, file, held: Some(held) });
         }
         let (keys, federation) = (self.0.keys(), self.0.federation()?);
-        let read = self
-            .0
-            .parts
-            .store
-            .read(move |txn| incidents::file(txn, &keys, &id, federation.directory().envelope()));
+        let read = self.0.parts.store.read(move |txn| incidents::file(txn, &keys, &id, &federation));
         let (incident, file) = read.await?;
         Ok(Proof { incident, file, held: None })
     }

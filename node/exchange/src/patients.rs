@@ -1,11 +1,13 @@
 //! What patients' wallets want of a node: who it is, who holds their records, what is there for them, and taking in
 //! what they signed.
 
+use handover_core::artefact::federation::{PIECES_MAX, WholeDirectory};
 use handover_core::artefact::patient::{Ask, AskKind, Consent, PatientRefusal, ShareRelease};
 use handover_core::artefact::{Payload, Verified, peek_type};
-use handover_core::codec::{self, Bytes, Extensions};
+use handover_core::codec::{self, Bytes, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{
-    Answer, BreakGlassNotice, HospitalInfo, INBOX_INFO, Inbox, InboxItem, Request, Verb,
+    Answer, BreakGlassNotice, HospitalInfo, INBOX_INFO, Inbox, InboxItem, PiecesAnswer, PiecesQuestion,
+    Request, Verb,
 };
 use handover_core::rules;
 use handover_core::{Code, KeyChain, PatientRef};
@@ -16,14 +18,39 @@ use crate::context::Came;
 use crate::{Exchange, ExchangeError, glass, inboxes, key_records, recalls};
 
 impl Exchange {
-    /// Which hospital this is, with the directory that proves it.
+    /// Which hospital this is, with the head of the directory that proves it.
     ///
     /// # Errors
     /// [`Code::DirectoryExpired`] before the first directory came.
     pub fn hospital_info(&self) -> Result<Vec<u8>, ExchangeError> {
-        let federation = self.0.federation()?;
+        self.info_with(self.0.federation()?.part([]))
+    }
+
+    /// The same for a file, with the whole directory.
+    ///
+    /// # Errors
+    /// As [`Self::hospital_info`].
+    pub fn hospital_info_file(&self) -> Result<Vec<u8>, ExchangeError> {
+        self.info_with(self.0.federation()?.whole())
+    }
+
+    /// Of the newest directory's pieces, those that are asked for.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`], [`Code::TooLarge`] for more than a directory has; as [`Self::hospital_info`].
+    pub fn directory_pieces(&self, question: &[u8]) -> Result<Vec<u8>, ExchangeError> {
+        let question: PiecesQuestion = codec::decode(question, MAX_MESSAGE_BYTES)?;
+        if question.digests.len() > PIECES_MAX {
+            return Err(Code::TooLarge.into());
+        }
+        let pieces = self.0.federation()?.pieces(&question.digests.into_iter().collect());
+        let pieces = pieces.into_iter().map(Bytes).collect();
+        Ok(codec::encode(&PiecesAnswer { pieces, extensions: Extensions::default() }))
+    }
+
+    fn info_with(&self, directory: WholeDirectory) -> Result<Vec<u8>, ExchangeError> {
         Ok(codec::encode(&HospitalInfo {
-            directory: federation.directory().envelope().to_vec().into(),
+            directory,
             hospital: self.0.own().clone(),
             extensions: Extensions::default(),
         }))

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::Code;
-use handover_core::codec::{self, MAX_MESSAGE_BYTES};
-use handover_core::message::HospitalInfo;
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::message::{HospitalInfo, PiecesAnswer, PiecesQuestion};
+use handover_core::{Code, Digest};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use crate::WalletError;
@@ -72,13 +72,24 @@ impl NodeClient {
         Ok(Self { agent, base: url.trim_end_matches('/').to_owned() })
     }
 
-    /// Which hospital answers here, and the directory. Nothing of it is verified yet.
+    /// Which hospital answers here, and the head of the directory. Nothing of it is verified yet.
     ///
     /// # Errors
     /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
     pub fn hospital(&self) -> Result<HospitalInfo, WalletError> {
         let answer = self.agent.get(format!("{}/patient/v1/hospital", self.base)).call();
-        Ok(codec::decode(&received(answer)?, MAX_ANSWER_BYTES.max(MAX_MESSAGE_BYTES))?)
+        Ok(codec::decode(&received(answer)?, MAX_ANSWER_BYTES)?)
+    }
+
+    /// Of the pieces of that directory, some of those that are asked for. Nothing of them is verified yet.
+    ///
+    /// # Errors
+    /// [`WalletError`]: the certificate is not usable, nobody answers in time, or the node refused.
+    pub fn directory_pieces(&self, digests: Vec<Digest>) -> Result<Vec<Vec<u8>>, WalletError> {
+        let question = PiecesQuestion { digests, extensions: Extensions::default() };
+        let answer = self.post("directory-pieces", &codec::encode(&question))?;
+        let answer: PiecesAnswer = codec::decode(&answer, MAX_MESSAGE_BYTES)?;
+        Ok(answer.pieces.into_iter().map(|piece| piece.0).collect())
     }
 
     /// Posts a signed link; the countersigned one, not verified yet.

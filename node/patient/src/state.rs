@@ -1,5 +1,6 @@
 //! What a wallet remembers, as it lies (encrypted) in the file. Secrets are not in here: see [`crate::Wallet`].
 
+use handover_core::artefact::federation::WholeDirectory;
 use handover_core::artefact::patient::{Ask, Consent, ConsentDetails, ShareRelease};
 use handover_core::artefact::remote::{RemoteLinkDetails, RemoteLinkRequest, RemoteLinkState};
 use handover_core::artefact::transfer::{NextAttempt, Quote};
@@ -102,7 +103,7 @@ cbor_map! {
         /// The federation's root.
         2 => root: SigningPublic,
         /// The newest directory that verified.
-        3 => directory: Option<Bytes>,
+        3 => directory: Option<WholeDirectory>,
         /// Nodes, by URL.
         4 => nodes: Vec<KnownNode>,
         /// Links, by hospital.

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use handover_core::artefact::federation::{
-    Authority, AuthorityCertificate, DIRECTORY_LIFE_MS, Directory, DirectoryEntry, FeeSchedule,
-    HospitalCertificate, HospitalProfile, Status, StatusOrder,
+    Authority, AuthorityCertificate, DIRECTORY_LIFE_MS, Directory, DirectoryEntry, DirectoryPiece,
+    FeeSchedule, HospitalCertificate, HospitalProfile, Status, StatusOrder, WholeDirectory,
 };
 use handover_core::artefact::patient::Scope;
 use handover_core::artefact::transfer::{DepartmentCount, Payer, Quote, QuoteBody, TransferRequest};
@@ -118,6 +118,10 @@ impl World {
 
     /// What the node of a hospital says of itself.
     pub(crate) fn info(&self, which: usize) -> HospitalInfo {
+        let mut hospitals = vec![(hospital(0), self.entry(0)), (hospital(1), self.entry(1))];
+        hospitals.sort_by(|one, other| one.0.cmp(&other.0));
+        let hospitals = hospitals.into_iter().map(|(_, entry)| entry).collect();
+        let piece = codec::encode(&DirectoryPiece { hospitals, extensions: Extensions::default() });
         let directory = Directory {
             edition: Edition::FIRST,
             version: self.version,
@@ -125,7 +129,7 @@ impl World {
             expires: self.issued.plus_ms(DIRECTORY_LIFE_MS),
             indexes: vec![self.certified(Authority::Index, &self.index)],
             operators: self.operators.iter().map(|key| self.certified(Authority::Operator, key)).collect(),
-            hospitals: vec![self.entry(1), self.entry(0)],
+            pieces: vec![Digest::sha256(&[&piece])],
             schedules: vec![Bytes(Countersigned::sign(
                 &Verified::sign(FeeSchedule::percentage(NOW), &self.operators[0]),
                 &self.operators[1],
@@ -135,7 +139,11 @@ impl World {
             addresses: Vec::new(),
             extensions: Extensions::default(),
         };
-        let directory = Bytes(Verified::sign(directory, &self.index).envelope().to_vec());
+        let directory = WholeDirectory {
+            head: Bytes(Verified::sign(directory, &self.index).envelope().to_vec()),
+            pieces: vec![Bytes(piece)],
+            extensions: Extensions::default(),
+        };
         HospitalInfo { directory, hospital: hospital(which), extensions: Extensions::default() }
     }
 

@@ -3,15 +3,15 @@
 //! Its bytes are the two private keys, the consent secrets at fixed places, and then the state as CBOR: secrets do
 //! not pass through the codec, which would leave copies of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use handover_core::artefact::Signed;
-use handover_core::artefact::federation::Directory;
-use handover_core::codec;
+use handover_core::artefact::federation::{Directory, WholeDirectory};
+use handover_core::codec::{self, Bytes};
 use handover_core::id::SigningPublic;
 use handover_core::message::HospitalInfo;
-use handover_core::trust::Federation;
-use handover_core::{Timestamp, TransferId};
+use handover_core::trust::{Federation, Gathering, Head};
+use handover_core::{Digest, Timestamp, TransferId};
 use handover_seal::{Ed25519, SealingKey, Secret32, SigningKey};
 use zeroize::Zeroizing;
 
@@ -125,18 +125,46 @@ impl Wallet {
     /// [`WalletError::NoDirectory`], [`WalletError::Directory`].
     pub fn federation(&self, now: Timestamp) -> Result<Federation, WalletError> {
         let held = self.state.directory.as_ref().ok_or(WalletError::NoDirectory)?;
-        Ok(Federation::verify(held.as_ref(), &self.state.root, now, &Ed25519)?)
+        Ok(Federation::verify(held, &self.state.root, now, &Ed25519)?)
     }
 
     /// Signs in the edition that the directory held says; it was verified when it was taken.
     fn sign_in_force(&self) {
-        let held = self.state.directory.as_ref().map(|held| Signed::<Directory>::read(held.as_ref()));
+        let held = self.state.directory.as_ref().map(|held| Signed::<Directory>::read(held.head.as_ref()));
         if let Some(Ok(held)) = held {
             self.keys.signing.signs_in().set(held.claim().edition);
         }
     }
 
-    /// Takes the directory that a node offers, if it verifies under the pinned root and is newer than the one held.
+    /// What a node says of itself with all pieces of its directory: those that the wallet does not hold it asks for.
+    ///
+    /// # Errors
+    /// [`WalletError::Directory`] for a head that does not verify under the pinned root; what `ask` says; what comes is not
+    /// what was asked for.
+    pub fn completed(
+        &self,
+        info: HospitalInfo,
+        now: Timestamp,
+        ask: impl Fn(Vec<Digest>) -> Result<Vec<Vec<u8>>, WalletError>,
+    ) -> Result<HospitalInfo, WalletError> {
+        let head = Head::verify(info.directory.head.as_ref(), &self.state.root, now, &Ed25519)?;
+        let named: BTreeSet<&Digest> = head.directory().pieces.iter().collect();
+        let held = self.state.directory.iter().flat_map(|held| held.pieces.iter().cloned());
+        let held: BTreeMap<Digest, Bytes> = held
+            .map(|piece| (Digest::sha256(&[piece.as_ref()]), piece))
+            .filter(|(digest, _)| named.contains(digest))
+            .collect();
+        let mut gathering = Gathering::of(&head, &held.keys().copied().collect());
+        while !gathering.missing().is_empty() {
+            gathering
+                .take(ask(gathering.missing())?)
+                .map_err(WalletError::rule("the pieces of the directory"))?;
+        }
+        let pieces = held.into_values().chain(gathering.end().into_iter().map(Bytes)).collect();
+        Ok(HospitalInfo { directory: WholeDirectory { pieces, ..info.directory }, ..info })
+    }
+
+    /// Takes the directory that a node offers, whole, if it verifies under the pinned root and is newer than the one held.
     /// An older one is never gone back to, and one that has expired takes the place of none that still holds: the one
     /// held is given instead.
     ///
@@ -148,24 +176,26 @@ impl Wallet {
         info: &HospitalInfo,
         now: Timestamp,
     ) -> Result<(Federation, DirectoryNews), WalletError> {
-        let offered = Federation::verify(info.directory.as_ref(), &self.state.root, now, &Ed25519)?;
+        let head = Head::verify(info.directory.head.as_ref(), &self.state.root, now, &Ed25519)?;
         // One that no longer verifies (a certificate in it ran out) still counts as seen.
-        let held = self.state.directory.as_ref().map(|held| version(held.as_ref())).transpose()?;
-        let version = offered.directory().version;
+        let held = self.state.directory.as_ref().map(|held| version(held.head.as_ref())).transpose()?;
+        let version = head.directory().version;
         let (federation, news) = match held {
             Some(held) if version < held => (self.federation(now)?, DirectoryNews::Older),
             Some(held) if version == held => {
-                if self.state.directory.as_ref() != Some(&info.directory) {
+                if self.state.directory.as_ref().map(|held| &held.head) != Some(&info.directory.head) {
                     return Err(WalletError::DirectoryFork(version));
                 }
-                (offered, DirectoryNews::Same)
-            }
-            Some(_) if offered.check_fresh(now).is_err() && self.holds_longer(&offered, now) => {
-                (self.federation(now)?, DirectoryNews::Expired)
+                (self.federation(now)?, DirectoryNews::Same)
             }
             _ => {
-                self.state.directory = Some(info.directory.clone());
-                (offered, DirectoryNews::Newer)
+                let offered = head.complete(&info.directory.pieces, None, &Ed25519)?;
+                if held.is_some() && offered.check_fresh(now).is_err() && self.holds_longer(&offered, now) {
+                    (self.federation(now)?, DirectoryNews::Expired)
+                } else {
+                    self.state.directory = Some(offered.whole());
+                    (offered, DirectoryNews::Newer)
+                }
             }
         };
         self.sign_in_force();

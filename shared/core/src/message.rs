@@ -1,7 +1,10 @@
 //! Control messages between processes: a verb and items, and an answer. What the items are, each verb says;
 //! artefacts travel as whole envelopes.
 
+use std::collections::BTreeSet;
+
 use crate::artefact::break_glass::{EmergencyPurpose, EmergencyScope};
+use crate::artefact::federation::{PIECES_MAX, WholeDirectory};
 use crate::artefact::recall::RecallReason;
 use crate::codec::{self, Bytes, Extensions, Field as _, MAX_MESSAGE_BYTES};
 use crate::id::{BreakGlassId, Digest, HospitalId, RemoteLinkId, TransferId};
@@ -17,8 +20,11 @@ cbor_enum! {
         /// Hospital to index, not yet admitted: `[EnrolmentProof]` → `[]`.
         Prove = 2, "prove";
         /// To the index: `[version held, 8 bytes big-endian]` → `[Directory]`, or `[]` if that is the newest.
-        /// From the index, unasked: `[Directory]` → `[]`.
+        /// From the index, unasked: `[Directory]` → `[]`. Its pieces are asked for.
         Directory = 3, "directory";
+        /// Who was sent a directory, to who sent it: `[digest of a piece, 32 bytes …]` → `[DirectoryPiece …]`, as many of
+        /// the newest directory's as one answer has room for.
+        DirectoryPieces = 8, "directory-pieces";
         /// Artefacts of transfers: `[Parcel …]` → `[]`. The index keeps the evidence and passes them on.
         Deliver = 4, "deliver";
         /// Hospital to index: `[Ask]` → `[Holders, sealed to the patient]`.
@@ -221,10 +227,27 @@ cbor_map! {
 cbor_map! {
     /// What a node tells a wallet of itself.
     pub struct HospitalInfo {
-        /// The newest `Directory`, whole: the wallet verifies it under the root that it pins.
-        1 => directory: Bytes,
+        /// The newest directory, which the wallet verifies under the root that it pins: in a file with all pieces; over
+        /// the network none, the wallet asks for those that it does not hold.
+        1 => directory: WholeDirectory,
         /// Which of its hospitals answers here.
         2 => hospital: HospitalId,
+    }
+}
+
+cbor_map! {
+    /// Which pieces of the newest directory a wallet asks a node for.
+    pub struct PiecesQuestion {
+        /// Their digests.
+        1 => digests: Vec<Digest>,
+    }
+}
+
+cbor_map! {
+    /// As many of them as one answer has room for.
+    pub struct PiecesAnswer {
+        /// [`DirectoryPiece`](crate::artefact::federation::DirectoryPiece)s.
+        1 => pieces: Vec<Bytes>,
     }
 }
 
@@ -374,6 +397,18 @@ impl Request {
                 _ => Code::Malformed,
             }
         })
+    }
+
+    /// The pieces that are asked for.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] for more than a directory has; [`Code::Malformed`] for what is no digest.
+    pub fn digests(&self) -> Result<BTreeSet<Digest>, Code> {
+        if self.items.len() > PIECES_MAX {
+            return Err(Code::TooLarge);
+        }
+        let digests = self.items.iter().map(|item| Digest::try_from(item.as_ref()));
+        digests.collect::<Result<_, _>>().map_err(|_| Code::Malformed)
     }
 
     /// The only item.

@@ -189,6 +189,7 @@ codes! {
     OlderProgram = "older-program", Refused, "Of the two programs one is older and does not know what the other asks or answers. Nothing was done. Upgrade the older one.";
     RelayAway = "relay-away", Unreachable, "The relay cannot be reached, so hospitals that this one does not dial itself do not reach it. Look at this machine's way out to the internet, and at the relay's address in the configuration (net.relays, else index.addresses).";
     RelayFull = "relay-full", Unreachable, "The relay has no place left, so it does not reach this hospital. It is asked again by itself; name another one in net.relays, or ask whoever runs it for more.";
+    DirectoryIncomplete = "directory-incomplete", Unreachable, "Not all pieces of a directory are there. Nothing was taken; what is missing is asked for again by itself. In a file: ask whoever made it for another.";
     NotARelay = "not-a-relay", Configuration, "Who is named as a relay does not serve as one. Name another one in net.relays; a hospital's node serves with net.serves_as_relay, the index with relay.enabled.";
 }
 
@@ -236,6 +237,7 @@ impl Code {
                 | Self::OlderProgram
                 | Self::KeyInForce
                 | Self::KeysOutdated
+                | Self::DirectoryIncomplete
         )
     }
 }

@@ -1,21 +1,28 @@
 //! From the pinned root to everybody's keys: a directory that verified, part by part, and what it says at a time.
 //!
-//! A [`Federation`] is made only by verifying a directory; whoever holds one can look up members without checking
-//! again. It knows nothing of how the directory arrived.
+//! A [`Federation`] is made only by verifying a directory: its [`Head`] first, which says by hash which pieces belong to
+//! it, then the pieces, of which those that a verified directory has already are taken over ([`Gathering`] says which are
+//! to be asked for). Whoever holds one can look up members without checking again. It knows nothing of how the directory
+//! arrived.
 
-use std::collections::BTreeMap;
+mod federation;
+mod gathering;
+mod head;
+mod piece;
 
 use crate::artefact::federation::{
-    Authority, AuthorityCertificate, DIRECTORY_LIFE_MS, Directory, DirectoryEntry, EndpointCertificate,
-    FORMER_KEYS_MAX, FeeSchedule, HospitalCertificate, HospitalProfile, Order, Status, StatusOrder,
+    Authority, AuthorityCertificate, EndpointCertificate, HospitalCertificate, HospitalProfile, Order,
+    StatusOrder,
 };
 use crate::artefact::patient::CLOCK_SKEW_MS;
-use crate::artefact::{
-    ArtefactError, Countersigned, Payload, SignatureVerifier, Signed, Verified, peek_edition, peek_kid,
-};
+use crate::artefact::{ArtefactError, Countersigned, SignatureVerifier, Signed, Verified};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
-use crate::id::{Digest, HospitalId, Party, SigningPublic};
-use crate::{Code, Edition, Timestamp, cbor_map};
+use crate::id::{Digest, Party, SigningPublic};
+use crate::{Code, Timestamp, cbor_map};
+
+pub use federation::Federation;
+pub use gathering::Gathering;
+pub use head::Head;
 
 /// Why something does not lead up to the root.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +48,12 @@ pub enum TrustError {
     /// A directory claims to hold for longer than every directory does, or for less.
     #[error("the directory claims to hold for longer or shorter than one does")]
     Life,
+    /// A piece that the directory names is not there.
+    #[error("a piece of the directory is missing")]
+    Incomplete,
+    /// Head and pieces are more than a directory may have.
+    #[error("the directory is larger than one may be")]
+    TooLarge,
 }
 
 impl TrustError {
@@ -54,12 +67,14 @@ impl TrustError {
             Self::Mismatch(_) | Self::UnknownSigner => Code::WrongSigner,
             Self::Ahead => Code::DirectoryAhead,
             Self::Life => Code::DirectoryLife,
+            Self::Incomplete => Code::DirectoryIncomplete,
+            Self::TooLarge => Code::TooLarge,
         }
     }
 }
 
 /// A hospital as the directory has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its certificate.
     pub certificate: HospitalCertificate,
@@ -88,17 +103,6 @@ impl Member {
     pub fn key(&self, kid: &Digest) -> SigningPublic {
         *self.keys().find(|key| key.thumbprint() == *kid).unwrap_or(&self.certificate.key)
     }
-}
-
-/// A verified directory.
-#[derive(Clone, Debug)]
-pub struct Federation {
-    directory: Verified<Directory>,
-    members: BTreeMap<HospitalId, Member>,
-    schedules: Vec<FeeSchedule>,
-    operators: Vec<AuthorityCertificate>,
-    indexes: Vec<AuthorityCertificate>,
-    forked: bool,
 }
 
 /// Verifies an index or operator certificate under the root, valid at `now`.
@@ -164,293 +168,6 @@ fn in_time(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Resul
         return Err(TrustError::NotYet);
     }
     if now < not_after { Ok(()) } else { Err(TrustError::Expired) }
-}
-
-/// The highest version that a directory of this time may have: its milliseconds. So a thief of the index's key gets
-/// ahead of it by minutes, not for ever.
-fn highest_version(issued: Timestamp) -> u64 {
-    u64::try_from(issued.plus_ms(CLOCK_SKEW_MS).as_millis()).unwrap_or_default()
-}
-
-/// The keys that spoke for a hospital before, each certified by the root.
-fn former(
-    entry: &DirectoryEntry,
-    of: &HospitalCertificate,
-    root: &SigningPublic,
-    verifier: &dyn SignatureVerifier,
-) -> Result<Vec<SigningPublic>, TrustError> {
-    let envelopes = entry.former.as_deref().unwrap_or_default();
-    if envelopes.len() > FORMER_KEYS_MAX {
-        return Err(TrustError::Mismatch("a hospital has replaced more keys than one may"));
-    }
-    let mut former = Vec::with_capacity(envelopes.len());
-    for envelope in envelopes {
-        let certificate = Signed::<HospitalCertificate>::read(envelope.as_ref())?.verify(root, verifier)?;
-        if certificate.hospital != of.hospital
-            || certificate.key == of.key
-            || former.contains(&certificate.key)
-        {
-            return Err(TrustError::Mismatch("a replaced key is another hospital's, or stands twice"));
-        }
-        former.push(certificate.key);
-    }
-    Ok(former)
-}
-
-impl Federation {
-    /// Verifies a directory and every part of it up to the root. Its own expiry is not checked here: an expired
-    /// directory still tells who is who, it only allows nothing new (see [`Self::check_fresh`]).
-    ///
-    /// # Errors
-    /// [`TrustError`]; one false part refuses the whole.
-    pub fn verify(
-        envelope: &[u8],
-        root: &SigningPublic,
-        now: Timestamp,
-        verifier: &dyn SignatureVerifier,
-    ) -> Result<Self, TrustError> {
-        let claimed = Signed::<Directory>::read(envelope)?;
-        let indexes = claimed
-            .claim()
-            .indexes
-            .iter()
-            .map(|part| authority(part.as_ref(), Authority::Index, root, now, verifier))
-            .collect::<Result<Vec<_>, _>>()?;
-        let index = indexes
-            .iter()
-            .find(|index| index.key.thumbprint() == *claimed.kid())
-            .ok_or(TrustError::UnknownSigner)?;
-        let directory = claimed.verify(&index.key, verifier)?;
-        if directory.edition > Edition::last() {
-            return Err(ArtefactError::NewerEdition(directory.edition).into());
-        }
-        // One that holds for less would stop everybody who takes it, until the index makes another.
-        if directory.expires.since_ms(directory.issued) != DIRECTORY_LIFE_MS {
-            return Err(TrustError::Life);
-        }
-        if directory.issued > now.plus_ms(CLOCK_SKEW_MS) {
-            return Err(TrustError::NotYet);
-        }
-        if directory.version > highest_version(directory.issued) {
-            return Err(TrustError::Ahead);
-        }
-        let operators = directory
-            .operators
-            .iter()
-            .map(|part| certified(part.as_ref(), Authority::Operator, root, verifier))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut members = BTreeMap::new();
-        for entry in &directory.hospitals {
-            let certificate =
-                Signed::<HospitalCertificate>::read(entry.certificate.as_ref())?.verify(root, verifier)?;
-            let order = two_operators::<StatusOrder>(entry.status.as_ref(), &operators, verifier)?;
-            let profile = Signed::<HospitalProfile>::read(entry.profile.as_ref())?
-                .verify(&certificate.key, verifier)?;
-            let hospital = certificate.hospital.clone();
-            let former = former(entry, &certificate, root, verifier)?;
-            if order.hospital != hospital
-                || order.key != certificate.key.thumbprint()
-                || profile.hospital != hospital
-            {
-                return Err(TrustError::Mismatch("certificate, order and profile name different hospitals"));
-            }
-            let member = Member {
-                certificate: (*certificate).clone(),
-                order: (*order).clone(),
-                profile: (*profile).clone(),
-                former,
-            };
-            if members.insert(hospital, member).is_some() {
-                return Err(TrustError::Mismatch("a hospital stands twice in the directory"));
-            }
-        }
-        let schedules = directory
-            .schedules
-            .iter()
-            .map(|part| {
-                two_operators::<FeeSchedule>(part.as_ref(), &operators, verifier).map(|it| (*it).clone())
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { directory, members, schedules, operators, indexes, forked: false })
-    }
-
-    /// The same directory, of which another with the same version is known: it still tells who is who.
-    #[must_use]
-    pub fn forked(&self) -> Self {
-        Self { forked: true, ..self.clone() }
-    }
-
-    /// Whether this directory may take the place of `held`; not if it is the same.
-    ///
-    /// A directory is never older than the one held, never leaves a hospital out, never lowers the edition or the number of
-    /// a status order, fee schedule or profile, nor forgets a key that spoke for a hospital: an index that was broken into
-    /// cannot un-revoke by forgetting, bring back replaced keys, nor unsay what they signed. One that has expired takes the
-    /// place of none that holds or held longer, however high its version: it could stop everybody, or end break-glass.
-    ///
-    /// # Errors
-    /// [`Code::DirectoryRollback`], [`Code::DirectoryForked`], [`Code::DirectoryTakesBack`],
-    /// [`Code::DirectoryExpired`].
-    pub fn succeeds(&self, held: &Self, now: Timestamp) -> Result<bool, Code> {
-        let (new, old) = (self.directory(), held.directory());
-        if new.version < old.version {
-            return Err(Code::DirectoryRollback);
-        }
-        if new.version == old.version {
-            return if new.hash() == old.hash() { Ok(false) } else { Err(Code::DirectoryForked) };
-        }
-        let keeps_hospitals = held.members().all(|member| {
-            self.member(&member.certificate.hospital).is_ok_and(|now| {
-                // Profiles are numbered by each key for itself: a thief of one may have used up its numbers.
-                let (order, known) = (now.order.number, member.order.number);
-                let follows = match now.certificate.key == member.certificate.key {
-                    true => order >= known && now.profile.number >= member.profile.number,
-                    false => order > known,
-                };
-                follows && member.keys().all(|key| now.keys().any(|known| known == key))
-            })
-        });
-        let keeps_schedules = held.schedules.iter().all(|schedule| {
-            self.schedules
-                .iter()
-                .any(|now| now.jurisdiction == schedule.jurisdiction && now.number >= schedule.number)
-        });
-        if !keeps_hospitals || !keeps_schedules || new.edition < old.edition {
-            return Err(Code::DirectoryTakesBack);
-        }
-        if new.expires <= now && new.expires < old.expires { Err(Code::DirectoryExpired) } else { Ok(true) }
-    }
-
-    /// The directory itself.
-    #[must_use]
-    pub const fn directory(&self) -> &Verified<Directory> {
-        &self.directory
-    }
-
-    /// The operators.
-    #[must_use]
-    pub fn operators(&self) -> &[AuthorityCertificate] {
-        &self.operators
-    }
-
-    /// Every hospital, whatever its status.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
-    }
-
-    /// A hospital, whatever its status.
-    ///
-    /// # Errors
-    /// [`Code::UnknownHospital`].
-    pub fn member(&self, hospital: &HospitalId) -> Result<&Member, Code> {
-        self.members.get(hospital).ok_or(Code::UnknownHospital)
-    }
-
-    /// A hospital that takes part now.
-    ///
-    /// # Errors
-    /// [`Code::UnknownHospital`], [`Code::HospitalSuspended`], [`Code::HospitalRevoked`],
-    /// [`Code::CertificateExpired`].
-    pub fn active(&self, hospital: &HospitalId, now: Timestamp) -> Result<&Member, Code> {
-        let member = self.member(hospital)?;
-        match member.order.status {
-            Status::Active => {}
-            Status::Suspended => return Err(Code::HospitalSuspended),
-            Status::Revoked => return Err(Code::HospitalRevoked),
-        }
-        let certificate = &member.certificate;
-        in_time(certificate.not_before, certificate.not_after, now).map_err(|fault| fault.code())?;
-        Ok(member)
-    }
-
-    /// Refuses new work on an expired directory, or on one of two.
-    ///
-    /// # Errors
-    /// [`Code::DirectoryExpired`], [`Code::DirectoryForked`].
-    pub fn check_fresh(&self, now: Timestamp) -> Result<(), Code> {
-        if self.forked {
-            return Err(Code::DirectoryForked);
-        }
-        if now < self.directory.expires { Ok(()) } else { Err(Code::DirectoryExpired) }
-    }
-
-    /// Verifies an artefact of a hospital, whatever its status now: evidence of the past stays evidence.
-    ///
-    /// # Errors
-    /// [`Code`] naming the cause.
-    pub fn verify_from<T: Payload>(
-        &self,
-        hospital: &HospitalId,
-        signed: Signed<T>,
-        verifier: &dyn SignatureVerifier,
-    ) -> Result<Verified<T>, Code> {
-        let key = self.member(hospital)?.key(signed.kid());
-        signed.verify(&key, verifier).map_err(|fault| fault.code())
-    }
-
-    /// Whether a hospital has replaced the key with this thumbprint.
-    #[must_use]
-    pub fn is_former(&self, kid: &Digest) -> bool {
-        self.members().any(|member| member.former.iter().any(|key| key.thumbprint() == *kid))
-    }
-
-    /// Refuses what is in a later edition than the one in force: not everybody reads it. What is no envelope is in none.
-    ///
-    /// # Errors
-    /// [`Code::NewerEdition`].
-    pub fn check_edition(&self, envelope: &[u8]) -> Result<(), Code> {
-        match peek_edition(envelope) {
-            Ok(it) | Err(ArtefactError::NewerEdition(it)) if it > self.directory.edition => {
-                Err(Code::NewerEdition)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses what a key signed that its hospital has replaced since, unless that hospital itself brings it, which it
-    /// proves on its connection with the key of now: whoever has the former key could sign anything, of any day. What is
-    /// held already stays, whoever signed it.
-    ///
-    /// # Errors
-    /// [`Code::KeyReplaced`].
-    pub fn check_bringer(&self, envelope: &[u8], bringer: &Party) -> Result<(), Code> {
-        // What is no envelope is for its own rule to refuse.
-        let Ok(kid) = peek_kid(envelope) else { return Ok(()) };
-        let owners = self.members().filter(|member| member.former.iter().any(|key| key.thumbprint() == kid));
-        let mut owners = owners.map(|owner| Party::Hospital(owner.certificate.hospital.clone()));
-        if owners.all(|owner| owner == *bringer) { Ok(()) } else { Err(Code::KeyReplaced) }
-    }
-
-    /// Verifies what one of the index's online keys signed.
-    ///
-    /// # Errors
-    /// [`Code`] naming the cause.
-    pub fn verify_from_index<T: Payload>(
-        &self,
-        signed: Signed<T>,
-        verifier: &dyn SignatureVerifier,
-    ) -> Result<Verified<T>, Code> {
-        let by = self.indexes.iter().find(|index| index.key.thumbprint() == *signed.kid());
-        let key = by.ok_or(Code::WrongSigner)?.key;
-        signed.verify(&key, verifier).map_err(|fault| fault.code())
-    }
-
-    /// Every fee schedule.
-    #[must_use]
-    pub fn schedules(&self) -> &[FeeSchedule] {
-        &self.schedules
-    }
-
-    /// The fee schedule of a jurisdiction at a time: its own newest, else the newest for all.
-    #[must_use]
-    pub fn schedule(&self, jurisdiction: &str, now: Timestamp) -> Option<&FeeSchedule> {
-        let newest = |wanted: &str| {
-            self.schedules
-                .iter()
-                .filter(|schedule| schedule.jurisdiction == wanted && schedule.valid_from <= now)
-                .max_by_key(|schedule| schedule.number)
-        };
-        newest(jurisdiction).or_else(|| newest("*"))
-    }
 }
 
 cbor_map! {

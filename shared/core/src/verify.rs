@@ -3,42 +3,31 @@
 
 use std::collections::BTreeSet;
 
-use crate::artefact::federation::Directory;
 use crate::artefact::patient::{Consent, Revocation, ShareRelease};
 use crate::artefact::transfer::{
     Delivered, FeeAcceptance, KeyRelease, NextAttempt, PackageHeader, Quote, Receipt, Refusal,
-    RevocationConfirmed,
+    RevocationConfirmed, TransferRequest,
 };
 use crate::artefact::{ArtefactError, Payload, SignatureVerifier, Signed, Verified, peek_type};
 use crate::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use crate::id::{Digest, HospitalId, PatientRef, SealingPublic, SigningPublic, TransferId};
 use crate::rules::{self, Context, Cover, RequestEvidence};
 use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
-use crate::trust::{Federation, TrustError};
-use crate::{Amount, Code, Timestamp, cbor_map};
+use crate::{Amount, Code, Timestamp};
 
 mod books;
 mod books_file;
 mod break_glass;
+mod file;
 mod recalls;
 
 pub use books::{FeeEvidence, Looked, Standing, standing};
 pub use books_file::{BooksFile, BooksReport, is_books, verify_books};
 pub use break_glass::{GlassReport, is_break_glass, verify_break_glass};
+pub use file::{TRANSFER_FILE_MAX_BYTES, TransferFile, named};
 pub use recalls::Recalled;
 
-/// The most bytes of a transfer's file.
-pub const TRANSFER_FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
-
-cbor_map! {
-    /// A transfer's file.
-    pub struct TransferFile {
-        /// The `Directory` that everything verifies under.
-        1 => directory: Bytes,
-        /// Its artefacts, whole, in any order.
-        2 => artefacts: Vec<Bytes>,
-    }
-}
+use file::{federation, opened};
 
 /// What failed, and in which artefact.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -195,24 +184,6 @@ fn fault(artefact: &str, code: Code) -> VerifyError {
     VerifyError { code, artefact: artefact.to_owned() }
 }
 
-/// Reads a file and verifies the directory in it. Certificates are judged at the directory's own time, so that a file
-/// goes on verifying after they have run out.
-fn opened(
-    file: &[u8],
-    root: &SigningPublic,
-    verifier: &dyn SignatureVerifier,
-) -> Result<(TransferFile, Federation), VerifyError> {
-    let file: TransferFile =
-        codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
-    let federation = Signed::<Directory>::read(file.directory.as_ref())
-        .map_err(TrustError::from)
-        .and_then(|directory| {
-            Federation::verify(file.directory.as_ref(), root, directory.claim().issued, verifier)
-        })
-        .map_err(|found| fault(Directory::TYPE, found.code()))?;
-    Ok((file, federation))
-}
-
 /// Verifies a transfer's file under the root's public key.
 ///
 /// # Errors
@@ -232,7 +203,6 @@ pub fn verify(
 /// [`VerifyError`] naming the first artefact that does not hold.
 pub fn verify_artefacts(artefacts: &[Bytes], context: Context<'_>) -> Result<Report, VerifyError> {
     use crate::artefact::patient::PatientRefusal;
-    use crate::artefact::transfer::TransferRequest;
 
     // Else what this program cannot read would seem to be missing.
     let newer = |content: &Bytes| match peek_type(content.as_ref()) {

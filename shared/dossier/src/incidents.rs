@@ -10,7 +10,7 @@ use handover_core::artefact::transfer::Quote;
 use handover_core::artefact::{Signed, peek_type, signed_by};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::rules::Context;
-use handover_core::trust::Member;
+use handover_core::trust::{Federation, Member};
 use handover_core::verify::{TRANSFER_FILE_MAX_BYTES, TransferFile, verify_artefacts};
 use handover_core::{Code, Digest, Party, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
@@ -224,7 +224,7 @@ pub fn file(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     id: &Digest,
-    directory: &[u8],
+    federation: &Federation,
 ) -> Result<(Incident, Vec<u8>), DossierError> {
     let incident = find(txn, keys, id)?;
     let proof: Option<Proof> =
@@ -233,9 +233,7 @@ pub fn file(
     if let Some(file) = file {
         return Ok((incident, file.0));
     }
-    let file =
-        TransferFile { directory: Bytes(directory.to_vec()), artefacts, extensions: Extensions::default() };
-    Ok((incident, codec::encode(&file)))
+    Ok((incident, codec::encode(&TransferFile::of(federation, artefacts))))
 }
 
 /// Removes one, so that there is room for others of its hospital.

@@ -12,9 +12,12 @@
 //! newest artefact that each other hospital signed ([`newest_signed`]), hands back what it holds ([`evidence`]), and
 //! takes back what it lost by the same path ([`Dossier::take_back`]).
 //!
+//! The directory by which all three check everybody lies beside the dossiers ([`directories`]).
+//!
 //! Nothing here knows networks, records or ledgers.
 
 mod deliveries;
+pub mod directories;
 mod error;
 mod evidence;
 mod handing_back;

@@ -2,19 +2,20 @@
 //! is told to. It says yes to everything that it is asked, and keeps nothing; who asks for holders of records is told
 //! whom it was told to name.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use handover_core::artefact::Verified;
-use handover_core::artefact::federation::{Directory, EndpointCertificate};
+use handover_core::artefact::federation::EndpointCertificate;
 use handover_core::artefact::patient::{AskKind, Holder, Holders};
-use handover_core::codec;
+use handover_core::codec::{self, Bytes};
 use handover_core::id::SigningPublic;
 use handover_core::message::{Answer, BooksQuestion, HOLDERS_INFO, Request, Verb};
 use handover_core::time::DAY_MS;
 use handover_core::trust::{Federation, Hello};
-use handover_core::{Code, HospitalId, KeyChain, Party, rules};
+use handover_core::{Code, Digest, HospitalId, KeyChain, Party, rules};
 use handover_index::keys::{CERTIFICATE_FILE, IndexKeys};
 use handover_net::{Inbound, Limits, Net, NetConfig, Route};
 use handover_scenarios::json;
@@ -22,6 +23,8 @@ use handover_scenarios::world::World;
 use handover_seal::{Ed25519, OsRandom, SigningKey, hpke_seal_padded};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+
+use crate::fixture::Draft;
 
 use super::books::FalseBooks;
 use super::stream::Stream;
@@ -31,6 +34,8 @@ use super::{Gate, Held, LIMIT, none, now, parcel, within};
 type Asked = Arc<Mutex<Vec<Request>>>;
 /// Whom it names to everybody who asks for holders.
 type Named = Arc<Mutex<Vec<Holder>>>;
+/// Pieces of the directories that it shows, by digest.
+type Pieces = Arc<Mutex<BTreeMap<Digest, Bytes>>>;
 /// What it says of its books; nothing at first.
 type Shown = Arc<Mutex<Option<FalseBooks>>>;
 
@@ -44,6 +49,7 @@ pub struct FalseIndex {
     asked: Asked,
     named: Named,
     books: Shown,
+    pieces: Pieces,
 }
 
 impl FalseIndex {
@@ -101,10 +107,16 @@ impl FalseIndex {
         let (net, inbound) = runtime.block_on(handover_net::start(config, gate))?;
         let (asked, named, books) = (Asked::default(), Named::default(), Arc::new(Mutex::new(books)));
         let signing = SigningKey::from_seed(&keys.signing.seed());
-        let said = Said { named: Arc::clone(&named), books: Arc::clone(&books), signing };
+        let pieces: Pieces = Arc::new(Mutex::new(by_digest(federation.whole().pieces)));
+        let said = Said {
+            named: Arc::clone(&named),
+            books: Arc::clone(&books),
+            pieces: Arc::clone(&pieces),
+            signing,
+        };
         runtime.spawn(listen(inbound, Arc::clone(&asked), said));
         let federation = Arc::clone(federation);
-        let index = Self { signing: keys.signing, runtime, net, federation, asked, named, books };
+        let index = Self { signing: keys.signing, runtime, net, federation, asked, named, books, pieces };
         for hospital in hospitals {
             let party = Party::Hospital((*hospital).clone());
             // A dial to who has just gone may have to run out first: over QUIC nobody says no.
@@ -115,12 +127,13 @@ impl FalseIndex {
         Ok(index)
     }
 
-    /// The directory that was in force with something changed, under the index's signature.
+    /// The directory that was in force with something changed, under the index's signature: its head. Whoever asks is given
+    /// its pieces.
     #[must_use]
-    pub fn forged(&self, change: impl FnOnce(&mut Directory)) -> Vec<u8> {
-        let mut directory = (**self.federation.directory()).clone();
-        change(&mut directory);
-        Verified::sign(directory, &self.signing).envelope().to_vec()
+    pub fn forged(&self, change: impl FnOnce(&mut Draft)) -> Vec<u8> {
+        let forged = Draft::of(&self.federation).with(change).signed_by(&self.signing);
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner).extend(by_digest(forged.pieces));
+        forged.head.0
     }
 
     /// Shows a hospital a directory.
@@ -191,6 +204,7 @@ impl FalseIndex {
 struct Said {
     named: Named,
     books: Shown,
+    pieces: Pieces,
     signing: SigningKey,
 }
 
@@ -204,6 +218,11 @@ async fn listen(mut inbound: mpsc::Receiver<Inbound>, asked: Asked, said: Said) 
                     (Verb::Locate, _) => {
                         let named = said.named.lock().unwrap_or_else(PoisonError::into_inner).clone();
                         items.extend(item.and_then(|ask| holders(ask.as_ref(), named)));
+                    }
+                    (Verb::DirectoryPieces, _) => {
+                        let wanted = request.digests().unwrap_or_default();
+                        let pieces = said.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+                        items.extend(wanted.iter().filter_map(|it| pieces.get(it)).map(|it| it.0.clone()));
                     }
                     (Verb::Books, Some(Party::Hospital(hospital))) => {
                         let question: Option<BooksQuestion> =
@@ -219,6 +238,10 @@ async fn listen(mut inbound: mpsc::Receiver<Inbound>, asked: Asked, said: Said) 
             reply.send(Answer::encode(Ok(items)));
         }
     }
+}
+
+fn by_digest(pieces: Vec<Bytes>) -> BTreeMap<Digest, Bytes> {
+    pieces.into_iter().map(|piece| (Digest::sha256(&[piece.as_ref()]), piece)).collect()
 }
 
 /// An answer as the real one gives it: sealed to the patient, for this question.

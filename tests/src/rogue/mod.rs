@@ -32,7 +32,7 @@ use handover_core::id::SigningPublic;
 use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::rules::Context;
 use handover_core::time::{Clock as _, DAY_MS};
-use handover_core::trust::{Federation, Hello, admit};
+use handover_core::trust::{Federation, Gathering, Head, Hello, admit};
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_net::{Admission, Inbound, Limits, Net, NetConfig, PackageStream, Presented, Route};
 use handover_seal::{Ed25519, SystemClock};
@@ -139,9 +139,9 @@ impl Rogue {
         let (net, inbound) = runtime.block_on(handover_net::start(config, gate))?;
         let (letters, mail) = mpsc::unbounded_channel();
         let (streams, packages) = mpsc::unbounded_channel();
-        let ends = Ends { letters, streams, held: Arc::clone(&held), root };
-        runtime.spawn(listen(inbound, net.clone(), ends));
         let index = Route { party: Party::Index, addresses: index };
+        let ends = Ends { letters, streams, held: Arc::clone(&held), root, index: index.clone() };
+        runtime.spawn(listen(inbound, net.clone(), ends));
         let unread = VecDeque::new();
         Ok(Self { keys, runtime, net, index, root, held, mail, unread, packages })
     }
@@ -240,8 +240,8 @@ impl Rogue {
     pub fn refresh(&self) -> Result<()> {
         let answer = self.ask(&self.index, Verb::Directory, vec![0_u64.to_be_bytes().to_vec()]);
         let items = answer.map_err(|code| anyhow!("the directory: {code}"))?;
-        let envelope = items.first().context("the index sends no directory")?;
-        believe(&self.held, envelope, &self.root)
+        let head = items.first().context("the index sends no directory")?;
+        self.runtime.block_on(believe(&self.net, &self.index, (&self.held, &self.root), head))
     }
 
     /// Waits for an artefact of this kind about which something holds. Others stay for later.
@@ -385,8 +385,18 @@ pub fn parcel(to: Option<HospitalId>, content: &[u8]) -> Vec<u8> {
     codec::encode(&Parcel { to, content: content.to_vec().into(), extensions: none() })
 }
 
-fn believe(held: &Held, envelope: &[u8], root: &SigningPublic) -> Result<()> {
-    let federation = Federation::verify(envelope, root, now(), &Ed25519)?;
+/// Believes a directory, whose pieces the index gives.
+async fn believe(net: &Net, index: &Route, (held, root): (&Held, &SigningPublic), head: &[u8]) -> Result<()> {
+    let head = Head::verify(head, root, now(), &Ed25519)?;
+    let known = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut gathering = Gathering::of(&head, &known.as_ref().map(|it| it.digests()).unwrap_or_default());
+    while !gathering.missing().is_empty() {
+        let digests = gathering.missing().iter().map(|digest| digest.as_bytes().to_vec()).collect();
+        let answer = net.request(index, Request::encode(Verb::DirectoryPieces, digests)).await?;
+        let taken = Answer::decode(&answer).and_then(|pieces| gathering.take(pieces));
+        taken.map_err(|code| anyhow!("the pieces of the directory: {code}"))?;
+    }
+    let federation = head.complete(&gathering.end(), known.as_deref(), &Ed25519)?;
     *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(federation));
     Ok(())
 }
@@ -397,6 +407,7 @@ struct Ends {
     streams: mpsc::UnboundedSender<PackageStream>,
     held: Held,
     root: SigningPublic,
+    index: Route,
 }
 
 async fn listen(mut inbound: mpsc::Receiver<Inbound>, net: Net, ends: Ends) {
@@ -404,7 +415,7 @@ async fn listen(mut inbound: mpsc::Receiver<Inbound>, net: Net, ends: Ends) {
     while let Some(event) = inbound.recv().await {
         match event {
             Inbound::Request { body, reply, .. } => {
-                let outcome = take(&ends, &body);
+                let outcome = take(&ends, &net, &body).await;
                 reply.send(Answer::encode(outcome.map(|()| Vec::new())));
                 net.recheck().await;
             }
@@ -415,11 +426,12 @@ async fn listen(mut inbound: mpsc::Receiver<Inbound>, net: Net, ends: Ends) {
 }
 
 /// Says yes to everything that can be read.
-fn take(ends: &Ends, body: &[u8]) -> Result<(), Code> {
+async fn take(ends: &Ends, net: &Net, body: &[u8]) -> Result<(), Code> {
     let request = Request::decode(body)?;
     for item in request.items {
         if request.verb == Verb::Directory {
-            believe(&ends.held, &item.0, &ends.root).map_err(|_| Code::Malformed)?;
+            let believed = believe(net, &ends.index, (&ends.held, &ends.root), &item.0);
+            believed.await.map_err(|_| Code::Malformed)?;
         } else {
             let parcel: Parcel = codec::decode(&item.0, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
             let _ = ends.letters.send(parcel.content.0);

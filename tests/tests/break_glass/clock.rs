@@ -10,6 +10,7 @@ use handover_core::artefact::break_glass::{
     BreakGlass, BreakGlassDetails, BreakGlassReading, Demographics, EmergencyPurpose, EmergencyScope,
     ReviewVerdict, WINDOW_MAX_MS,
 };
+use handover_core::artefact::federation::WholeDirectory;
 use handover_core::artefact::recall::RecallReason;
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::break_glass_binding;
@@ -145,7 +146,7 @@ impl House {
 }
 
 /// The directory of [`T0`] with where they really listen.
-fn directory(houses: [&House; 2]) -> Vec<u8> {
+fn directory(houses: [&House; 2]) -> WholeDirectory {
     let world = World::shared();
     let mut directory = world.directory(1, T0);
     for (entry, hospital) in directory.hospitals.iter_mut().zip(world.hospitals()) {
@@ -230,7 +231,9 @@ async fn overdue_reviews_throttle_and_emergencies_outlast_the_directory_by_a_wee
     lakeside.fill(clock.now(), ("P-2", received(), None)).await;
     lakeside.fill(clock.now(), ("P-3", Origin::Local, Some(mark))).await;
     for house in [&mut lakeside, &mut riverside] {
-        house.directories.take(published.clone()).await.unwrap();
+        let pieces = || published.pieces.iter().map(|piece| piece.0.clone()).collect();
+        let taken = house.directories.take(published.head.0.clone(), |_| async { Ok(pieces()) });
+        taken.await.unwrap();
         let inbound = house.inbound.take().unwrap();
         drop(house.exchange.start(house.net.clone(), inbound, shutdown.clone()));
     }

@@ -89,7 +89,7 @@ fn a_file_verifies_whole_and_not_with_what_belongs_elsewhere() {
     let (glass, world) = (Glass::broken(), World::shared());
     let file = |artefacts: Vec<Vec<u8>>| {
         codec::encode(&TransferFile {
-            directory: world.published(&world.directory(1, T0)).into(),
+            directory: world.published(&world.directory(1, T0)),
             artefacts: artefacts.into_iter().map(Into::into).collect(),
             extensions: handover_core::codec::Extensions::default(),
         })

@@ -5,9 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use handover_core::artefact::federation::{
-    DIRECTORY_LIFE_MS, Directory, DirectoryEntry, HospitalCertificate,
-};
+use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, DirectoryEntry, HospitalCertificate};
 use handover_core::artefact::transfer::{Quote, Receipt, TransferRequest};
 use handover_core::artefact::{Payload as _, Signed, Verified, peek_type};
 use handover_core::codec::{self, Bytes};
@@ -18,7 +16,7 @@ use handover_core::verify::TransferFile;
 use handover_core::{Code, HospitalId, rules};
 use handover_net::Presented;
 use handover_scenarios::story::Order;
-use handover_tests::fixture::{World, altered};
+use handover_tests::fixture::{Draft, World, altered};
 use handover_tests::rogue::index::FalseIndex;
 use handover_tests::rogue::person::endpoint;
 use handover_tests::rogue::sale::{Package, Sale, carry};
@@ -93,7 +91,7 @@ fn changes(stage: &Stage) -> Result<()> {
 }
 
 /// Where a hospital stands in a directory.
-fn entry<'a>(of: &'a mut Directory, hospital: &str) -> &'a mut DirectoryEntry {
+fn entry<'a>(of: &'a mut Draft, hospital: &str) -> &'a mut DirectoryEntry {
     let is_of = |entry: &&mut DirectoryEntry| {
         let read = Signed::<HospitalCertificate>::read(entry.certificate.as_ref());
         read.is_ok_and(|it| it.claim().hospital.as_str() == hospital)
@@ -103,17 +101,17 @@ fn entry<'a>(of: &'a mut Directory, hospital: &str) -> &'a mut DirectoryEntry {
 
 fn lies(index: &FalseIndex, before: &Arc<Federation>, held: &Arc<Federation>) -> Result<()> {
     let world = World::shared();
-    let mut old = (**before.directory()).clone();
+    let mut old = Draft::of(before);
     let rogue = entry(&mut old, world.hillcrest.id.as_str()).clone();
     let version = held.directory().version;
-    let newer = |change: &dyn Fn(&mut Directory)| {
+    let newer = |change: &dyn Fn(&mut Draft)| {
         index.forged(|it| {
             (it.version, it.issued) = (version + 1, now());
             it.expires = it.issued.plus_ms(DIRECTORY_LIFE_MS);
             change(it);
         })
     };
-    let of = |it: &mut Directory, change: &dyn Fn(&mut DirectoryEntry)| {
+    let of = |it: &mut Draft, change: &dyn Fn(&mut DirectoryEntry)| {
         change(entry(it, world.hillcrest.id.as_str()));
     };
     let invented = || {

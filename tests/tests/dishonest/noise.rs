@@ -82,12 +82,12 @@ fn artefacts(stage: &Stage, to: &Route) -> Result<()> {
 }
 
 fn verbs(rogue: &Rogue, to: &Route) -> Result<()> {
-    for verb in [Verb::Enrol, Verb::Prove, Verb::Locate, Verb::Link, Verb::Directory] {
+    for verb in [Verb::Enrol, Verb::Prove, Verb::Locate, Verb::Link, Verb::Directory, Verb::DirectoryPieces] {
         let what = format!("{verb} to {}", to.party);
         refused(&what, Code::AccessDenied, || rogue.ask(to, verb, vec![vec![0; 8]]))?;
     }
     let world = fixture::World::shared();
-    let directory = world.published(&world.directory(u64::MAX, fixture::T0));
+    let directory = world.published(&world.directory(u64::MAX, fixture::T0)).head.0;
     refused("a directory of another federation", Code::AccessDenied, || {
         rogue.ask(to, Verb::Directory, vec![directory.clone()])
     })

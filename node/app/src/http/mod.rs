@@ -40,6 +40,8 @@ pub(crate) fn routes(exchange: Exchange, health: &Health, metrics: &Metrics) -> 
             async move { desk.answer("hospital", async { desk.exchange.hospital_info() }).await }
         })
     };
+    let pieces =
+        posted(&desk, "directory-pieces", |exchange, body| async move { exchange.directory_pieces(&body) });
     let link = posted(&desk, "link", |exchange, body| async move { exchange.link(body).await });
     let remote =
         posted(&desk, "remote-link", |exchange, body| async move { exchange.remote_link(body).await });
@@ -50,6 +52,8 @@ pub(crate) fn routes(exchange: Exchange, health: &Health, metrics: &Metrics) -> 
         exchange.patient_artefact(body).await.map(|()| Vec::new())
     });
     let patients = hospital
+        .or(pieces)
+        .unify()
         .or(link)
         .unify()
         .or(remote)

@@ -149,6 +149,6 @@ pub(super) async fn take(node: &Node, content: &str, only_link: bool) -> Result<
 }
 
 pub(super) fn info(node: &Node) -> Result<Carried, NodeError> {
-    let info = node.exchange.hospital_info()?;
+    let info = node.exchange.hospital_info_file()?;
     Ok(Carried { kind: "hospital-info".to_owned(), transfer: None, answer: Some(hex::encode(info)) })
 }

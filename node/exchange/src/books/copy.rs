@@ -8,7 +8,7 @@ use handover_core::artefact::{Payload as _, Signed};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::message::{BooksAnswer, BooksQuestion, OpenedEntry};
 use handover_core::rules::{self, Context, OpenedPage};
-use handover_core::verify::BooksFile;
+use handover_core::verify::{BooksFile, named};
 use handover_core::{Code, Digest, Party, Timestamp, TransferId};
 use handover_dossier::incidents::{self, Incident};
 use handover_records::{Action, Departments, GrantRequest, Purpose, Subject};
@@ -213,8 +213,10 @@ pub(super) fn file(
     answers: Vec<BooksAnswer>,
     artefacts: Vec<Bytes>,
 ) -> Result<BooksFile, Code> {
+    let mut about = named(&artefacts);
+    about.insert(inner.own().clone());
     Ok(BooksFile {
-        directory: Bytes(inner.federation()?.directory().envelope().to_vec()),
+        directory: inner.federation()?.part(&about),
         artefacts,
         hospital: inner.own().clone(),
         transfer,

@@ -1,4 +1,4 @@
-//! Newer directories, as they come from the index.
+//! Newer directories, as they come from the index: a head, and what is missing of its pieces when it is asked for.
 
 use handover_core::message::{Answer, Request, Verb};
 use handover_net::{Net, Route};
@@ -7,9 +7,14 @@ use super::Inner;
 use crate::ExchangeError;
 
 impl Inner {
-    /// Takes a directory and makes the network follow it at once.
+    /// Takes a directory, whose pieces the index gives, and makes the network follow it at once.
     pub(crate) async fn take_directory(&self, net: &Net, envelope: Vec<u8>) -> Result<(), ExchangeError> {
-        self.parts.directories.take(envelope).await?;
+        let route = self.route_to_index();
+        let ask = |digests| async {
+            let answer = net.request(&route, Request::encode(Verb::DirectoryPieces, digests)).await?;
+            Ok(Answer::decode(&answer)?)
+        };
+        self.parts.directories.take(envelope, ask).await?;
         self.parts.sign_in_force();
         net.recheck().await;
         self.outbox.notify_one();

@@ -13,7 +13,7 @@ use handover_store::rows;
 
 use super::asking::{local, row};
 use super::rows::{InRow, OutRow, review};
-use super::{GlassView, IN, OUT, Told, broken, desk, details, grant, none, place, read_id, second};
+use super::{GlassView, IN, OUT, Told, broken, desk, details, grant, place, read_id, second};
 use crate::{Exchange, ExchangeError};
 
 /// The most that are shown.
@@ -94,12 +94,8 @@ impl Exchange {
             }
             Err(fault) => return Err(fault),
         };
-        let directory = self.0.federation()?.directory().envelope().to_vec();
-        Ok(codec::encode(&TransferFile {
-            directory: directory.into(),
-            artefacts: artefacts.into_iter().flatten().collect(),
-            extensions: none(),
-        }))
+        let (federation, artefacts) = (self.0.federation()?, artefacts.into_iter().flatten().collect());
+        Ok(codec::encode(&TransferFile::of(&federation, artefacts)))
     }
 
     async fn newest(&self, side: &'static str) -> Result<Vec<Vec<u8>>, ExchangeError> {

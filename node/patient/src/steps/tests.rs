@@ -1,10 +1,10 @@
 use handover_core::Digest;
 use handover_core::artefact::Countersigned;
-use handover_core::artefact::federation::Status;
+use handover_core::artefact::federation::{Status, WholeDirectory};
 use handover_core::artefact::patient::{Ask, AskKind, Holder, Holders, Revocation};
 use handover_core::artefact::transfer::{NextAttempt, QuoteBody, RevocationConfirmed, RevocationEffect};
 use handover_core::codec::MAX_MESSAGE_BYTES;
-use handover_core::message::{CONSENT_DETAILS_LABEL, HOLDERS_INFO, INBOX_INFO, part_binding};
+use handover_core::message::{CONSENT_DETAILS_LABEL, HOLDERS_INFO, HospitalInfo, INBOX_INFO, part_binding};
 use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, State};
 use handover_seal::part::open_part;
@@ -286,6 +286,39 @@ fn directories_of_others_and_older_ones_are_not_taken() {
     let asked = wallet.ask(None, (&hospital(0), &hospital(1)), &federation, NOW, &mut OsRandom);
     assert_eq!(code(asked), Code::HospitalRevoked);
     assert!(wallet.ask(None, (&hospital(1), &hospital(0)), &federation, NOW, &mut OsRandom).is_err());
+}
+
+#[test]
+fn pieces_that_the_wallet_lacks_are_asked_for_and_nothing_else_is_taken_for_them() {
+    let mut world = World::new();
+    let mut wallet = world.wallet();
+    let head_of = |whole: &HospitalInfo| HospitalInfo {
+        directory: WholeDirectory { pieces: Vec::new(), ..whole.directory.clone() },
+        ..whole.clone()
+    };
+    let whole = world.info(1);
+    assert_eq!(code(wallet.take_directory(&head_of(&whole), NOW)), Code::DirectoryIncomplete);
+    let piece = whole.directory.pieces[0].0.clone();
+    let asked = |digests: Vec<Digest>| {
+        assert_eq!(digests, [Digest::sha256(&[&piece])]);
+        Ok(vec![piece.clone()])
+    };
+    let completed = wallet.completed(head_of(&whole), NOW, asked).unwrap();
+    assert_eq!(completed, whole);
+    wallet.take_directory(&completed, NOW).unwrap();
+    let held = Wallet::from_bytes(&wallet.to_bytes()).unwrap();
+    let again = held.completed(head_of(&whole), NOW, |_| Err(WalletError::Unreachable));
+    assert_eq!(again.unwrap(), whole, "all of it is held");
+
+    (world.version, world.status[0]) = (2, Status::Suspended);
+    let newer = world.info(1);
+    for (answer, refused) in [
+        (vec![], Code::DirectoryIncomplete),
+        (vec![piece.clone()], Code::Malformed),
+        (vec![b"other".to_vec()], Code::Malformed),
+    ] {
+        assert_eq!(code(held.completed(head_of(&newer), NOW, |_| Ok(answer.clone()))), refused);
+    }
 }
 
 #[test]

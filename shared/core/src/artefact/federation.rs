@@ -1,8 +1,12 @@
 //! Who may speak for whom: certificates, status orders, fee schedules and the directory.
+//!
+//! The directory is a head that the index signs, and pieces with the hospitals' entries, which the head names by hash. A
+//! hospital's piece follows from its identifier ([`place_of`]), so a change of one hospital changes the head and one piece,
+//! and everybody keeps the others.
 
 use super::transfer::Payer;
 use super::{Countersigned, Signed};
-use crate::codec::{Bytes, Extensions};
+use crate::codec::{self, Bytes, DecodeError, Extensions};
 use crate::id::{Digest, HospitalId, Party, SigningPublic};
 use crate::{Currency, Edition, Timestamp, cbor_enum, cbor_map};
 
@@ -213,8 +217,8 @@ cbor_map! {
 }
 
 cbor_map! {
-    /// Everything a node needs to check everybody else, for at most 72 hours. Signed by the index; each part
-    /// verifies up to the pinned root by itself.
+    /// Everything a node needs to check everybody else, for at most 72 hours: this head, and the pieces that it names.
+    /// Signed by the index; each part verifies up to the pinned root by itself.
     pub struct Directory {
         /// Counts up with every change or refresh; a node never takes a lower one.
         1 => version: u64,
@@ -226,8 +230,8 @@ cbor_map! {
         4 => indexes: Vec<Bytes>,
         /// The operators' `AuthorityCertificate`s.
         5 => operators: Vec<Bytes>,
-        /// The hospitals, ascending by identifier.
-        6 => hospitals: Vec<DirectoryEntry>,
+        /// SHA-256 of each [`DirectoryPiece`], by its place; so many as a power of two, at most [`PIECES_MAX`].
+        6 => pieces: Vec<Digest>,
         /// Fee schedules, countersigned.
         7 => schedules: Vec<Bytes>,
         /// Size of the index's ledger log at this version.
@@ -240,6 +244,24 @@ cbor_map! {
     later {
         /// The edition in force: everybody signs in it, or in one before.
         1 => edition: Edition,
+    }
+}
+
+cbor_map! {
+    /// The entries of all hospitals that have their place in it.
+    pub struct DirectoryPiece {
+        /// Ascending by identifier; at most [`PIECE_ENTRIES_MAX`].
+        1 => hospitals: Vec<DirectoryEntry>,
+    }
+}
+
+cbor_map! {
+    /// A directory in one: the head with all its pieces, or in a file with those of the hospitals that it is about.
+    pub struct WholeDirectory {
+        /// [`Directory`].
+        1 => head: Bytes,
+        /// [`DirectoryPiece`]s, in any order.
+        2 => pieces: Vec<Bytes>,
     }
 }
 
@@ -279,6 +301,22 @@ pub const FORMER_KEYS_MAX: usize = 32;
 
 /// How long a directory holds, in milliseconds.
 pub const DIRECTORY_LIFE_MS: i64 = 72 * crate::time::HOUR_MS;
+
+/// The most pieces of a directory.
+pub const PIECES_MAX: usize = 2_048;
+
+/// How many hospitals a piece has at most, on average. A change costs the head, 34 bytes for each piece, and one piece,
+/// some 1.4 KiB for each hospital in it: for 10,000 hospitals their sum is least at pieces of 8 to 16.
+pub const PIECE_ENTRIES_MEAN_MAX: usize = 16;
+
+/// The most hospitals in one piece. Identifiers fall into pieces by a hash, so honest ones stay far below.
+pub const PIECE_ENTRIES_MAX: usize = 64;
+
+/// The most bytes of a piece: it travels as one item of a message.
+pub const PIECE_MAX_BYTES: usize = 512 * 1024;
+
+/// The most bytes of a directory's head and pieces together: a store takes them in one transaction.
+pub const DIRECTORY_MAX_BYTES: usize = 28 * 1024 * 1024;
 
 impl FeeSchedule {
     /// The rate of a fee that `payer` owes, in basis points: none for a patient who may not be charged.
@@ -323,3 +361,34 @@ impl FeeSchedule {
 pub type ClaimedStatusOrder = Countersigned<StatusOrder>;
 /// A directory as received, not yet verified.
 pub type ClaimedDirectory = Signed<Directory>;
+
+/// How many pieces so many hospitals need; none if they are more than [`PIECES_MAX`] hold.
+#[must_use]
+pub fn pieces_for(hospitals: usize) -> Option<usize> {
+    let pieces = hospitals.div_ceil(PIECE_ENTRIES_MEAN_MAX).max(1).checked_next_power_of_two()?;
+    (pieces <= PIECES_MAX).then_some(pieces)
+}
+
+/// The place of a hospital among so many pieces, a power of two: its identifier's SHA-256 begins with that number.
+#[must_use]
+pub fn place_of(hospital: &HospitalId, pieces: usize) -> usize {
+    let digest = Digest::sha256(&[hospital.as_str().as_bytes()]);
+    let first = digest.as_bytes().first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
+    // Of none and of one piece it is the first.
+    let bits = pieces.checked_ilog2().unwrap_or(0);
+    first.checked_shr(u32::BITS.saturating_sub(bits)).map_or(0, |place| place as usize)
+}
+
+impl DirectoryPiece {
+    /// Reads a piece, whose bytes are compared with a digest elsewhere.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; over [`PIECE_MAX_BYTES`] nothing is decoded.
+    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let piece: Self = codec::decode(bytes, PIECE_MAX_BYTES)?;
+        if piece.hospitals.len() > PIECE_ENTRIES_MAX {
+            return Err(DecodeError::value("more hospitals in a piece than one has"));
+        }
+        Ok(piece)
+    }
+}

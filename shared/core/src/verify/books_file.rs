@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use super::books::{Looked, Standing, standing};
-use super::{TRANSFER_FILE_MAX_BYTES, TransferFile, VerifyError, fault, opened, verify_artefacts};
+use super::{TRANSFER_FILE_MAX_BYTES, VerifyError, fault, federation, verify_artefacts};
 use crate::artefact::books::LedgerPage;
+use crate::artefact::federation::WholeDirectory;
 use crate::artefact::{Payload, SignatureVerifier, Signed};
-use crate::codec::{self, Bytes, Extensions};
+use crate::codec::{self, Bytes};
 use crate::id::{HospitalId, SigningPublic, TransferId};
 use crate::ledger::Entry;
 use crate::message::BooksAnswer;
@@ -18,8 +19,8 @@ use crate::{Code, cbor_map};
 cbor_map! {
     /// What a hospital shows of a difference.
     pub struct BooksFile {
-        /// The `Directory` that everything verifies under.
-        1 => directory: Bytes,
+        /// The directory that everything verifies under, with the pieces of the hospitals that it is about.
+        1 => directory: WholeDirectory,
         /// What the hospital has of the transfer.
         2 => artefacts: Vec<Bytes>,
         /// The hospital.
@@ -64,12 +65,7 @@ pub fn verify_books(
     let page_fault = |code| fault(LedgerPage::TYPE, code);
     let file: BooksFile =
         codec::decode(file, TRANSFER_FILE_MAX_BYTES).map_err(|_| fault("file", Code::Malformed))?;
-    let directory = TransferFile {
-        directory: file.directory.clone(),
-        artefacts: Vec::new(),
-        extensions: Extensions::default(),
-    };
-    let (_, federation) = opened(&codec::encode(&directory), root, verifier)?;
+    let federation = federation(&file.directory, root, verifier)?;
     let context = Context { federation: &federation, verifier };
     let (mut entries, mut orders) = (BTreeMap::new(), Vec::new());
     let mut at = None;

@@ -35,7 +35,7 @@ pub(crate) fn trust(session: &Session, options: &args::Trust) -> Result<(), CliE
 
 pub(crate) fn hospital(session: &Session, options: &args::Hospital) -> Result<(), CliError> {
     let client = session.client(&options.node, options.node_certificate.as_deref())?;
-    let info = client.hospital()?;
+    let info = session.hospital(&client)?;
     let met = session.take(&info)?;
     if let Some(path) = &options.out {
         write_new(path, &codec::encode(&info))?;

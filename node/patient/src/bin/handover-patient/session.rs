@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use handover_cli::{CliError, Output, passphrase};
+use handover_core::artefact::federation::DIRECTORY_MAX_BYTES;
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{HospitalInfo, Inbox};
 use handover_core::trust::Federation;
@@ -20,7 +21,7 @@ use crate::args::{Common, Node, Way};
 use crate::patience::Patience;
 
 /// The most bytes of a hospital's information: a directory and a little more.
-const MAX_INFO_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
+const MAX_INFO_BYTES: usize = DIRECTORY_MAX_BYTES + MAX_MESSAGE_BYTES;
 
 /// Now, by the system's clock.
 pub(crate) fn now() -> Timestamp {
@@ -146,7 +147,13 @@ impl Session {
     }
 
     pub(crate) fn meet(&self, client: &NodeClient) -> Result<Met, CliError> {
-        self.take(&client.hospital()?)
+        self.take(&self.hospital(client)?)
+    }
+
+    /// What a node says of itself, with its directory whole.
+    pub(crate) fn hospital(&self, client: &NodeClient) -> Result<HospitalInfo, CliError> {
+        let info = client.hospital()?;
+        Ok(self.file.read()?.completed(info, now(), |digests| client.directory_pieces(digests))?)
     }
 
     pub(crate) fn meet_file(&self, path: &Path) -> Result<Met, CliError> {
