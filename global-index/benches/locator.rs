@@ -89,8 +89,8 @@ fn row(engine: &str, patients: u64) {
         let mut realm = Realm::over(settings(url_file.clone()), vec![]).await;
         let _holder = realm.hospital(HOLDER.0, HOLDER.1).await;
         let mut asker = realm.hospital("hilltop", 2).await;
-        asker.directory_where(&realm, |it| it.members().count() == 2).await;
-        std::fs::write(directory_file(&realm.config.data), &*asker.directory.borrow()).unwrap();
+        let federation = asker.directory_where(&realm, |it| it.members().count() == 2).await;
+        std::fs::write(directory_file(&realm.config.data), codec::encode(&federation.whole())).unwrap();
         realm.stop().await;
         let stored = || match &cluster {
             Some(cluster) => {
@@ -158,7 +158,7 @@ async fn questions(realm: &Realm, asker: &Node, patients: u64) -> Vec<Duration> 
 fn fill(data: &Path, url_file: &str, patients: u64) {
     let url_file = (!url_file.is_empty()).then(|| url_file.into());
     let config = Realm::config(data, settings(url_file));
-    let directory = std::fs::read(directory_file(data)).unwrap();
+    let directory = codec::decode(&std::fs::read(directory_file(data)).unwrap(), 1 << 20).unwrap();
     let federation = Federation::verify(&directory, &config.root, now(), &Ed25519).unwrap();
     let federation = Arc::new(federation);
     Runtime::new().unwrap().block_on(async {

@@ -12,11 +12,12 @@ use handover_core::message::{
     Answer, BooksBackAnswer, BooksBackQuestion, EvidenceAnswer, EvidencePlace, EvidenceQuestion, Request,
     Verb,
 };
-use handover_core::trust::{Federation, Gathering, Head};
+use handover_core::trust::{Federation, Gathering, Head, TrustError};
 use handover_core::{Code, HospitalId, Party, Timestamp};
 use handover_net::{Net, Route};
 use handover_seal::Ed25519;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
 use crate::desk::Desk;
 use crate::directory::Current;
@@ -33,12 +34,24 @@ pub(super) struct Signatures {
     pub(super) trees: Vec<TreeHead>,
 }
 
+/// How long the pieces of one directory may take to come, in all; the next try goes on from there.
+const GATHER_LIMIT: Duration = Duration::from_secs(60);
+
+/// What came of a directory that is not in force here, and the last that was whole: most hospitals hold the same.
+#[derive(Default)]
+pub(super) struct Found {
+    gathering: Gathering,
+    whole: Option<Federation>,
+}
+
 /// A way to one hospital.
 pub(super) struct Asking<'a> {
     pub(super) desk: &'a Desk,
     pub(super) net: &'a Net,
     /// For so many questions at a time.
     pub(super) places: &'a Semaphore,
+    /// For one directory at a time.
+    pub(super) found: &'a Mutex<Found>,
     pub(super) hospital: &'a HospitalId,
 }
 
@@ -50,7 +63,7 @@ impl Asking<'_> {
         let addresses = known.map(|member| member.profile.addresses.clone()).unwrap_or_default();
         let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
         let asked = self.net.request(&route, Request::encode(verb, items));
-        let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.map_err(|_| Code::TimedOut)?;
+        let answer = timeout(ANSWER_LIMIT, asked).await.map_err(|_| Code::TimedOut)?;
         match Answer::decode(&answer.map_err(|fault| fault.code())?) {
             // One of before does not know the question, and keeps nothing that would answer it.
             Err(Code::Malformed | Code::AccessDenied) => Ok(Vec::new()),
@@ -77,15 +90,14 @@ impl Asking<'_> {
 
     /// One with another version is verified, however old it is: an order that two operators gave is never taken back.
     async fn directory(&self, held: &mut Signatures, envelope: &[u8]) -> Result<(), Code> {
+        let mut found = self.found.lock().await;
+        // What another gave back meanwhile may be in force.
         let (current, now) = (self.desk.current(), self.desk.now());
         if envelope == current.envelope() {
             return Ok(());
         }
         let verified = match Head::verify(envelope, &self.desk.seat.root, now, &Ed25519) {
-            Ok(head) => {
-                let pieces = self.pieces(&head, &current).await?;
-                head.complete(&pieces, Some(current.federation()), &Ed25519)
-            }
+            Ok(head) => self.whole(head, &mut found, &current).await?,
             Err(fault) => Err(fault),
         };
         match verified {
@@ -106,13 +118,33 @@ impl Asking<'_> {
         Ok(())
     }
 
-    /// The pieces of its directory that the one in force does not have.
-    async fn pieces(&self, head: &Head, current: &Current) -> Result<Vec<Vec<u8>>, Code> {
-        let mut gathering = Gathering::of(head, &current.federation().digests());
+    /// Its directory with all pieces, verified.
+    async fn whole(
+        &self,
+        head: Head,
+        found: &mut Found,
+        current: &Current,
+    ) -> Result<Result<Federation, TrustError>, Code> {
+        let Found { gathering, whole } = found;
+        let known = whole.as_ref().unwrap_or_else(|| current.federation());
+        if known.directory().envelope() == head.directory().envelope() {
+            return Ok(Ok(known.clone()));
+        }
+        gathering.turn_to(&head, &known.digests());
+        timeout(GATHER_LIMIT, self.fill(gathering)).await.map_err(|_| Code::TimedOut)??;
+        let verified = head.complete(&gathering.pieces(), Some(known), &Ed25519);
+        if let Ok(federation) = &verified {
+            *whole = Some(federation.clone());
+        }
+        Ok(verified)
+    }
+
+    /// Asks for the pieces that are missing until none is.
+    async fn fill(&self, gathering: &mut Gathering) -> Result<(), Code> {
         loop {
             let missing = gathering.missing();
             if missing.is_empty() {
-                return Ok(gathering.end());
+                return Ok(());
             }
             let digests = missing.iter().map(|digest| digest.as_bytes().to_vec()).collect();
             gathering.take(self.ask(Verb::DirectoryPieces, digests).await?)?;

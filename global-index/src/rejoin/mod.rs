@@ -29,7 +29,7 @@ use handover_store::{StoreError, Txn};
 use handover_web::CancellationToken;
 use tokio::sync::Semaphore;
 
-use self::asking::{Asking, Signatures};
+use self::asking::{Asking, Found, Signatures};
 use crate::desk::Desk;
 use crate::directory::DirectoryError;
 use crate::ledger::{BooksError, TreeHead};
@@ -99,13 +99,21 @@ pub(crate) struct Rejoin {
     put_back: Arc<Mutex<BTreeSet<Digest>>>,
     /// For questions.
     places: Arc<Semaphore>,
+    found: Arc<tokio::sync::Mutex<Found>>,
 }
 
 impl Rejoin {
     /// Closes the desk's voice until somebody was asked, if there is anybody.
     pub(crate) fn new(desk: Desk, net: Net) -> Self {
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        let rejoin = Self { desk, net, compared: Arc::default(), put_back: Arc::default(), places };
+        let rejoin = Self {
+            desk,
+            net,
+            compared: Arc::default(),
+            put_back: Arc::default(),
+            places,
+            found: Arc::default(),
+        };
         if !rejoin.active().is_empty() {
             rejoin.desk.voice.ask();
         }
@@ -133,7 +141,7 @@ impl Rejoin {
     }
 
     fn asking<'a>(&'a self, hospital: &'a HospitalId) -> Asking<'a> {
-        Asking { desk: &self.desk, net: &self.net, places: &self.places, hospital }
+        Asking { desk: &self.desk, net: &self.net, places: &self.places, found: &self.found, hospital }
     }
 
     fn is_compared(&self, hospital: &HospitalId) -> bool {
@@ -262,6 +270,7 @@ impl Rejoin {
         }
         // Also who told everything is asked once more before it is served: what it holds is known now, or given up.
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.found.lock().await = Found::default();
         tracing::info!("this store has caught up");
         Ok(())
     }

@@ -415,7 +415,7 @@ impl Node {
             let digests = gathering.missing().iter().map(|digest| digest.as_bytes().to_vec()).collect();
             gathering.take(self.ask(realm, Verb::DirectoryPieces, digests).await.unwrap()).ok()?;
         }
-        Some(head.complete(&gathering.end(), known, &Ed25519).unwrap())
+        Some(head.complete(&gathering.pieces(), known, &Ed25519).unwrap())
     }
 
     /// The directory in force.

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use handover_core::artefact::federation::Directory;
 use handover_core::artefact::{ArtefactError, Signed};
@@ -16,7 +17,8 @@ use handover_dossier::directories;
 use handover_net::Admission;
 use handover_seal::Ed25519;
 use handover_store::{KeyMaker, Store, Txn};
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
+use tokio::time::timeout;
 
 use handover_dossier::incidents::Incident;
 
@@ -25,6 +27,11 @@ use crate::ExchangeError;
 use self::disputes::Dispute;
 
 mod disputes;
+
+/// How long a directory waits for the one that is gathered before it.
+const TURN_LIMIT: Duration = Duration::from_secs(10);
+/// How long the pieces of one may take to come, in all; the next try goes on from there.
+const GATHER_LIMIT: Duration = Duration::from_secs(120);
 
 /// What is held; nothing before the first one came.
 type Held = Option<Arc<Federation>>;
@@ -39,6 +46,8 @@ pub struct Directories {
     /// What was offered last that contradicts the one held, and its version.
     dispute: Arc<Mutex<Option<(Code, u64)>>>,
     refused: Arc<AtomicU64>,
+    /// What came of a directory that is not whole yet; one at a time is gathered.
+    gathering: Arc<tokio::sync::Mutex<Gathering>>,
 }
 
 impl Directories {
@@ -70,6 +79,7 @@ impl Directories {
             held: watch::channel(held).0,
             dispute: Arc::new(Mutex::new(dispute)),
             refused: Arc::default(),
+            gathering: Arc::default(),
         })
     }
 
@@ -133,21 +143,20 @@ impl Directories {
     /// # Errors
     /// [`Code::DirectoryRollback`] for an older one, [`Code::DirectoryForked`] for another of the same version,
     /// [`Code::DirectoryTakesBack`], [`Code::DirectoryExpired`] for one that has expired while the one held has not,
-    /// [`Code::DirectoryIncomplete`] if a piece does not come, and why one does not verify.
+    /// [`Code::DirectoryIncomplete`] or [`Code::TimedOut`] if a piece does not come: what came is not asked for again;
+    /// [`Code::Busy`] while another is gathered; and why one does not verify.
     pub async fn take<A, F>(&self, envelope: Vec<u8>, ask: A) -> Result<(), ExchangeError>
     where
         A: Fn(Vec<Vec<u8>>) -> F,
         F: Future<Output = Result<Vec<Vec<u8>>, ExchangeError>>,
     {
-        let taken = match self.follows(&envelope).await {
-            Ok(None) => Ok(()),
-            Ok(Some((head, held))) => {
-                // What does not come is nothing against the directory.
-                let pieces = gathered(&head, held.as_deref(), ask).await?;
-                self.complete(head, &pieces, held).await
-            }
-            Err(fault) => Err(fault),
-        };
+        let mut taken = self.follows(&envelope).await;
+        if matches!(taken, Ok(Some(_))) {
+            // One at a time, and nobody waits for long: pushes come again, and a newer one may be behind this one.
+            let gathering = timeout(TURN_LIMIT, self.gathering.lock()).await.map_err(|_| Code::Busy)?;
+            taken = self.gather(&envelope, gathering, ask).await?;
+        }
+        let taken = taken.map(drop);
         if let Err(fault) = &taken {
             self.refused.fetch_add(1, Ordering::Relaxed);
             let claim = Signed::<Directory>::read(&envelope).ok();
@@ -166,6 +175,34 @@ impl Directories {
             }
         }
         taken
+    }
+
+    /// Has the pieces come that are missing, and takes the directory; nothing, once that is done. What does not come is
+    /// nothing against it; but what was taken meanwhile may contradict it.
+    async fn gather<A, F>(
+        &self,
+        envelope: &[u8],
+        mut gathering: MutexGuard<'_, Gathering>,
+        ask: A,
+    ) -> Result<Result<Option<(Head, Held)>, ExchangeError>, ExchangeError>
+    where
+        A: Fn(Vec<Vec<u8>>) -> F,
+        F: Future<Output = Result<Vec<Vec<u8>>, ExchangeError>>,
+    {
+        let (head, held) = match self.follows(envelope).await {
+            Ok(Some(follows)) => follows,
+            other => return Ok(other),
+        };
+        gathering.turn_to(&head, &held.as_deref().map(Federation::digests).unwrap_or_default());
+        let came = timeout(GATHER_LIMIT, fill(&mut gathering, ask)).await;
+        if let Err(fault) = came.unwrap_or_else(|_| Err(Code::TimedOut.into())) {
+            return match self.follows(envelope).await {
+                Err(contradicted) => Ok(Err(contradicted)),
+                Ok(_) => Err(fault),
+            };
+        }
+        let taken = self.complete(head, &std::mem::take(&mut *gathering).pieces(), held).await;
+        Ok(taken.map(|()| None))
     }
 
     /// A head that may take the place of the one held, and what is held; none if it is that one.
@@ -267,17 +304,16 @@ enum Verdict {
     Refused(Code),
 }
 
-/// The pieces of a directory that `held` does not have, each compared with its digest as it comes.
-async fn gathered<A, F>(head: &Head, held: Option<&Federation>, ask: A) -> Result<Vec<Vec<u8>>, ExchangeError>
+/// Asks for what is missing until nothing is.
+async fn fill<A, F>(gathering: &mut Gathering, ask: A) -> Result<(), ExchangeError>
 where
     A: Fn(Vec<Vec<u8>>) -> F,
     F: Future<Output = Result<Vec<Vec<u8>>, ExchangeError>>,
 {
-    let mut gathering = Gathering::of(head, &held.map(Federation::digests).unwrap_or_default());
     loop {
         let missing = gathering.missing();
         if missing.is_empty() {
-            return Ok(gathering.end());
+            return Ok(());
         }
         gathering.take(ask(missing.iter().map(|digest| digest.as_bytes().to_vec()).collect()).await?)?;
     }

@@ -160,7 +160,7 @@ impl Wallet {
                 .take(ask(gathering.missing())?)
                 .map_err(WalletError::rule("the pieces of the directory"))?;
         }
-        let pieces = held.into_values().chain(gathering.end().into_iter().map(Bytes)).collect();
+        let pieces = held.into_values().chain(gathering.pieces().into_iter().map(Bytes)).collect();
         Ok(HospitalInfo { directory: WholeDirectory { pieces, ..info.directory }, ..info })
     }
 

@@ -396,7 +396,7 @@ async fn believe(net: &Net, index: &Route, (held, root): (&Held, &SigningPublic)
         let taken = Answer::decode(&answer).and_then(|pieces| gathering.take(pieces));
         taken.map_err(|code| anyhow!("the pieces of the directory: {code}"))?;
     }
-    let federation = head.complete(&gathering.end(), known.as_deref(), &Ed25519)?;
+    let federation = head.complete(&gathering.pieces(), known.as_deref(), &Ed25519)?;
     *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(federation));
     Ok(())
 }
