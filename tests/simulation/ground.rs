@@ -9,8 +9,8 @@ use handover_core::artefact::federation::{
     Authority, AuthorityCertificate, CertificateRequest, EnrolmentProof, EnrolmentRequest, FeeSchedule,
     HospitalProfile, Status,
 };
-use handover_core::codec::{self, Bytes, Extensions};
-use handover_core::message::{Answer, HospitalInfo, Request, Verb};
+use handover_core::codec::{Bytes, Extensions};
+use handover_core::message::{Answer, Request, Verb};
 use handover_core::time::{Clock as _, DAY_MS};
 use handover_core::{Digest, Edition, Party, Timestamp};
 use handover_index::keys::CERTIFICATE_FILE;
@@ -23,6 +23,7 @@ use tokio::time::sleep;
 
 use crate::clock::Virtual;
 use crate::network::Fabric;
+use crate::people::informed;
 use crate::places::{Disk, Hospital, IndexSeat, TESTS};
 
 pub(crate) const HOSPITALS: [&str; 3] = ["hillcrest", "lakeside", "riverside"];
@@ -221,7 +222,7 @@ async fn settle(number: usize, hospitals: &[Hospital]) -> Result<Person> {
     let mut wallet = Wallet::new(keys, World::shared().root.public());
     for hospital in hospitals {
         let node = hospital.node().context("it runs")?;
-        let info: HospitalInfo = codec::decode(&node.exchange.hospital_info()?, 1 << 20)?;
+        let info = informed(&wallet, &node.exchange, now).map_err(|code| anyhow!("{code}"))?;
         let (federation, _) = wallet.take_directory(&info, now)?;
         let code = node.exchange.register_patient("desk", &local, None).await?;
         let link = wallet.link(&hospital.id, &code, &federation, now)?;

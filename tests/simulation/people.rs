@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use handover_core::artefact::patient::Scope;
-use handover_core::codec;
-use handover_core::message::HospitalInfo;
+use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::message::{HospitalInfo, PiecesAnswer, PiecesQuestion};
 use handover_core::time::DAY_MS;
-use handover_core::{Code, Department, TransferId};
-use handover_exchange::ExchangeError;
-use handover_patient::{Question, Wallet, Wish, make_ask, open_inbox, own_ask};
+use handover_core::{Code, Department, Timestamp, TransferId};
+use handover_exchange::{Exchange, ExchangeError};
+use handover_patient::{Question, Wallet, WalletError, Wish, make_ask, open_inbox, own_ask};
 use handover_records::LocalPatient;
 use handover_tests::dice::Dice;
 use handover_tests::fixture::Seeded;
@@ -85,6 +85,21 @@ fn passes(code: Code) -> bool {
             | Code::CatchingUp
             | Code::DirectoryExpired
     )
+}
+
+/// What a hospital says of itself, with its directory whole, as a wallet asks for it.
+pub(crate) fn informed(wallet: &Wallet, exchange: &Exchange, now: Timestamp) -> Result<HospitalInfo, Code> {
+    let info = exchange.hospital_info().map_err(|fault| fault.code())?;
+    let info: HospitalInfo = codec::decode(&info, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
+    let pieces = |digests| {
+        let question = PiecesQuestion { digests, extensions: Extensions::default() };
+        let answer = exchange.directory_pieces(&codec::encode(&question));
+        let refused = |code| WalletError::Rule { what: "the pieces", code };
+        let answer = answer.map_err(|fault| refused(fault.code()))?;
+        let answer: PiecesAnswer = codec::decode(&answer, MAX_MESSAGE_BYTES)?;
+        Ok(answer.pieces.into_iter().map(|piece| piece.0).collect())
+    };
+    wallet.completed(info, now, pieces).map_err(|fault| fault.code())
 }
 
 impl Mover<'_> {
@@ -195,13 +210,14 @@ impl Mover<'_> {
 
     async fn ask(&self) -> Result<TransferId> {
         let plan = self.plan;
-        let info =
-            self.at(plan.destination, "information", async |node: Rc<Node>| node.exchange.hospital_info());
-        let info = info.await?.map_err(|code| anyhow!("no information: {code}"))?;
         let now = self.hospital(plan.destination)?.now();
+        let inform = async |node: Rc<Node>| {
+            informed(&self.wallet.borrow(), &node.exchange, now).map_err(ExchangeError::from)
+        };
+        let info = self.at(plan.destination, "information", inform).await?;
+        let info = info.map_err(|code| anyhow!("no information: {code}"))?;
         let (transfer, ask) = {
             let mut wallet = self.wallet.borrow_mut();
-            let info: HospitalInfo = codec::decode(&info, 1 << 20)?;
             let (federation, _) = wallet.take_directory(&info, now)?;
             let between = (&self.hospital(plan.source)?.id, &self.hospital(plan.destination)?.id);
             let mut random = Seeded::new(&format!("ask of {} to {}", plan.person, plan.destination));
