@@ -3,8 +3,7 @@
 //! clerks and who repeats what others said are played. While patients move, processes are killed at any of their
 //! writes, lines break and are cut; then everything has to come to the end that a reference model says.
 //!
-//! `cargo test --package handover-tests --test simulation` plays every story that has a name (a bug that was found once)
-//! and a few seeds; `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, which tells more
+//! `cargo test --package handover-tests --test simulation` plays every story that has a name and a few seeds; `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, which tells more
 //! (`HANDOVER_LOG` says what of the rooms' log). With `--release` it is some times faster. A seed decides who moves, what
 //! befalls whom and when, and every delay; keys and the order of what is ready at one moment are not its business.
 

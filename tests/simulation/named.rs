@@ -1,4 +1,4 @@
-//! Stories that have a name: each was a bug once, or shows what a seed meets too seldom.
+//! Stories that have a name: each shows what a seed meets too seldom.
 
 use std::time::Duration;
 
