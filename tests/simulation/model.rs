@@ -79,8 +79,8 @@ impl Played<'_> {
             (Decision::Nothing, None) => &[Phase::Quoted],
             (Decision::No, None) => &[Phase::Refused],
             (Decision::Yes, None) => &[Phase::Filed],
-            // It may have been too late; or too late for the source, and for the destination not.
-            (Decision::TakenBack, None) => &[Phase::Revoked, Phase::Failed, Phase::Filed],
+            // It may have been too late.
+            (Decision::TakenBack, None) => &[Phase::Revoked, Phase::Filed],
             (Decision::TakenBack, Some(("taken back", Code::OutOfOrder))) => &[Phase::Filed],
             (_, Some((what, code))) => bail!("{what} was refused: {code}"),
         })
@@ -94,15 +94,10 @@ impl Played<'_> {
             self.state(hospitals, self.plan.destination).await?,
         ];
         for state in [&source, &destination].into_iter().flatten() {
-            let is_known = state.phase != Phase::Failed || state.reason == Some(Code::ConsentRevoked);
-            let may_be = !is_final(state.phase) || (ends.contains(&state.phase) && is_known);
+            let may_be = !is_final(state.phase) || ends.contains(&state.phase);
             ensure!(may_be, "{:?} ended as {state:?}", self.plan);
         }
-        let [source, destination] = [source, destination].map(|state| state.map(|state| state.phase));
-        // The source let its share go, and the destination signed that it opens nothing with it: that stays so.
-        let crossed = (Some(Phase::Released), Some(Phase::Revoked));
-        let is_one = source == destination && source.is_some_and(|phase| ends.contains(&phase));
-        Ok(is_one || (self.plan.decision == Decision::TakenBack && (source, destination) == crossed))
+        Ok(source == destination && source.is_some_and(|state| ends.contains(&state.phase)))
     }
 
     async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
@@ -189,7 +184,13 @@ pub(crate) async fn books_agree(index: &IndexSeat, played: &[Played<'_>], filed:
     ensure!(balances["balanced"] == true, "{balances}");
     let entries = index.op(json!({"op": "ledger-entries", "after": null})).await?;
     let mut posted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut pending = BTreeSet::new();
     for entry in entries["entries"].as_array().context("entries")? {
+        // Those that follow post it, let it go or have people look at it.
+        match entry["kind"] == "reserve" {
+            true => pending.insert(entry["transfer"].to_string()),
+            false => pending.remove(&entry["transfer"].to_string()),
+        };
         if entry["kind"] == "post" {
             let amount = entry["amount"].as_str().context("an amount")?.replace('.', "");
             posted.entry(entry["transfer"].to_string()).or_default().push(amount.parse()?);
@@ -202,5 +203,6 @@ pub(crate) async fn books_agree(index: &IndexSeat, played: &[Played<'_>], filed:
         ensure!(found == wanted, "{:?}: posted {found:?}, due {wanted:?}", played.plan);
     }
     ensure!(posted.is_empty(), "nobody's fees: {posted:?}");
+    ensure!(pending.is_empty(), "fees that are reserved for good: {pending:?}");
     Ok(())
 }

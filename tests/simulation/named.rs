@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
+use handover_core::artefact::Payload as _;
+use handover_core::artefact::patient::ShareRelease;
+use handover_core::artefact::transfer::KeyRelease;
+
 use crate::people::{Decision, Move};
 use crate::story::{Fault, INDEX, Plot};
 
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 3] = [
+pub(crate) const NAMED: [Named; 5] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
     ("the_destination_dies_at_each_of_its_first_writes", destination_dies),
+    ("a_consent_is_taken_back_while_its_release_is_under_way", taken_back_before_the_release),
+    ("a_consent_is_taken_back_before_the_patients_share_is_there", taken_back_before_the_share),
 ];
 
 /// Patient 1 moves from the second hospital to the third.
@@ -47,4 +53,20 @@ fn destination_dies() -> Plot {
     let dies =
         |writes| Fault::Kill { whom: 2, writes, is_kept: writes % 2 == 0, away: Duration::from_secs(5) };
     told(vec![a_move()], (0..12).map(|number| (5 + 20 * number, dies(number))).collect())
+}
+
+/// The source has released when the destination, which does not know it, takes the patient's no in.
+fn taken_back_before_the_release() -> Plot {
+    taken_back(KeyRelease::TYPE, false)
+}
+
+/// The source has released, and its release is there, but not the patient's.
+fn taken_back_before_the_share() -> Plot {
+    taken_back(ShareRelease::TYPE, true)
+}
+
+fn taken_back(artefact: &'static str, speaks_to_source: bool) -> Plot {
+    let plan = Move { decision: Decision::TakenBack, speaks_to_source, ..a_move() };
+    let late = Fault::Withhold { artefact, from: plan.destination, lasts: Duration::from_secs(200) };
+    told(vec![plan], vec![(0, late)])
 }

@@ -50,6 +50,8 @@ struct State {
     lines: BTreeMap<Pair, Line>,
     /// From whom nothing gets to whom.
     cut: BTreeSet<(Party, Party)>,
+    /// What does not get to whom.
+    withheld: BTreeSet<(&'static str, Party)>,
     /// Processes that had a seat.
     lives: u64,
     heard: VecDeque<Vec<u8>>,
@@ -146,6 +148,11 @@ impl State {
     fn is_cut(&self, from: &Party, to: &Party) -> bool {
         self.cut.contains(&(from.clone(), to.clone()))
     }
+
+    fn is_withheld(&self, body: &[u8], from: &Party) -> bool {
+        let says = |what: &str| body.windows(what.len()).any(|bytes| bytes == what.as_bytes());
+        self.withheld.iter().any(|(what, whom)| whom == from && says(what))
+    }
 }
 
 fn presented(line: &Line, at: &Party) -> Presented {
@@ -163,6 +170,7 @@ impl Fabric {
             seats: BTreeMap::new(),
             lines: BTreeMap::new(),
             cut: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             lives: 0,
             heard: VecDeque::new(),
             carried: 0,
@@ -220,9 +228,21 @@ impl Fabric {
         state.cut.remove(&(other.clone(), one.clone()));
     }
 
-    /// Everybody reaches everybody.
+    /// No artefact of a type gets to a party any more; everything else does.
+    pub(crate) fn withhold(&self, artefact: &'static str, from: &Party) {
+        self.state().withheld.insert((artefact, from.clone()));
+    }
+
+    /// It gets there again.
+    pub(crate) fn let_through(&self, artefact: &'static str, to: &Party) {
+        self.state().withheld.remove(&(artefact, to.clone()));
+    }
+
+    /// Everybody reaches everybody, with everything.
     pub(crate) fn heal(&self) {
-        self.state().cut.clear();
+        let mut state = self.state();
+        state.cut.clear();
+        state.withheld.clear();
     }
 
     /// A request that somebody made, if there was one.
@@ -300,7 +320,11 @@ impl Sitting {
     async fn send(&self, to: &Party, body: Vec<u8>) -> Result<Vec<u8>, NetError> {
         let pair = pair(&self.party, to);
         self.fabric.travel().await;
-        if self.fabric.state().is_cut(&self.party, to) {
+        let is_lost = {
+            let state = self.fabric.state();
+            state.is_cut(&self.party, to) || state.is_withheld(&body, to)
+        };
+        if is_lost {
             return self.in_vain(&pair).await;
         }
         let (up, answer, breaks_after) = {

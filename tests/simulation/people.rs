@@ -78,6 +78,7 @@ fn passes(code: Code) -> bool {
     matches!(
         code,
         Code::StoreUnavailable
+            | Code::AuditUnavailable
             | Code::Unreachable
             | Code::TimedOut
             | Code::Busy

@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     Kill { whom: usize, writes: u64, is_kept: bool, away: Duration },
     /// Nothing gets from one to the other for a time.
     Cut { from: usize, to: usize, both_ways: bool, lasts: Duration },
+    /// No artefact of a type gets to one of them for a time.
+    Withhold { artefact: &'static str, from: usize, lasts: Duration },
     /// A process's clock is ahead for a time, and is set right again.
     Clock { whom: usize, ahead: Duration, lasts: Duration },
     /// A hospital says something again that somebody said.
@@ -207,6 +209,12 @@ impl Stage {
                 }
                 sleep(*lasts).await;
                 self.fabric.join(&from, &to);
+            }
+            Fault::Withhold { artefact, from, lasts } => {
+                let from = self.party(*from);
+                self.fabric.withhold(artefact, &from);
+                sleep(*lasts).await;
+                self.fabric.let_through(artefact, &from);
             }
             Fault::Clock { whom, ahead, lasts } => {
                 let clock = self.hospitals.get(*whom).map_or(&self.index.clock, |hospital| &hospital.clock);

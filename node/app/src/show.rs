@@ -13,7 +13,6 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use handover_cli::CliError;
-use handover_core::Code;
 use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT, Phase};
 use handover_net::peer_id;
 use serde::Serialize;
@@ -295,8 +294,7 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
                     writeln!(out, "  recalled since: {} times, {back} {currency} given back", shown.recalls)?;
                 }
             }
-            // The destination has it, unfiled: people look at such a fee.
-            Ok(Phase::Failed) if shown.reason.as_deref() != Some(Code::ConsentRevoked.as_str()) => {
+            _ if shown.fee_held => {
                 writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?
             }
             Ok(phase) if phase.is_final() => {
@@ -416,17 +414,19 @@ mod tests {
 
     #[test]
     fn a_fee_is_claimed_only_where_it_is_owed() {
-        for (state, says) in [
-            ("quoted", "quoted fee: 10.00 USD, for the patient; due once the records are filed"),
-            ("filed", "fee: 10.00 USD, owed by the patient"),
-            ("refused", "quoted fee: 10.00 USD; nothing is due, the transfer is refused"),
-            ("revoked", "quoted fee: 10.00 USD; nothing is due, the transfer is revoked"),
-            ("failed", "quoted fee: 10.00 USD; the index holds what was reserved"),
-            ("expired", "quoted fee: 10.00 USD; nothing is due, the transfer is expired"),
+        for (state, is_held, says) in [
+            ("quoted", false, "quoted fee: 10.00 USD, for the patient; due once the records are filed"),
+            ("filed", false, "fee: 10.00 USD, owed by the patient"),
+            ("refused", false, "quoted fee: 10.00 USD; nothing is due, the transfer is refused"),
+            ("revoked", false, "quoted fee: 10.00 USD; nothing is due, the transfer is revoked"),
+            ("revoked", true, "quoted fee: 10.00 USD; the index holds what was reserved"),
+            ("failed", true, "quoted fee: 10.00 USD; the index holds what was reserved"),
+            ("expired", false, "quoted fee: 10.00 USD; nothing is due, the transfer is expired"),
         ] {
             let text = |text: &str| Some(text.to_owned());
             let shown = TransferShown {
                 state: state.to_owned(),
+                fee_held: is_held,
                 fee: text("10.00"),
                 currency: text("USD"),
                 basis: text("200.00"),

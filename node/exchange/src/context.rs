@@ -298,6 +298,9 @@ impl Inner {
             // It was handed out before the revocation got there.
             self.confirm_revocation(txn, keys, &taken.row, context, now)?;
         }
+        if matches!(taken.kind(), Kind::KeyRelease | Kind::Revocation) {
+            self.refuse_to_open(txn, keys, &taken.row, context, now)?;
+        }
         if taken.kind() == Kind::Recall && taken.row.role == Role::Destination {
             self.confirm_recall(txn, keys, taken, context, now)?;
         }

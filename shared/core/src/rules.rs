@@ -10,11 +10,11 @@ use crate::artefact::patient::{
 };
 use crate::artefact::transfer::{
     CONSENT_MAX_LIFE_MS, Delivered, KeyRelease, NextAttempt, PACKAGE_MAX_CONTENTS, PackageHeader, PartList,
-    Payer, Quote, Receipt, Refusal, RevocationConfirmed, TransferRequest,
+    Payer, Quote, Receipt, Refusal, RevocationConfirmed, Step, TransferRequest,
 };
 use crate::artefact::{Countersigned, Payload, SignatureVerifier, Signed, Verified};
 use crate::id::{Digest, HospitalId, TransferId};
-use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT};
+use crate::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT, Phase, State};
 use crate::trust::Federation;
 use crate::{Code, KeyChain, Timestamp};
 
@@ -446,6 +446,18 @@ fn by_either<T: Payload>(
     let source = context.federation.member(&on.request.source)?;
     let by = if source.has(signed.kid()) { &on.request.source } else { &on.request.destination };
     context.federation.verify_from(by, signed, context.verifier)
+}
+
+/// How a refusal ends its transfer: before the release it is a no, what cannot be filed after it has failed, unless it is
+/// not opened because the patient took the consent back.
+#[must_use]
+pub fn ended_by(refusal: &Refusal) -> State {
+    let phase = match (refusal.step, refusal.code) {
+        (Step::Filing, Code::ConsentRevoked) => Phase::Revoked,
+        (Step::Filing, _) => Phase::Failed,
+        _ => Phase::Refused,
+    };
+    State::exit(phase, refusal.code)
 }
 
 /// The patient's no to a transfer they asked for.

@@ -144,8 +144,10 @@ pub fn advance(role: Role, current: Option<&State>, step: &State) -> Result<Tran
         };
     }
     if step.phase.is_exit() {
-        // Once the shares are out, nothing can be taken back: the records are at the destination.
-        let too_late = current.phase >= Phase::Released && step.phase != Phase::Failed;
+        // Once the shares are out, only the destination can say that nothing came of it: that it could not be done, or
+        // that it opened nothing because the patient had taken the consent back. The patient's word alone comes too late.
+        let ends_released = matches!(step.phase, Phase::Failed | Phase::Revoked);
+        let too_late = current.phase >= Phase::Released && !ends_released;
         return if current.phase == Phase::Filed || too_late {
             Err(Code::OutOfOrder)
         } else {
@@ -243,14 +245,20 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_after_the_release_comes_too_late() {
-        let revoked = State::exit(Phase::Revoked, Code::ConsentRevoked);
-        for (phase, expected) in [
-            (Phase::Delivered, Ok(Transition::Advance(revoked.clone()))),
-            (Phase::Released, Err(Code::OutOfOrder)),
-            (Phase::Filed, Err(Code::OutOfOrder)),
+    fn after_the_release_only_what_the_destination_says_ends_it_and_nothing_after_it_was_filed() {
+        let over = Err(Code::OutOfOrder);
+        for (end, reason, after_release) in [
+            (Phase::Refused, Code::PatientRefused, false),
+            (Phase::Expired, Code::ConsentExpired, false),
+            (Phase::Revoked, Code::ConsentRevoked, true),
+            (Phase::Failed, Code::PackageDamaged, true),
         ] {
-            assert_eq!(advance(Role::Source, Some(&State::of(phase)), &revoked), expected);
+            let end = State::exit(end, reason);
+            let ends = Ok(Transition::Advance(end.clone()));
+            let at = |phase| advance(Role::Source, Some(&State::of(phase)), &end);
+            assert_eq!(at(Phase::Delivered), ends);
+            assert_eq!(at(Phase::Released), if after_release { ends } else { over.clone() });
+            assert_eq!(at(Phase::Filed), over);
         }
     }
 

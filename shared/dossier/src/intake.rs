@@ -1,7 +1,7 @@
 //! Taking an artefact in: one path for source, destination and index.
 
 use handover_core::artefact::Verified;
-use handover_core::artefact::transfer::{Refusal, Step};
+use handover_core::artefact::transfer::Refusal;
 use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::{Phase, Role, State, Transition, advance};
 use handover_core::{Code, Timestamp, TransferId};
@@ -201,8 +201,10 @@ impl Dossier<'_> {
             }
         };
         self.put(checked.place, content)?;
-        if checked.place.kind == Kind::Consent {
-            row = self.revoke_early(role, way, row, context, now)?;
+        match checked.place.kind {
+            Kind::Consent => row = self.revoke_early(role, way, row, context, now)?,
+            Kind::KeyRelease => row = self.end_released(row, context, now)?,
+            _ => {}
         }
         self.taken(role, checked.place, row, is_new, now)
     }
@@ -348,6 +350,9 @@ impl Dossier<'_> {
             Claimed::KeyRelease(release) => {
                 let attempt = release.claim().attempt;
                 rules::key_release(content, &self.header(attempt, context)?, context)?;
+                if row.role == Role::Destination && row.state.phase == Phase::Revoked {
+                    return Ok(no_step(Kind::KeyRelease.of(attempt)));
+                }
                 step_of(attempt, Kind::KeyRelease, Phase::Released)
             }
             Claimed::NextAttempt(_) => {
@@ -365,12 +370,15 @@ impl Dossier<'_> {
             }
             Claimed::Refusal(_) => {
                 let refusal = rules::refusal(content, self.transfer(), &self.request(context)?, context)?;
-                // What cannot be filed any more has failed; before the release it is a no.
-                let phase = if refusal.step == Step::Filing { Phase::Failed } else { Phase::Refused };
-                if self.is_only_kept(row, &refusal, phase, context)? {
+                let end = rules::ended_by(&refusal);
+                if end.phase == Phase::Revoked && self.get(Kind::Revocation)?.is_none() {
+                    return Err(Code::EvidenceMissing.into());
+                }
+                let is_over = row.state.phase == Phase::Revoked && end.phase == Phase::Revoked;
+                if is_over || self.is_only_kept(row, &refusal, end.phase, context)? {
                     return Ok(no_step(Kind::Refusal));
                 }
-                exit(Kind::Refusal, phase, refusal.code)
+                Checked { place: Kind::Refusal.into(), step: Some(end) }
             }
             Claimed::PatientRefusal(_) => {
                 rules::patient_refusal(content, &self.request(context)?, context.verifier)?;
@@ -379,7 +387,11 @@ impl Dossier<'_> {
             Claimed::Revocation(_) if self.get(Kind::Consent)?.is_none() => no_step(Kind::EarlyRevocation),
             Claimed::Revocation(revocation) => {
                 rules::revocation(revocation, &self.consent(context)?)?;
-                if row.state.phase >= Phase::Released {
+                // With one share of two the destination has opened nothing.
+                let is_shut = row.role == Role::Destination
+                    && row.state.phase == Phase::Released
+                    && self.attempts_with(Kind::ShareRelease)?.is_empty();
+                if row.state.phase >= Phase::Released && !is_shut {
                     return Ok(no_step(Kind::Revocation));
                 }
                 exit(Kind::Revocation, Phase::Revoked, Code::ConsentRevoked)
@@ -414,9 +426,25 @@ impl Dossier<'_> {
         if row.role != Role::Source || !destination.keys().any(|key| key == refusal.signer()) {
             return Ok(false);
         }
-        let is_too_late =
-            phase == Phase::Refused && matches!(row.state.phase, Phase::Released | Phase::Filed);
-        Ok(self.holds_no || is_too_late)
+        let is_released = matches!(row.state.phase, Phase::Released | Phase::Filed);
+        Ok(if is_released { phase == Phase::Refused } else { self.holds_no })
+    }
+
+    /// What the destination said about a release before that was known here ends the transfer with it.
+    fn end_released(
+        &mut self,
+        mut row: Row,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Row, DossierError> {
+        if row.role != Role::Source || self.get(Kind::Refusal)?.is_none() {
+            return Ok(row);
+        }
+        let end = rules::ended_by(&*self.refusal(context)?);
+        if end.phase != Phase::Refused {
+            row = self.end(row.role, end.phase, end.reason.unwrap_or(Code::OutOfOrder), now)?;
+        }
+        Ok(row)
     }
 }
 

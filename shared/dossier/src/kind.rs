@@ -83,10 +83,10 @@ const OF_ATTEMPT: [Kind; 6] =
     [Kind::NextAttempt, Kind::Header, Kind::ShareRelease, Kind::Delivered, Kind::KeyRelease, Kind::Receipt];
 /// How a transfer ends otherwise. Last, because each changes nothing for what went too far to be ended by it.
 const ENDS: [Kind; 6] = [
-    Kind::Refusal,
-    Kind::PatientRefusal,
     Kind::Revocation,
     Kind::EarlyRevocation,
+    Kind::Refusal,
+    Kind::PatientRefusal,
     Kind::ConfirmedBySource,
     Kind::ConfirmedByDestination,
 ];

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use handover_core::Code;
 use handover_core::artefact::Signed;
-use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, RevocationEffect, Step};
-use handover_core::rules::Context;
+use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, RevocationEffect};
+use handover_core::rules::{self, Context};
 use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT, Phase, Role, State, Transition, advance};
 use handover_store::rows;
 
@@ -95,10 +95,8 @@ impl Shown {
         };
         if place.kind == Kind::Refusal {
             let refusal = Signed::<Refusal>::read(content).map_err(damaged)?;
-            let Refusal { step, code, .. } = *refusal.claim();
-            let phase = if step == Step::Filing { Phase::Failed } else { Phase::Refused };
             let is_own = row.own() == Some(&refused_by(&refusal, row, context));
-            self.refused = Some(Refused { end: State::exit(phase, code), is_own });
+            self.refused = Some(Refused { end: rules::ended_by(refusal.claim()), is_own });
         } else if by_own == Some(place.kind) {
             let confirmed = Signed::<RevocationConfirmed>::read(content).map_err(damaged)?;
             self.confirmed = Some(confirmed.claim().effect);
@@ -141,22 +139,23 @@ impl Shown {
                 }
             }
         }
-        for end in self.ends() {
+        for end in self.ends(state.phase) {
             follow(&mut state, &end);
         }
         state
     }
 
-    /// How it ended, if it did not go too far for that: first as this hospital has signed.
-    fn ends(&self) -> Vec<State> {
+    /// How it ended after it had got as far as `reached`, if that was not too far: first as this hospital has signed.
+    fn ends(&self, reached: Phase) -> Vec<State> {
         let revoked = State::exit(Phase::Revoked, Code::ConsentRevoked);
+        let is_revoked = self.has(Kind::Revocation) && reached < Phase::Released;
         let mut ends = Vec::new();
         let (own, other) = match &self.refused {
             Some(no) if no.is_own => (Some(no), None),
             no => (None, no.as_ref()),
         };
         ends.extend(own.map(|no| no.end.clone()));
-        if self.has(Kind::Revocation) && self.confirmed == Some(RevocationEffect::InTime) {
+        if is_revoked && self.confirmed == Some(RevocationEffect::InTime) {
             ends.push(revoked.clone());
         }
         if !self.holds_no {
@@ -165,7 +164,7 @@ impl Shown {
         if !self.holds_no && self.has(Kind::PatientRefusal) {
             ends.push(State::exit(Phase::Refused, Code::PatientRefused));
         }
-        if !self.holds_no && self.has(Kind::Revocation) {
+        if is_revoked && !self.holds_no {
             ends.push(revoked);
         }
         ends

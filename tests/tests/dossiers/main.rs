@@ -7,6 +7,7 @@ mod attempts;
 mod deliveries;
 mod denied;
 mod handing_back;
+mod late;
 mod newest;
 mod taking_back;
 

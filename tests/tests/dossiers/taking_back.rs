@@ -15,7 +15,7 @@ use handover_seal::Ed25519;
 use handover_tests::fixture::{Delivery, Plan, Story, T0, World, altered};
 use proptest::prelude::*;
 
-use crate::{Desk, false_ones};
+use crate::{Desk, false_ones, late};
 
 /// When it is taken back: asks, consents and directories of the stories have ended.
 fn later() -> Timestamp {
@@ -53,7 +53,7 @@ struct Went {
 }
 
 /// Both have said what a revocation came to.
-fn confirmed(story: &Story, effect: RevocationEffect) -> Vec<Vec<u8>> {
+pub(crate) fn confirmed(story: &Story, effect: RevocationEffect) -> Vec<Vec<u8>> {
     let world = World::shared();
     let by = [&world.lakeside.signing, &world.riverside.signing];
     let confirmed = story.confirmations.iter().zip(by);
@@ -99,6 +99,8 @@ fn alone() -> Vec<Went> {
         let confirmed = confirmed(&story, RevocationEffect::TooLate);
         went(&format!("revoked too late, after {until}"), &[&way[..until], &revocation, &confirmed]);
     }
+    let unopened = [confirmed(&story, RevocationEffect::InTime), vec![late::unopened(&story)]].concat();
+    went("released, and not opened", &[&way[..6], &revocation, &unopened]);
     went("taken back before its consent came", &[&way[..2], &revocation, &way[2..3]]);
     went("what may be a revocation", &[&way[..2], &revocation]);
     for until in 4..=7 {

@@ -1,13 +1,12 @@
 //! What a patient's revocation has come to here, as it is confirmed to them.
 
-use handover_core::Timestamp;
-use handover_core::TransferId;
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::ConsentMode;
-use handover_core::artefact::transfer::{RevocationConfirmed, RevocationEffect};
+use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, RevocationEffect, Step};
 use handover_core::codec::Extensions;
 use handover_core::rules::Context;
-use handover_core::transfer::Role;
+use handover_core::transfer::{Phase, Role};
+use handover_core::{Code, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_store::{KeyMaker, Txn};
 
@@ -34,6 +33,35 @@ impl Inner {
         };
         let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
         self.take_in(txn, keys, row.transfer, confirmed.envelope(), Came::Own, context, now)?;
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Says that a release which came to a transfer that the patient had ended opens nothing here: its source, which had
+    /// not known that, ends it, too.
+    pub(crate) fn refuse_to_open(
+        &self,
+        txn: &mut dyn Txn,
+        keys: &KeyMaker,
+        row: &Row,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<(), DossierError> {
+        let (transfer, attempt) = (row.transfer, row.state.attempt);
+        let mut dossier = Dossier::of(txn, keys, transfer);
+        let is_unopened = row.role == Role::Destination
+            && row.state.phase == Phase::Revoked
+            && dossier.get(Kind::KeyRelease.of(attempt))?.is_some()
+            && dossier.get(Kind::Refusal)?.is_none();
+        if !is_unopened {
+            return Ok(());
+        }
+        let (step, code) = (Step::Filing, Code::ConsentRevoked);
+        let refusal =
+            Refusal { transfer, step, code, issued: now, attempt, extensions: Extensions::default() };
+        let refusal = Verified::sign(refusal, &self.parts.identity.signing);
+        self.take_in(txn, keys, transfer, refusal.envelope(), Came::Own, context, now)?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use handover_core::rules::Context;
 use handover_core::transfer::Phase;
 use handover_core::trust::Federation;
 use handover_core::{Amount, Code, Department, Party, Timestamp, TransferId};
-use handover_dossier::{Dossier, DossierError, Place, Row};
+use handover_dossier::{Dossier, DossierError, Place, Row, Standing};
 use handover_seal::Ed25519;
 use tokio::time::Instant;
 
@@ -88,6 +88,8 @@ pub struct TransferView {
     pub deliveries_count: u64,
     /// Whether the package was left for the destination, while that has not taken it.
     pub folder: Option<InFolder>,
+    /// Whether the fee stands or may, as far as is known here.
+    pub fee: Standing,
 }
 
 impl Exchange {
@@ -116,7 +118,7 @@ impl Exchange {
     pub async fn transfer(&self, transfer: TransferId) -> Result<TransferView, ExchangeError> {
         let (keys, keyring) = (self.0.keys(), self.0.parts.keyring.clone());
         let federation = self.0.federation();
-        let (row, artefacts, awaits_release, priced, package_bytes, deliveries, folder) = self
+        let (row, artefacts, awaits_release, priced, package_bytes, deliveries, folder, fee) = self
             .0
             .parts
             .store
@@ -128,7 +130,8 @@ impl Exchange {
                     Ok(federation) => awaits_release(&mut dossier, &row, federation)?,
                     Err(_) => false,
                 };
-                let deliveries = Dossier::of(txn, &keys, transfer).deliveries(DELIVERIES_SHOWN)?;
+                let mut dossier = Dossier::of(txn, &keys, transfer);
+                let (deliveries, fee) = (dossier.deliveries(DELIVERIES_SHOWN)?, dossier.standing()?);
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
                 let left = left::get(txn, &keys, transfer, row.state.attempt)?;
                 let left = left.filter(|left| row.state.phase == Phase::Sealed && left.withdrawn.is_none());
@@ -141,6 +144,7 @@ impl Exchange {
                     package_bytes,
                     deliveries,
                     folder,
+                    fee,
                 ))
             })
             .await?;
@@ -161,6 +165,7 @@ impl Exchange {
             deliveries: deliveries.0,
             deliveries_count: deliveries.1,
             folder,
+            fee,
             details: priced.map(|it| details(it.body, package_bytes)),
         })
     }

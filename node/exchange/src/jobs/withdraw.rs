@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use handover_core::artefact::transfer::{KeyRelease, Step};
+use handover_core::artefact::transfer::KeyRelease;
 use handover_core::artefact::{Payload as _, peek_kid, peek_type};
 use handover_core::message::{Answer, Request, Verb};
-use handover_core::rules::Context;
+use handover_core::rules::{self, Context};
 use handover_core::transfer::{Phase, Role};
 use handover_core::trust::Federation;
 use handover_core::{Code, Party, TransferId};
@@ -127,8 +127,7 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
         let mut row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
         let is_revoked = dossier.get(Kind::Revocation)?.is_some();
         let (phase, reason) = exit(&mut dossier, context)?;
-        let has_failed = row.state.phase == Phase::Released && phase == Phase::Failed;
-        if row.state.phase < Phase::Released || has_failed {
+        if row.state.phase < Phase::Released {
             row = dossier.end(Role::Source, phase, reason, now)?;
         }
         if is_revoked && dossier.get(Kind::ConfirmedBySource)?.is_none() {
@@ -144,8 +143,7 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
     Ok(())
 }
 
-/// How a transfer ends by the no that is kept, if that came in time. What the destination could open and not file has
-/// failed, whenever that is known.
+/// How a transfer ends by the no that is kept, if that came in time.
 fn exit(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<(Phase, Code), DossierError> {
     if dossier.get(Kind::Revocation)?.is_some() {
         return Ok((Phase::Revoked, Code::ConsentRevoked));
@@ -154,6 +152,5 @@ fn exit(dossier: &mut Dossier<'_>, context: Context<'_>) -> Result<(Phase, Code)
         return Ok((Phase::Refused, Code::PatientRefused));
     }
     let refusal = dossier.refusal(context)?;
-    let phase = if refusal.step == Step::Filing { Phase::Failed } else { Phase::Refused };
-    Ok((phase, refusal.code))
+    Ok((rules::ended_by(&refusal).phase, refusal.code))
 }

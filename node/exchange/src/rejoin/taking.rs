@@ -216,6 +216,7 @@ impl Inner {
         if row.role == Role::Source {
             return Ok(());
         }
+        self.refuse_to_open(txn, keys, row, context, now)?;
         let mut dossier = Dossier::of(txn, keys, row.transfer);
         let is_open = matches!(row.state.phase, Phase::Quoted | Phase::Consented);
         if is_open
