@@ -12,7 +12,7 @@ use handover_core::rules::{self, Context};
 use handover_core::time::HOUR_MS;
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Timestamp, cbor_map};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Store, StoreError, Txn, rows};
 
 use crate::locator::{self, LocatorError};
@@ -73,7 +73,7 @@ pub(crate) fn take(
     if envelope.len() > NOTE_MAX_BYTES {
         return Err(Code::TooLarge.into());
     }
-    let note = rules::break_glass_note(envelope, sender, Context { federation, verifier: &Ed25519 })?;
+    let note = rules::break_glass_note(envelope, sender, Context { federation, verifier: &Remembered })?;
     let is_locating = note.source.is_none();
     if is_locating {
         // One that was signed once does not locate for ever, and each answer counts.

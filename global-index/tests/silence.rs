@@ -306,6 +306,36 @@ async fn silence_says_nothing_where_somebody_has_spoken() {
     settled(&realm, held.transfer, revoked.transfer).await;
 }
 
+/// A destination that opened nothing says so. What the index let go, because it knew of the patient's no first, stays gone;
+/// if it knew of both releases first, people look.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_opened_is_held_unless_it_was_let_go_before() {
+    let realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let patient = Patient::new();
+    let [before, after] = [(); 2].map(|()| Story::new(&patient, &source, &destination, 500, 500));
+    for story in [&before, &after] {
+        for content in [&story.request, &story.quote, &story.consent, &story.header] {
+            source.send(&realm, None, content).await.unwrap();
+        }
+    }
+    source.send(&realm, None, &before.revocation).await.unwrap();
+    hand_over(&realm, &before, &source).await;
+    hand_over(&realm, &after, &source).await;
+    source.send(&realm, None, &after.revocation).await.unwrap();
+    for (story, booked) in [(&before, "void"), (&after, "hold")] {
+        source.send(&realm, None, &story.unopened).await.unwrap();
+        assert_eq!(kinds(&realm, story.transfer).await, ["reserve", booked]);
+    }
+    realm.pass(SILENCE_MS);
+    realm.pass(100 * DAY_MS);
+    for (story, booked) in [(&before, "void"), (&after, "hold")] {
+        assert_eq!(kinds(&realm, story.transfer).await, ["reserve", booked]);
+    }
+    sound(&realm).await;
+}
+
 /// Two operators settle it for the source, once: the reservation is over, so what is due is posted after it.
 async fn settled(realm: &Realm, transfer: TransferId, other: TransferId) {
     let shown = realm.op(json!({"op": "hold-show", "transfer": transfer.to_string()})).await.unwrap();

@@ -13,7 +13,7 @@ use handover_dossier::{Dossier, Kind, transfer_of};
 use handover_net::PackageStream;
 use handover_parcel::wire::{self, Done, Have, Offer};
 use handover_parcel::{Arriving, is_large};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Txn};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -118,7 +118,7 @@ impl Folders {
             .desk
             .store
             .write(move |txn| -> Result<Left, FolderError> {
-                let context = Context { federation: current.federation(), verifier: &Ed25519 };
+                let context = Context { federation: current.federation(), verifier: &Remembered };
                 let mut dossier = Dossier::of(txn, &keys, transfer);
                 let header = dossier.header(attempt, context)?;
                 if header.source != source {
@@ -167,7 +167,7 @@ impl Folders {
             .desk
             .store
             .write(move |txn| {
-                let context = Context { federation: current.federation(), verifier: &Ed25519 };
+                let context = Context { federation: current.federation(), verifier: &Remembered };
                 // It may have been withdrawn, or have ended, while it came.
                 standing::check(txn, &keys, &left, context, now)?;
                 let mut left = rows::again(txn, &keys, &left)?.ok_or(Code::OutOfOrder)?;

@@ -12,7 +12,7 @@ use handover_dossier::{Dossier, Kind};
 use handover_net::{Net, Route};
 use handover_parcel::wire::Offer;
 use handover_parcel::{Place, Places, Sent, is_many};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Txn};
 use handover_web::CancellationToken;
 use tokio::sync::mpsc;
@@ -197,7 +197,7 @@ impl Folders {
         let desk = &self.0.desk;
         let (keys, current, now, wanted) = (desk.keys.clone(), desk.current(), desk.now(), left.clone());
         let offer = desk.store.read(move |txn| -> Result<_, FolderError> {
-            let context = Context { federation: current.federation(), verifier: &Ed25519 };
+            let context = Context { federation: current.federation(), verifier: &Remembered };
             standing::check(txn, &keys, &wanted, context, now)?;
             offer(txn, &keys, &wanted)
         });
@@ -230,7 +230,7 @@ impl Folders {
         let (keys, current, now, left) = (desk.keys.clone(), desk.current(), desk.now(), left.clone());
         let (book, seed, transfer) = (desk.ledger.book().clone(), desk.random_32(), left.transfer);
         let handed = desk.store.write(move |txn| -> Result<_, FolderError> {
-            let context = Context { federation: current.federation(), verifier: &Ed25519 };
+            let context = Context { federation: current.federation(), verifier: &Remembered };
             if voice::is_catching_up(txn, &keys)? {
                 return Err(Code::CatchingUp.into());
             }

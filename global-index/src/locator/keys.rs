@@ -6,7 +6,7 @@ use handover_core::key_chain::Standing;
 use handover_core::message::KeyRecords;
 use handover_core::{Code, HospitalId, KeyChain, PatientRef, Timestamp};
 use handover_dossier::key_records;
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn, rows as cells};
 
 use super::rows::{KeysFor, Link};
@@ -37,9 +37,9 @@ pub(crate) fn take_keys(
     now: Timestamp,
 ) -> Result<(Option<Vec<u8>>, Vec<HospitalId>), LocatorError> {
     let records: KeyRecords = codec::decode(content, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
-    let chain = KeyChain::verify(&records.records, &Ed25519)?;
+    let chain = KeyChain::verify(&records.records, &Remembered)?;
     let patient = chain.patient();
-    match key_records::offer(txn, keys, &chain, &Ed25519, now)?.ok_or(Code::NotLinked)? {
+    match key_records::offer(txn, keys, &chain, &Remembered, now)?.ok_or(Code::NotLinked)? {
         Standing::Same | Standing::Newer => Ok((None, pass_on(txn, keys, &patient, sender)?)),
         Standing::Older | Standing::ForkLost => {
             Ok((key_records::held(txn, keys, &patient)?.map(encoded), Vec::new()))

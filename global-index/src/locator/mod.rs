@@ -15,7 +15,7 @@ use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, KeyChain, PatientRef, Random, Timestamp};
 use handover_dossier::{DossierError, key_records};
-use handover_seal::{Ed25519, SealError, hpke_seal_padded};
+use handover_seal::{Remembered, SealError, hpke_seal_padded};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 pub(crate) use self::keys::{keys_for, keys_told, pass_on, take_keys};
@@ -76,7 +76,7 @@ pub fn link(
     federation: &Federation,
     now: Timestamp,
 ) -> Result<Vec<HospitalId>, LocatorError> {
-    let link = rules::link(envelope, Context { federation, verifier: &Ed25519 })?;
+    let link = rules::link(envelope, Context { federation, verifier: &Remembered })?;
     if link.hospital != *hospital {
         return Err(Code::WrongSigner.into());
     }
@@ -85,8 +85,8 @@ pub fn link(
     if cells::get::<Link>(txn, &key)?.is_some_and(|held| held.envelope.as_ref() == envelope) {
         return Ok(Vec::new());
     }
-    let chain = KeyChain::of(&link.key_records, &link.patient, &Ed25519)?;
-    key_records::begin(txn, keys, &chain, &Ed25519, now)?;
+    let chain = KeyChain::of(&link.key_records, &link.patient, &Remembered)?;
+    key_records::begin(txn, keys, &chain, &Remembered, now)?;
     if txn.get(&key)?.is_some() {
         return Ok(pass_on(txn, keys, &link.patient, hospital)?);
     }
@@ -114,10 +114,10 @@ pub(crate) fn locate(
     now: Timestamp,
     random: &mut dyn Random,
 ) -> Result<(Vec<u8>, Vec<HospitalId>), LocatorError> {
-    let ask = rules::ask(envelope, AskKind::Locate, &Ed25519)?;
+    let ask = rules::ask(envelope, AskKind::Locate, &Remembered)?;
     rules::ask_in_time(&ask, now)?;
-    let chain = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519)?;
-    key_records::admit(txn, keys, &chain, &Ed25519, now)?;
+    let chain = KeyChain::of(&ask.key_records, &ask.patient, &Remembered)?;
+    key_records::admit(txn, keys, &chain, &Remembered, now)?;
     let told = pass_on(txn, keys, &ask.patient, hospital)?;
     let answered =
         keys.space("locate-answer").hashed([ask.patient.as_bytes().as_slice(), &ask.nonce].concat());

@@ -2,7 +2,7 @@
 
 use handover_core::TransferId;
 use handover_core::rules::Context;
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use super::books::why_held;
 use super::views::{HoldContext, Ordered};
@@ -36,7 +36,7 @@ impl Operations {
         let booking = Booking { now, salt_seed: self.desk.random_32() };
         let settled = self.desk.store.write(move |txn| -> Result<_, RoutingError> {
             let operators = registry::operators(txn, &keys, &root, now)?;
-            let context = Context { federation: current.federation(), verifier: &Ed25519 };
+            let context = Context { federation: current.federation(), verifier: &Remembered };
             routing::settle(txn, &keys, &book, &booking, &envelope.0, &operators, context)
         });
         Ok(self.ordered(&settled.await?))

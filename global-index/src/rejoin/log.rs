@@ -7,7 +7,7 @@ use handover_core::TransferId;
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::message::{BooksBackAnswer, OpenedEntry};
 use handover_core::rules::{self, Context};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
 use super::RejoinError;
@@ -49,7 +49,7 @@ pub(super) async fn put_back(desk: &Desk, trees: Vec<TreeHead>) -> Result<bool, 
     let (keys, book, current) = (desk.keys.clone(), desk.ledger.book().clone(), desk.current());
     let put = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
         let size = book.tree_head(txn)?.size;
-        let context = Context { federation: current.federation(), verifier: &Ed25519 };
+        let context = Context { federation: current.federation(), verifier: &Remembered };
         let (entries, orders) = gather(txn, &keys, size, context)?;
         let reached = book.put_back(txn, entries, &trees)?;
         let added = reached.map_or(0, |reached| reached.saturating_sub(size));

@@ -11,7 +11,7 @@ use handover_core::rules::Context;
 use handover_core::transfer::Role;
 use handover_core::{Code, Party, TransferId};
 use handover_dossier::{Dossier, Kind, Place, transfer_of};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Txn};
 
 use super::{Intake, RoutingError, booking, mailbox};
@@ -27,7 +27,7 @@ impl Intake {
         salt_seed: [u8; 32],
     ) -> Result<(TransferId, bool), RoutingError> {
         let transfer = transfer_of(content)?;
-        let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
+        let context = Context { federation: self.current.federation(), verifier: &Remembered };
         let booked = self.book.transfer(txn, &transfer)?;
         let is_carried = !is_patients(content) || !booked.is_empty();
         let mut dossier = Dossier::of(txn, &self.keys, transfer);

@@ -155,7 +155,7 @@ fn is_refused(
 }
 
 /// Keeps the reservation, or makes it if the refusal was faster than the header, and notes that people must look; not
-/// if the patient had taken the consent back in time.
+/// if the patient had taken the consent back in time, whatever a source says to have released after that.
 fn hold_back(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
@@ -165,7 +165,8 @@ fn hold_back(
     context: Context<'_>,
 ) -> Result<(), RoutingError> {
     let ledger = book.story(txn, &transfer)?;
-    if ledger.posted().is_some() || ledger.hold().is_some() {
+    let is_let_go = ledger.void().is_some_and(|void| void.reason == Some(Reason::ConsentRevoked));
+    if ledger.posted().is_some() || ledger.hold().is_some() || is_let_go {
         return Ok(());
     }
     let mut dossier = Dossier::of(txn, keys, transfer);

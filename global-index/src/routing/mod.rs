@@ -20,7 +20,7 @@ use handover_core::transfer::Role;
 use handover_core::{Code, HospitalId, Party, Timestamp};
 use handover_dossier::incidents::{self, Incident};
 use handover_dossier::{Dossier, DossierError, Kind, Taken, transfer_of};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn};
 
 pub(crate) use self::back::pass_on_again;
@@ -108,7 +108,7 @@ impl Intake {
         let content = parcel.content.as_ref();
         let transfer = transfer_of(content)?;
         federation.check_edition(content)?;
-        let context = Context { federation, verifier: &Ed25519 };
+        let context = Context { federation, verifier: &Remembered };
         let mut dossier = Dossier::of(txn, &self.keys, transfer);
         dossier.check_bringer(content, &Party::Hospital(self.sender.clone()), context)?;
         // A copy for the index alone is evidence of what the hospitals did; it goes on to nobody.
@@ -153,7 +153,7 @@ impl Intake {
         parcel: &Parcel,
         code: Code,
     ) -> Result<Option<Incident>, DossierError> {
-        let context = Context { federation: self.current.federation(), verifier: &Ed25519 };
+        let context = Context { federation: self.current.federation(), verifier: &Remembered };
         incidents::note(txn, &self.keys, parcel.content.as_ref(), code, context, self.now)
     }
 }

@@ -11,7 +11,7 @@ use handover_core::time::HOUR_MS;
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_net::{Limits, Net};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::Health as StoreHealth;
 use handover_web::{CancellationToken, Health};
 use tokio::sync::watch;
@@ -215,7 +215,7 @@ async fn settle(desk: &Desk) -> Result<(), BooksError> {
         let looked = desk
             .store
             .write(move |txn| {
-                let context = Context { federation: current.federation(), verifier: &Ed25519 };
+                let context = Context { federation: current.federation(), verifier: &Remembered };
                 look(txn, &keys, &book, &booking, transfer, context)
             })
             .await;

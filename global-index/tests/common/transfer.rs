@@ -137,6 +137,8 @@ pub struct Story {
     pub taken_back: Vec<u8>,
     /// The destination's: it cannot file.
     pub refusal: Vec<u8>,
+    /// The destination opened nothing, because the consent was taken back.
+    pub unopened: Vec<u8>,
     /// The source's.
     pub source_refusal: Vec<u8>,
 }
@@ -289,21 +291,16 @@ impl Story {
             effect: RevocationEffect::InTime,
             extensions: extensions(),
         };
-        let refusal = |by: &Node, step| {
-            let refusal = Refusal {
-                transfer,
-                step,
-                code: Code::PackageMismatch,
-                issued: now(),
-                attempt: 1,
-                extensions: extensions(),
-            };
+        let refusal = |by: &Node, step, code| {
+            let refusal =
+                Refusal { transfer, step, code, issued: now(), attempt: 1, extensions: extensions() };
             Verified::sign(refusal, &by.signing).envelope().to_vec()
         };
         Self {
             transfer,
-            refusal: refusal(destination, Step::Filing),
-            source_refusal: refusal(source, Step::Filing),
+            refusal: refusal(destination, Step::Filing, Code::PackageMismatch),
+            unopened: refusal(destination, Step::Filing, Code::ConsentRevoked),
+            source_refusal: refusal(source, Step::Release, Code::PackageMismatch),
             request: request.envelope().to_vec(),
             quote: quote.envelope().to_vec(),
             consent: consent.envelope().to_vec(),

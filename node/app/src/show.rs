@@ -287,17 +287,20 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         if let Some(before @ 1..) = shown.tests_charged_before {
             writeln!(out, "  {before} tests were charged by an earlier transfer and add nothing")?;
         }
-        match shown.state.parse() {
-            Ok(Phase::Filed) => {
+        match (shown.state.parse(), shown.fee_standing.as_deref()) {
+            (Ok(Phase::Filed), _) => {
                 writeln!(out, "  fee: {fee} {currency}, owed by the {payer}")?;
                 if let Some(back) = &shown.fee_back {
                     writeln!(out, "  recalled since: {} times, {back} {currency} given back", shown.recalls)?;
                 }
             }
-            _ if shown.fee_held => {
-                writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?
+            (_, Some("held")) => {
+                writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?;
             }
-            Ok(phase) if phase.is_final() => {
+            (Ok(phase), Some("stands")) if phase.is_final() => {
+                writeln!(out, "  fee: {fee} {currency}, owed by the {payer} for an earlier attempt")?;
+            }
+            (Ok(phase), _) if phase.is_final() => {
                 writeln!(out, "  quoted fee: {fee} {currency}; nothing is due, the transfer is {phase}")?;
             }
             _ => writeln!(
@@ -414,19 +417,20 @@ mod tests {
 
     #[test]
     fn a_fee_is_claimed_only_where_it_is_owed() {
-        for (state, is_held, says) in [
-            ("quoted", false, "quoted fee: 10.00 USD, for the patient; due once the records are filed"),
-            ("filed", false, "fee: 10.00 USD, owed by the patient"),
-            ("refused", false, "quoted fee: 10.00 USD; nothing is due, the transfer is refused"),
-            ("revoked", false, "quoted fee: 10.00 USD; nothing is due, the transfer is revoked"),
-            ("revoked", true, "quoted fee: 10.00 USD; the index holds what was reserved"),
-            ("failed", true, "quoted fee: 10.00 USD; the index holds what was reserved"),
-            ("expired", false, "quoted fee: 10.00 USD; nothing is due, the transfer is expired"),
+        for (state, standing, says) in [
+            ("quoted", "stands", "quoted fee: 10.00 USD, for the patient; due once the records are filed"),
+            ("filed", "stands", "fee: 10.00 USD, owed by the patient"),
+            ("refused", "gone", "quoted fee: 10.00 USD; nothing is due, the transfer is refused"),
+            ("revoked", "gone", "quoted fee: 10.00 USD; nothing is due, the transfer is revoked"),
+            ("revoked", "held", "quoted fee: 10.00 USD; the index holds what was reserved"),
+            ("failed", "stands", "fee: 10.00 USD, owed by the patient for an earlier attempt"),
+            ("failed", "held", "quoted fee: 10.00 USD; the index holds what was reserved"),
+            ("expired", "gone", "quoted fee: 10.00 USD; nothing is due, the transfer is expired"),
         ] {
             let text = |text: &str| Some(text.to_owned());
             let shown = TransferShown {
                 state: state.to_owned(),
-                fee_held: is_held,
+                fee_standing: text(standing),
                 fee: text("10.00"),
                 currency: text("USD"),
                 basis: text("200.00"),

@@ -13,7 +13,7 @@ use handover_core::rules::Context;
 use handover_core::transfer::{FIRST_ATTEMPT, LAST_ATTEMPT, Phase, Role};
 use handover_core::{Code, TransferId};
 use handover_dossier::{Dossier, DossierError, Row};
-use handover_seal::{Ed25519, OsRandom, SealingKey};
+use handover_seal::{OsRandom, Remembered, SealingKey};
 use handover_store::{KeyMaker, Keyring, StoreError, Txn};
 
 use crate::context::{Came, Inner};
@@ -54,7 +54,7 @@ pub(crate) async fn again(
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             let keyring = &work.parts.keyring;
             let mut dossier = Dossier::of(txn, &keys, transfer);
             let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use handover_core::artefact::transfer::{Payer, QuoteLine};
 use handover_core::codec::Extensions;
+use handover_core::rules::Context;
 use handover_core::{HospitalId, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_dossier::{Dossier, DossierError, Row, Standing};
 use handover_records::LocalPatient;
@@ -111,6 +112,7 @@ pub(crate) fn before<'a>(
     keys: &KeyMaker,
     account: &Account,
     own: TransferId,
+    context: Context<'_>,
     tests: impl IntoIterator<Item = &'a QuoteLine>,
 ) -> Result<Before, DossierError> {
     let (mut before, mut known) = (Before::new(), BTreeMap::new());
@@ -123,7 +125,7 @@ pub(crate) fn before<'a>(
             let stands = match known.get(&by) {
                 Some(stands) => *stands,
                 None => {
-                    let stands = Dossier::of(txn, keys, by).standing()? == Standing::Stands;
+                    let stands = Dossier::of(txn, keys, by).standing(context)? == Standing::Stands;
                     known.insert(by, stands);
                     stands
                 }

@@ -26,7 +26,7 @@ use handover_ingest::charges::{Catalogue, PriceList};
 use handover_net::{Net, Route};
 use handover_parcel::Places;
 use handover_records::Records;
-use handover_seal::{Ed25519, KeyRing, SigningKey};
+use handover_seal::{KeyRing, Remembered, SigningKey};
 use handover_store::{Blobs, KeyMaker, Keyring, Store, Txn};
 use tokio::sync::Notify;
 
@@ -448,7 +448,7 @@ impl Inner {
                 }
                 let row = dossier.end(role, Phase::Expired, reason, now)?;
                 secrets::forget(txn, &keyring, &keys, transfer)?;
-                let context = Context { federation: &federation, verifier: &Ed25519 };
+                let context = Context { federation: &federation, verifier: &Remembered };
                 continuous::follow(txn, &keyring, &keys, &row, context, now)
             })
             .await?;
@@ -480,7 +480,12 @@ fn labels(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
                 | Kind::Refusal
         );
         let is_owed = is_evidence && row.role == Role::Source;
-        return if is_owed { vec![Label::copy(row.transfer, now)] } else { Vec::new() };
+        // A patient's no, too: what ends a transfer after its release counts beside it only.
+        return if is_owed || kind == Kind::Revocation {
+            vec![Label::copy(row.transfer, now)]
+        } else {
+            Vec::new()
+        };
     }
     let other = if row.role == Role::Source { row.destination.clone() } else { row.source.clone() };
     match kind {

@@ -15,7 +15,7 @@ use handover_core::{Code, HospitalId, KeyChain, PatientRef, Timestamp, TransferI
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, RequestId, Subject};
 use handover_seal::part::seal_part;
-use handover_seal::{Ed25519, OsRandom, RsaPublicKey, SealingKey};
+use handover_seal::{OsRandom, Remembered, RsaPublicKey, SealingKey};
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::again::{RequestKey, again};
@@ -142,8 +142,8 @@ impl Exchange {
         if claimed.claim().hospital != *inner.own() {
             return remote::pass_link(inner, envelope).await;
         }
-        let link = rules::link_claim(&envelope, inner.own(), &Ed25519)?;
-        let chain = KeyChain::of(&link.key_records, &link.patient, &Ed25519)?;
+        let link = rules::link_claim(&envelope, inner.own(), &Remembered)?;
+        let chain = KeyChain::of(&link.key_records, &link.patient, &Remembered)?;
         let records = &inner.parts.records;
         let is_linked = records.by_ref(link.patient).await?.is_some();
         // What was signed before a clerk took the link away holds no longer.
@@ -176,7 +176,7 @@ impl Exchange {
     /// Why it is not one.
     pub async fn take_ask(&self, envelope: Vec<u8>) -> Result<TransferId, ExchangeError> {
         let (inner, now) = (self.inner(), self.0.now());
-        let ask = rules::ask(&envelope, AskKind::Transfer, &Ed25519)?;
+        let ask = rules::ask(&envelope, AskKind::Transfer, &Remembered)?;
         rules::ask_in_time(&ask, now)?;
         let transfer = ask.transfer.ok_or(Code::AskMismatch)?;
         if ask.destination.as_ref() != Some(inner.own()) || ask.source.as_ref() == Some(inner.own()) {
@@ -187,7 +187,7 @@ impl Exchange {
         }
         inner.parts.records.by_ref(ask.patient).await?.ok_or(Code::NotLinked)?;
         let patient = ask.patient;
-        let chain = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519)?;
+        let chain = KeyChain::of(&ask.key_records, &ask.patient, &Remembered)?;
         let row = AskRow { ask: envelope.into(), since: now, extensions: Extensions::default() };
         let keys = inner.keys();
         let is_owed = inner
@@ -314,7 +314,7 @@ impl Exchange {
                 if let Some(row) = requested(txn, &keys, transfer, &scope)? {
                     return Ok(Err(row));
                 }
-                let context = Context { federation: &federation, verifier: &Ed25519 };
+                let context = Context { federation: &federation, verifier: &Remembered };
                 secrets::put_request_key(txn, &work.parts.keyring, transfer, &request_key)?;
                 secrets::put_request_scope(txn, &keys, transfer, &scope)?;
                 txn.remove(&keys.space(ASKED).raw(transfer.as_bytes()).build())?;
@@ -355,7 +355,7 @@ impl Exchange {
             })
             .await?
             .ok_or(Code::UnknownTransfer)?;
-        Ok(rules::ask(row.ask.as_ref(), AskKind::Transfer, &Ed25519)?)
+        Ok(rules::ask(row.ask.as_ref(), AskKind::Transfer, &Remembered)?)
     }
 
     /// Sends a transfer's dead letters again, and with `all` everything of it to the index, which may have lost what it

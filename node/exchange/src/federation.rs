@@ -15,7 +15,7 @@ use handover_core::trust::{self, Federation, Gathering, Head};
 use handover_core::{Code, Party, Timestamp, codec};
 use handover_dossier::directories;
 use handover_net::Admission;
-use handover_seal::Ed25519;
+use handover_seal::{Ed25519, Remembered};
 use handover_store::{KeyMaker, Store, Txn};
 use tokio::sync::{MutexGuard, watch};
 use tokio::time::timeout;
@@ -364,6 +364,6 @@ impl Admission for NodeAdmission {
     fn admit(&self, peer: &SigningPublic, hello: &[u8]) -> Result<Party, Code> {
         let held = self.directories.held.borrow().clone();
         let now = self.directories.clock.now();
-        trust::admit(hello, peer, &self.directories.root, held.as_deref(), now, &Ed25519)
+        trust::admit(hello, peer, &self.directories.root, held.as_deref(), now, &Remembered)
     }
 }

@@ -7,7 +7,7 @@ use handover_core::rules::Context;
 use handover_core::{Code, Digest};
 use handover_dossier::DossierError;
 use handover_dossier::incidents::{self, Incident};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use crate::context::Inner;
 use crate::{Exchange, ExchangeError, books};
@@ -16,7 +16,7 @@ use crate::{Exchange, ExchangeError, books};
 pub(crate) async fn note(inner: &Arc<Inner>, content: Arc<Vec<u8>>, code: Code) -> Result<(), ExchangeError> {
     let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
     let noted = inner.parts.store.write(move |txn| {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         incidents::note(txn, &keys, &content, code, context, now)
     });
     if let Some(incident) = noted.await? {

@@ -10,7 +10,7 @@ use handover_core::message::{Answer, KeyRecords, Request, Verb};
 use handover_core::{Code, Digest, KeyChain, PatientRef, Timestamp, cbor_map};
 use handover_dossier::{DossierError, key_records};
 use handover_net::{Net, Route};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use crate::context::Inner;
@@ -23,7 +23,7 @@ const PAGE: usize = 100;
 /// Reads key records that prove themselves.
 pub(crate) fn read(content: &[u8]) -> Result<KeyChain, Code> {
     let records: KeyRecords = codec::decode(content, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
-    KeyChain::verify(&records.records, &Ed25519)
+    KeyChain::verify(&records.records, &Remembered)
 }
 
 cbor_map! {
@@ -50,7 +50,7 @@ pub(crate) fn admit(
     chain: &KeyChain,
     now: Timestamp,
 ) -> Result<bool, DossierError> {
-    let is_better = key_records::admit(txn, keys, chain, &Ed25519, now)?;
+    let is_better = key_records::admit(txn, keys, chain, &Remembered, now)?;
     if is_better {
         owe(txn, keys, chain)?;
     }
@@ -64,7 +64,7 @@ pub(crate) fn begin(
     chain: &KeyChain,
     now: Timestamp,
 ) -> Result<(), DossierError> {
-    if key_records::begin(txn, keys, chain, &Ed25519, now)? {
+    if key_records::begin(txn, keys, chain, &Remembered, now)? {
         owe(txn, keys, chain)?;
     }
     Ok(())
@@ -103,7 +103,7 @@ impl Exchange {
 pub(crate) async fn learn(inner: &Arc<Inner>, content: &[u8]) -> Result<(), ExchangeError> {
     let (chain, keys, now) = (read(content)?, inner.keys(), inner.now());
     let standing =
-        inner.parts.store.write(move |txn| key_records::offer(txn, &keys, &chain, &Ed25519, now)).await?;
+        inner.parts.store.write(move |txn| key_records::offer(txn, &keys, &chain, &Remembered, now)).await?;
     tracing::info!(?standing, "the index told of a patient's keys");
     Ok(())
 }
@@ -129,7 +129,7 @@ pub(crate) async fn owe_all(inner: &Arc<Inner>) -> Result<(), ExchangeError> {
         let owed = inner.parts.store.write(move |txn| -> Result<_, ExchangeError> {
             let page = key_records::page(txn, &keys, from.as_deref(), PAGE)?;
             for (_, row) in &page {
-                owe(txn, &keys, &KeyChain::verify(&row.records, &Ed25519)?)?;
+                owe(txn, &keys, &KeyChain::verify(&row.records, &Remembered)?)?;
             }
             Ok(page.into_iter().nth(PAGE - 1).map(|(key, _)| key))
         });

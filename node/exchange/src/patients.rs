@@ -12,7 +12,7 @@ use handover_core::message::{
 use handover_core::rules;
 use handover_core::{Code, KeyChain, PatientRef};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
-use handover_seal::{Ed25519, OsRandom, hpke_seal_padded};
+use handover_seal::{OsRandom, Remembered, hpke_seal_padded};
 
 use crate::context::Came;
 use crate::{Exchange, ExchangeError, glass, inboxes, key_records, recalls};
@@ -61,9 +61,9 @@ impl Exchange {
     /// # Errors
     /// Why the question is none; [`Code::Unreachable`] without the index.
     pub async fn locate(&self, ask: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
-        let checked = rules::ask(&ask, AskKind::Locate, &Ed25519)?;
+        let checked = rules::ask(&ask, AskKind::Locate, &Remembered)?;
         rules::ask_in_time(&checked, self.0.now())?;
-        self.admit_keys(KeyChain::of(&checked.key_records, &checked.patient, &Ed25519)?).await?;
+        self.admit_keys(KeyChain::of(&checked.key_records, &checked.patient, &Remembered)?).await?;
         let net = self.0.net.get().ok_or(Code::Unreachable)?;
         let answer = net.request(&self.0.route_to_index(), Request::encode(Verb::Locate, vec![ask])).await?;
         Answer::decode(&answer)?.into_iter().next().ok_or_else(|| Code::Malformed.into())
@@ -75,7 +75,7 @@ impl Exchange {
     /// [`Code::NotLinked`]; why the question is none.
     pub async fn inbox(&self, ask: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         let ask = self.inbox_ask(&ask)?;
-        let keys = KeyChain::of(&ask.key_records, &ask.patient, &Ed25519)?;
+        let keys = KeyChain::of(&ask.key_records, &ask.patient, &Remembered)?;
         self.admit_keys(keys.clone()).await?;
         let inbox = Inbox {
             items: self.items(ask.patient).await?,
@@ -88,7 +88,7 @@ impl Exchange {
     }
 
     fn inbox_ask(&self, ask: &[u8]) -> Result<Verified<Ask>, ExchangeError> {
-        let ask = rules::ask(ask, AskKind::Inbox, &Ed25519)?;
+        let ask = rules::ask(ask, AskKind::Inbox, &Remembered)?;
         rules::ask_in_time(&ask, self.0.now())?;
         if ask.destination.as_ref() != Some(self.0.own()) {
             return Err(Code::AskMismatch.into());

@@ -11,7 +11,7 @@ use handover_core::rules::{self, Context, RequestEvidence};
 use handover_core::transfer::{FIRST_ATTEMPT, Phase};
 use handover_core::{Code, HospitalId, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Row};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Store, StoreError, Txn};
 
 use crate::context::Inner;
@@ -42,7 +42,7 @@ pub(crate) async fn admit(inner: &Arc<Inner>, party: &Party, content: &[u8]) -> 
     inner.parts.gate.may_sign(&claimed.claim().destination)?;
     // Who is linked here is told only to those who bring the patient's own question.
     let RequestEvidence { request, ask, keys } =
-        rules::request(content, Context { federation: &federation, verifier: &Ed25519 })?;
+        rules::request(content, Context { federation: &federation, verifier: &Remembered })?;
     rules::ask_in_time(&ask, now)?;
     let admitted = match inner.parts.records.by_ref(ask.patient).await? {
         None => Err(ExchangeError::from(Code::NotLinked)),

@@ -15,7 +15,7 @@ use handover_core::transfer::{Phase, Role, State};
 use handover_core::{Amount, Code, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, SCAN_MAX_CELLS, rows};
 
-use crate::intake::{Way, both_take_part};
+use crate::intake::{Way, both_take_part, is_by_destination};
 use crate::{Dossier, DossierError, Kind, Row, Taken};
 
 cbor_map! {
@@ -37,6 +37,18 @@ pub enum Standing {
     Held,
     /// Nothing is due, nor will be.
     Gone,
+}
+
+impl Standing {
+    /// Its word: `stands`, `held`, `gone`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stands => "stands",
+            Self::Held => "held",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 impl Dossier<'_> {
@@ -156,11 +168,12 @@ impl Dossier<'_> {
     }
 
     /// Whether this transfer's fee stands, as the index settles it: what was handed over is owed whatever becomes of
-    /// later attempts; what the destination gave up with the package in its hands is looked at by people.
+    /// later attempts; what the destination gave up with the package in its hands is looked at by people; the source may
+    /// forgo its fee.
     ///
     /// # Errors
-    /// [`DossierError::Store`].
-    pub fn standing(&mut self) -> Result<Standing, DossierError> {
+    /// [`DossierError::Store`]; why a refusal that is kept does not verify.
+    pub fn standing(&mut self, context: Context<'_>) -> Result<Standing, DossierError> {
         let Some(row) = self.row()? else { return Ok(Standing::Gone) };
         if !row.state.phase.is_final() || row.state.phase == Phase::Filed {
             return Ok(Standing::Stands);
@@ -168,7 +181,10 @@ impl Dossier<'_> {
         if !self.attempts_with(Kind::Receipt)?.is_empty() {
             return Ok(Standing::Stands);
         }
-        let is_given_up = self.get(Kind::Refusal)?.is_some();
+        let is_given_up = match self.get(Kind::Refusal)? {
+            Some(_) => is_by_destination(&self.refusal(context)?, &row, context)?,
+            None => false,
+        };
         for attempt in self.attempts_with(Kind::KeyRelease)? {
             let is_earlier = attempt < row.state.attempt || !is_given_up;
             if is_earlier && self.released_with(attempt)?.is_some() {
@@ -182,8 +198,8 @@ impl Dossier<'_> {
     /// The fees of the other transfers under this one's consent that are not let go.
     ///
     /// # Errors
-    /// [`DossierError::Store`].
-    pub fn other_fees(&mut self) -> Result<Vec<Amount>, DossierError> {
+    /// As [`Self::standing`].
+    pub fn other_fees(&mut self, context: Context<'_>) -> Result<Vec<Amount>, DossierError> {
         let origin = self.origin()?.unwrap_or(self.transfer());
         let (all, mut after, mut fees) = (self.fees_of(origin).build(), None::<Vec<u8>>, Vec::new());
         loop {
@@ -191,7 +207,8 @@ impl Dossier<'_> {
             for (_, value) in &page {
                 let FeeRow { transfer, fee, .. } = rows::read(value)?;
                 let is_other = transfer != self.transfer();
-                if is_other && Dossier::of(self.txn, &self.keys, transfer).standing()? != Standing::Gone {
+                let mut other = Dossier::of(self.txn, &self.keys, transfer);
+                if is_other && other.standing(context)? != Standing::Gone {
                     fees.push(fee);
                 }
             }
@@ -211,6 +228,7 @@ impl Dossier<'_> {
         way: Way,
         consent: &Verified<Consent>,
         fee: Amount,
+        context: Context<'_>,
     ) -> Result<(), DossierError> {
         if consent.mode == ConsentMode::OneTime || fee.minor() == 0 {
             return Ok(());
@@ -219,7 +237,7 @@ impl Dossier<'_> {
         if self.txn.get(&key)?.is_some() {
             return Ok(());
         }
-        match rules::within_cap(consent, &self.other_fees()?, fee) {
+        match rules::within_cap(consent, &self.other_fees(context)?, fee) {
             Err(_) if row.role != Role::Source => return Err(Code::EvidenceMissing.into()),
             Err(_) if way == Way::Back => {}
             other => other?,

@@ -339,7 +339,7 @@ impl Dossier<'_> {
                         rules::same_fee(&header, &*self.header(attempt, context)?)?;
                     }
                 }
-                self.note_fee(row, way, &consent, header.fee)?;
+                self.note_fee(row, way, &consent, header.fee, context)?;
                 step_of(header.attempt, Kind::Header, Phase::Sealed)
             }
             Claimed::Delivered(delivered) => {
@@ -370,12 +370,17 @@ impl Dossier<'_> {
             }
             Claimed::Refusal(_) => {
                 let refusal = rules::refusal(content, self.transfer(), &self.request(context)?, context)?;
-                let end = rules::ended_by(&refusal);
+                let (end, is_destinations) =
+                    (rules::ended_by(&refusal), is_by_destination(&refusal, row, context)?);
+                // What is filed or not, the destination says.
+                if end.phase != Phase::Refused && !is_destinations {
+                    return Err(Code::WrongSigner.into());
+                }
                 if end.phase == Phase::Revoked && self.get(Kind::Revocation)?.is_none() {
                     return Err(Code::EvidenceMissing.into());
                 }
                 let is_over = row.state.phase == Phase::Revoked && end.phase == Phase::Revoked;
-                if is_over || self.is_only_kept(row, &refusal, end.phase, context)? {
+                if is_over || (is_destinations && self.is_only_kept(row, end.phase)) {
                     return Ok(no_step(Kind::Refusal));
                 }
                 Checked { place: Kind::Refusal.into(), step: Some(end) }
@@ -415,19 +420,9 @@ impl Dossier<'_> {
 
     /// Whether a destination's no is only kept at its source. After the release it ends nothing, but the index holds the
     /// fee on it; while somebody has to be asked whether there is a release, nobody knows what it ends.
-    fn is_only_kept(
-        &self,
-        row: &Row,
-        refusal: &Verified<Refusal>,
-        phase: Phase,
-        context: Context<'_>,
-    ) -> Result<bool, DossierError> {
-        let destination = context.federation.member(&row.destination)?;
-        if row.role != Role::Source || !destination.keys().any(|key| key == refusal.signer()) {
-            return Ok(false);
-        }
+    fn is_only_kept(&self, row: &Row, phase: Phase) -> bool {
         let is_released = matches!(row.state.phase, Phase::Released | Phase::Filed);
-        Ok(if is_released { phase == Phase::Refused } else { self.holds_no })
+        row.role == Role::Source && if is_released { phase == Phase::Refused } else { self.holds_no }
     }
 
     /// What the destination said about a release before that was known here ends the transfer with it.
@@ -446,6 +441,16 @@ impl Dossier<'_> {
         }
         Ok(row)
     }
+}
+
+/// Whether a refusal is the destination's.
+pub(crate) fn is_by_destination(
+    refusal: &Verified<Refusal>,
+    row: &Row,
+    context: Context<'_>,
+) -> Result<bool, Code> {
+    let destination = context.federation.member(&row.destination)?;
+    Ok(destination.keys().any(|key| key == refusal.signer()))
 }
 
 /// New work needs a fresh directory in which both hospitals are active.

@@ -158,7 +158,8 @@ impl Shown {
         if is_revoked && self.confirmed == Some(RevocationEffect::InTime) {
             ends.push(revoked.clone());
         }
-        if !self.holds_no {
+        // After a release nobody has to be asked any more whether there is one.
+        if !self.holds_no || reached >= Phase::Released {
             ends.extend(other.map(|no| no.end.clone()));
         }
         if !self.holds_no && self.has(Kind::PatientRefusal) {

@@ -30,9 +30,9 @@ fn phase(desk: &Desk, delivery: &Delivery) -> Option<Phase> {
 
 fn fees(desk: &Desk, story: &Story) -> Vec<i64> {
     let (keys, id) = (desk.store.keys(), story.id);
-    let read = desk
-        .store
-        .read(move |txn| -> Result<Vec<Amount>, DossierError> { Dossier::of(txn, &keys, id).other_fees() });
+    let read = desk.store.read(move |txn| -> Result<Vec<Amount>, DossierError> {
+        Dossier::of(txn, &keys, id).other_fees(World::context())
+    });
     let mut fees: Vec<i64> = desk.runtime.block_on(read).unwrap().iter().map(Amount::minor).collect();
     fees.sort_unstable();
     fees

@@ -55,6 +55,8 @@ fn without_the_patients_word_it_is_nobodys_to_say() {
         assert_eq!(desk.phase(&story), Some(Phase::Released));
         assert_eq!(desk.kept(story.id), kept);
         desk.take(&story.revocation_bytes()).unwrap();
+        let by_source = Story::signed_by(&story.failure, &World::shared().lakeside.signing);
+        assert_eq!(desk.take(&by_source).err(), Some(Code::WrongSigner), "nor for its source");
         assert_eq!(desk.take(&unopened(&story)).unwrap().row.state, revoked(), "{role}");
     }
 }

@@ -429,6 +429,30 @@ fn a_no_that_is_held_ends_nothing_when_it_is_taken_back() {
     }
 }
 
+/// What the destination said of a release that nobody knew of here ends the transfer as soon as the release is back, while
+/// what is left of it is still to come.
+#[test]
+fn what_was_said_of_a_release_ends_it_when_that_is_back() {
+    let story = Story::tell(Plan::opaque(1));
+    let way = story.to_receipt();
+    for (said, end) in [
+        (vec![story.revocation_bytes(), late::unopened(&story)], stands(Phase::Revoked)),
+        (vec![whole(&story.failure)], State::exit(Phase::Failed, Code::PackageDamaged)),
+    ] {
+        let desk = Desk::new(Role::Source);
+        for content in way[..5].iter().chain(&said).chain([&way[5]]) {
+            let (keys, id, content) = (desk.store.keys(), story.id, content.clone());
+            let taken = desk.store.write(move |txn| {
+                let mut dossier = Dossier::of(txn, &keys, id);
+                dossier.hold_no(true);
+                dossier.take_back(Role::Source, &content, World::context(), later())
+            });
+            assert!(desk.runtime.block_on(taken).map_err(|fault: DossierError| fault.code()).unwrap().is_new);
+        }
+        assert_eq!(desk.state(story.id), Some(end));
+    }
+}
+
 /// A delivery above the cap is nobody's to take back but its own source's, who signed it when it was within.
 #[test]
 fn fees_above_the_cap_are_taken_back_by_who_signed_them() {

@@ -9,7 +9,7 @@ use handover_core::artefact::recall::Recall;
 use handover_core::id::{Department, TransferId};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Amount, Code, Timestamp};
-use handover_dossier::{Kind, Row, Standing};
+use handover_dossier::{Kind, Row};
 use handover_exchange::{Asked, ExchangeError, FeeOwed, InFolder, Refused, TransferView, Wait};
 use serde::{Deserialize, Serialize};
 
@@ -84,8 +84,9 @@ pub struct TransferShown {
     pub deliveries_count: u64,
     /// The newest of them, oldest first.
     pub deliveries: Vec<DeliveryShown>,
-    /// Whether people have to look at the fee: the destination had the package, and ended the transfer.
-    pub fee_held: bool,
+    /// Whether the fee `stands` or may, is `held` for people to look at, because the destination had the package and ended
+    /// the transfer, or is `gone`.
+    pub fee_standing: Option<String>,
     /// How often records of it were recalled.
     pub recalls: usize,
     /// What the recalls give back of the fee, if there are any.
@@ -210,7 +211,7 @@ impl TransferShown {
             waits: view.waits.iter().map(|wait| WaitShown::of(wait, now)).collect(),
             referral: view.owed.map(OwedShown::of),
             folder: view.folder.map(FolderShown::of),
-            fee_held: view.fee == Standing::Held,
+            fee_standing: view.fee.map(|fee| fee.as_str().to_owned()),
             deliveries_count: view.deliveries_count,
             deliveries: view.deliveries.iter().map(DeliveryShown::of).collect(),
             ..Self::of_row(&view.row)

@@ -12,7 +12,7 @@ use handover_core::verify::{BooksFile, named};
 use handover_core::{Code, Digest, Party, Timestamp, TransferId};
 use handover_dossier::incidents::{self, Incident};
 use handover_records::{Action, Departments, GrantRequest, Purpose, Subject};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn, rows as cells};
 
 use super::rows::{self, Head, Held, Mark};
@@ -44,7 +44,7 @@ pub(super) async fn take(
     answer: BooksAnswer,
 ) -> Result<(bool, bool), ExchangeError> {
     let (federation, now) = (inner.federation()?, inner.now());
-    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let context = Context { federation: &federation, verifier: &Remembered };
     let opened = match rules::ledger_page(&answer, inner.own(), context) {
         Err(Code::LedgerRewritten) => {
             let (inner, keys, store) = (Arc::clone(inner), inner.keys(), inner.parts.store.clone());
@@ -185,7 +185,7 @@ fn rewritten(
         audit(inner, txn, None, now)?;
     }
     let federation = inner.federation()?;
-    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let context = Context { federation: &federation, verifier: &Remembered };
     // Against the page before it, the page alone; else the entry that is not in the log.
     let is_shown = |opened: &OpenedEntry| {
         let alone = BooksAnswer { opened: vec![opened.clone()], ..answer.clone() };

@@ -13,7 +13,7 @@ use handover_core::time::{DAY_MS, HOUR_MS};
 use handover_core::verify::{Looked, Report, Standing, standing, verify_artefacts};
 use handover_core::{Code, Timestamp, TransferId};
 use handover_dossier::{Dossier, Kind};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn, rows as cells};
 
 use super::copy;
@@ -171,7 +171,7 @@ pub(super) async fn known(inner: &Arc<Inner>, transfer: TransferId) -> Result<Op
     let read = inner.parts.store.read(move |txn| gather(txn, &keys, transfer)).await?;
     let Some(Gathered { held, artefacts, at, is_all, stands }) = read else { return Ok(None) };
     let federation = inner.federation()?;
-    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let context = Context { federation: &federation, verifier: &Remembered };
     let own = match artefacts.as_slice() {
         [] => Ok(None),
         artefacts => verify_artefacts(artefacts, context).map(Some),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use handover_core::Party;
 use handover_core::rules::Context;
 use handover_dossier::{Dossier, DossierError, Taken};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use super::{Came, Inner};
 use crate::{ExchangeError, incidents};
@@ -38,7 +38,7 @@ impl Inner {
         let content = Arc::new(content);
         let came = Arc::clone(&content);
         let taken = self.parts.store.write(move |txn| -> Result<Taken, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             if let Some(bringer) = &bringer {
                 Dossier::of(txn, &keys, transfer).check_bringer(&content, bringer, context)?;
             }

@@ -28,7 +28,7 @@ impl Inner {
             consent: dossier.consent(context)?.hash(),
             by: self.own().clone(),
             since: now,
-            effect: revocation_effect(&mut dossier, row.role, context)?,
+            effect: revocation_effect(&mut dossier, row, context)?,
             extensions: Extensions::default(),
         };
         let confirmed = Verified::sign(confirmed, &self.parts.identity.signing);
@@ -67,15 +67,20 @@ impl Inner {
 }
 
 /// What a revocation does at this holder: a share that was released cannot be taken back, and with both of them the
-/// destination can open what it has. In whichever attempt: that it lost one is the destination's word.
+/// destination can open what it has. In whichever attempt: that it lost one is the destination's word. A release that came
+/// to a destination after its transfer had ended opened nothing.
 fn revocation_effect(
     dossier: &mut Dossier<'_>,
-    role: Role,
+    row: &Row,
     context: Context<'_>,
 ) -> Result<RevocationEffect, DossierError> {
-    let is_released = !dossier.attempts_with(Kind::KeyRelease)?.is_empty();
+    let released = dossier.attempts_with(Kind::KeyRelease)?;
     let is_shared = !dossier.attempts_with(Kind::ShareRelease)?.is_empty();
-    let is_open = is_released && (role == Role::Source || is_shared);
+    let is_open = match (row.role, row.state.phase) {
+        (Role::Source, _) => !released.is_empty(),
+        (_, Phase::Revoked) => is_shared && released.iter().any(|attempt| *attempt < row.state.attempt),
+        _ => is_shared && !released.is_empty(),
+    };
     Ok(match (is_open, dossier.consent(context)?.mode) {
         (false, _) => RevocationEffect::InTime,
         (true, ConsentMode::OneTime) => RevocationEffect::TooLate,

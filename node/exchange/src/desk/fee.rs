@@ -7,7 +7,7 @@ use handover_core::rules::{self, Context};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Amount, Code, TransferId};
 use handover_dossier::{Dossier, DossierError, Row};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use crate::context::Came;
 use crate::{Exchange, ExchangeError, fees, referrals};
@@ -53,7 +53,7 @@ impl Exchange {
             .parts
             .store
             .read(move |txn| -> Result<_, DossierError> {
-                let context = Context { federation: &federation, verifier: &Ed25519 };
+                let context = Context { federation: &federation, verifier: &Remembered };
                 let mut dossier = Dossier::of(txn, &keys, transfer);
                 let row = dossier.row()?.ok_or(Code::UnknownTransfer)?;
                 if row.role != Role::Destination || dossier.get(handover_dossier::Kind::Quote)?.is_none() {

@@ -9,7 +9,7 @@ use handover_core::transfer::Phase;
 use handover_core::trust::Federation;
 use handover_core::{Amount, Code, Department, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Place, Row, Standing};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use tokio::time::Instant;
 
 use super::FeeOwed;
@@ -88,8 +88,8 @@ pub struct TransferView {
     pub deliveries_count: u64,
     /// Whether the package was left for the destination, while that has not taken it.
     pub folder: Option<InFolder>,
-    /// Whether the fee stands or may, as far as is known here.
-    pub fee: Standing,
+    /// Whether the fee stands or may, as far as is known here; none without a directory.
+    pub fee: Option<Standing>,
 }
 
 impl Exchange {
@@ -131,7 +131,11 @@ impl Exchange {
                     Err(_) => false,
                 };
                 let mut dossier = Dossier::of(txn, &keys, transfer);
-                let (deliveries, fee) = (dossier.deliveries(DELIVERIES_SHOWN)?, dossier.standing()?);
+                let deliveries = dossier.deliveries(DELIVERIES_SHOWN)?;
+                let fee = match &federation {
+                    Ok(federation) => Some(dossier.standing(Context { federation, verifier: &Remembered })?),
+                    Err(_) => None,
+                };
                 let package_bytes = parts::get(txn, &keys, transfer)?.map(|parts| parts.bytes());
                 let left = left::get(txn, &keys, transfer, row.state.attempt)?;
                 let left = left.filter(|left| row.state.phase == Phase::Sealed && left.withdrawn.is_none());
@@ -250,7 +254,7 @@ fn awaits_release(
     let (Phase::Consented | Phase::Sealed | Phase::Delivered | Phase::Released) = row.state.phase else {
         return Ok(false);
     };
-    let context = Context { federation, verifier: &Ed25519 };
+    let context = Context { federation, verifier: &Remembered };
     match dossier.share_place(row.state.attempt, context) {
         Ok(place) => Ok(dossier.get(place)?.is_none()),
         // What does not verify any more is for the jobs to say.

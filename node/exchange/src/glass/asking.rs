@@ -12,7 +12,7 @@ use handover_core::rules::{self, Broken};
 use handover_core::{BreakGlassId, Code, Digest, HospitalId};
 use handover_net::Route;
 use handover_records::{Action, LocalPatient, Purpose, Subject};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::rows;
 
 use super::clinicians::check_in_force;
@@ -91,7 +91,7 @@ impl Exchange {
         let asked = broken(inner, held.request.as_ref(), inner.own())?;
         rules::break_glass_in_time(&asked.request, now)?;
         let signing = &inner.parts.identity.signing;
-        let (more, who) = rules::break_glass_more(&signed, &asked, &signing.public(), false, &Ed25519)?;
+        let (more, who) = rules::break_glass_more(&signed, &asked, &signing.public(), false, &Remembered)?;
         let envelope = Countersigned::sign(&more, signing);
         let line = (Action::BreakGlass, Purpose::Emergency);
         let subject = Subject::staff(&who.name);
@@ -140,7 +140,7 @@ impl Exchange {
     async fn keep(&self, signed: Vec<u8>) -> Result<Broken, ExchangeError> {
         let (inner, now) = (&self.0, self.0.now());
         let signing = &inner.parts.identity.signing;
-        let asked = rules::break_glass(&signed, &signing.public(), false, &Ed25519)?;
+        let asked = rules::break_glass(&signed, &signing.public(), false, &Remembered)?;
         let request = asked.request.clone();
         if request.requesting != *inner.own() {
             return Err(Code::BreakGlassMismatch.into());

@@ -9,7 +9,7 @@ use handover_core::message::Verb;
 use handover_core::rules::{self, Broken, Context};
 use handover_core::{BreakGlassId, Code, Digest};
 use handover_net::Route;
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{StoreError, rows};
 
 use super::asking::{ask, change, row};
@@ -61,7 +61,7 @@ async fn fetch(
     let items = ask(inner, &route, Verb::BreakGlass, vec![envelope.to_vec()]).await?;
     let answer = items.into_iter().next().ok_or(Code::Malformed)?;
     let federation = inner.federation()?;
-    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let context = Context { federation: &federation, verifier: &Remembered };
     let said = rules::break_glass_answer(&answer, request, &hash, context)?;
     let overdue: Vec<Bytes> = said.overdue.iter().map(|id| id.as_bytes().to_vec().into()).collect();
     change(inner, request.id, move |held| held.overdue_there.clone_from(&overdue)).await?;

@@ -15,7 +15,7 @@ use handover_core::{BreakGlassId, Code, Digest, HospitalId, Party};
 use handover_records::{Action, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::break_glass::GlassBinding;
 use handover_seal::stream::SealWriter;
-use handover_seal::{Ed25519, OsRandom, RsaPublicKey, Secret32};
+use handover_seal::{OsRandom, Remembered, RsaPublicKey, Secret32};
 use handover_store::rows;
 use tokio::sync::OwnedMutexGuard;
 
@@ -58,7 +58,7 @@ pub(crate) async fn take(
     if label.starts_with(BreakGlassMore::TYPE) {
         return Ok(vec![more(inner, by, &key, content).await?]);
     }
-    let asked = rules::break_glass(content, &key, true, &Ed25519)?;
+    let asked = rules::break_glass(content, &key, true, &Remembered)?;
     if asked.request.requesting != *by {
         return Err(Code::WrongSigner.into());
     }
@@ -283,7 +283,7 @@ async fn more(
     let _turn = turn(inner, claim.id).await;
     let held = row(inner, claim.id).await?.ok_or(Code::UnknownBreakGlass)?;
     let asked = broken(inner, held.request.as_ref(), by)?;
-    let (more, second) = rules::break_glass_more(content, &asked, key, true, &Ed25519)?;
+    let (more, second) = rules::break_glass_more(content, &asked, key, true, &Remembered)?;
     if held.answer.as_ref().map(kept::<BreakGlassAnswer>).transpose()?.is_none_or(|it| it.given.is_none()) {
         return Err(Code::OutOfOrder.into());
     }

@@ -40,7 +40,7 @@ use handover_net::Route;
 use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Subject};
 use handover_seal::cell::{open_cell, seal_cell};
 use handover_seal::part::open_part;
-use handover_seal::{Ed25519, OsRandom};
+use handover_seal::{OsRandom, Remembered};
 use handover_store::{KeyBuilder, KeyMaker, Keyring, StoreError, Txn, rows as stored};
 
 use crate::ExchangeError;
@@ -223,7 +223,7 @@ fn route(inner: &Inner, hospital: &HospitalId) -> Result<Route, Code> {
 /// A kept break-glass, verified again.
 fn broken(inner: &Inner, request: &[u8], requesting: &HospitalId) -> Result<Broken, ExchangeError> {
     let key = key_of(inner, request, requesting)?;
-    Ok(rules::break_glass(request, &key, true, &Ed25519)?)
+    Ok(rules::break_glass(request, &key, true, &Remembered)?)
 }
 
 /// The key of a hospital that an envelope says to be signed with: the one of now, or one that it has replaced.
@@ -239,7 +239,7 @@ fn key_of(inner: &Inner, envelope: &[u8], hospital: &HospitalId) -> Result<Signi
 /// The second person's signature, kept, verified again: its hash, and who it is.
 fn second(inner: &Inner, more: &Bytes, broken: &Broken) -> Result<(Digest, (String, String)), Code> {
     let key = key_of(inner, more.as_ref(), &broken.request.requesting)?;
-    let (more, who) = rules::break_glass_more(more.as_ref(), broken, &key, true, &Ed25519)?;
+    let (more, who) = rules::break_glass_more(more.as_ref(), broken, &key, true, &Remembered)?;
     Ok((more.hash(), (who.name, who.role)))
 }
 

@@ -9,7 +9,7 @@ use handover_core::{BreakGlassId, Code, HospitalId};
 use handover_records::{Action, Purpose, Subject};
 use handover_seal::break_glass::GlassBinding;
 use handover_seal::stream::OpenReader;
-use handover_seal::{Ed25519, Secret32, Zeroizing};
+use handover_seal::{Remembered, Secret32, Zeroizing};
 use handover_store::rows;
 
 use super::asking::{local, row};
@@ -40,7 +40,7 @@ impl Exchange {
         let held = row(inner, claim.claim().id).await?;
         let asked = broken(inner, held.request.as_ref(), inner.own())?;
         let key = inner.parts.identity.signing.public();
-        let (reading, who) = rules::break_glass_reading(signed, inner.own(), &key, now, &Ed25519)?;
+        let (reading, who) = rules::break_glass_reading(signed, inner.own(), &key, now, &Remembered)?;
         rules::break_glass_in_time(&asked.request, now)?;
         let answer = given(&held)?;
         let listed = answer.given.as_ref().ok_or(Code::OutOfOrder)?;

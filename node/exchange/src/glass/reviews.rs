@@ -14,7 +14,7 @@ use handover_core::rules::{self, Context};
 use handover_core::{BreakGlassId, Code, HospitalId};
 use handover_records::{Action, Purpose, Subject};
 use handover_seal::part::seal_part;
-use handover_seal::{Ed25519, OsRandom, RsaPublicKey};
+use handover_seal::{OsRandom, Remembered, RsaPublicKey};
 use handover_store::rows;
 
 use super::rows::{InRow, OutRow};
@@ -163,7 +163,7 @@ pub(super) async fn take(inner: &Inner, by: &HospitalId, envelope: &[u8]) -> Res
     let held = held.ok_or(Code::UnknownBreakGlass)?;
     let asked = broken(inner, held.request.as_ref(), by).map_err(|_| Code::UnknownBreakGlass)?;
     let federation = inner.federation()?;
-    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let context = Context { federation: &federation, verifier: &Remembered };
     let review = rules::break_glass_review(envelope, &asked.request, context)?;
     let (keys, by, envelope) = (inner.keys(), by.clone(), review.envelope().to_vec());
     let write = inner.parts.store.write(move |txn| -> Result<(), ExchangeError> {

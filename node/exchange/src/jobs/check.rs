@@ -21,7 +21,7 @@ use handover_records::file_hash;
 use handover_seal::part::open_part;
 use handover_seal::shares::SUITE;
 use handover_seal::stream::{OpenReader, opened_root};
-use handover_seal::{Ed25519, Secret32, tree};
+use handover_seal::{Remembered, Secret32, tree};
 
 use super::price::recomputed_fee;
 use crate::ExchangeError;
@@ -130,7 +130,7 @@ fn check_body(
         return Err(Code::QuoteMismatch.into());
     }
     let federation = inner.federation()?;
-    rules::quote_rate(agreed.quote, body, Context { federation: &federation, verifier: &Ed25519 })?;
+    rules::quote_rate(agreed.quote, body, Context { federation: &federation, verifier: &Remembered })?;
     let fee = recomputed_fee(body)?;
     if body.fee != fee {
         return Err(Code::QuoteFalse.into());

@@ -19,7 +19,7 @@ use handover_core::transfer::{FIRST_ATTEMPT, Role};
 use handover_core::{Code, HospitalId, TransferId};
 use handover_dossier::{Dossier, DossierError, Row, Taken};
 use handover_records::{Action, Origin, RecordId, RecordVersionRef};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -154,7 +154,7 @@ struct Ground {
 async fn ground(inner: &Arc<Inner>, origin: TransferId) -> Result<Option<Ground>, ExchangeError> {
     let (keys, federation, now) = (inner.keys(), inner.federation()?, inner.now());
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         let mut dossier = Dossier::of(txn, &keys, origin);
         let Some(row) = dossier.row()? else { return Ok(None) };
         let Some(live) = continuous::get(txn, &keys, &row)? else { return Ok(None) };
@@ -185,7 +185,7 @@ async fn is_replaced(inner: &Arc<Inner>, ground: &Ground) -> Result<bool, Exchan
     let (origin, destination, now) = (ground.row.transfer, ground.row.destination.clone(), inner.now());
     let expires = ground.consent.expires;
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         let mut newer = Vec::new();
         for live in continuous::of(txn, &keys, &patient)? {
             let mut dossier = Dossier::of(txn, &keys, live.origin);
@@ -280,7 +280,7 @@ async fn store(
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             let Ground { row, consent, .. } = &ground;
             let mut first = Dossier::of(txn, &keys, row.transfer);
             // Something may have come since it was looked at.
@@ -293,7 +293,7 @@ async fn store(
             let (transfer, fee) = (drawn.quote.transfer, drawn.priced.body.fee);
             seen.note_changes(&work, txn, &drawn.chosen, now)?;
             let taken = drawn.keep(&work, txn, &keys, context, now)?;
-            let others = Dossier::of(txn, &keys, transfer).other_fees()?;
+            let others = Dossier::of(txn, &keys, transfer).other_fees(context)?;
             let Err(code) = rules::within_cap(consent, &others, fee) else {
                 return Ok(Some(Begun { taken, refused: None }));
             };

@@ -21,7 +21,7 @@ use handover_records::{
 };
 use handover_seal::shares::{Binding, SealedShares, open_grant_key};
 use handover_seal::stream::OpenReader;
-use handover_seal::{Ed25519, SealingKey, Secret32};
+use handover_seal::{Remembered, SealingKey, Secret32};
 use handover_store::{KeyMaker, Keyring, StoreError, Txn};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -74,7 +74,7 @@ async fn awaited(inner: &Arc<Inner>, row: &Row) -> Result<Option<Code>, Exchange
     let (keys, federation, keyring) = (inner.keys(), inner.federation()?, inner.parts.keyring.clone());
     let place = (row.transfer, row.state.attempt);
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         if Dossier::of(txn, &keys, place.0).origin()?.is_some() {
             return Ok(Some(Code::KeyAwaited));
         }
@@ -133,7 +133,7 @@ async fn released(inner: &Arc<Inner>, row: &Row) -> Result<Option<Released>, Exc
         .parts
         .store
         .read(move |txn| -> Result<_, ExchangeError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             let mut dossier = Dossier::of(txn, &keys, transfer);
             // What this hospital signed for, it keeps: a share that comes after that opens nothing.
             if let Some(confirmed) = dossier.get(Kind::ConfirmedByDestination)? {
@@ -289,7 +289,7 @@ async fn finish(inner: &Arc<Inner>, row: &Row, released: &Released, head: Head) 
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             // A clerk may have asked for the next attempt since: that one has the receipt.
             if Dossier::of(txn, &keys, transfer).row()?.is_none_or(|row| row.state != seen) {
                 return Ok(None);

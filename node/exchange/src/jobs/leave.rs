@@ -12,7 +12,7 @@ use handover_dossier::{DossierError, Row};
 use handover_net::Net;
 use handover_parcel::Sent;
 use handover_parcel::wire::Offer;
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::StoreError;
 
 use super::release;
@@ -70,7 +70,7 @@ async fn prepare(inner: &Arc<Inner>, row: &Row) -> Result<Left, ExchangeError> {
     release::both_take_part(&federation, &row, now)?;
     let left = inner.parts.store.write(move |txn| -> Result<_, DossierError> {
         work.parts.gate.may_sign(row.other())?;
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         let release = release::made(txn, &keys, &work, &row, context, now)?.ok_or(Code::OutOfOrder)?;
         let known = left::get(txn, &keys, row.transfer, row.state.attempt)?;
         let left = known.unwrap_or_else(|| Left::new(row.state.attempt, release));

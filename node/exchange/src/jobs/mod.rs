@@ -28,7 +28,7 @@ use handover_dossier::{Dossier, DossierError, Row};
 use handover_net::Net;
 use handover_parcel::Places;
 use handover_records::{Action, GrantRequest, LocalPatient, Permit, Purpose, Subject};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -241,7 +241,7 @@ async fn perform(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(
 async fn lapse(inner: &Arc<Inner>, row: &Row) -> Result<(), ExchangeError> {
     let (keys, transfer, federation) = (inner.keys(), row.transfer, inner.federation()?);
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         Ok(Dossier::of(txn, &keys, transfer).consent(context)?.expires)
     });
     // What lies here whole may have been released while this hospital was away: as long as its fee may come to stand, it

@@ -8,11 +8,12 @@ use handover_core::artefact::federation::{FeeBasis, FeeSchedule};
 use handover_core::artefact::patient::Scope;
 use handover_core::artefact::transfer::{DepartmentCount, OtherTests, Payer, QuoteBody, QuoteLine};
 use handover_core::codec::Extensions;
+use handover_core::rules::Context;
 use handover_core::{Amount, Code, Currency, Random, Timestamp, TransferId};
 use handover_ingest::charges::Assessor;
 use handover_ingest::exact::{self, ExactAmount};
 use handover_records::{Origin, Permit, RecordVersionRef};
-use handover_seal::OsRandom;
+use handover_seal::{OsRandom, Remembered};
 
 use crate::ExchangeError;
 use crate::bodies::{self, Priced};
@@ -85,7 +86,11 @@ pub(super) async fn charged_before(
     lines: &[QuoteLine],
 ) -> Result<Before, ExchangeError> {
     let (keys, account, lines) = (inner.keys(), account.clone(), lines.to_vec());
-    let read = inner.parts.store.read(move |txn| charged::before(txn, &keys, &account, transfer, &lines));
+    let federation = inner.federation()?;
+    let read = inner.parts.store.read(move |txn| {
+        let context = Context { federation: &federation, verifier: &Remembered };
+        charged::before(txn, &keys, &account, transfer, context, &lines)
+    });
     Ok(read.await?)
 }
 

@@ -15,7 +15,7 @@ use handover_core::{Code, Digest, Random, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Row, Taken};
 use handover_records::{Action, Filter, LocalPatient, Permit, RecordRef, RecordVersionRef};
 use handover_seal::part::open_part;
-use handover_seal::{Ed25519, OsRandom, RsaPublicKey, hpke_seal_padded};
+use handover_seal::{OsRandom, Remembered, RsaPublicKey, hpke_seal_padded};
 use handover_store::{KeyMaker, Txn};
 
 use super::price;
@@ -108,7 +108,7 @@ pub(super) async fn request(inner: &Arc<Inner>, row: &Row) -> Result<RequestEvid
         .parts
         .store
         .read(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             Dossier::of(txn, &keys, transfer).request(context)
         })
         .await?)
@@ -273,7 +273,7 @@ async fn store(inner: &Arc<Inner>, drawn: Drawn, seen: Seen) -> Result<(), Excha
         .parts
         .store
         .write(move |txn| {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             seen.note_changes(&work, txn, &drawn.chosen, now)?;
             drawn.keep(&work, txn, &keys, context, now)
         })

@@ -15,7 +15,7 @@ use handover_dossier::{Dossier, DossierError, Kind};
 use handover_net::PackageStream;
 use handover_parcel::wire::{self, Done, Have, Offer};
 use handover_parcel::{Arriving, Place, is_large, part_path};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -140,7 +140,7 @@ async fn take_offer(
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             let mut dossier = Dossier::of(txn, &keys, transfer);
             if let Some(origin) = dossier.origin()?
                 && secrets::grant_key(txn, &keyring, origin)?.is_none()

@@ -12,7 +12,7 @@ use handover_core::{Code, Timestamp};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
 use handover_seal::shares::SealedShares;
-use handover_seal::{Ed25519, RsaPublicKey};
+use handover_seal::{Remembered, RsaPublicKey};
 use handover_store::{KeyMaker, Txn};
 
 use super::send;
@@ -30,7 +30,7 @@ pub(super) async fn release(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             let Some(release) = made(txn, &keys, &work, &seen, context, now)? else { return Ok(None) };
             // Whoever could open without this hospital knowing would owe nothing for it. It is waited for until the
             // consent ends.
@@ -52,7 +52,7 @@ pub(super) async fn has_shares_for_its_key(inner: &Arc<Inner>, row: &Row) -> Res
     let (keys, federation, row) = (inner.keys(), inner.federation()?, row.clone());
     let rsa_key = RsaPublicKey::from_spki_der(federation.member(&row.destination)?.profile.rsa_key.as_ref())?;
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         let shares = secrets::sealed_shares(txn, &keys, row.transfer)?;
         let header = Dossier::of(txn, &keys, row.transfer).header(row.state.attempt, context)?;
         Ok(shares.is_some_and(|shares| {

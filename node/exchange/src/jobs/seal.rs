@@ -21,7 +21,7 @@ use handover_records::{Action, LocalPatient, Permit, RecordRef, RecordVersionRef
 use handover_seal::part::open_part;
 use handover_seal::shares::{Binding, SUITE, SealedShares, Shares};
 use handover_seal::stream::SealWriter;
-use handover_seal::{Ed25519, OsRandom, RsaPublicKey, tree};
+use handover_seal::{OsRandom, Remembered, RsaPublicKey, tree};
 use handover_store::{KeyMaker, Spool, Txn};
 
 use super::price;
@@ -172,7 +172,7 @@ async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeErr
         .parts
         .store
         .read(move |txn| -> Result<_, ExchangeError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             let mut dossier = Dossier::of(txn, &keys, transfer);
             not_revoked(&mut dossier)?;
             let (consent, quote) = (dossier.consent(context)?, dossier.agreed_quote(context)?);
@@ -228,7 +228,7 @@ async fn narrow(
         return Err(Code::NothingInScope.into());
     }
     let federation = inner.federation()?;
-    let context = Context { federation: &federation, verifier: &Ed25519 };
+    let context = Context { federation: &federation, verifier: &Remembered };
     let schedule = rules::schedule(&first.quote, context)?;
     let priced = price::narrowed(&first.priced, &records, scope, schedule, before)?;
     let on = quote::request(inner, row).await?;
@@ -332,7 +332,7 @@ async fn spend(
         .parts
         .store
         .write(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             // A continuous one is never spent; its deliveries come one after the other.
             if agreed.consent.mode == ConsentMode::OneTime {
                 mark_spent(txn, &keys, &header.consent, &transfer)?;
@@ -343,7 +343,7 @@ async fn spend(
             if dossier.attempts_with(Kind::Header)?.is_empty() {
                 let priced = &agreed.quoted.priced;
                 let account = account(&row, &patient, &priced.body);
-                if !charged::before(txn, &keys, &account, transfer, priced.tests())?.is_empty() {
+                if !charged::before(txn, &keys, &account, transfer, context, priced.tests())?.is_empty() {
                     // Another transfer that was quoted at the same time was sealed since: this one is looked at anew.
                     return Err(Code::Busy.into());
                 }

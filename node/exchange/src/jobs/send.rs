@@ -13,7 +13,7 @@ use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
 use handover_parcel::Sent;
 use handover_parcel::wire::Offer;
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use super::withdraw::{self, Outcome};
 use super::{leave, release, seal};
@@ -103,7 +103,7 @@ async fn is_under_own_key(inner: &Arc<Inner>, row: &Row) -> Result<bool, Exchang
     let (keys, federation, row) = (inner.keys(), inner.federation()?, row.clone());
     let own = inner.parts.identity.signing.public();
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         let header = Dossier::of(txn, &keys, row.transfer).header(row.state.attempt, context)?;
         Ok(*header.signer() == own)
     });
@@ -118,7 +118,7 @@ async fn offer(inner: &Arc<Inner>, row: &Row) -> Result<Option<Offer>, ExchangeE
         .parts
         .store
         .read(move |txn| -> Result<_, DossierError> {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             let mut dossier = Dossier::of(txn, &keys, transfer);
             rules::consent_in_time(&*dossier.consent(context)?, now)?;
             let header = dossier.header(attempt, context)?;

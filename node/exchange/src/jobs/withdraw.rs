@@ -13,7 +13,7 @@ use handover_core::trust::Federation;
 use handover_core::{Code, Party, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row};
 use handover_net::Net;
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::StoreError;
 
 use crate::context::{Came, Inner};
@@ -95,7 +95,7 @@ const SAYS_NO: [Kind; 3] = [Kind::Revocation, Kind::PatientRefusal, Kind::Refusa
 
 /// Whether a no is kept here that could not end the transfer yet.
 pub(super) async fn is_held(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
-    if row.role != Role::Source || row.origin.is_some() {
+    if row.role != Role::Source {
         return Ok(false);
     }
     let (keys, transfer) = (inner.keys(), row.transfer);
@@ -118,7 +118,7 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
     let (work, keys, transfer) = (Arc::clone(inner), inner.keys(), row.transfer);
     let (federation, now) = (inner.federation()?, inner.now());
     let ended = inner.parts.store.write(move |txn| -> Result<(), DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         // Left again in this very moment: it is asked for once more.
         if left::last_out(txn, &keys, transfer)?.is_some() {
             return Err(Code::Busy.into());
@@ -130,7 +130,8 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
         if row.state.phase < Phase::Released {
             row = dossier.end(Role::Source, phase, reason, now)?;
         }
-        if is_revoked && dossier.get(Kind::ConfirmedBySource)?.is_none() {
+        // Of a delivery its origin's revocation was confirmed.
+        if is_revoked && row.origin.is_none() && dossier.get(Kind::ConfirmedBySource)?.is_none() {
             work.confirm_revocation(txn, &keys, &row, context, now)?;
         }
         work.see_to_end(txn, &keys, &row, context, now)

@@ -10,7 +10,7 @@ use handover_core::transfer::Role;
 use handover_core::{Amount, Digest, HospitalId, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Row};
 use handover_records::{LocalPatient, RecordId};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Txn};
 
 use crate::context::Inner;
@@ -131,7 +131,7 @@ async fn newest(
 ) -> Result<Vec<Recalled>, ExchangeError> {
     let (work, keys, federation) = (Arc::clone(inner), inner.keys(), inner.federation()?);
     let read = inner.parts.store.read(move |txn| -> Result<_, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         let mut dossier = Dossier::of(txn, &keys, transfer);
         let Some(row) = dossier.row()? else { return Ok(Vec::new()) };
         let last = dossier.last_recall()?;

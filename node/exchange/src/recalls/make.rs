@@ -18,7 +18,7 @@ use handover_records::{
     Action, GrantRequest, LocalPatient, Permit, Purpose, RecordRef, RecordSummary, Subject,
 };
 use handover_seal::part::seal_part;
-use handover_seal::{Ed25519, OsRandom, RsaPublicKey};
+use handover_seal::{OsRandom, Remembered, RsaPublicKey};
 use handover_store::{KeyMaker, Txn};
 
 use super::due::{self, Due};
@@ -49,7 +49,7 @@ pub(super) async fn of_transfer(inner: &Arc<Inner>, transfer: TransferId) -> Res
     loop {
         let (work, federation, now) = (Arc::clone(inner), inner.federation()?, inner.now());
         let write = inner.parts.store.write(move |txn| {
-            let context = Context { federation: &federation, verifier: &Ed25519 };
+            let context = Context { federation: &federation, verifier: &Remembered };
             some(txn, &work, transfer, context, now)
         });
         let (taken, is_last) = write.await?;

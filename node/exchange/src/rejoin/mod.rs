@@ -28,7 +28,7 @@ use handover_core::{Code, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Row, transfer_of};
 use handover_net::{Net, Route};
 use handover_records::{Action, GrantRequest, Purpose, Subject};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -250,7 +250,7 @@ fn is_own(inner: &Inner, content: &[u8]) -> bool {
     if let Ok(federation) = inner.federation() {
         own.extend(federation.member(inner.own()).map(|member| member.certificate.key));
     }
-    signed_by(content, &own, &Ed25519).is_ok()
+    signed_by(content, &own, &Remembered).is_ok()
 }
 
 async fn is_unknown(inner: &Arc<Inner>, content: Vec<u8>) -> Result<bool, ExchangeError> {

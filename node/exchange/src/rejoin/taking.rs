@@ -11,7 +11,7 @@ use handover_core::rules::{self, Context};
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken, transfer_of};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Txn};
 
 use super::rows;
@@ -143,7 +143,7 @@ async fn one(inner: &Arc<Inner>, party: &Party, content: Vec<u8>) -> Result<bool
     let (work, party, federation) = (Arc::clone(inner), party.clone(), inner.federation()?);
     let (keys, now) = (inner.keys(), inner.now());
     let taken = inner.parts.store.write(move |txn| -> Result<Taken, DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         work.take_back(txn, &keys, (transfer, &content), &party, context, now)
     });
     let taken = taken.await?;
@@ -281,7 +281,7 @@ async fn see_to_one(inner: &Arc<Inner>, row: Row) -> Result<bool, ExchangeError>
     let (work, keys, federation, now) = (Arc::clone(inner), inner.keys(), inner.federation()?, inner.now());
     let transfer = row.transfer;
     let seen = inner.parts.store.write(move |txn| -> Result<(), DossierError> {
-        let context = Context { federation: &federation, verifier: &Ed25519 };
+        let context = Context { federation: &federation, verifier: &Remembered };
         work.see_to(txn, &keys, &row, context, now)?;
         Ok(rows::remove_taken(txn, &keys, transfer)?)
     });

@@ -5,7 +5,7 @@ use handover_core::artefact::{Countersigned, Verified};
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::{Code, HospitalId, Timestamp, cbor_map, rules};
 use handover_records::LocalPatient;
-use handover_seal::{Ed25519, SigningKey};
+use handover_seal::{Remembered, SigningKey};
 use handover_store::{StoreError, rows};
 
 /// The hospital that answers, and its signing key.
@@ -37,7 +37,7 @@ impl InRow {
     /// The request; it verified when it came.
     pub(super) fn request(&self) -> Result<Verified<RemoteLinkRequest>, StoreError> {
         let vouched = self.vouched()?;
-        let request = rules::remote_link_claim(vouched.first(), &vouched.claim().vouching, &Ed25519);
+        let request = rules::remote_link_claim(vouched.first(), &vouched.claim().vouching, &Remembered);
         request.map_err(|_| damaged())
     }
 

@@ -4,7 +4,7 @@ use handover_core::artefact::remote::{RemoteLinkRequest, RemoteLinkState as Stat
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::{Code, cbor_map, rules};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{StoreError, rows};
 
 use crate::ExchangeError;
@@ -27,7 +27,7 @@ cbor_map! {
 impl OutRow {
     /// The request; it verified when it came.
     pub(super) fn request(&self, inner: &Inner) -> Result<Verified<RemoteLinkRequest>, ExchangeError> {
-        Ok(rules::remote_link_claim(self.request.as_ref(), inner.own(), &Ed25519)?)
+        Ok(rules::remote_link_claim(self.request.as_ref(), inner.own(), &Remembered)?)
     }
 
     /// What it says, for a look at many.

@@ -10,7 +10,7 @@ use handover_core::codec::Extensions;
 use handover_core::rules::{self, Context};
 use handover_core::{Code, HospitalId, KeyChain, Party, PatientRef, RemoteLinkId, Timestamp};
 use handover_records::{Action, LocalPatient, Subject, draw_link_code};
-use handover_seal::{Ed25519, OsRandom};
+use handover_seal::{OsRandom, Remembered};
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 
 use super::asked::{By, InRow};
@@ -71,7 +71,7 @@ async fn take_request(
         return Err(Code::TooLarge.into());
     }
     let (federation, now) = (inner.federation()?, inner.now());
-    let request = rules::remote_link(content, Context { federation: &federation, verifier: &Ed25519 })?;
+    let request = rules::remote_link(content, Context { federation: &federation, verifier: &Remembered })?;
     if request.vouching != *by {
         return Err(Code::WrongSigner.into());
     }
@@ -219,8 +219,8 @@ pub(crate) async fn take_link(
     if envelope.len() > links::LINK_MAX_BYTES {
         return Err(Code::TooLarge.into());
     }
-    let link = rules::link_claim(envelope, inner.own(), &Ed25519)?;
-    let chain = KeyChain::of(&link.key_records, &link.patient, &Ed25519)?;
+    let link = rules::link_claim(envelope, inner.own(), &Remembered)?;
+    let chain = KeyChain::of(&link.key_records, &link.patient, &Remembered)?;
     Exchange(Arc::clone(inner)).admit_keys(chain.clone()).await?;
     let (id, patient) = prove(inner, by, &link).await?;
     if let Some(known) = links::signed(&inner.parts.store, &link).await? {

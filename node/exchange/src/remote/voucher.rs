@@ -13,7 +13,7 @@ use handover_core::message::{Answer, Request, Verb};
 use handover_core::rules::{self, Context};
 use handover_core::{Code, HospitalId, KeyChain, PatientRef, RemoteLinkId, Timestamp};
 use handover_records::{Action, Subject};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn, rows};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -46,7 +46,7 @@ impl Exchange {
         if envelope.len() > REQUEST_MAX_BYTES {
             return Err(Code::TooLarge.into());
         }
-        let request = rules::remote_link_claim(&envelope, inner.own(), &Ed25519)?;
+        let request = rules::remote_link_claim(&envelope, inner.own(), &Remembered)?;
         let id = request.id;
         match row(inner, id).await {
             Ok(held) if held.request.as_ref() != envelope => return Err(Code::Conflict.into()),
@@ -61,7 +61,7 @@ impl Exchange {
         let (inner, now) = (&self.0, self.0.now());
         rules::remote_link_in_time(&request, now)?;
         inner.federation()?.active(&request.hospital, now)?;
-        self.admit_keys(KeyChain::of(&request.key_records, &request.patient, &Ed25519)?).await?;
+        self.admit_keys(KeyChain::of(&request.key_records, &request.patient, &Remembered)?).await?;
         inner.parts.records.by_ref(request.patient).await?.ok_or(Code::NotLinked)?;
         // One that no desk here can read is not kept.
         details(inner, &request, request.sealed_to_vouching.as_ref())?;
@@ -175,7 +175,7 @@ pub(super) fn forget(txn: &mut dyn Txn, keys: &KeyMaker, refs: &[PatientRef]) ->
 /// [`Code::AskMismatch`] if no request of theirs to that hospital is under way; what that hospital says.
 pub(crate) async fn pass_link(inner: &Arc<Inner>, envelope: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
     let claimed = Signed::<PatientLink>::read(&envelope).map_err(|fault| fault.code())?;
-    let link = rules::link_claim(&envelope, &claimed.claim().hospital, &Ed25519)?;
+    let link = rules::link_claim(&envelope, &claimed.claim().hospital, &Remembered)?;
     let mut requests = Vec::new();
     for (id, held) in all(inner).await? {
         let claim = held.claim()?;
@@ -187,7 +187,7 @@ pub(crate) async fn pass_link(inner: &Arc<Inner>, envelope: Vec<u8>) -> Result<V
     if requests.is_empty() {
         return Err(Code::AskMismatch.into());
     }
-    let chain = KeyChain::of(&link.key_records, &link.patient, &Ed25519)?;
+    let chain = KeyChain::of(&link.key_records, &link.patient, &Remembered)?;
     Exchange(Arc::clone(inner)).admit_keys(chain).await?;
     let asked = ask(inner, &link.hospital, envelope).await;
     for id in requests {
@@ -195,7 +195,7 @@ pub(crate) async fn pass_link(inner: &Arc<Inner>, envelope: Vec<u8>) -> Result<V
     }
     let signed = asked?.into_iter().next().ok_or(Code::Malformed)?;
     let federation = inner.federation()?;
-    rules::link(&signed, Context { federation: &federation, verifier: &Ed25519 })?;
+    rules::link(&signed, Context { federation: &federation, verifier: &Remembered })?;
     Ok(signed)
 }
 
@@ -227,7 +227,7 @@ async fn try_asking(inner: &Arc<Inner>, id: RemoteLinkId) -> Result<(), Exchange
             None => (State::Asked, None, None),
             Some(answer) => {
                 let federation = inner.federation()?;
-                let context = Context { federation: &federation, verifier: &Ed25519 };
+                let context = Context { federation: &federation, verifier: &Remembered };
                 let said = rules::remote_link_answer(&answer, &request, context)?;
                 (said.state, said.reason, Some(Bytes(answer)))
             }
