@@ -198,24 +198,8 @@ async fn settle(number: usize, hospitals: &[Hospital]) -> Result<Person> {
     let local = name.parse()?;
     let request = GrantRequest::new(Subject::System("import".into()), Action::Import, Purpose::Import, None);
     let permit = node.records.audit().permit(request, now).await?;
-    let mut new = Vec::new();
-    for (held, content) in &records {
-        new.push(NewRecord {
-            patient: name.parse()?,
-            department: held.department.parse()?,
-            resource_type: "Procedure".to_owned(),
-            resource_id: held.id.clone(),
-            content_hash: held.hash,
-            date: Some(T0.plus_ms(-DAY_MS)),
-            is_restricted: false,
-            file: None,
-            content: content.clone().into(),
-            origin: Origin::Local,
-            mark: None,
-            found_by: Vec::new(),
-        });
-    }
-    node.records.import(&permit, now, new).await?;
+    let new = records.iter().map(|(held, content)| new_record(&name, held, content.clone()));
+    node.records.import(&permit, now, new.collect::<Result<_>>()?).await?;
     let mut random = Seeded::new(&name);
     let recovery = handover_seal::SigningKey::generate(&mut random).public();
     let keys = PatientKeys::generate(recovery, now, &mut random)?;
@@ -233,23 +217,51 @@ async fn settle(number: usize, hospitals: &[Hospital]) -> Result<Person> {
     Ok(Person { name, wallet: wallet.to_bytes().to_vec(), records })
 }
 
+/// A record as it is imported at its hospital.
+pub(crate) fn new_record(patient: &str, held: &Held, content: Vec<u8>) -> Result<NewRecord> {
+    Ok(NewRecord {
+        patient: patient.parse()?,
+        department: held.department.parse()?,
+        resource_type: "Procedure".to_owned(),
+        resource_id: held.id.clone(),
+        content_hash: held.hash,
+        date: Some(T0.plus_ms(-DAY_MS)),
+        is_restricted: false,
+        file: None,
+        content: content.into(),
+        origin: Origin::Local,
+        mark: None,
+        found_by: Vec::new(),
+    })
+}
+
 /// In each department each test once, and in one of them a scan.
 fn charts(of: &str) -> Vec<(Held, Vec<u8>)> {
     let mut charts = Vec::new();
     for department in DEPARTMENTS {
-        for (code, price_minor) in TESTS {
-            let id = format!("{of}-{department}-{code}");
-            let scan = if code == "113091000" && department == "radiology" { SCAN_BYTES } else { 0 };
-            let content = json!({
-                "resourceType": "Procedure", "id": id, "status": "completed",
-                "performedDateTime": "2027-01-14T08:00:00Z",
-                "code": {"coding": [{"system": "http://snomed.info/sct", "code": code}]},
-                "note": [{"text": "x".repeat(scan)}],
-            });
-            let content = content.to_string().into_bytes();
-            let hash = Digest::sha256(&[&content]);
-            charts.push((Held { department, id, hash, price_minor }, content));
+        for test in TESTS {
+            let has_scan = test.0 == "113091000" && department == "radiology";
+            let id = format!("{of}-{department}-{}", test.0);
+            charts.push(chart(id, department, test, if has_scan { SCAN_BYTES } else { 0 }));
         }
     }
     charts
+}
+
+/// A test that was done, of so many bytes and some, and its content.
+pub(crate) fn chart(
+    id: String,
+    department: &'static str,
+    (code, price_minor): (&str, i64),
+    bytes: usize,
+) -> (Held, Vec<u8>) {
+    let content = json!({
+        "resourceType": "Procedure", "id": id, "status": "completed",
+        "performedDateTime": "2027-01-14T08:00:00Z",
+        "code": {"coding": [{"system": "http://snomed.info/sct", "code": code}]},
+        "note": [{"text": "x".repeat(bytes)}],
+    });
+    let content = content.to_string().into_bytes();
+    let hash = Digest::sha256(&[&content]);
+    (Held { department, id, hash, price_minor }, content)
 }

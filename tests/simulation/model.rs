@@ -4,9 +4,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use handover_core::transfer::{Phase, State};
 use handover_core::{Code, Digest, HospitalId, TransferId};
+use handover_dossier::Kind;
+use handover_exchange::TransferView;
 use handover_records::{Action, Filter, GrantRequest, LocalPatient, Origin, Purpose, Subject};
 use serde_json::json;
 
@@ -97,25 +99,65 @@ impl Played<'_> {
             let may_be = !is_final(state.phase) || ends.contains(&state.phase);
             ensure!(may_be, "{:?} ended as {state:?}", self.plan);
         }
-        Ok(source == destination && source.is_some_and(|state| ends.contains(&state.phase)))
+        if source != destination || source.is_none_or(|state| !ends.contains(&state.phase)) {
+            return Ok(false);
+        }
+        Ok(!self.plan.is_continuous || self.is_continued(hospitals).await?)
     }
 
-    async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
+    /// Whether what is delivered under a continuous consent stands where it has to, at both hospitals.
+    async fn is_continued(&self, hospitals: &[Hospital]) -> Result<bool> {
+        let [source, destination] = [
+            self.view(hospitals, self.plan.source).await?,
+            self.view(hospitals, self.plan.destination).await?,
+        ];
+        let (Some(source), Some(destination)) = (source, destination) else { return Ok(true) };
+        let [here, there] = [&source, &destination].map(delivered);
+        for (_, state) in here.iter().chain(&there) {
+            let may_be = matches!(state.phase, Phase::Filed | Phase::Revoked) || !is_final(state.phase);
+            ensure!(may_be, "a delivery of {:?} ended as {state:?}", self.plan);
+        }
+        let is_settled = here == there && here.iter().all(|(_, state)| is_final(state.phase));
+        Ok(is_settled
+            && match self.plan.decision {
+                _ if source.row.state.phase != Phase::Filed => here.is_empty(),
+                // Each has said that nothing more comes, and the other one knows.
+                Decision::TakenBack => {
+                    [&source, &destination].into_iter().all(is_confirmed) && here.len() <= 1
+                }
+                _ => here.len() == 1 && here.iter().all(|(_, state)| state.phase == Phase::Filed),
+            })
+    }
+
+    async fn view(&self, hospitals: &[Hospital], number: usize) -> Result<Option<TransferView>> {
         let transfer = self.told.transfer.context("a transfer")?;
         let node = hospitals.get(number).and_then(Hospital::node).context("it runs")?;
         match node.exchange.transfer(transfer).await {
-            Ok(view) => Ok(Some(view.row.state)),
+            Ok(view) => Ok(Some(view)),
             Err(fault) if fault.code() == Code::UnknownTransfer => Ok(None),
             Err(fault) => Err(fault.into()),
         }
     }
 
-    /// Both ends have the records that they should have, and no others.
-    pub(crate) async fn has_its_records(&self, hospitals: &[Hospital]) -> Result<bool> {
-        let filed =
-            self.state(hospitals, self.plan.destination).await?.is_some_and(|it| it.phase == Phase::Filed);
-        let wanted: BTreeSet<_> = self.scope().filter(|_| filed).map(named).collect();
-        let own: BTreeSet<_> = self.person.records.iter().map(named).collect();
+    async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
+        Ok(self.view(hospitals, number).await?.map(|view| view.row.state))
+    }
+
+    /// Both ends have the records that they should have, and no others; the fees that are due for that.
+    pub(crate) async fn has_its_records(&self, hospitals: &[Hospital]) -> Result<Vec<Due>> {
+        let (mut wanted, mut due) = (BTreeSet::new(), Vec::new());
+        let later = self.told.acknowledged.contains(&"another test").then(|| self.plan.later_test().0);
+        let there = self.view(hospitals, self.plan.destination).await?;
+        if let Some(there) = there.filter(|there| there.row.state.phase == Phase::Filed) {
+            wanted.extend(self.scope().map(named));
+            due.push((there.row.transfer, self.fee_minor()));
+            for (transfer, _) in delivered(&there).iter().filter(|(_, state)| state.phase == Phase::Filed) {
+                let later = later.as_ref().context("something to deliver")?;
+                wanted.insert(named(later));
+                due.push((*transfer, later.price_minor / 20));
+            }
+        }
+        let own: BTreeSet<_> = self.person.records.iter().chain(&later).map(named).collect();
         let here = held(hospitals, self.plan.source, &self.person.name, true).await?;
         ensure!(here == own, "the source has {} of {} records", here.len(), own.len());
         let there = held(hospitals, self.plan.destination, &self.person.name, false).await?;
@@ -126,7 +168,7 @@ impl Played<'_> {
             there.len(),
             wanted.len()
         );
-        Ok(filed)
+        Ok(due)
     }
 
     /// What dumps say of it.
@@ -142,13 +184,33 @@ impl Played<'_> {
                     .map(|(place, _)| format!("{}-{}", place.kind, place.attempt))
                     .collect();
                 said += &format!(
-                    "\n  {}: {:?} waiting {} waits {:?} refused {:?} folder {:?}\n    {kinds:?}",
-                    hospital.id, view.row.state, view.waiting, view.waits, view.refused, view.folder
+                    "\n  {}: {:?} deliveries {:?} waiting {} waits {:?} refused {:?} folder {:?}\n    {kinds:?}",
+                    hospital.id,
+                    view.row.state,
+                    delivered(&view),
+                    view.waiting,
+                    view.waits,
+                    view.refused,
+                    view.folder
                 );
             }
         }
         said
     }
+}
+
+/// A fee that is due: which transfer's, in minor units.
+pub(crate) type Due = (TransferId, i64);
+
+/// What was delivered under a transfer's consent.
+fn delivered(view: &TransferView) -> Vec<(TransferId, State)> {
+    view.deliveries.iter().map(|row| (row.transfer, row.state.clone())).collect()
+}
+
+/// Whether both hospitals' words on a revocation are there.
+fn is_confirmed(view: &TransferView) -> bool {
+    let has = |kind: Kind| view.artefacts.iter().any(|(place, _)| place.kind == kind);
+    has(Kind::ConfirmedBySource) && has(Kind::ConfirmedByDestination)
 }
 
 fn named(held: &Held) -> (String, Digest) {
@@ -176,8 +238,8 @@ async fn held(
     Ok(wanted.map(|it| (format!("{}/{}", it.department, it.resource_id), it.content_hash)).collect())
 }
 
-/// The index's books say what the moves say: each filed one's fee once, nobody else's.
-pub(crate) async fn books_agree(index: &IndexSeat, played: &[Played<'_>], filed: &[bool]) -> Result<()> {
+/// The index's books say what the moves say: each fee that is due once, nobody else's.
+pub(crate) async fn books_agree(index: &IndexSeat, due: &[Due]) -> Result<()> {
     let checked = index.op(json!({"op": "check"})).await?;
     ensure!(checked["sound"] == true, "the index's check: {checked}");
     let balances = index.op(json!({"op": "ledger-balances"})).await?;
@@ -191,16 +253,15 @@ pub(crate) async fn books_agree(index: &IndexSeat, played: &[Played<'_>], filed:
             true => pending.insert(entry["transfer"].to_string()),
             false => pending.remove(&entry["transfer"].to_string()),
         };
-        if entry["kind"] == "post" {
+        // One that was let go before its receipt came is posted directly.
+        if entry["kind"] == "post" || entry["kind"] == "post-direct" {
             let amount = entry["amount"].as_str().context("an amount")?.replace('.', "");
             posted.entry(entry["transfer"].to_string()).or_default().push(amount.parse()?);
         }
     }
-    for (played, filed) in played.iter().zip(filed) {
-        let transfer = played.told.transfer.ok_or_else(|| anyhow!("a transfer"))?;
+    for (transfer, fee_minor) in due {
         let found = posted.remove(&json!(transfer.to_string()).to_string()).unwrap_or_default();
-        let wanted = if *filed { vec![played.fee_minor()] } else { Vec::new() };
-        ensure!(found == wanted, "{:?}: posted {found:?}, due {wanted:?}", played.plan);
+        ensure!(found == [*fee_minor], "{transfer}: posted {found:?}, due {fee_minor}");
     }
     ensure!(posted.is_empty(), "nobody's fees: {posted:?}");
     ensure!(pending.is_empty(), "fees that are reserved for good: {pending:?}");

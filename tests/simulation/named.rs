@@ -12,12 +12,16 @@ use crate::story::{Fault, INDEX, Plot};
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 5] = [
+pub(crate) const NAMED: [Named; 6] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
     ("the_destination_dies_at_each_of_its_first_writes", destination_dies),
     ("a_consent_is_taken_back_while_its_release_is_under_way", taken_back_before_the_release),
     ("a_consent_is_taken_back_before_the_patients_share_is_there", taken_back_before_the_share),
+    (
+        "a_continuous_consent_is_taken_back_while_a_delivery_is_released",
+        taken_back_while_a_delivery_is_released,
+    ),
 ];
 
 /// Patient 1 moves from the second hospital to the third.
@@ -32,6 +36,7 @@ fn a_move() -> Move {
         pause: Duration::from_secs(10),
         speaks_to_source: false,
         is_referred: false,
+        is_continuous: false,
     }
 }
 
@@ -63,6 +68,18 @@ fn taken_back_before_the_release() -> Plot {
 /// The source has released, and its release is there, but not the patient's.
 fn taken_back_before_the_share() -> Plot {
     taken_back(ShareRelease::TYPE, true)
+}
+
+/// As the first of them, with the first transfer filed and a delivery under its consent.
+fn taken_back_while_a_delivery_is_released() -> Plot {
+    let pause = Duration::from_secs(60);
+    let plan = Move { decision: Decision::TakenBack, is_continuous: true, pause, ..a_move() };
+    let late = Fault::Withhold {
+        artefact: KeyRelease::TYPE,
+        from: plan.destination,
+        lasts: Duration::from_secs(130),
+    };
+    told(vec![plan], vec![(110, late)])
 }
 
 fn taken_back(artefact: &'static str, speaks_to_source: bool) -> Plot {

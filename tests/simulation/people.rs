@@ -9,16 +9,16 @@ use handover_core::artefact::patient::Scope;
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{HospitalInfo, PiecesAnswer, PiecesQuestion};
 use handover_core::time::DAY_MS;
-use handover_core::{Code, Department, Timestamp, TransferId};
+use handover_core::{Amount, Code, Department, Timestamp, TransferId};
 use handover_exchange::{Exchange, ExchangeError};
 use handover_patient::{Question, Wallet, WalletError, Wish, make_ask, open_inbox, own_ask};
-use handover_records::LocalPatient;
+use handover_records::{Action, GrantRequest, LocalPatient, Purpose, Subject};
 use handover_tests::dice::Dice;
 use handover_tests::fixture::Seeded;
 use tokio::time::{Instant, sleep};
 
-use crate::ground::name;
-use crate::places::{Hospital, Node};
+use crate::ground::{DEPARTMENTS, Held, chart, name, new_record};
+use crate::places::{Hospital, Node, TESTS};
 
 /// What a patient does about a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,17 @@ pub(crate) struct Move {
     pub(crate) speaks_to_source: bool,
     /// Whether a doctor of the source sends the patient, so that the destination pays.
     pub(crate) is_referred: bool,
+    /// Whether the consent is continuous. Then another test is done at the source after it was given.
+    pub(crate) is_continuous: bool,
+}
+
+impl Move {
+    /// The test that is done after the consent, and its content.
+    pub(crate) fn later_test(&self) -> (Held, Vec<u8>) {
+        let department = self.departments.as_ref().and_then(|few| few.first()).copied();
+        let id = format!("{}-later", name(self.person));
+        chart(id, department.unwrap_or(DEPARTMENTS[0]), TESTS[0], 0)
+    }
 }
 
 /// How a move goes as patient and clerk see it.
@@ -185,14 +196,39 @@ impl Mover<'_> {
             return self.send(speaks_to, "refused", refusal).await.map(drop);
         }
         let (consent, release) = self.consent(transfer)?;
-        if self.send(speaks_to, "consented", consent).await?
-            && self.send(speaks_to, "released", release).await?
-            && plan.decision == Decision::TakenBack
+        if !self.send(speaks_to, "consented", consent).await?
+            || !self.send(speaks_to, "released", release).await?
         {
+            return Ok(());
+        }
+        if plan.is_continuous {
+            sleep(plan.pause).await;
+            self.another_test().await?;
+        }
+        if plan.decision == Decision::TakenBack {
             sleep(plan.pause).await;
             let revocation = self.wallet.borrow_mut().revoke(&transfer, now)?;
             self.send(speaks_to, "taken back", revocation).await?;
         }
+        Ok(())
+    }
+
+    /// Something new is done at the source, and imported there.
+    async fn another_test(&self) -> Result<()> {
+        let (held, content) = self.plan.later_test();
+        let new = new_record(&name(self.plan.person), &held, content)?;
+        let patient: LocalPatient = name(self.plan.person).parse()?;
+        let hospital = self.hospital(self.plan.source)?;
+        let import = async |node: Rc<Node>| {
+            let subject = Subject::System("import".into());
+            let request = GrantRequest::new(subject, Action::Import, Purpose::Import, None);
+            let permit = node.records.audit().permit(request, hospital.now()).await?;
+            node.records.import(&permit, hospital.now(), vec![new.clone()]).await?;
+            node.exchange.records_changed([patient.clone()]);
+            Ok(())
+        };
+        let imported = self.step(self.plan.source, "another test", import).await?;
+        ensure!(imported, "the import was refused: {:?}", self.told.borrow());
         Ok(())
     }
 
@@ -273,7 +309,11 @@ impl Mover<'_> {
         let federation = wallet.federation(now)?;
         let departments: Option<Result<Vec<Department>, _>> =
             self.plan.departments.as_ref().map(|several| several.iter().map(|it| it.parse()).collect());
-        let wish = Wish { departments: departments.transpose()?, ..Wish::default() };
+        // More than everything costs.
+        let currency = "USD".parse().map_err(|_| anyhow!("USD is a currency"))?;
+        let fee_cap = self.plan.is_continuous.then(|| Amount::from_minor(1_000_000, currency));
+        let continuous = self.plan.is_continuous;
+        let wish = Wish { departments: departments.transpose()?, continuous, fee_cap, ..Wish::default() };
         let mut random = Seeded::new(&format!("consent to {transfer}"));
         let given = wallet.consent(&transfer, &wish, true, &federation, now, &mut random)?;
         Ok((given.consent.envelope().to_vec(), given.release.context("a release")?))

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::clock::Virtual;
 use crate::ground::{DEPARTMENTS, Ground, HOSPITALS, PATIENTS, home};
-use crate::model::{Played, Seen, books_agree};
+use crate::model::{Due, Played, Seen, books_agree};
 use crate::network::{Fabric, Weather};
 use crate::people::{Decision, Move, Mover};
 use crate::places::{Hospital, IndexSeat};
@@ -75,6 +75,7 @@ impl Plot {
             let other = usize::try_from(1 + dice.below(2)).unwrap_or(1);
             let only = dice.one_of(&[None, None, Some(vec![DEPARTMENTS[0]]), Some(vec![DEPARTMENTS[1]])]);
             use Decision::{No, Nothing, TakenBack, Yes};
+            let is_referred = dice.happens(250);
             moves.push(Move {
                 person,
                 source,
@@ -84,7 +85,9 @@ impl Plot {
                 begins_after: seconds(&mut dice, 60),
                 pause: seconds(&mut dice, 20),
                 speaks_to_source: dice.happens(300),
-                is_referred: dice.happens(250),
+                is_referred,
+                // A delivery is paid by the patient.
+                is_continuous: !is_referred && dice.happens(400),
             });
         }
         let processes = HOSPITALS.len() as u64 + 1;
@@ -306,8 +309,8 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
         }
         played.push(played_one);
     }
-    let filed = match settle(&stage, &played, begun + STORM + CALM).await {
-        Ok(filed) => filed,
+    let due = match settle(&stage, &played, begun + STORM + CALM).await {
+        Ok(due) => due,
         Err(fault) => {
             let said = join_all(played.iter().map(|one| one.stands(&stage.hospitals))).await;
             return Err(fault.context(said.join("\n")));
@@ -315,7 +318,7 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     };
     let outcome = Outcome {
         moves: played.len(),
-        filed: filed.iter().filter(|filed| **filed).count(),
+        filed: due.len(),
         faults: plot.faults.len(),
         carried: stage.fabric.carried(),
         passed: begun.elapsed(),
@@ -326,8 +329,8 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Waits for every move to end, and looks at what is there then; which were filed.
-async fn settle(stage: &Stage, played: &[Played<'_>], until: Instant) -> Result<Vec<bool>> {
+/// Waits for every move to end, and looks at what is there then; the fees that are due.
+async fn settle(stage: &Stage, played: &[Played<'_>], until: Instant) -> Result<Vec<Due>> {
     for one in played {
         while !one.is_over(&stage.hospitals).await? {
             ensure!(Instant::now() < until, "it does not end");
@@ -335,15 +338,15 @@ async fn settle(stage: &Stage, played: &[Played<'_>], until: Instant) -> Result<
         }
     }
     stage.seen.look(&stage.hospitals).await?;
-    let mut filed = Vec::new();
+    let mut due = Vec::new();
     for one in played {
-        filed.push(one.has_its_records(&stage.hospitals).await?);
+        due.extend(one.has_its_records(&stage.hospitals).await?);
     }
     // The last of the evidence gets to the index by itself.
     loop {
-        let agreed = books_agree(&stage.index, played, &filed).await;
+        let agreed = books_agree(&stage.index, &due).await;
         if agreed.is_ok() || Instant::now() >= until {
-            return agreed.map(|()| filed);
+            return agreed.map(|()| due);
         }
         sleep(Duration::from_secs(5)).await;
     }
