@@ -171,6 +171,13 @@ impl Played<'_> {
         Ok(due)
     }
 
+    /// How the last transfer of it ended, as its destination has it: a delivery, or that which was asked for.
+    pub(crate) async fn last_end(&self, hospitals: &[Hospital]) -> Result<Option<Phase>> {
+        let Some(view) = self.view(hospitals, self.plan.destination).await? else { return Ok(None) };
+        let last = view.deliveries.last().unwrap_or(&view.row);
+        Ok(Some(last.state.phase))
+    }
+
     /// What dumps say of it.
     pub(crate) async fn stands(&self, hospitals: &[Hospital]) -> String {
         let mut said = format!("{:?}\n  {:?}", self.plan, self.told);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use handover_core::artefact::Payload as _;
 use handover_core::artefact::patient::ShareRelease;
 use handover_core::artefact::transfer::KeyRelease;
+use handover_core::transfer::Phase;
 
 use crate::people::{Decision, Move};
 use crate::story::{Fault, INDEX, Plot};
@@ -42,7 +43,7 @@ fn a_move() -> Move {
 
 fn told(moves: Vec<Move>, faults: Vec<(u64, Fault)>) -> Plot {
     let faults = faults.into_iter().map(|(at, fault)| (Duration::from_secs(at), fault)).collect();
-    Plot { seed: 0, moves, faults, breaks: 0, cuts: 0 }
+    Plot { seed: 0, moves, faults, breaks: 0, cuts: 0, last_ends: Some(Phase::Filed) }
 }
 
 fn calm() -> Plot {
@@ -79,11 +80,15 @@ fn taken_back_while_a_delivery_is_released() -> Plot {
         from: plan.destination,
         lasts: Duration::from_secs(130),
     };
-    told(vec![plan], vec![(110, late)])
+    revoked(plan, (110, late))
 }
 
 fn taken_back(artefact: &'static str, speaks_to_source: bool) -> Plot {
     let plan = Move { decision: Decision::TakenBack, speaks_to_source, ..a_move() };
     let late = Fault::Withhold { artefact, from: plan.destination, lasts: Duration::from_secs(200) };
-    told(vec![plan], vec![(0, late)])
+    revoked(plan, (0, late))
+}
+
+fn revoked(plan: Move, late: (u64, Fault)) -> Plot {
+    Plot { last_ends: Some(Phase::Revoked), ..told(vec![plan], vec![late]) }
 }

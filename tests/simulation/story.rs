@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::join_all;
 use handover_core::Party;
 use handover_core::message::Answer;
+use handover_core::transfer::Phase;
 use handover_net::Route;
 use handover_patient::Wallet;
 use handover_store::Unflushed;
@@ -58,6 +59,8 @@ pub(crate) struct Plot {
     pub(crate) faults: Vec<(Duration, Fault)>,
     pub(crate) breaks: u64,
     pub(crate) cuts: u64,
+    /// How the last transfer of each move has to end, where the plot leaves no doubt.
+    pub(crate) last_ends: Option<Phase>,
 }
 
 impl Plot {
@@ -118,7 +121,7 @@ impl Plot {
             faults.push((seconds(&mut dice, STORM.as_secs()), fault));
         }
         let (breaks, cuts) = (dice.one_of(&[0, 0, 20, 100]), dice.one_of(&[0, 0, 300]));
-        Self { seed, moves, faults, breaks, cuts }
+        Self { seed, moves, faults, breaks, cuts, last_ends: None }
     }
 }
 
@@ -316,6 +319,10 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
             return Err(fault.context(said.join("\n")));
         }
     };
+    for one in &played {
+        let ended = one.last_end(&stage.hospitals).await?;
+        ensure!(plot.last_ends.is_none_or(|wanted| ended == Some(wanted)), "it ended as {ended:?}");
+    }
     let outcome = Outcome {
         moves: played.len(),
         filed: due.len(),
