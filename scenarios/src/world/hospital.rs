@@ -125,6 +125,11 @@ impl Hospital {
         self.write_config()
     }
 
+    pub(super) fn reach_through(&mut self, relays: &[String]) -> Result<()> {
+        self.place.site.relays = relays.to_vec();
+        self.write_config()
+    }
+
     /// The data folder's name, as the configuration gives it: a path from that file, or a whole one.
     fn data_name(&self) -> PathBuf {
         self.team.serving().map_or_else(|| self.place.site.data(DATA), |seat| (&seat.data).into())

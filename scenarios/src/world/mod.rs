@@ -376,6 +376,14 @@ impl World {
         self.hospital_mut(hospital)?.configure(more)
     }
 
+    /// Names the relays through which a hospital behind address translation is reached, for its next start.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    pub fn reach_through(&mut self, hospital: &str, relays: &[String]) -> Result<()> {
+        self.hospital_mut(hospital)?.reach_through(relays)
+    }
+
     /// The same of the index's.
     ///
     /// # Errors

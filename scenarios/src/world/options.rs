@@ -44,8 +44,12 @@ pub struct Site {
     /// What its process, and wallets that talk to it, are started by, such as a program that puts them into a network
     /// namespace; nothing if empty.
     pub started_by: Vec<String>,
-    /// Whether nobody can dial it, so that it is reached through the index.
+    /// Whether nobody can dial it, so that it is reached through the index, or through its relays if there are some.
     pub behind_nat: bool,
+    /// Whether others are reached through it.
+    pub serves_as_relay: bool,
+    /// Through which nodes it is reached, by their addresses.
+    pub relays: Vec<String>,
 }
 
 /// Ports of this machine.
@@ -83,7 +87,10 @@ impl Site {
     pub(super) fn advertised(&self) -> String {
         let line = |door: Door| format!("advertise = [\"/ip4/{}/tcp/{}\"]\n", self.host(), door.told);
         let behind_nat = if self.behind_nat { "behind_nat = true\n" } else { "" };
-        self.net.map(line).unwrap_or_default() + behind_nat
+        let serves = if self.serves_as_relay { "serves_as_relay = true\n" } else { "" };
+        let relays =
+            if self.relays.is_empty() { String::new() } else { format!("relays = {:?}\n", self.relays) };
+        self.net.map(line).unwrap_or_default() + behind_nat + serves + &relays
     }
 
     /// A command, started by what has to start it here.

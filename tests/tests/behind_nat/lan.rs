@@ -1,4 +1,4 @@
-//! A public network with a place for the index, and two hospitals' networks behind translators of their own: network
+//! A public network with places for the index and a hospital that everybody can dial, and two hospitals' networks behind translators of their own: network
 //! namespaces, joined by pairs of virtual cables, translated by nftables. Both hospitals have the same private address.
 //!
 //! All of it lies in a network, mount and process namespace that the test has made for itself, so nothing of the
@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 const INSIDE: &str = "HANDOVER_TEST_INSIDE_NAMESPACES";
 /// The index's address; the translators' ones.
 pub(crate) const INDEX: &str = "203.0.113.10";
+/// The address of a hospital that everybody can dial.
+pub(crate) const NEIGHBOUR: &str = "203.0.113.30";
 const TRANSLATORS: [(&str, &str); 2] = [("one", "203.0.113.21"), ("two", "203.0.113.22")];
 /// The address of a hospital's machine, in its own network.
 pub(crate) const HOSPITAL: &str = "10.0.0.2";
@@ -67,12 +69,17 @@ pub(crate) fn lay() -> Result<()> {
     run("mount -t tmpfs tmpfs /run
          ip link set lo up
          ip link add wan type bridge
-         ip link set wan up
-         ip netns add index
-         ip link add to-index type veth peer name wan0 netns index
-         ip link set to-index master wan up
-         ip -n index link set lo up")?;
-    run(&format!("ip -n index addr add {INDEX}/24 dev wan0 && ip -n index link set wan0 up"))?;
+         ip link set wan up")?;
+    for (name, address) in [("index", INDEX), ("neighbour", NEIGHBOUR)] {
+        run(&format!(
+            "ip netns add {name}
+             ip link add to-{name} type veth peer name wan0 netns {name}
+             ip link set to-{name} master wan up
+             ip -n {name} link set lo up
+             ip -n {name} addr add {address}/24 dev wan0
+             ip -n {name} link set wan0 up"
+        ))?;
+    }
     for (name, address) in TRANSLATORS {
         run(&format!(
             "ip netns add nat-{name}
@@ -122,9 +129,9 @@ pub(crate) fn packets_of_others(name: &str) -> Result<u64> {
     count.and_then(|count| count.parse().ok()).with_context(|| format!("no counter in {rules}"))
 }
 
-/// How many bytes have reached the index's machine.
-pub(crate) fn bytes_to_the_index() -> Result<u64> {
-    let table = run("nsenter --net=/run/netns/index -- cat /proc/net/dev")?;
+/// How many bytes have reached a machine that everybody can dial: the `index`'s or the `neighbour`'s.
+pub(crate) fn bytes_to(name: &str) -> Result<u64> {
+    let table = run(&format!("nsenter --net=/run/netns/{name} -- cat /proc/net/dev"))?;
     let line = table.lines().find_map(|line| line.trim_start().strip_prefix("wan0:"));
     let received = line.and_then(|line| line.split_whitespace().next());
     received.and_then(|count| count.parse().ok()).with_context(|| format!("no counter in {table}"))

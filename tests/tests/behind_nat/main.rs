@@ -1,5 +1,6 @@
 //! Two hospitals behind address translation of their own, which nobody can dial, and an index that everybody can: real
-//! processes in network namespaces. A package moves through the index as a relay, which is killed in the middle of it.
+//! processes in network namespaces. A package moves through the index as a relay, which is killed in the middle of it; and
+//! through another hospital, while there is no index.
 
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
 
@@ -21,6 +22,10 @@ use serde_json::Value;
 
 /// Two thousand times what libp2p's own relay would let through.
 const STUDY_BYTES: u64 = 256 * 1024 * 1024;
+/// A hundred times that.
+const STUDY_BYTES_OF_A_MOVE: usize = 13 * 1024 * 1024;
+/// A hospital that everybody can dial.
+const NEIGHBOUR: &str = "hillcrest";
 
 #[test]
 fn hospitals_behind_nat_exchange_through_the_index() -> Result<()> {
@@ -50,14 +55,98 @@ fn hospitals_behind_nat_exchange_through_the_index() -> Result<()> {
     close(world, outcome)
 }
 
+#[test]
+fn hospitals_behind_nat_exchange_through_a_neighbour_while_the_index_is_away() -> Result<()> {
+    let programs = Programs::shared()?;
+    if lan::enters("hospitals_behind_nat_exchange_through_a_neighbour_while_the_index_is_away")? {
+        return Ok(());
+    }
+    lan::lay()?;
+    let place = |id: &str, network: &str, host: &str| -> Result<Place> {
+        let (host, behind_nat) = (Some(host.parse()?), host == lan::HOSPITAL);
+        let started_by = lan::within(network);
+        let site = Site { host, started_by, behind_nat, serves_as_relay: !behind_nat, ..Site::default() };
+        Ok(Place { site, ..Place::named(id) })
+    };
+    let options = Options {
+        hospitals: vec![
+            place(NEIGHBOUR, "neighbour", lan::NEIGHBOUR)?,
+            place(SOURCE, "one", lan::HOSPITAL)?,
+            place(DESTINATION, "two", lan::HOSPITAL)?,
+        ],
+        index_site: Site {
+            host: Some(lan::INDEX.parse()?),
+            started_by: lan::within("index"),
+            ..Site::default()
+        },
+        // The index is no relay at all.
+        index_more: "[folders]\nenabled = false\n".to_owned(),
+        ..Options::default()
+    };
+    let mut world = World::start(programs, &options)?;
+    let outcome = through_a_neighbour(&mut world);
+    close(world, outcome)
+}
+
+fn through_a_neighbour(world: &mut World) -> Result<()> {
+    let relays: Vec<String> = world.ready(NEIGHBOUR)?["net"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| Some(it.as_str()?.to_owned()))
+        .collect();
+    for at in [SOURCE, DESTINATION] {
+        world.reach_through(at, &relays)?;
+        world.restart(at)?;
+    }
+    for at in [SOURCE, DESTINATION] {
+        has_a_place_at_its_relay(world, at)?;
+        is_told_of_its_place(world, at)?;
+    }
+    let mut moves = patients(world, &[STUDY_BYTES_OF_A_MOVE])?;
+    let it = moves.first_mut().context("a patient")?;
+    world.stop_index()?;
+    let before = lan::bytes_to("neighbour")?;
+    consents(world, it)?;
+    for at in [SOURCE, DESTINATION] {
+        same("the state without the index", &"filed", &text(&it.until(world, at, "filed")?, "state"))?;
+        let named = vec!["index: unreachable".to_owned()];
+        same("what does not work", &named, &degraded(&status(world, at)?))?;
+    }
+    let carried = lan::bytes_to("neighbour")?.saturating_sub(before);
+    ensure!(carried > STUDY_BYTES_OF_A_MOVE as u64, "the package went another way: {carried} bytes");
+    world.restart_index(false)?;
+    it.ends_well(world)?;
+    all_is_whole(world)
+}
+
+/// The directory that both hold says where it is reached.
+fn is_told_of_its_place(world: &World, at: &str) -> Result<()> {
+    let is_known = |shown: &Value| {
+        let known = shown["hospitals"].as_array().into_iter().flatten().find(|it| it["hospital"] == at);
+        let told = known.and_then(|it| it["addresses"].as_array()).cloned().unwrap_or_default();
+        told.iter().any(|it| {
+            it.as_str().is_some_and(|it| it.contains(lan::NEIGHBOUR) && it.contains("/p2p-circuit/"))
+        })
+    };
+    within(&format!("everybody is told where {at} is reached"), || {
+        let shown = world.index(&["directory", "show"])?.json()?;
+        let held = [SOURCE, DESTINATION].map(|other| status(world, other));
+        let holds = |held: &Result<Value>| {
+            held.as_ref().is_ok_and(|held| held["directory"]["version"] == shown["version"])
+        };
+        Ok(is_known(&shown) && held.iter().all(holds))
+    })
+}
+
 fn play(world: &mut World) -> Result<()> {
     for at in [SOURCE, DESTINATION] {
-        is_reached_through_the_index(world, at)?;
+        has_a_place_at_its_relay(world, at)?;
         same("what does not work", &Some(0), &status(world, at)?["degraded"].as_array().map(Vec::len))?;
     }
     let (mut large, mut others) = (study(world)?, patients(world, &[200_000])?);
 
-    let before = lan::bytes_to_the_index()?;
+    let before = lan::bytes_to("index")?;
     consents(world, &mut large)?;
     let data = world.ready(DESTINATION)?["control"].as_str().map(Path::new).and_then(Path::parent);
     let incoming = incoming(data.context("no data folder")?)?;
@@ -81,7 +170,7 @@ fn play(world: &mut World) -> Result<()> {
     ensure!(large.records(world, DESTINATION)?.iter().any(is_study), "the study is not filed");
 
     // What was there already would be another half.
-    let carried = lan::bytes_to_the_index()?.saturating_sub(before);
+    let carried = lan::bytes_to("index")?.saturating_sub(before);
     ensure!(carried > STUDY_BYTES, "the package did not pass through the index: {carried} bytes");
     ensure!(carried < STUDY_BYTES / 4 * 5, "what was there was sent again: {carried} bytes");
 
@@ -130,8 +219,8 @@ fn degraded(status: &Value) -> Vec<String> {
     named.map(|it| format!("{}: {}", text(it, "component"), text(it, "code"))).collect()
 }
 
-fn is_reached_through_the_index(world: &World, at: &str) -> Result<()> {
-    within(&format!("{at} has a place at the index"), || {
+fn has_a_place_at_its_relay(world: &World, at: &str) -> Result<()> {
+    within(&format!("{at} has a place at its relay"), || {
         Ok(status(world, at)?["reach"]["relays"][0]["since"].is_string())
     })
 }
