@@ -20,12 +20,13 @@ mod places;
 mod story;
 mod streams;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tokio::runtime::{Builder, Runtime};
 
 use ground::Ground;
@@ -39,7 +40,15 @@ const FAILURES_MAX: usize = 5;
 /// How often a long run says how far it is.
 const SAID_EVERY: u64 = 500;
 
+/// Whether anything has panicked, on whichever task: whoever waited for that may have tried again.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
 fn main() -> Result<()> {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        PANICKED.store(true, Ordering::Relaxed);
+        usual(info);
+    }));
     // Asked by `cargo test` for what there is to run.
     if std::env::args().any(|argument| argument == "--list") {
         return Ok(());
@@ -74,6 +83,7 @@ fn main() -> Result<()> {
     let (took, sum) = (begun.elapsed(), run.sum.into_inner().unwrap_or_else(PoisonError::into_inner));
     let failed = run.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{count} seeds: {}, in {:.1} s", sum.said(), took.as_secs_f64());
+    ensure!(!PANICKED.load(Ordering::Relaxed), "something panicked; it said so above");
     if failed.is_empty() {
         return Ok(());
     }

@@ -10,9 +10,9 @@ use handover_core::{Code, Digest, HospitalId, TransferId};
 use handover_dossier::Kind;
 use handover_exchange::TransferView;
 use handover_records::{Action, Filter, GrantRequest, LocalPatient, Origin, Purpose, Subject};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::ground::{Held, Person};
+use crate::ground::{HOSPITALS, Held, Person};
 use crate::people::{Decision, Move, Told};
 use crate::places::{Hospital, IndexSeat};
 
@@ -67,11 +67,6 @@ impl Played<'_> {
         self.person.records.iter().filter(move |it| wanted.is_none_or(|few| few.contains(&it.department)))
     }
 
-    /// 5 % of the prices in scope, in minor units.
-    fn fee_minor(&self) -> i64 {
-        self.scope().map(|it| it.price_minor).sum::<i64>() / 20
-    }
-
     /// The phases that it may end in.
     fn ends(&self) -> Result<&'static [Phase]> {
         if self.told.acknowledged.last() == Some(&"asked") {
@@ -83,7 +78,6 @@ impl Played<'_> {
             (Decision::Yes, None) => &[Phase::Filed],
             // It may have been too late.
             (Decision::TakenBack, None) => &[Phase::Revoked, Phase::Filed],
-            (Decision::TakenBack, Some(("taken back", Code::OutOfOrder))) => &[Phase::Filed],
             (_, Some((what, code))) => bail!("{what} was refused: {code}"),
         })
     }
@@ -102,7 +96,21 @@ impl Played<'_> {
         if source != destination || source.is_none_or(|state| !ends.contains(&state.phase)) {
             return Ok(false);
         }
-        Ok(!self.plan.is_continuous || self.is_continued(hospitals).await?)
+        Ok(self.is_heard(hospitals).await?
+            && (!self.plan.is_continuous || self.is_continued(hospitals).await?))
+    }
+
+    /// Whether each hospital has said what a consent that was taken back has come to, and the other one knows.
+    async fn is_heard(&self, hospitals: &[Hospital]) -> Result<bool> {
+        for at in [self.plan.source, self.plan.destination] {
+            let view = self.view(hospitals, at).await?.context("a transfer")?;
+            let is_confirmed =
+                has(&view, Kind::ConfirmedBySource) && has(&view, Kind::ConfirmedByDestination);
+            if self.told.acknowledged.contains(&"taken back") && !is_confirmed {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether what is delivered under a continuous consent stands where it has to, at both hospitals.
@@ -121,41 +129,55 @@ impl Played<'_> {
         Ok(is_settled
             && match self.plan.decision {
                 _ if source.row.state.phase != Phase::Filed => here.is_empty(),
-                // Each has said that nothing more comes, and the other one knows.
-                Decision::TakenBack => {
-                    [&source, &destination].into_iter().all(is_confirmed) && here.len() <= 1
-                }
+                Decision::TakenBack => here.len() <= 1,
                 _ => here.len() == 1 && here.iter().all(|(_, state)| state.phase == Phase::Filed),
             })
     }
 
     async fn view(&self, hospitals: &[Hospital], number: usize) -> Result<Option<TransferView>> {
-        let transfer = self.told.transfer.context("a transfer")?;
-        let node = hospitals.get(number).and_then(Hospital::node).context("it runs")?;
-        match node.exchange.transfer(transfer).await {
-            Ok(view) => Ok(Some(view)),
-            Err(fault) if fault.code() == Code::UnknownTransfer => Ok(None),
-            Err(fault) => Err(fault.into()),
+        view(hospitals, number, self.told.transfer.context("a transfer")?).await
+    }
+
+    /// The transfer that was asked for, and what was delivered under its consent, as a hospital has them.
+    async fn all(&self, hospitals: &[Hospital], number: usize) -> Result<Vec<TransferView>> {
+        let mut all: Vec<TransferView> = self.view(hospitals, number).await?.into_iter().collect();
+        let delivered: Vec<TransferId> =
+            all.iter().flat_map(|view| &view.deliveries).map(|row| row.transfer).collect();
+        for transfer in delivered {
+            all.extend(view(hospitals, number, transfer).await?);
         }
+        Ok(all)
     }
 
     async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
         Ok(self.view(hospitals, number).await?.map(|view| view.row.state))
     }
 
-    /// Both ends have the records that they should have, and no others; the fees that are due for that.
+    /// Both ends have the records that they should have, and no others; what has to stand in the books for that.
     pub(crate) async fn has_its_records(&self, hospitals: &[Hospital]) -> Result<Vec<Due>> {
         let (mut wanted, mut due) = (BTreeSet::new(), Vec::new());
         let later = self.told.acknowledged.contains(&"another test").then(|| self.plan.later_test().0);
-        let there = self.view(hospitals, self.plan.destination).await?;
-        if let Some(there) = there.filter(|there| there.row.state.phase == Phase::Filed) {
-            wanted.extend(self.scope().map(named));
-            due.push((there.row.transfer, self.fee_minor()));
-            for (transfer, _) in delivered(&there).iter().filter(|(_, state)| state.phase == Phase::Filed) {
-                let later = later.as_ref().context("something to deliver")?;
-                wanted.insert(named(later));
-                due.push((*transfer, later.price_minor / 20));
+        for view in self.all(hospitals, self.plan.destination).await? {
+            let mut fee_minor = None;
+            if view.row.state.phase == Phase::Filed {
+                let brings: Vec<&Held> = match view.row.origin {
+                    None => self.scope().collect(),
+                    Some(_) => later.iter().collect(),
+                };
+                fee_minor = Some(brings.iter().map(|it| it.price_minor).sum::<i64>() / 20);
+                wanted.extend(brings.into_iter().map(named));
             }
+            let may_be_held = view.row.state.phase == Phase::Revoked && has(&view, Kind::Refusal);
+            let payer = self.plan.is_referred.then(|| view.row.destination.clone());
+            due.push(Due { transfer: view.row.transfer, fee_minor, payer, may_be_held });
+        }
+        for at in [self.plan.source, self.plan.destination] {
+            for view in self.all(hospitals, at).await? {
+                ensure!(view.refused.is_empty(), "{:?}: dead letters {:?}", self.plan, view.refused);
+            }
+            let node = hospitals.get(at).and_then(Hospital::node).context("it runs")?;
+            let incidents = node.exchange.incidents().await?;
+            ensure!(incidents.is_empty(), "somebody honest is accused: {incidents:?}");
         }
         let own: BTreeSet<_> = self.person.records.iter().chain(&later).map(named).collect();
         let here = held(hospitals, self.plan.source, &self.person.name, true).await?;
@@ -171,11 +193,17 @@ impl Played<'_> {
         Ok(due)
     }
 
-    /// How the last transfer of it ended, as its destination has it: a delivery, or that which was asked for.
-    pub(crate) async fn last_end(&self, hospitals: &[Hospital]) -> Result<Option<Phase>> {
-        let Some(view) = self.view(hospitals, self.plan.destination).await? else { return Ok(None) };
-        let last = view.deliveries.last().unwrap_or(&view.row);
-        Ok(Some(last.state.phase))
+    /// The last transfer of it, a delivery or that which was asked for, ended like this at both; if it was revoked, while
+    /// its release was under way.
+    pub(crate) async fn has_ended_as(&self, hospitals: &[Hospital], wanted: Phase) -> Result<()> {
+        for at in [self.plan.source, self.plan.destination] {
+            let last = self.all(hospitals, at).await?.pop().context("a transfer")?;
+            let phase = last.row.state.phase;
+            ensure!(phase == wanted, "it ended as {phase}, and not as {wanted}");
+            let was_late = has(&last, Kind::KeyRelease) && has(&last, Kind::Refusal);
+            ensure!(wanted != Phase::Revoked || was_late, "nothing was released when it was taken back");
+        }
+        Ok(())
     }
 
     /// What dumps say of it.
@@ -206,18 +234,33 @@ impl Played<'_> {
     }
 }
 
-/// A fee that is due: which transfer's, in minor units.
-pub(crate) type Due = (TransferId, i64);
+/// What has to stand in the books of a transfer.
+pub(crate) struct Due {
+    transfer: TransferId,
+    /// The fee that is due, if one is.
+    pub(crate) fee_minor: Option<i64>,
+    /// Which hospital owes it; else the patient.
+    payer: Option<HospitalId>,
+    /// Whether people may have to look at it.
+    may_be_held: bool,
+}
+
+async fn view(hospitals: &[Hospital], number: usize, transfer: TransferId) -> Result<Option<TransferView>> {
+    let node = hospitals.get(number).and_then(Hospital::node).context("it runs")?;
+    match node.exchange.transfer(transfer).await {
+        Ok(view) => Ok(Some(view)),
+        Err(fault) if fault.code() == Code::UnknownTransfer => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
+}
 
 /// What was delivered under a transfer's consent.
 fn delivered(view: &TransferView) -> Vec<(TransferId, State)> {
     view.deliveries.iter().map(|row| (row.transfer, row.state.clone())).collect()
 }
 
-/// Whether both hospitals' words on a revocation are there.
-fn is_confirmed(view: &TransferView) -> bool {
-    let has = |kind: Kind| view.artefacts.iter().any(|(place, _)| place.kind == kind);
-    has(Kind::ConfirmedBySource) && has(Kind::ConfirmedByDestination)
+fn has(view: &TransferView, kind: Kind) -> bool {
+    view.artefacts.iter().any(|(place, _)| place.kind == kind)
 }
 
 fn named(held: &Held) -> (String, Digest) {
@@ -252,25 +295,48 @@ pub(crate) async fn books_agree(index: &IndexSeat, due: &[Due]) -> Result<()> {
     let balances = index.op(json!({"op": "ledger-balances"})).await?;
     ensure!(balances["balanced"] == true, "{balances}");
     let entries = index.op(json!({"op": "ledger-entries", "after": null})).await?;
-    let mut posted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    let mut pending = BTreeSet::new();
+    let incidents = index.op(json!({"op": "incident-list"})).await?;
+    ensure!(incidents["incidents"] == json!([]), "the index accuses somebody honest: {incidents}");
+    let mut booked: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for entry in entries["entries"].as_array().context("entries")? {
-        // Those that follow post it, let it go or have people look at it.
-        match entry["kind"] == "reserve" {
-            true => pending.insert(entry["transfer"].to_string()),
-            false => pending.remove(&entry["transfer"].to_string()),
-        };
-        // One that was let go before its receipt came is posted directly.
-        if entry["kind"] == "post" || entry["kind"] == "post-direct" {
-            let amount = entry["amount"].as_str().context("an amount")?.replace('.', "");
-            posted.entry(entry["transfer"].to_string()).or_default().push(amount.parse()?);
-        }
+        let transfer = entry["transfer"].as_str().context("a transfer")?;
+        booked.entry(transfer.to_owned()).or_default().push(entry.clone());
     }
-    for (transfer, fee_minor) in due {
-        let found = posted.remove(&json!(transfer.to_string()).to_string()).unwrap_or_default();
-        ensure!(found == [*fee_minor], "{transfer}: posted {found:?}, due {fee_minor}");
+    for due in due {
+        let booked = booked.remove(&due.transfer.to_string()).unwrap_or_default();
+        due.is_met(&booked).with_context(|| format!("{}: {booked:?}", due.transfer))?;
     }
-    ensure!(posted.is_empty(), "nobody's fees: {posted:?}");
-    ensure!(pending.is_empty(), "fees that are reserved for good: {pending:?}");
+    ensure!(booked.is_empty(), "nobody's fees: {booked:?}");
     Ok(())
+}
+
+impl Due {
+    /// The entries of the transfer are those that it may have, and nothing stays reserved.
+    fn is_met(&self, booked: &[Value]) -> Result<()> {
+        let (mut posted, mut is_pending) = (Vec::new(), false);
+        for entry in booked {
+            is_pending = false;
+            match entry["kind"].as_str().context("a kind")? {
+                "reserve" => is_pending = true,
+                "void" => {}
+                "hold" => ensure!(self.may_be_held, "nobody is to look at it"),
+                // One that was let go before its receipt came is posted directly.
+                "post" | "post-direct" => {
+                    let amount = entry["amount"].as_str().context("an amount")?.replace('.', "");
+                    posted.push(amount.parse::<i64>()?);
+                    let is_hospitals = HOSPITALS.iter().any(|hospital| entry["payer"] == *hospital);
+                    let is_payers = match &self.payer {
+                        Some(payer) => entry["payer"] == payer.as_str(),
+                        None => !is_hospitals,
+                    };
+                    ensure!(is_payers, "it is owed by another");
+                }
+                other => bail!("nobody ordered a {other}"),
+            }
+        }
+        let wanted: Vec<i64> = self.fee_minor.into_iter().collect();
+        ensure!(posted == wanted, "posted {posted:?}, due {wanted:?}");
+        ensure!(!is_pending, "reserved for good");
+        Ok(())
+    }
 }

@@ -294,6 +294,12 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
                     writeln!(out, "  recalled since: {} times, {back} {currency} given back", shown.recalls)?;
                 }
             }
+            (Ok(Phase::Revoked), Some("held")) => {
+                writeln!(
+                    out,
+                    "  quoted fee: {fee} {currency}; the index holds it, or let it go at the patient's no"
+                )?;
+            }
             (_, Some("held")) => {
                 writeln!(out, "  quoted fee: {fee} {currency}; the index holds what was reserved")?;
             }
@@ -422,7 +428,11 @@ mod tests {
             ("filed", "stands", "fee: 10.00 USD, owed by the patient"),
             ("refused", "gone", "quoted fee: 10.00 USD; nothing is due, the transfer is refused"),
             ("revoked", "gone", "quoted fee: 10.00 USD; nothing is due, the transfer is revoked"),
-            ("revoked", "held", "quoted fee: 10.00 USD; the index holds what was reserved"),
+            (
+                "revoked",
+                "held",
+                "quoted fee: 10.00 USD; the index holds it, or let it go at the patient's no",
+            ),
             ("failed", "stands", "fee: 10.00 USD, owed by the patient for an earlier attempt"),
             ("failed", "held", "quoted fee: 10.00 USD; the index holds what was reserved"),
             ("expired", "gone", "quoted fee: 10.00 USD; nothing is due, the transfer is expired"),

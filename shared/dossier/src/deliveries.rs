@@ -168,8 +168,8 @@ impl Dossier<'_> {
     }
 
     /// Whether this transfer's fee stands, as the index settles it: what was handed over is owed whatever becomes of
-    /// later attempts; what the destination gave up with the package in its hands is looked at by people; the source may
-    /// forgo its fee.
+    /// later attempts; what the destination gave up with the package in its hands is looked at by people, unless the index
+    /// had heard of a revocation first, which nobody here knows; the source may forgo its fee.
     ///
     /// # Errors
     /// [`DossierError::Store`]; why a refusal that is kept does not verify.
@@ -181,18 +181,27 @@ impl Dossier<'_> {
         if !self.attempts_with(Kind::Receipt)?.is_empty() {
             return Ok(Standing::Stands);
         }
-        let is_given_up = match self.get(Kind::Refusal)? {
-            Some(_) => is_by_destination(&self.refusal(context)?, &row, context)?,
+        let refusal = match self.get(Kind::Refusal)? {
+            Some(_) => Some(self.refusal(context)?),
+            None => None,
+        };
+        let is_given_up = match &refusal {
+            Some(refusal) => is_by_destination(refusal, &row, context)?,
             None => false,
         };
+        // The consent was taken back between the two shares.
+        let mut is_let_go = refusal.is_some_and(|refusal| rules::ended_by(&refusal).phase == Phase::Revoked);
         for attempt in self.attempts_with(Kind::KeyRelease)? {
             let is_earlier = attempt < row.state.attempt || !is_given_up;
-            if is_earlier && self.released_with(attempt)?.is_some() {
+            let is_shared = self.released_with(attempt)?.is_some();
+            if is_earlier && is_shared {
                 return Ok(Standing::Stands);
             }
+            is_let_go &= !is_shared;
         }
         let is_delivered = !self.attempts_with(Kind::Delivered)?.is_empty();
-        Ok(if is_given_up && is_delivered { Standing::Held } else { Standing::Gone })
+        let is_held = is_given_up && is_delivered && !is_let_go;
+        Ok(if is_held { Standing::Held } else { Standing::Gone })
     }
 
     /// The fees of the other transfers under this one's consent that are not let go.

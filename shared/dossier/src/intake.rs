@@ -204,6 +204,7 @@ impl Dossier<'_> {
         match checked.place.kind {
             Kind::Consent => row = self.revoke_early(role, way, row, context, now)?,
             Kind::KeyRelease => row = self.end_released(row, context, now)?,
+            Kind::NextAttempt => row = self.end_revoked(row, now)?,
             _ => {}
         }
         self.taken(role, checked.place, row, is_new, now)
@@ -423,6 +424,15 @@ impl Dossier<'_> {
     fn is_only_kept(&self, row: &Row, phase: Phase) -> bool {
         let is_released = matches!(row.state.phase, Phase::Released | Phase::Filed);
         row.role == Role::Source && if is_released { phase == Phase::Refused } else { self.holds_no }
+    }
+
+    /// A revocation that came too late for an attempt ends the next one.
+    fn end_revoked(&mut self, row: Row, now: Timestamp) -> Result<Row, DossierError> {
+        let is_revoked = !self.holds_no && self.get(Kind::Revocation)?.is_some();
+        if is_revoked && row.state.phase < Phase::Released {
+            return self.end(row.role, Phase::Revoked, Code::ConsentRevoked, now);
+        }
+        Ok(row)
     }
 
     /// What the destination said about a release before that was known here ends the transfer with it.

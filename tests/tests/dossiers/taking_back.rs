@@ -111,6 +111,7 @@ fn alone() -> Vec<Went> {
     went("twice again", &[&way[..7], &second.to_receipt()[..4], &third.to_receipt()]);
     let late = confirmed(&story, RevocationEffect::TooLate);
     went("revoked in the second attempt", &[&way[..7], &second.to_receipt()[..1], &revocation, &late]);
+    went("asked for again after it was revoked", &[&way[..7], &revocation, &late, &second.to_receipt()[..1]]);
     let recalled = [
         whole(&half_back),
         whole(&story.recall_confirmed(&half_back)),

@@ -95,7 +95,7 @@ const SAYS_NO: [Kind; 3] = [Kind::Revocation, Kind::PatientRefusal, Kind::Refusa
 
 /// Whether a no is kept here that could not end the transfer yet.
 pub(super) async fn is_held(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
-    if row.role != Role::Source {
+    if row.role != Role::Source || row.origin.is_some() {
         return Ok(false);
     }
     let (keys, transfer) = (inner.keys(), row.transfer);
@@ -130,8 +130,7 @@ pub(super) async fn end(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(), 
         if row.state.phase < Phase::Released {
             row = dossier.end(Role::Source, phase, reason, now)?;
         }
-        // Of a delivery its origin's revocation was confirmed.
-        if is_revoked && row.origin.is_none() && dossier.get(Kind::ConfirmedBySource)?.is_none() {
+        if is_revoked && dossier.get(Kind::ConfirmedBySource)?.is_none() {
             work.confirm_revocation(txn, &keys, &row, context, now)?;
         }
         work.see_to_end(txn, &keys, &row, context, now)
