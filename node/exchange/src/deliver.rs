@@ -207,17 +207,28 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
                 tracing::debug!(%transfer, code = %code, "a parcel has to wait");
                 return Err(code);
             }
-            tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
-            if code == Code::HospitalRevoked || is_replaced(inner, number, code).await {
-                end_request(inner, transfer, code).await;
+            if parcel.label.to.is_some() && has_ended(inner, transfer, code).await {
+                tracing::debug!(%transfer, code = %code, "a parcel came after the end that both know of");
+                outbox::done(&inner.parts.store, number).await
+            } else {
+                tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
+                if code == Code::HospitalRevoked || is_replaced(inner, number, code).await {
+                    end_request(inner, transfer, code).await;
+                }
+                outbox::bury(&inner.parts.store, parcel.clone(), code).await
             }
-            outbox::bury(&inner.parts.store, parcel.clone(), code).await
         }
     };
     stored.map_err(|fault| {
         tracing::error!(code = %fault.code(), "the outbox cannot be written");
         Code::Unreachable
     })
+}
+
+/// Whether a transfer has ended here for the very reason for which the other one refuses what belongs to it.
+async fn has_ended(inner: &Arc<Inner>, transfer: TransferId, code: Code) -> bool {
+    let row = inner.row(transfer).await;
+    row.is_ok_and(|row| row.state.phase.is_final() && row.state.reason == Some(code))
 }
 
 /// The index took it: it is kept, until it is seen that it was passed on.
