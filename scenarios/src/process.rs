@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
@@ -26,6 +26,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const STORE_FAILED: i32 = 3;
 /// How long a daemon may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long a port that somebody else has is waited for, and how often it is tried.
+const PORT_LIMIT: Duration = Duration::from_secs(30);
+const PORT_PAUSE: Duration = Duration::from_millis(500);
 /// Lines of a log that an error shows.
 const LOG_LINES: usize = 12;
 /// The schema of a problem on stderr.
@@ -154,6 +157,10 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+fn is_taken(fault: &anyhow::Error) -> bool {
+    format!("{fault:#}").contains("Address already in use")
+}
+
 /// A process that runs until it is told to stop.
 #[derive(Debug)]
 pub struct Daemon {
@@ -175,6 +182,21 @@ impl Daemon {
         let mut daemon = Self::launch(name, command, log, apart)?;
         daemon.ready = daemon.says("ready")?;
         Ok(daemon)
+    }
+
+    /// Starts it where it listened before. While it was down its port may have become that of somebody's connection: that
+    /// passes.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_again(name: &str, command: impl Fn() -> Command, log: &Path, apart: bool) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            match Self::start(name, command(), log, apart) {
+                Err(fault) if is_taken(&fault) && begun.elapsed() < PORT_LIMIT => thread::sleep(PORT_PAUSE),
+                started => return started,
+            }
+        }
     }
 
     /// Starts it and waits until it says that it stands by.
@@ -398,5 +420,17 @@ mod tests {
         daemon.kill().unwrap();
         let error = Daemon::start("three", shell("echo broken >&2"), &log, false).unwrap_err();
         assert!(format!("{error:#}").contains("broken"));
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, mark) = (folder.path().join("log"), folder.path().join("mark"));
+        let script = format!(
+            "if [ -e {0} ]; then echo '{{\"ready\":true}}'; sleep 60; else touch {0}; echo 'Address already in use' >&2; fi",
+            mark.display()
+        );
+        let mut daemon = Daemon::start_again("one", || shell(&script), &log, false).unwrap();
+        daemon.kill().unwrap();
     }
 }

@@ -188,10 +188,12 @@ impl Federation {
     }
 
     fn run_daemon(&mut self, programs: &Programs) -> Result<()> {
-        let mut command = self.command(programs);
-        command.arg("run").envs(self.log.as_ref().map(|log| ("HANDOVER_LOG", log)));
-        let command = self.site.start(programs.wound(command, INDEX));
-        let daemon = Daemon::start("the index", command, &self.logs.join("index.log"), self.apart)?;
+        let command = || {
+            let mut command = self.command(programs);
+            command.arg("run").envs(self.log.as_ref().map(|log| ("HANDOVER_LOG", log)));
+            self.site.start(programs.wound(command, INDEX))
+        };
+        let daemon = Daemon::start_again("the index", command, &self.logs.join("index.log"), self.apart)?;
         self.ready = daemon.ready.clone();
         self.daemon = Some(daemon);
         // From now on where it listens is fixed: hospitals know it.

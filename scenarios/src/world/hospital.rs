@@ -146,10 +146,12 @@ impl Hospital {
     }
 
     fn run_daemon(&mut self, programs: &Programs) -> Result<()> {
-        let mut command = self.command(programs);
-        command.arg("run");
-        let command = self.place.site.start(programs.wound(command, &self.place.id));
-        let daemon = Daemon::start(&self.place.name, command, &self.log, self.apart)?;
+        let command = || {
+            let mut command = self.command(programs);
+            command.arg("run");
+            self.place.site.start(programs.wound(command, &self.place.id))
+        };
+        let daemon = Daemon::start_again(&self.place.name, command, &self.log, self.apart)?;
         // From now on where it listens is fixed: others know it.
         (self.settings.net, self.settings.web) = listening(&daemon.ready)?;
         self.pid = daemon.pid();
