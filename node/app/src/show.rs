@@ -320,6 +320,7 @@ pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
         writeln!(out, "  referred by {doctor}; the fee of {fee} {currency} is this hospital's")?;
         match accepted {
             Some(cap) => writeln!(out, "  accepted up to {cap} {currency}")?,
+            None if shown.state.parse().is_ok_and(Phase::is_final) => writeln!(out, "  it was not accepted")?,
             None => writeln!(out, "  not accepted yet: transfer accept, or transfer refuse")?,
         }
     }
