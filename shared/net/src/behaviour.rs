@@ -11,13 +11,14 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, relay, tcp, yamux};
+use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, relay, tcp};
 
 use crate::NetError;
 use crate::config::{Limits, NetConfig};
 use crate::door::Door;
 use crate::frame::{CONTROL, ControlCodec};
 use crate::identity::signing_public;
+use crate::muxer::Bounded;
 use crate::quic::Paced;
 use crate::tls::Tls;
 
@@ -31,11 +32,9 @@ const MAX_DIALS: u32 = 128;
 /// Control streams beyond the counted requests: hellos.
 const HELLO_STREAMS: usize = 8;
 /// How often a peer is asked for a sign of life, and how long it may take: a process that hangs keeps its connections,
-/// while another one with the same key may have its work by now.
+/// while another one with the same key may have its work by now. libp2p lets one miss pass, so it takes up to 30 s.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(10);
-/// One address gets this part of the time for a route: TCP, QUIC and a relay are tried one after another.
-const ADDRESS_SHARES: u64 = 3;
 const IDENTIFY_VERSION: &str = "/handover/1";
 
 /// What the swarm runs. Whoever may deny a connection stands first: the others keep books of every connection that
@@ -103,11 +102,7 @@ pub(crate) fn build(
     let public = signing_public(&key.public().to_peer_id()).ok_or(NetError::Setup("the libp2p key"))?;
 
     let limits = &config.limits;
-    let muxer = || {
-        let mut muxer = yamux::Config::default();
-        muxer.set_max_num_streams(MAX_STREAMS_PER_CONNECTION as usize);
-        muxer
-    };
+    let muxer = || Bounded::new(MAX_STREAMS_PER_CONNECTION as usize);
     let transports = || {
         SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
@@ -122,7 +117,7 @@ pub(crate) fn build(
             .with_idle_connection_timeout(Duration::from_millis(limits.idle_ms))
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
     };
-    let address_limit = Duration::from_millis(limits.dial_ms / ADDRESS_SHARES);
+    let address_limit = limits.address_limit();
     let failed = |_| NetError::Setup("the protocols");
     let swarm = match transports()?.with_dns() {
         Ok(builder) => builder

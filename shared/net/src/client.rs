@@ -11,6 +11,7 @@ use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::NetError;
 use crate::config::Limits;
@@ -54,11 +55,32 @@ pub(crate) enum Command {
     Shutdown { done: oneshot::Sender<()> },
 }
 
+/// A connected peer that was admitted.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) party: Party,
+    /// Ends the package streams that are opened with it from now on.
+    pub(crate) streams: CancellationToken,
+}
+
+impl Visible {
+    /// Who the peer is, if it is connected and admitted.
+    pub(crate) fn party_of(&self, peer: &PeerId) -> Option<&Party> {
+        self.admitted.get(peer).map(|it| &it.party)
+    }
+
+    /// What ends a package stream with this peer, if it is connected and admitted as this party.
+    pub(crate) fn streams_of(&self, peer: &PeerId, party: &Party) -> Option<CancellationToken> {
+        let admitted = self.admitted.get(peer).filter(|it| it.party == *party)?;
+        Some(admitted.streams.clone())
+    }
+}
+
 /// What the loop lets everyone see.
 #[derive(Debug, Default)]
 pub(crate) struct Visible {
     /// Connected peers that were admitted.
-    pub(crate) admitted: HashMap<PeerId, Party>,
+    pub(crate) admitted: HashMap<PeerId, Admitted>,
     /// Real listen addresses with `/p2p/`.
     pub(crate) addresses: Vec<String>,
     /// How this process is reached by way of relays.
@@ -112,7 +134,8 @@ impl Network for Client {
     }
 
     fn connected(&self) -> Vec<Party> {
-        let parties: BTreeSet<Party> = self.visible.borrow().admitted.values().cloned().collect();
+        let visible = self.visible.borrow();
+        let parties: BTreeSet<Party> = visible.admitted.values().map(|it| it.party.clone()).collect();
         parties.into_iter().collect()
     }
 

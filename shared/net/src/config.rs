@@ -1,5 +1,7 @@
 //! What a process sets before its network starts.
 
+use std::time::Duration;
+
 use zeroize::Zeroizing;
 
 /// The network's configuration.
@@ -33,7 +35,8 @@ impl std::fmt::Debug for NetConfig {
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Until a route must have led to an admitted peer: dialling and both hellos. One address gets a third of it, so
-    /// that QUIC is still tried when TCP is silently dropped, and a relay when QUIC is.
+    /// that QUIC is still tried when TCP is silently dropped, and a relay when QUIC is. All processes of a federation use
+    /// the same: each takes the other's dials for over by it.
     pub dial_ms: u64,
     /// Until a sent request must be answered.
     pub request_ms: u64,
@@ -62,6 +65,16 @@ pub struct Limits {
     pub packages_inbound: usize,
     /// How many of those one party may have, so that one that falls silent on its streams leaves room for others.
     pub packages_per_party: usize,
+}
+
+/// One address gets this part of the time for a route: TCP, QUIC and a relay are tried one after another.
+const ADDRESS_SHARES: u64 = 3;
+
+impl Limits {
+    /// How long one address is dialled.
+    pub(crate) const fn address_limit(&self) -> Duration {
+        Duration::from_millis(self.dial_ms / ADDRESS_SHARES)
+    }
 }
 
 impl Default for Limits {

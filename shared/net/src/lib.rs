@@ -25,6 +25,7 @@ mod error;
 mod frame;
 mod handle;
 mod identity;
+mod muxer;
 mod package;
 mod peers;
 mod quic;
@@ -34,6 +35,7 @@ mod routes;
 mod start;
 mod swarm_loop;
 mod tls;
+mod until;
 
 pub use address::{Purpose as AddressPurpose, check_address};
 pub use config::{Limits, NetConfig, RelayLimits};

@@ -16,12 +16,13 @@ use libp2p_stream::{Control, IncomingStreams, OpenStreamError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::NetError;
 use crate::client::Visible;
 use crate::handle::Inbound;
+use crate::until::Until;
 
 /// The package protocol's name.
 pub(crate) const PACKAGE: StreamProtocol = StreamProtocol::new("/handover/package/1");
@@ -112,12 +113,14 @@ impl Opener {
             let mut pause_ms = FIRST_PAUSE_MS;
             loop {
                 // A peer that was expelled or lost meanwhile must not be dialled again from here.
-                if visible.borrow().admitted.get(&peer) != Some(party) {
+                let Some(ended) = visible.borrow().streams_of(&peer, party) else {
                     return Err(NetError::Unreachable);
-                }
+                };
                 let attempt = timeout(Duration::from_millis(ACCEPT_MS), self.attempt(peer)).await;
                 match attempt {
-                    Ok(Ok(stream)) => return Ok(stream),
+                    // One of its connections was closed meanwhile; it may have been this one.
+                    Ok(Ok(_)) if ended.is_cancelled() => continue,
+                    Ok(Ok(stream)) => return Ok(PackageStream::over(Until::new(stream, &ended))),
                     Ok(Err(OpenStreamError::UnsupportedProtocol(_))) => return Err(NetError::Protocol),
                     Ok(Err(_)) | Err(_) => {}
                 }
@@ -129,13 +132,13 @@ impl Opener {
         timeout(Duration::from_millis(limit_ms), attempts).await.unwrap_or(Err(NetError::Busy))
     }
 
-    async fn attempt(&self, peer: PeerId) -> Result<PackageStream, OpenStreamError> {
+    async fn attempt(&self, peer: PeerId) -> Result<Compat<libp2p::Stream>, OpenStreamError> {
         let stream = self.control.clone().open_stream(peer, PACKAGE).await?;
         let mut inner = stream.compat();
         if inner.read_u8().await? != ACCEPTED {
             return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         }
-        Ok(PackageStream::over(inner))
+        Ok(inner)
     }
 
     fn turn(&self, peer: PeerId) -> Arc<tokio::sync::Mutex<()>> {
@@ -182,22 +185,28 @@ pub(crate) async fn accept(
             () = ended.cancelled() => None,
         };
         let Some((peer, stream)) = next else { return };
-        let Some(party) = visible.borrow().admitted.get(&peer).cloned() else {
+        let Some(party) = visible.borrow().party_of(&peer).cloned() else {
             tracing::debug!("package stream from a peer that is not admitted");
             continue;
         };
         let Some(places) = places.take(&party) else { continue };
         let Ok(slot) = inbound.clone().try_reserve_owned() else { continue };
+        let Some(ended) = visible.borrow().streams_of(&peer, &party) else { continue };
         tokio::spawn(async move {
             let mut inner = stream.compat();
             let confirm = async {
                 inner.write_u8(ACCEPTED).await?;
                 inner.flush().await
             };
-            if matches!(timeout(Duration::from_millis(ACCEPT_MS), confirm).await, Ok(Ok(()))) {
+            let is_confirmed = timeout(Duration::from_millis(ACCEPT_MS), confirm).await;
+            // The connection may have been closed meanwhile.
+            if !ended.is_cancelled() && matches!(is_confirmed, Ok(Ok(()))) {
                 slot.send(Inbound::Package {
                     party,
-                    stream: PackageStream { inner: Box::new(inner), _places: Some(places) },
+                    stream: PackageStream {
+                        inner: Box::new(Until::new(inner, &ended)),
+                        _places: Some(places),
+                    },
                 });
             }
         });

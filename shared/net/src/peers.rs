@@ -8,15 +8,16 @@ use handover_core::{Code, Party};
 use libp2p::PeerId;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId};
 use libp2p::swarm::ConnectionId;
+use tokio_util::sync::CancellationToken;
 
-use crate::client::Outgoing;
+use crate::client::{Admitted, Outgoing};
 use crate::handle::Presented;
 
 /// A peer's hellos that are looked at within [`HELLO_WINDOW`]: each costs signature checks.
 const MAX_HELLOS: u8 = 30;
 const HELLO_WINDOW: Duration = Duration::from_secs(10);
-/// Connections that began within this may have been dialled by both sides at once; longer than any round trip.
-const SIMULTANEOUS: Duration = Duration::from_secs(1);
+/// Longer than any.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// What this process holds of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ struct Connection {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) key: SigningPublic,
+    /// Ends its package streams, see [`Peer::end_streams`].
+    streams: CancellationToken,
     /// Its connections.
     connections: HashMap<ConnectionId, Connection>,
     pub(crate) standing: Standing,
@@ -73,6 +76,7 @@ impl Peer {
     pub(crate) fn new(key: SigningPublic, now: Instant) -> Self {
         Self {
             key,
+            streams: CancellationToken::new(),
             connections: HashMap::new(),
             standing: Standing::Unknown,
             hello: None,
@@ -89,16 +93,18 @@ impl Peer {
 
     /// Notes a connection; which older ones it shows to be dead.
     ///
-    /// No process dials a peer that it is connected with, so one that dials is a new process with the same key, or
-    /// has lost the old connections. Only connections that both began at one time do not tell: both sides would
-    /// close the other's.
+    /// No process begins to dial a peer that it is connected with, so one that dials is a new process with the same
+    /// key, or has lost the old connections. Only of a connection that is no older than two times `dial` this does not
+    /// tell: it may have come about meanwhile, and both sides would close the other's. A peer dials for so long, and
+    /// what it has made can take as long once more until it is known here, if the last of its packets are lost.
     pub(crate) fn connected(
         &mut self,
         connection: ConnectionId,
         came: Came,
         now: Instant,
+        dial: Duration,
     ) -> Vec<ConnectionId> {
-        let is_dead = |it: &Connection| came.by_peer && now.duration_since(it.since) > SIMULTANEOUS;
+        let is_dead = |it: &Connection| came.by_peer && now.duration_since(it.since) > 2 * dial + ROUND_TRIP;
         let dead = self.connections.iter().filter(|(_, it)| is_dead(it)).map(|(id, _)| *id).collect();
         self.connections.insert(connection, Connection { since: now, at: SystemTime::now(), came });
         dead
@@ -107,6 +113,13 @@ impl Peer {
     /// Forgets a connection that is closed.
     pub(crate) fn closed(&mut self, connection: ConnectionId) {
         self.connections.remove(&connection);
+    }
+
+    /// Ends the package streams that the peer has now, whichever of its connections they are on. Whoever closes a
+    /// connection has to: yamux 0.14 wakes nobody who reads from a stream of a connection that its own side closes
+    /// (rust-yamux, issue 216).
+    fn end_streams(&mut self) {
+        std::mem::take(&mut self.streams).cancel();
     }
 
     /// Takes what the peer presents; false if it presents too often to be looked at.
@@ -167,6 +180,13 @@ impl Peers {
         Some(peer)
     }
 
+    /// A connection of the peer's is being closed by this side.
+    pub(crate) fn closing(&mut self, id: &PeerId) {
+        let Some(peer) = self.by_id.get_mut(id) else { return };
+        peer.end_streams();
+        self.stale |= peer.party().is_some();
+    }
+
     /// How many admitted peers are connected over relays only.
     pub(crate) fn relayed(&self) -> usize {
         let is_relayed = |peer: &&Peer| peer.connections.values().all(|it| it.came.relayed);
@@ -211,12 +231,14 @@ impl Peers {
     }
 
     /// Who is admitted, if that has changed since it was asked last.
-    pub(crate) fn newly_admitted(&mut self) -> Option<HashMap<PeerId, Party>> {
+    pub(crate) fn newly_admitted(&mut self) -> Option<HashMap<PeerId, Admitted>> {
         std::mem::take(&mut self.stale).then(|| self.admitted())
     }
 
-    fn admitted(&self) -> HashMap<PeerId, Party> {
-        self.by_id.iter().filter_map(|(id, peer)| Some((*id, peer.party()?.clone()))).collect()
+    fn admitted(&self) -> HashMap<PeerId, Admitted> {
+        let admitted =
+            |peer: &Peer| Some(Admitted { party: peer.party()?.clone(), streams: peer.streams.clone() });
+        self.by_id.iter().filter_map(|(id, peer)| Some((*id, admitted(peer)?))).collect()
     }
 
     pub(crate) fn has_news(&self) -> bool {
@@ -286,15 +308,17 @@ mod tests {
     #[test]
     fn a_peer_that_dials_again_has_lost_its_old_connections() {
         let mut peer = peer();
+        let dial = Duration::from_secs(5);
         let begun = peer.hellos_since;
-        let later = begun + 2 * SIMULTANEOUS;
+        let slow = begun + 2 * dial + ROUND_TRIP;
+        let later = slow + ROUND_TRIP;
         let [old, crossed, own, new] = [1, 2, 3, 4].map(ConnectionId::new_unchecked);
         let [to_peer, by_peer] = [false, true].map(|by_peer| Came { by_peer, relayed: false });
-        assert!(peer.connected(old, to_peer, begun).is_empty());
-        assert!(peer.connected(crossed, by_peer, begun + SIMULTANEOUS).is_empty());
+        assert!(peer.connected(old, to_peer, begun, dial).is_empty());
+        assert!(peer.connected(crossed, by_peer, slow, dial).is_empty());
         peer.closed(crossed);
-        assert!(peer.connected(own, to_peer, later).is_empty());
-        assert_eq!(peer.connected(new, by_peer, later), [old]);
+        assert!(peer.connected(own, to_peer, later, dial).is_empty());
+        assert_eq!(peer.connected(new, by_peer, later, dial), [old]);
     }
 
     #[test]

@@ -148,12 +148,13 @@ impl Loop {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Control(event)) => self.on_control(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                peer,
                 connection,
                 // A peer that has no ping is alive all the same.
                 result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
                 ..
             })) => {
-                self.swarm.close_connection(connection);
+                self.close_connection(peer, connection);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Circuits(event)) => self.on_circuits(&event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -163,6 +164,9 @@ impl Loop {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.closed(connection_id);
+                    let is_presented = peer.presented.is_some();
+                    // The hello may have gone with it.
+                    self.present(peer_id, !is_presented);
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), connection_id, error } => {
@@ -239,8 +243,8 @@ impl Loop {
         if let Some(peer) = self.peers.get_mut(&id) {
             // It may be another process with the same key: the one before was killed, and its connection is not
             // known to be dead yet. It has never seen this process's hello.
-            for dead in peer.connected(connection, came, now) {
-                self.swarm.close_connection(dead);
+            for dead in peer.connected(connection, came, now, self.limits.address_limit()) {
+                self.close_connection(id, dead);
             }
             self.present(id, false);
             return;
@@ -251,7 +255,7 @@ impl Loop {
             return;
         };
         let mut peer = Peer::new(key, now);
-        peer.connected(connection, came, now);
+        peer.connected(connection, came, now, self.limits.address_limit());
         self.peers.insert(id, peer);
         self.present(id, true);
     }
@@ -266,7 +270,15 @@ impl Loop {
         self.on_relay_dialled(id);
     }
 
+    fn close_connection(&mut self, id: PeerId, connection: ConnectionId) {
+        self.swarm.close_connection(connection);
+        self.peers.closing(&id);
+        self.publish_admitted();
+    }
+
     fn disconnect(&mut self, id: PeerId) {
+        self.peers.closing(&id);
+        self.publish_admitted();
         // Fails only when there is no connection left to close.
         let _ = self.swarm.disconnect_peer_id(id);
     }
@@ -291,7 +303,9 @@ impl Loop {
         self.ends.visible.send_modify(|visible| visible.admitted.clear());
         let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for id in connected {
-            self.disconnect(id);
+            self.peers.closing(&id);
+            // Fails only when there is no connection left to close.
+            let _ = self.swarm.disconnect_peer_id(id);
         }
         let closed = async {
             while self.swarm.connected_peers().next().is_some() {

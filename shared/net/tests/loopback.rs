@@ -4,12 +4,19 @@
 mod common;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use common::{Names, Process, QUIC, TCP, config, echoed, live_only};
+use common::{LIMIT, Names, Process, QUIC, TCP, config, echoed, live_only};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use handover_core::{Code, Party};
 use handover_net::{Inbound, Limits, MAX_BODY_BYTES, NetError, Presented, Route, start};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_both_ways_over_one_connection() {
@@ -188,12 +195,17 @@ async fn expelling_cuts_the_connection_and_keeps_it_cut() {
             })
             .await;
 
+        // Somebody reads there, and looks again only when woken.
+        let mut reading = FuturesUnordered::from_iter([async move { held.read(&mut [0; 8]).await }]);
+        assert!(futures::poll!(reading.next()).is_pending());
+
         index.net.expel("lakeside".parse().unwrap()).await;
         assert!(index.net.connected().is_empty());
         index.gone("lakeside").await;
         hospital.gone("index").await;
         assert!(!matches!(stream.read(&mut [0; 8]).await, Ok(1..)));
-        assert!(!matches!(held.read(&mut [0; 8]).await, Ok(1..)));
+        let ended = timeout(LIMIT, reading.next()).await.expect("the reader is told");
+        assert!(matches!(ended, Some(Err(_) | Ok(0))), "{ended:?}");
         let there = index.net.request(&live_only("lakeside"), vec![]).await;
         assert!(matches!(there, Err(NetError::Expelled)), "{there:?}");
         let back = hospital.net.request(&route, vec![]).await;
@@ -207,6 +219,108 @@ async fn expelling_cuts_the_connection_and_keeps_it_cut() {
         index.net.readmit("lakeside".parse().unwrap()).await;
         assert_eq!(hospital.net.connect(&route).await.unwrap(), Presented::Accepted);
     }
+}
+
+/// What is written to it lies in the system, which has no room for more.
+#[test]
+fn a_connection_with_somebody_who_hangs_is_closed_in_time() {
+    const STREAMS: usize = 100;
+    let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (hangs, lives) = (one_thread(), tokio::runtime::Runtime::new().unwrap());
+    let limits = Limits {
+        packages_inbound: STREAMS,
+        packages_per_party: STREAMS,
+        inbound_queue: 2 * STREAMS,
+        ..Limits::default()
+    };
+    let hospital = hangs.block_on(Process::start("lakeside", 2, &[TCP], limits));
+    let index = lives.block_on(Process::start("index", 1, &[], Limits::default()));
+    let (net, route) = (index.net.clone(), hospital.route("lakeside"));
+    let again = route.clone();
+    let opening = lives.spawn(async move {
+        let mut streams = Vec::new();
+        while streams.len() < STREAMS {
+            streams.push(net.open_package(&route).await.unwrap());
+        }
+        streams
+    });
+    let streams = hangs.block_on(opening).unwrap();
+    // From here on nobody runs the hospital.
+    lives.block_on(async {
+        let mut writing = tokio::task::JoinSet::new();
+        for mut stream in streams {
+            writing.spawn(async move { stream.write_all(&vec![0; 1 << 20]).await });
+        }
+        // None of them gets through.
+        assert!(timeout(Duration::from_secs(1), writing.join_next()).await.is_err());
+        index.net.expel("lakeside".parse().unwrap()).await;
+        index.net.readmit("lakeside".parse().unwrap()).await;
+        let gone =
+            async { while !matches!(index.net.request(&again, vec![]).await, Err(NetError::Unreachable)) {} };
+        timeout(LIMIT, gone).await.expect("nobody takes it for connected any more");
+        while let Some(written) = timeout(LIMIT, writing.join_next()).await.expect("the writers are told") {
+            assert!(written.unwrap().is_err());
+        }
+    });
+}
+
+/// Carries QUIC to and fro, but drops what comes from the side that dials before its `first`th packet.
+async fn late(to: &str, first: usize) -> (String, watch::Receiver<usize>) {
+    let (port, rest) = to.strip_prefix("/ip4/127.0.0.1/udp/").unwrap().split_once('/').unwrap();
+    let listening: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("/ip4/127.0.0.1/udp/{}/{rest}", socket.local_addr().unwrap().port());
+    let (count, seen) = watch::channel(0);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 65_536];
+        let mut dials = None;
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let to = if from == listening { dials } else { Some(listening) };
+            if from != listening {
+                dials = Some(from);
+                count.send_modify(|count| *count += 1);
+            }
+            if let Some(to) = to
+                && *count.borrow() >= first
+            {
+                socket.send_to(buffer.get(..length).unwrap(), to).await.unwrap();
+            }
+        }
+    });
+    (address, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_that_takes_long_does_not_end_the_connection_made_meanwhile() {
+    let index = Process::start("index", 1, &[QUIC], Limits::default()).await;
+    let mut hospital = Process::start("lakeside", 2, &[TCP], Limits::default()).await;
+    // A first packet is sent again after one second, and after two more.
+    let (address, mut seen) = late(&index.net.addresses()[0], 3).await;
+    let slow = Route { party: Party::Index, addresses: vec![address] };
+    let net = hospital.net.clone();
+    let dialling = tokio::spawn(async move { net.connect(&slow).await });
+    timeout(LIMIT, seen.wait_for(|count| *count >= 1)).await.unwrap().unwrap();
+
+    let mut stream = index.net.open_package(&hospital.route("lakeside")).await.unwrap();
+    let mut held = hospital
+        .wait(|event| match event {
+            Inbound::Package { stream, .. } => Some(stream),
+            _ => None,
+        })
+        .await;
+    dialling.await.unwrap().unwrap();
+    assert!(index.net.last_dialled().is_none(), "the slow dial is not through yet");
+    timeout(LIMIT, async {
+        while index.net.last_dialled().is_none() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("the slow dial gets through");
+    stream.write_all(b"goes on").await.unwrap();
+    let mut buffer = [0; 7];
+    timeout(LIMIT, held.read_exact(&mut buffer)).await.expect("in time").unwrap();
+    assert_eq!(&buffer, b"goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -209,7 +209,7 @@ impl Relay {
     }
 
     fn party(&self, peer: &PeerId) -> Option<Party> {
-        self.visible.borrow().admitted.get(peer).cloned()
+        self.visible.borrow().party_of(peer).cloned()
     }
 
     /// Who the peer is admitted as, now or in a moment.
@@ -217,14 +217,14 @@ impl Relay {
         let mut visible = self.visible.clone();
         let admitted = visible.wait_for(|visible| visible.admitted.contains_key(peer));
         let visible = timeout(ADMISSION, admitted).await.ok()?.ok()?;
-        visible.admitted.get(peer).cloned()
+        visible.party_of(peer).cloned()
     }
 
     /// Returns once the peer is not admitted as this party any more.
     async fn left(&self, peer: PeerId, party: &Party) {
         let mut visible = self.visible.clone();
         // An end of the channel is an end of the network, too.
-        let _ = visible.wait_for(|visible| visible.admitted.get(&peer) != Some(party)).await;
+        let _ = visible.wait_for(|visible| visible.party_of(&peer) != Some(party)).await;
     }
 
     fn refuses(&self) {
