@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use common::transfer::Patient;
 use common::{Node, Realm, key, now};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use handover_cluster::Cluster;
 use handover_core::artefact::Countersigned;
 use handover_core::artefact::patient::{AskKind, Holders};
@@ -37,11 +38,14 @@ use handover_index::locator::{self, LocatorError};
 use handover_seal::{Ed25519, OsRandom, hpke_open_padded};
 use handover_store::{EngineName, Settings, Store};
 use tokio::runtime::Runtime;
+use tokio::task::spawn_blocking;
 
 const PATIENTS: u64 = 100_000;
 const FEW: u64 = 1_000;
 /// Links in a transaction.
 const GROUP: u64 = 500;
+/// Groups that are made at once.
+const MAKERS: usize = 3;
 /// After how many patients a line tells how far it is.
 const TELL_EVERY: u64 = 250_000;
 const QUESTIONS: usize = 1_000;
@@ -164,14 +168,18 @@ fn fill(data: &Path, url_file: &str, patients: u64) {
     Runtime::new().unwrap().block_on(async {
         let place = config.store_place(config.store.engine).unwrap();
         let store = Store::open(&place, &Realm::keys().cell_key()).await.unwrap();
+        // Made and checked beside the one writer, which remembers what was checked.
         let make = |first: u64| {
-            tokio::task::spawn_blocking(move || (first..patients.min(first + GROUP)).map(link).collect())
+            let federation = Arc::clone(&federation);
+            let last = patients.min(first + GROUP);
+            spawn_blocking(move || (first..last).map(|it| checked(link(it), &federation)).collect())
         };
-        let (mut making, begun) = (make(0), Instant::now());
-        for first in (0..patients).step_by(GROUP as usize) {
-            let links: Vec<Vec<u8>> = making.await.unwrap();
-            // The next ones are made meanwhile.
-            making = make(first + GROUP);
+        let firsts = (0..patients).step_by(GROUP as usize);
+        let mut groups =
+            stream::iter(firsts).map(|first| make(first).map(move |made| (first, made))).buffered(MAKERS);
+        let begun = Instant::now();
+        while let Some((first, links)) = groups.next().await {
+            let links: Vec<Vec<u8>> = links.unwrap();
             let (keys, federation) = (store.keys(), Arc::clone(&federation));
             let holder: HospitalId = HOLDER.0.parse().unwrap();
             let kept = store.write::<_, LocatorError, _>(move |txn| {
@@ -189,6 +197,12 @@ fn fill(data: &Path, url_file: &str, patients: u64) {
         }
         store.close().await;
     });
+}
+
+/// As the index does it before a link waits for the writer.
+fn checked(link: Vec<u8>, federation: &Federation) -> Vec<u8> {
+    locator::check(&link, &HOLDER.0.parse().unwrap(), federation).unwrap();
+    link
 }
 
 /// A patient's link, with both signatures.

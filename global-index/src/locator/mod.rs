@@ -63,6 +63,20 @@ impl LocatorError {
     }
 }
 
+/// Checks the signatures of a link that `hospital` brings, its keys' too: [`link`] does it again within the one writer,
+/// which remembers them.
+///
+/// # Errors
+/// Why it does not verify; [`Code::WrongSigner`] for another hospital's.
+pub fn check(envelope: &[u8], hospital: &HospitalId, federation: &Federation) -> Result<(), LocatorError> {
+    let link = rules::link(envelope, Context { federation, verifier: &Remembered })?;
+    if link.hospital != *hospital {
+        return Err(Code::WrongSigner.into());
+    }
+    KeyChain::of(&link.key_records, &link.patient, &Remembered)?;
+    Ok(())
+}
+
 /// Keeps a link that `hospital` brings. The first one stays. Gives the hospitals that are to be told of better keys.
 ///
 /// # Errors
