@@ -196,7 +196,7 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
 
 pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), CliError> {
     let (channel, met) = session.way(&options.way)?;
-    look(session, &channel, met.as_ref(), &options.transfer)?;
+    let met = look(session, &channel, met, &options.transfer)?;
     let federation = session.federation(met)?;
     let destination = session.file.read()?.transfer(&options.transfer)?.destination.clone();
     let (name, code) = named(&federation, &destination)?;
@@ -248,23 +248,33 @@ pub(crate) fn consent(session: &Session, options: &args::Consent) -> Result<(), 
     })
 }
 
-/// Looks at what is there about a transfer, so that what is signed is about the newest; by file, what is held is.
+/// Looks at what is there about a transfer, so that what is signed is about the newest; by file, what is held is. Who was
+/// met for that in the end.
 fn look(
     session: &Session,
     channel: &Channel,
-    met: Option<&Met>,
+    met: Option<Met>,
     transfer: &TransferId,
-) -> Result<(), CliError> {
-    let (Channel::Node(client, patience), Some(met)) = (channel, met) else { return Ok(()) };
-    let entries = patience.hold(|| session.fetch_inbox(client, met))?.entries;
-    let entry = entries.into_iter().find(|entry| entry.transfer == *transfer);
-    entry.map_or(Ok(()), |entry| entry.outcome.map(drop).map_err(CliError::from))
+) -> Result<Option<Met>, CliError> {
+    let (Channel::Node(client, patience), Some(met)) = (channel, &met) else { return Ok(met) };
+    let believed = |met: &Met| -> Result<_, CliError> {
+        let entries = patience.hold(|| session.fetch_inbox(client, met))?.entries;
+        let entry = entries.into_iter().find(|entry| entry.transfer == *transfer);
+        Ok(entry.map_or(Ok(()), |entry| entry.outcome.map(drop)))
+    };
+    if believed(met)?.is_ok() {
+        return Ok(Some(met.clone()));
+    }
+    // Whoever signed it may have replaced their keys while this waited.
+    let met = session.meet(client)?;
+    believed(&met)?.map_err(CliError::from)?;
+    Ok(Some(met))
 }
 
 pub(crate) fn release(session: &Session, options: &OnTransfer) -> Result<(), CliError> {
     // The destination may have asked for another attempt, with another key.
     let (channel, met) = session.way(&options.way)?;
-    look(session, &channel, met.as_ref(), &options.transfer)?;
+    look(session, &channel, met, &options.transfer)?;
     let content = |wallet: &mut Wallet| wallet.release(&options.transfer, now(), &mut OsRandom);
     send_one(session, options, "handover/patient-release/1", "Your share is released", content)
 }

@@ -30,6 +30,7 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
     let mut met = None;
     loop {
         // Looked at anew each time: a hospital that is not there yet may come within the wait.
+        let has_just_met = met.is_none();
         let looked = match &met {
             Some(met) => session.fetch_inbox(&client, met),
             None => session.meet(&client).and_then(|found| session.fetch_inbox(&client, met.insert(found))),
@@ -38,6 +39,11 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
         match looked {
             Ok(looked) => {
                 let looked = only(looked, options.transfer);
+                // Whoever signed it may have replaced their keys since the directory was met.
+                if !has_just_met && has_doubts(&looked) {
+                    met = None;
+                    continue;
+                }
                 let waits = options.by.node.wait.is_some() || options.until.is_some();
                 let mut entries = looked.entries.iter();
                 let done = !waits || entries.any(|entry| is_awaited(entry, &looked.wallet, options.until));
@@ -52,6 +58,11 @@ pub(crate) fn inbox(session: &Session, options: &args::Inbox) -> Result<(), CliE
         }
         pauses.wait(patience);
     }
+}
+
+/// Whether something is not believed.
+fn has_doubts(looked: &Looked) -> bool {
+    looked.entries.iter().any(|entry| entry.outcome.is_err()) || looked.broken.iter().any(Result::is_err)
 }
 
 /// Of one transfer alone, if one is wanted.

@@ -56,7 +56,17 @@ impl Pauses {
 
 /// Whether the same may be done a moment later.
 pub(crate) const fn is_passing(code: Code) -> bool {
-    matches!(code, Code::Unreachable | Code::Busy | Code::TimedOut)
+    matches!(
+        code,
+        Code::Unreachable
+            | Code::Busy
+            | Code::TimedOut
+            // The node ends, and is started again or gives way to another one.
+            | Code::KeysOutdated
+            | Code::KeyInForce
+            | Code::StandingBy
+            | Code::CatchingUp
+    )
 }
 
 #[cfg(test)]

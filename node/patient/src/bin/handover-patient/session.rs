@@ -57,6 +57,7 @@ impl Channel {
 }
 
 /// Who answers, and everybody's keys.
+#[derive(Clone)]
 pub(crate) struct Met {
     pub(crate) federation: Federation,
     pub(crate) hospital: HospitalId,
