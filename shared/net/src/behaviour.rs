@@ -11,6 +11,7 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Swarm, SwarmBuilder, identify, noise, ping, relay, tcp};
 
 use crate::NetError;
@@ -18,6 +19,7 @@ use crate::config::{Limits, NetConfig};
 use crate::door::Door;
 use crate::frame::{CONTROL, ControlCodec};
 use crate::identity::signing_public;
+use crate::incoming::Incoming;
 use crate::muxer::Bounded;
 use crate::quic::Paced;
 use crate::tls::Tls;
@@ -45,7 +47,10 @@ pub(crate) struct Behaviour {
     pub(crate) door: Door,
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) control: request_response::Behaviour<ControlCodec>,
-    pub(crate) packages: libp2p_stream::Behaviour,
+    pub(crate) packages: Incoming,
+    /// Only on a relay.
+    pub(crate) asked: Toggle<Incoming>,
+    pub(crate) streams: libp2p_stream::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) circuits: relay::client::Behaviour,
@@ -56,6 +61,7 @@ impl Behaviour {
         key: &Keypair,
         limits: &Limits,
         turned_away: Arc<AtomicU64>,
+        (packages, asked): (Incoming, Option<Incoming>),
         circuits: relay::client::Behaviour,
     ) -> Self {
         let connections = ConnectionLimits::default()
@@ -81,7 +87,9 @@ impl Behaviour {
             door: Door::new(usize::try_from(limits.connections / 4).unwrap_or(usize::MAX), turned_away),
             limits: connection_limits::Behaviour::new(connections),
             control: request_response::Behaviour::new([(CONTROL, ProtocolSupport::Full)], control),
-            packages: libp2p_stream::Behaviour::new(),
+            packages,
+            asked: asked.into(),
+            streams: libp2p_stream::Behaviour::new(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(
                 ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_LIMIT),
@@ -96,6 +104,7 @@ impl Behaviour {
 pub(crate) fn build(
     config: &NetConfig,
     turned_away: &Arc<AtomicU64>,
+    incoming: (Incoming, Option<Incoming>),
 ) -> Result<(Swarm<Behaviour>, SigningPublic), NetError> {
     let mut seed = config.key_seed.clone();
     let key = Keypair::ed25519_from_bytes(&mut seed[..]).map_err(|_| NetError::Setup("the libp2p key"))?;
@@ -111,7 +120,8 @@ pub(crate) fn build(
             .with_other_transport(|key| Paced::new(key, MAX_STREAMS_PER_CONNECTION))
             .map_err(|_| NetError::Setup("the QUIC transport"))
     };
-    let behaviour = |key: &Keypair, circuits| Behaviour::new(key, limits, Arc::clone(turned_away), circuits);
+    let behaviour =
+        |key: &Keypair, circuits| Behaviour::new(key, limits, Arc::clone(turned_away), incoming, circuits);
     let swarm_config = |config: libp2p::swarm::Config| {
         config
             .with_idle_connection_timeout(Duration::from_millis(limits.idle_ms))

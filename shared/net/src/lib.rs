@@ -25,6 +25,7 @@ mod error;
 mod frame;
 mod handle;
 mod identity;
+mod incoming;
 mod muxer;
 mod package;
 mod peers;

@@ -1,6 +1,6 @@
-//! Package streams. libp2p's stream behaviour drops an inbound stream without a word when its acceptor is busy, so
-//! a stream counts as open only when the acceptor has room for it and says so with one byte; the opener waits for
-//! the byte, tries again with growing pauses, and opens its streams to one peer one after another.
+//! Package streams. An acceptor that has no room for a stream drops it without a word, so one counts as open only when
+//! the acceptor has said so with one byte; the opener waits for the byte, tries again with growing pauses, and opens its
+//! streams to one peer one after another: an acceptor of before has room for one at a moment.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use handover_core::Party;
 use libp2p::{PeerId, StreamProtocol};
-use libp2p_stream::{Control, IncomingStreams, OpenStreamError};
+use libp2p_stream::{Control, OpenStreamError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::NetError;
 use crate::client::Visible;
 use crate::handle::Inbound;
+use crate::incoming::Streams;
 use crate::until::Until;
 
 /// The package protocol's name.
@@ -173,7 +173,7 @@ impl Places {
 /// Accepts streams until the network ends. Does nothing but take and pass on, so that it is always ready for the
 /// next one.
 pub(crate) async fn accept(
-    mut incoming: IncomingStreams,
+    mut incoming: Streams,
     visible: watch::Receiver<Visible>,
     inbound: mpsc::Sender<Inbound>,
     mut places: Places,
@@ -181,7 +181,7 @@ pub(crate) async fn accept(
 ) {
     loop {
         let next = tokio::select! {
-            next = incoming.next() => next,
+            next = incoming.recv() => next,
             () = ended.cancelled() => None,
         };
         let Some((peer, stream)) = next else { return };

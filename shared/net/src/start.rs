@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::behaviour::{Behaviour, build};
 use crate::client::{Client, Visible};
 use crate::handle::{Inbound, Net};
+use crate::incoming::Incoming;
 use crate::package::{Opener, PACKAGE, Places, accept};
 use crate::relay::{HOP, Relay};
 use crate::relays::Relays;
@@ -38,7 +39,9 @@ pub async fn start(
     admission: Arc<dyn Admission>,
 ) -> Result<(Net, mpsc::Receiver<Inbound>), NetError> {
     let turned_away = Arc::<AtomicU64>::default();
-    let (mut swarm, key) = build(&config, &turned_away)?;
+    let (packages, incoming) = Incoming::of(PACKAGE);
+    let (asked, requests) = config.relay.is_some().then(|| Incoming::of(HOP)).unzip();
+    let (mut swarm, key) = build(&config, &turned_away, (packages, asked))?;
     let early = listen(&mut swarm, &config.listen).await?;
 
     let relays = Relays::of(&config.relays);
@@ -46,16 +49,14 @@ pub async fn start(
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (inbound, events) = mpsc::channel(limits.inbound_queue.max(1));
     let (visible, seen) = watch::channel(Visible::default());
-    let mut control = swarm.behaviour().packages.new_control();
-    let incoming = control.accept(PACKAGE).map_err(|_| NetError::Setup("the package protocol"))?;
+    let control = swarm.behaviour().streams.new_control();
     let ended = CancellationToken::new();
     let places = Places::new(limits.packages_inbound, limits.packages_per_party);
     tokio::spawn(accept(incoming, seen.clone(), inbound.clone(), places, ended.clone()));
     let carried = Arc::default();
-    if let Some(bounds) = config.relay {
-        let incoming = control.accept(HOP).map_err(|_| NetError::Setup("the relay"))?;
+    if let Some((bounds, requests)) = config.relay.zip(requests) {
         let relay = Relay::new(control.clone(), seen.clone(), bounds, Arc::clone(&carried));
-        tokio::spawn(relay.serve(incoming, ended.clone()));
+        tokio::spawn(relay.serve(requests, ended.clone()));
     }
 
     let ends = Ends { commands: command_queue, inbound, visible, _ended: ended.drop_guard() };

@@ -166,6 +166,26 @@ async fn a_member_has_its_share_of_circuits_and_no_more() {
     assert_eq!(relay.net.carried().circuits, 2);
 }
 
+/// On one thread, so that the relay is handed all of them before it can see to the first.
+#[tokio::test]
+async fn who_asks_at_one_moment_with_others_is_heard() {
+    const SOURCES: u8 = 8;
+    let relay = index(1, &[TCP], RelayLimits::default()).await;
+    let sink = hidden("hillside", 2, &relay.net).await;
+    is_reached(&sink.net).await;
+    let route = through(&relay.net, "hillside", &sink.net);
+    let mut sources = Vec::new();
+    for seed in 0..SOURCES {
+        let source = Process::start("lakeside", seed + 3, &[], Limits::default()).await;
+        let to_relay = Route { party: "index".parse().unwrap(), addresses: relay.net.addresses() };
+        source.net.connect(&to_relay).await.unwrap();
+        sources.push(source);
+    }
+    let all = futures::future::join_all(sources.iter().map(|it| it.net.connect(&route))).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    assert_eq!(relay.net.carried().opened, u64::from(SOURCES));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_member_does_not_get_every_place() {
     let limits = RelayLimits { reservations_per_party: 1, ..RelayLimits::default() };

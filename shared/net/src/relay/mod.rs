@@ -17,10 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::StreamExt as _;
 use handover_core::Party;
 use libp2p::{Multiaddr, PeerId, Stream};
-use libp2p_stream::{Control, IncomingStreams};
+use libp2p_stream::Control;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
@@ -29,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Visible;
 use crate::config::RelayLimits;
+use crate::incoming::Streams;
 use crate::package::Places;
 
 mod wire;
@@ -140,12 +140,12 @@ impl Relay {
     }
 
     /// Answers until the network ends. Does nothing but take and pass on, so that it is always ready for the next one.
-    pub(crate) async fn serve(self, mut incoming: IncomingStreams, ended: CancellationToken) {
+    pub(crate) async fn serve(self, mut requests: Streams, ended: CancellationToken) {
         let mut asking = Places::new(ASKING, ASKING_PER_PARTY);
         let strangers = Arc::new(Semaphore::new(ASKING_STRANGERS));
         loop {
             let next = tokio::select! {
-                next = incoming.next() => next,
+                next = requests.recv() => next,
                 () = ended.cancelled() => None,
             };
             let Some((peer, stream)) = next else { return };
