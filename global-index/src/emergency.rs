@@ -88,7 +88,8 @@ pub(crate) fn take(
     }
     let place = keys.space(NOTES).raw(note.id.as_bytes()).raw(sender.as_str()).build();
     match rows::get::<NoteRow>(txn, &place)? {
-        Some(held) if held.note.as_ref() != envelope => return Err(Code::Conflict.into()),
+        // Whose answer was lost is told again, maybe under the teller's next key or in a later edition.
+        Some(held) if noted(&held)?.note != *note => return Err(Code::Conflict.into()),
         Some(_) => {}
         None => {
             if !is_locating {
@@ -146,13 +147,13 @@ pub(crate) async fn newest(store: &Store, keys: &KeyMaker) -> Result<Vec<Noted>,
         let extra = newest.len().saturating_sub(SHOWN_MAX);
         newest.drain(..extra);
         if is_last {
-            return newest.iter().map(|row| noted(rows::read(row)?)).collect();
+            return newest.iter().map(|row| noted(&rows::read(row)?)).collect();
         }
     }
 }
 
-fn noted(row: NoteRow) -> Result<Noted, StoreError> {
+fn noted(row: &NoteRow) -> Result<Noted, StoreError> {
     let note = Signed::<BreakGlassNote>::read(row.note.as_ref());
     let note = note.map_err(|_| rows::damaged("a note of a break-glass"))?.claim().clone();
-    Ok(Noted { note, teller: row.teller, since: row.since })
+    Ok(Noted { note, teller: row.teller.clone(), since: row.since })
 }

@@ -185,7 +185,7 @@ impl Daemon {
     }
 
     /// Starts it where it listened before. While it was down its port may have become that of somebody's connection: that
-    /// passes.
+    /// passes. Its log has every try.
     ///
     /// # Errors
     /// As [`Daemon::start`].
@@ -427,7 +427,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (log, mark) = (folder.path().join("log"), folder.path().join("mark"));
         let script = format!(
-            "if [ -e {0} ]; then echo '{{\"ready\":true}}'; sleep 60; else touch {0}; echo 'Address already in use' >&2; fi",
+            "if [ -e {0} ]; then echo '{{\"ready\":true}}'; exec sleep 60; else touch {0}; echo 'Address already in use' >&2; fi",
             mark.display()
         );
         let mut daemon = Daemon::start_again("one", || shell(&script), &log, false).unwrap();

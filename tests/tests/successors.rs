@@ -45,7 +45,7 @@ fn changed(change: impl FnOnce(&mut Draft)) -> Option<Code> {
 fn only_the_successor_speaks() {
     let (world, federation) = (World::shared(), succeeded());
     let next = world.next_lakeside();
-    assert_eq!(enter(&next, &federation), Ok(Party::Hospital(next.id.clone())));
+    assert_eq!(enter(next, &federation), Ok(Party::Hospital(next.id.clone())));
     assert_eq!(enter(&world.lakeside, &federation), Err(Code::NotAdmitted));
     assert_eq!(enter(&world.riverside, &federation), Ok(Party::Hospital(world.riverside.id.clone())));
     let member = federation.member(&next.id).unwrap();

@@ -10,10 +10,11 @@ use handover_core::artefact::{Payload as _, Signed, peek_type};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{
     Answer, BooksBackAnswer, BooksBackQuestion, EvidenceAnswer, EvidencePlace, EvidenceQuestion, Request,
-    Verb,
+    Tally, Verb,
 };
 use handover_core::trust::{Federation, Gathering, Head, TrustError};
 use handover_core::{Code, HospitalId, Party, Timestamp};
+use handover_dossier::tally;
 use handover_net::{Net, Route};
 use handover_seal::Ed25519;
 use tokio::sync::{Mutex, Semaphore};
@@ -157,6 +158,16 @@ impl Asking<'_> {
         match page {
             Ok(page) => held.trees.push(TreeHead { size: page.size, root: page.root }),
             Err(fault) => tracing::warn!(hospital = %self.hospital, %fault, "holds no page of this index"),
+        }
+    }
+
+    /// The highest tally that it was told.
+    pub(super) async fn tally(&self) -> Result<Option<Tally>, Code> {
+        match self.ask(Verb::Tally, Vec::new()).await {
+            Ok(items) => Ok(tally::of_answer(&items)),
+            // One of before keeps none.
+            Err(Code::OlderProgram) => Ok(None),
+            Err(code) => Err(code),
         }
     }
 

@@ -1,12 +1,13 @@
 //! A store that was restored from a backup, or lost something in a database, finds that out and takes back what it has lost
 //! before it speaks for the index again.
 //!
-//! Each hospital holds what the index signed last for it: a directory, and a page of the books. After each start all that
-//! can be reached are asked for these, and everybody else before they are served. One that is beyond what is here shows, by
-//! the index's own signature, that the store was rolled back; so does a directory with an order that this store never heard
-//! of, however old it is. Then every active hospital is asked: for the newest directory, with all orders, certificates,
-//! profiles and schedules; once all have told, for the log, entry by entry, up to the root of the largest that was ever
-//! stated; and for the evidence of its transfers.
+//! Each hospital holds what the index signed last for it: a directory, and a page of the books; and how much it was told
+//! that the index has taken of its artefacts ([`tally`]). After each start all that can be reached are asked for these,
+//! and everybody else before they are served. One that is beyond what is here shows, by the index's own signature or
+//! mark, that the store was rolled back; so does a directory with an order that this store never heard of, however old
+//! it is. Then every active hospital is asked: for the newest directory, with all orders, certificates, profiles and
+//! schedules; once all have told, for the log, entry by entry, up to the root of the largest that was ever stated; and
+//! for the evidence of its transfers.
 //!
 //! Invariants: until then nothing is booked, signed or handed out ([`crate::voice`]), and after a start nothing before one
 //! hospital was asked, if there is any; every wait is limited, but the one for a hospital that has still to tell, which
@@ -22,8 +23,10 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use handover_core::message::Tally;
 use handover_core::time::DAY_MS;
 use handover_core::{Code, Digest, HospitalId, Party, Timestamp};
+use handover_dossier::tally;
 use handover_net::Net;
 use handover_store::{StoreError, Txn};
 use handover_web::CancellationToken;
@@ -172,27 +175,41 @@ impl Rejoin {
         if matches!(judged, Judged::Ahead) && signatures.directory.is_none() {
             let size = self.desk.ledger.tree_head().await?.size;
             // Entries without the index's mark are of a log that somebody else made with its key.
-            if asking.books(size).await?.is_some_and(|answer| log::is_foreign(&self.desk, &answer)) {
+            if let Ok(Some(answer)) = asking.books(size).await
+                && log::is_foreign(&self.desk, &answer)
+            {
                 judged = Judged::Forked;
             }
         }
         match judged {
-            Judged::Ahead => {
-                tracing::warn!(%hospital, "holds what this index signed and does not know");
-                self.desk.voice.go_with(hospital);
-                let known = self.desk.current().federation().directory().issued;
-                begin(&self.desk, known.plus_ms(-MARGIN_MS)).await?;
-            }
-            Judged::Forked => {
-                tracing::error!(%hospital, "holds another log that this index signed");
-            }
+            Judged::Ahead => self.found_by(hospital).await?,
+            Judged::Forked => tracing::error!(%hospital, "holds another log that this index signed"),
             Judged::Known => {}
+        }
+        if let Some(tally) = asking.tally().await?
+            && self.is_beyond(hospital, tally).await?
+        {
+            self.found_by(hospital).await?;
         }
         // The index signed it, so it was stated; whatever this store knows of that.
         let told = signatures.trees.iter().map(|tree| tree.size).max().unwrap_or(0);
         self.desk.ledger.note_told(hospital, told).await?;
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).insert(hospital.clone());
         Ok(())
+    }
+
+    /// A hospital has shown that this store was rolled back.
+    async fn found_by(&self, hospital: &HospitalId) -> Result<(), RejoinError> {
+        tracing::warn!(%hospital, "holds what this index signed or took, and does not know");
+        self.desk.voice.go_with(hospital);
+        let known = self.desk.current().federation().directory().issued;
+        Ok(begin(&self.desk, known.plus_ms(-MARGIN_MS)).await?)
+    }
+
+    /// Whether a hospital was told that more of its was taken than this store knows of.
+    async fn is_beyond(&self, hospital: &HospitalId, shown: Tally) -> Result<bool, StoreError> {
+        let (keys, of) = (self.desk.keys.clone(), Party::Hospital(hospital.clone()));
+        self.desk.store.read(move |txn| tally::is_beyond(txn, &keys, &of, &shown)).await
     }
 
     async fn judge(&self, hospital: &HospitalId, signatures: &Signatures) -> Result<Judged, RejoinError> {
@@ -350,15 +367,18 @@ impl Rejoin {
         let (asking, mut after) = (self.asking(&hospital), None);
         loop {
             self.is_waited_for(&hospital)?;
-            let Some(answer) = asking.evidence(since, after).await? else { return Ok(()) };
+            let Some(answer) = asking.evidence(since, after).await? else { break };
             let contents = answer.contents.into_iter().map(|content| content.0).collect();
             let taken = evidence::take(&self.desk, &hospital, contents).await?;
             round.lock().unwrap_or_else(PoisonError::into_inner).add(taken);
             match answer.next {
                 Some(next) => after = Some(next),
-                None => return Ok(()),
+                None => break,
             }
         }
+        let shown = asking.tally().await?;
+        let (keys, of, now) = (self.desk.keys.clone(), Party::Hospital(hospital.clone()), self.desk.now());
+        Ok(self.desk.store.write(move |txn| tally::raise(txn, &keys, &of, shown.as_ref(), now)).await?)
     }
 }
 

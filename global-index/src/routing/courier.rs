@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handover_core::codec::{self, Bytes, Extensions};
-use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::message::{Answer, Parcel, Request, Tally, Verb};
 use handover_core::{Code, HospitalId, Party, TransferId};
+use handover_dossier::tally;
 use handover_net::{Net, NetError, Route};
 use handover_store::StoreError;
 use handover_web::CancellationToken;
@@ -239,7 +240,7 @@ impl Worker {
                 Err(Undelivered::Never(code)) => {
                     tracing::warn!(hospital = %self.hospital, %code, "a patient's keys were refused for good");
                 }
-                Ok(()) => {}
+                Ok(_) => {}
             }
             self.redial_ms = FIRST_WAIT_MS;
             tour.has_moved = true;
@@ -281,8 +282,8 @@ impl Worker {
             other => other,
         };
         let done = match outcome {
-            Ok(()) => self.remove(letter, None).await,
-            Err(Undelivered::Never(code)) => self.remove(letter, Some(code)).await,
+            Ok(tally) => self.delivered(letter, tally).await,
+            Err(Undelivered::Never(code)) => self.bury(letter, code).await,
             Err(Undelivered::Away | Undelivered::Later(_)) => return Some(self.redial()),
         };
         self.redial_ms = FIRST_WAIT_MS;
@@ -313,7 +314,7 @@ impl Worker {
             .await
     }
 
-    async fn deliver(&self, letter: &Letter) -> Result<(), Undelivered> {
+    async fn deliver(&self, letter: &Letter) -> Result<Option<Tally>, Undelivered> {
         let (keys, wanted) = (self.desk.keys.clone(), letter.clone());
         let content = self.desk.store.read(move |txn| mailbox::content(txn, &keys, &wanted)).await;
         let content = match content {
@@ -322,10 +323,11 @@ impl Worker {
             Err(fault) => return Err(Undelivered::Later(fault.code())),
         };
         let parcel = Parcel { to: None, content: Bytes(content), extensions: Extensions::default() };
-        self.send(Request::encode(Verb::Deliver, vec![codec::encode(&parcel)])).await
+        let answer = self.send(Request::encode(Verb::Deliver, vec![codec::encode(&parcel)])).await?;
+        Ok(tally::of_answer(&answer))
     }
 
-    async fn send(&self, body: Vec<u8>) -> Result<(), Undelivered> {
+    async fn send(&self, body: Vec<u8>) -> Result<Vec<Vec<u8>>, Undelivered> {
         let addresses = match self.desk.current().federation().member(&self.hospital) {
             Ok(member) => member.profile.addresses.clone(),
             Err(_) => return Err(Undelivered::Away),
@@ -333,8 +335,9 @@ impl Worker {
         let route = Route { party: Party::Hospital(self.hospital.clone()), addresses };
         match self.net.request(&route, body).await {
             Ok(answer) => match Answer::decode(&answer) {
+                Ok(items) => Ok(items),
                 // Its hospital brings it itself.
-                Ok(_) | Err(Code::KeyReplaced) => Ok(()),
+                Err(Code::KeyReplaced) => Ok(Vec::new()),
                 Err(code) if code.is_transient() => Err(Undelivered::Later(code)),
                 Err(code) => Err(Undelivered::Never(code)),
             },
@@ -346,19 +349,23 @@ impl Worker {
         }
     }
 
-    async fn remove(&self, letter: &Letter, refused: Option<Code>) -> Result<(), StoreError> {
+    /// Takes a letter out, and keeps how much the hospital says to have taken.
+    async fn delivered(&self, letter: &Letter, tally: Option<Tally>) -> Result<(), StoreError> {
+        let (keys, hospital, number) = (self.desk.keys.clone(), self.hospital.clone(), letter.number);
+        let delivered = self.desk.store.write(move |txn| {
+            if let Some(tally) = &tally {
+                tally::keep(txn, &keys, &Party::Hospital(hospital.clone()), tally)?;
+            }
+            mailbox::remove(txn, &keys, &hospital, number)
+        });
+        delivered.await
+    }
+
+    async fn bury(&self, letter: &Letter, code: Code) -> Result<(), StoreError> {
         let (keys, hospital, letter, now) =
             (self.desk.keys.clone(), self.hospital.clone(), letter.clone(), self.desk.now());
-        if let Some(code) = refused {
-            tracing::warn!(hospital = %hospital, kind = %letter.kind, %code, "a letter was refused for good");
-        }
-        self.desk
-            .store
-            .write(move |txn| match refused {
-                None => mailbox::remove(txn, &keys, &hospital, letter.number),
-                Some(code) => mailbox::bury(txn, &keys, &hospital, &letter, code, now),
-            })
-            .await
+        tracing::warn!(hospital = %hospital, kind = %letter.kind, %code, "a letter was refused for good");
+        self.desk.store.write(move |txn| mailbox::bury(txn, &keys, &hospital, &letter, code, now)).await
     }
 }
 

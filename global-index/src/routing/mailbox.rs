@@ -5,6 +5,7 @@ use handover_core::{Code, HospitalId, Timestamp, TransferId};
 use handover_dossier::{Dossier, Place};
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn};
 
+use super::RoutingError;
 pub(crate) use super::rows::Dead as DeadLetter;
 use super::rows::{Head, Letter};
 use handover_store::rows as cells;
@@ -107,8 +108,15 @@ pub(super) fn bury(
     cells::put(txn, &key, &dead)
 }
 
-/// Dead letters, at most one page of them.
-pub(crate) fn dead_letters(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<DeadLetter>, StoreError> {
-    let found = txn.scan(&keys.space("dead-letter").build(), None, SCAN_MAX_CELLS)?;
-    found.iter().map(|(_, bytes)| cells::read(bytes)).collect()
+/// Dead letters, of at most one page of them those whose transfer has not come to nothing anyway.
+pub(crate) fn dead_letters(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Vec<DeadLetter>, RoutingError> {
+    let mut dead = Vec::new();
+    for (_, bytes) in txn.scan(&keys.space("dead-letter").build(), None, SCAN_MAX_CELLS)? {
+        let letter: DeadLetter = cells::read(&bytes)?;
+        let row = Dossier::of(txn, keys, letter.transfer).row()?;
+        if !row.is_some_and(|row| row.makes_moot(letter.code)) {
+            dead.push(letter);
+        }
+    }
+    Ok(dead)
 }

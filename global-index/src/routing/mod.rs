@@ -14,12 +14,12 @@ mod settlement;
 mod silence;
 mod telling;
 
-use handover_core::message::Parcel;
+use handover_core::message::{Parcel, Tally};
 use handover_core::rules::Context;
 use handover_core::transfer::Role;
 use handover_core::{Code, HospitalId, Party, Timestamp};
 use handover_dossier::incidents::{self, Incident};
-use handover_dossier::{Dossier, DossierError, Kind, Taken, transfer_of};
+use handover_dossier::{Dossier, DossierError, Kind, Taken, tally, transfer_of};
 use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn};
 
@@ -85,7 +85,7 @@ pub(crate) struct Intake {
 }
 
 /// What taking a parcel in did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Passed {
     /// The hospitals for which something is new: this, or the keys of its patient.
     pub(crate) to: Vec<HospitalId>,
@@ -93,6 +93,8 @@ pub(crate) struct Passed {
     pub(crate) is_new: bool,
     /// Whose package its transfer brings.
     pub(crate) destination: Option<HospitalId>,
+    /// How much was taken of the sender's by now.
+    pub(crate) tally: Tally,
 }
 
 impl Intake {
@@ -143,7 +145,10 @@ impl Intake {
         if taken.is_new && matches!(taken.kind(), Kind::Request | Kind::Consent) {
             to.extend(locator::pass_on(txn, &self.keys, &taken.row.patient, &self.sender)?);
         }
-        Ok(Passed { to, is_new: taken.is_new, destination: Some(taken.row.destination) })
+        let of = Party::Hospital(self.sender.clone());
+        let count = if taken.was_kept { tally::taken } else { tally::add };
+        let tally = count(txn, &self.keys, &of)?;
+        Ok(Passed { to, is_new: taken.is_new, destination: Some(taken.row.destination), tally })
     }
 
     /// Keeps what was refused, if it proves something against the hospital that signed it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use handover_core::codec::{self, MAX_MESSAGE_BYTES};
 use handover_core::message::{Answer, BooksQuestion, EvidenceQuestion, KeyRecords, Parcel, Request, Verb};
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
-use handover_dossier::Between;
+use handover_dossier::{Between, tally};
 use handover_net::Net;
 use tokio::sync::Mutex;
 
@@ -88,6 +88,7 @@ impl Desks {
             Verb::BreakGlass => self.emergency(hospital(party)?, request).await,
             Verb::Books => self.books(self.compared(party).await?, &request).await,
             Verb::Newest => self.newest(self.compared(party).await?, &request).await,
+            Verb::Tally => self.tally(self.compared(party).await?, &request).await,
             Verb::Evidence => self.evidence(self.compared(party).await?, &request).await,
         }
     }
@@ -134,9 +135,7 @@ impl Desks {
 
     /// What a hospital signed last, of what is held here: whoever does not know it has lost something.
     async fn newest(&self, sender: HospitalId, request: &Request) -> Items {
-        if !request.items.is_empty() {
-            return Err(Code::Malformed);
-        }
+        request.no_item()?;
         let keys = self.desk.keys.clone();
         let newest =
             self.desk.store.read(move |txn| handover_dossier::newest_signed(txn, &keys, &sender)).await;
@@ -199,6 +198,7 @@ impl Desks {
             sender,
             now: self.desk.now(),
         };
+        let mut tally = None;
         for item in &request.items {
             let parcel: Parcel =
                 codec::decode(item.as_ref(), MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
@@ -211,17 +211,26 @@ impl Desks {
                 Err(fault) => {
                     let fault: RoutingError = fault;
                     let code = logged(fault.code(), &fault);
-                    self.incident(intake, parcel, code).await?;
+                    self.incident(intake.clone(), parcel, code).await?;
                     return Err(code);
                 }
             };
             self.instruments.parcels.inc([if passed.is_new { "new" } else { "repeated" }]);
             self.ring(passed.to).await;
+            tally = Some(passed.tally);
             if let Some(destination) = passed.destination.filter(|_| passed.is_new) {
                 self.folders.changed(destination);
             }
         }
-        Ok(Vec::new())
+        Ok(tally.iter().map(codec::encode).collect())
+    }
+
+    /// How much a hospital said to have taken from here.
+    async fn tally(&self, sender: HospitalId, request: &Request) -> Items {
+        request.no_item()?;
+        let (keys, by) = (self.desk.keys.clone(), Party::Hospital(sender));
+        let kept = self.desk.store.read(move |txn| tally::kept(txn, &keys, &by)).await;
+        Ok(kept.map_err(|fault| logged(fault.code(), &fault))?.iter().map(codec::encode).collect())
     }
 
     /// Keeps what was refused, if it proves something against the hospital that signed it.
@@ -261,6 +270,8 @@ impl Desks {
         let (current, keys, now) = (self.desk.current(), self.desk.keys.clone(), self.desk.now());
         current.federation().active(&sender, now)?;
         let link = request.only_item()?.to_vec();
+        let checked = locator::check(&link, &sender, current.federation());
+        checked.map_err(|fault| logged(fault.code(), &fault))?;
         let linked = self
             .desk
             .store

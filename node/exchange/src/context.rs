@@ -2,7 +2,7 @@
 
 mod coming;
 mod directories;
-mod labels;
+pub(crate) mod labels;
 mod own;
 mod revocations;
 
@@ -102,6 +102,8 @@ pub(crate) struct Inner {
     pub(crate) reconciling: tokio::sync::Mutex<()>,
     /// One at a time tells the index of all patients again.
     pub(crate) telling_again: tokio::sync::Mutex<()>,
+    /// One at a time has the index asked whether a signer is new: who waits for that keeps others' place.
+    pub(crate) judging_again: tokio::sync::Mutex<()>,
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.
@@ -224,7 +226,10 @@ impl Inner {
         if !taken.is_new {
             return Ok(taken);
         }
-        self.note_new(txn, keys, &taken, now)?;
+        if from == Came::Patient && taken.kind() == Kind::PatientRefusal {
+            revocations::require_no_consent(&mut Dossier::of(txn, keys, transfer))?;
+        }
+        self.note_new(txn, keys, &taken, from, now)?;
         for label in labels::of(taken.kind(), from, &taken.row, now) {
             outbox::push(txn, keys, &label, content)?;
         }
@@ -240,14 +245,19 @@ impl Inner {
         Ok(taken)
     }
 
-    /// Notes what is new for the books' sake, and in the patient's inbox.
+    /// Notes what is new for the books' sake, in the patient's inbox, and if it shows a loss.
     pub(crate) fn note_new(
         &self,
         txn: &mut dyn Txn,
         keys: &KeyMaker,
         taken: &Taken,
+        from: Came,
         now: Timestamp,
     ) -> Result<(), DossierError> {
+        // Only this hospital signs one, when it files: whoever brings it shows that the records were here.
+        if from != Came::Own && taken.row.role == Role::Destination && taken.kind() == Kind::Receipt {
+            rejoin::note_unfiled(txn, keys, taken.row.transfer)?;
+        }
         books::expect(txn, keys, taken.row.transfer, taken.kind(), now)?;
         if taken.kind() == Kind::Request || begins_delivery(taken) {
             let local =
@@ -407,6 +417,18 @@ impl Inner {
         }
     }
 
+    /// This hospital's no to an attempt of a transfer, signed.
+    pub(crate) fn refusal(
+        &self,
+        (transfer, attempt): (TransferId, u32),
+        step: Step,
+        code: Code,
+        issued: Timestamp,
+    ) -> Verified<Refusal> {
+        let refusal = Refusal { transfer, step, code, issued, attempt, extensions: Extensions::default() };
+        Verified::sign(refusal, &self.parts.identity.signing)
+    }
+
     /// Says no to a transfer, to everybody who takes part.
     pub(crate) async fn refuse(
         self: &Arc<Self>,
@@ -415,9 +437,7 @@ impl Inner {
         code: Code,
     ) -> Result<(), ExchangeError> {
         let attempt = self.row(transfer).await?.state.attempt;
-        let issued = self.now();
-        let refusal = Refusal { transfer, step, code, issued, attempt, extensions: Extensions::default() };
-        let refusal = Verified::sign(refusal, &self.parts.identity.signing);
+        let refusal = self.refusal((transfer, attempt), step, code, self.now());
         tracing::warn!(%transfer, %step, code = %code, "refused");
         self.take(refusal.envelope().to_vec(), Came::Own).await?;
         Ok(())

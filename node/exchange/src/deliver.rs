@@ -11,9 +11,10 @@ use handover_core::artefact::patient::{Consent, ShareRelease};
 use handover_core::artefact::transfer::{FeeAcceptance, Step, TransferRequest};
 use handover_core::artefact::{Payload as _, peek_type};
 use handover_core::message::{Answer, Parcel, Request, Verb};
+use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Party, TransferId, codec};
-use handover_dossier::{Dossier, DossierError, Row};
+use handover_dossier::{Dossier, DossierError, Row, tally};
 use handover_net::Net;
 use handover_store::{SCAN_MAX_CELLS, Txn};
 use tokio::task::JoinSet;
@@ -21,12 +22,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Inner;
-use crate::outbox::{self, Label, Passed, Target, Waiting};
+use crate::outbox::{self, Label, Passed, TallyOf, Target, Waiting};
 use crate::pauses::{Pauses, Run};
 use crate::{ExchangeError, rejoin};
 
 /// Parcels that go out in one round.
 const ROUND_PARCELS: usize = 1_000;
+/// How long a copy waits for the hospital that has replaced the key which signed it.
+const BRINGS_WITHIN_MS: i64 = DAY_MS;
 
 /// The runs under way, and whose parcels they carry.
 type Running = BTreeMap<Target, BTreeSet<TransferId>>;
@@ -195,21 +198,29 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
     let is_detour = parcel.label.target() != *target;
     let stored = match outcome {
         // The index still has to know of it.
-        Ok(()) if is_detour => {
-            outbox::relabel(&inner.parts.store, number, Label::copy(transfer, parcel.label.since)).await
+        Ok(taken) if is_detour => {
+            let copy = Label::copy(transfer, parcel.label.since);
+            outbox::relabel(&inner.parts.store, number, copy, taken).await
         }
-        Ok(()) if parcel.label.to.is_some() && *target == Target::Index => passed(inner, parcel).await,
-        Ok(()) => outbox::done(&inner.parts.store, number).await,
+        Ok(taken) if parcel.label.to.is_some() && *target == Target::Index => {
+            passed(inner, parcel, taken).await
+        }
+        Ok(taken) => outbox::done(&inner.parts.store, number, taken).await,
         Err(fault) => {
             let code = standing(inner, fault.code());
+            // What a former key signed, its own hospital has to bring first: a copy waits for that.
+            let may_be_brought = parcel.label.to.is_none()
+                && code == Code::KeyReplaced
+                && inner.now().since_ms(parcel.label.since) < BRINGS_WITHIN_MS;
+            let has_to_wait = code.is_transient() || may_be_brought;
             // What a hospital says to what did not come by the index is not the last word.
-            if is_detour || code.is_transient() {
+            if is_detour || has_to_wait {
                 tracing::debug!(%transfer, code = %code, "a parcel has to wait");
                 return Err(code);
             }
-            if parcel.label.to.is_some() && has_ended(inner, transfer, code).await {
+            if parcel.label.to.is_some() && inner.row(transfer).await.is_ok_and(|row| row.makes_moot(code)) {
                 tracing::debug!(%transfer, code = %code, "a parcel came after the end that both know of");
-                outbox::done(&inner.parts.store, number).await
+                outbox::done(&inner.parts.store, number, None).await
             } else {
                 tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
                 if code == Code::HospitalRevoked || is_replaced(inner, number, code).await {
@@ -225,24 +236,18 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
     })
 }
 
-/// Whether a transfer has ended here for the very reason for which the other one refuses what belongs to it.
-async fn has_ended(inner: &Arc<Inner>, transfer: TransferId, code: Code) -> bool {
-    let row = inner.row(transfer).await;
-    row.is_ok_and(|row| row.state.phase.is_final() && row.state.reason == Some(code))
-}
-
 /// The index took it: it is kept, until it is seen that it was passed on.
-async fn passed(inner: &Arc<Inner>, parcel: &Waiting) -> Result<(), ExchangeError> {
+async fn passed(inner: &Arc<Inner>, parcel: &Waiting, taken: Option<TallyOf>) -> Result<(), ExchangeError> {
     match inner.row(parcel.label.transfer).await {
         Ok(row) => {
             let content = outbox::content(&inner.parts.store, parcel.number).await?.unwrap_or_default();
             let (label, phase) = (parcel.label.clone(), comes_without(content.as_ref(), row.state.phase));
             let passed = Passed { label, phase, at: inner.now(), extensions: codec::Extensions::default() };
-            outbox::passed(&inner.parts.store, parcel.number, passed).await
+            outbox::passed(&inner.parts.store, parcel.number, passed, taken).await
         }
         // A refusal of what was not kept here.
         Err(fault) if fault.code() == Code::UnknownTransfer => {
-            outbox::done(&inner.parts.store, parcel.number).await
+            outbox::done(&inner.parts.store, parcel.number, taken).await
         }
         Err(fault) => Err(fault),
     }
@@ -303,8 +308,14 @@ const fn is_away(code: Code) -> bool {
     matches!(code, Code::Unreachable | Code::TimedOut)
 }
 
-async fn send(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waiting) -> Result<(), ExchangeError> {
-    let Some(content) = outbox::content(&inner.parts.store, parcel.number).await? else { return Ok(()) };
+/// Sends it; how much whoever took it says to have taken by now.
+async fn send(
+    inner: &Arc<Inner>,
+    net: &Net,
+    target: &Target,
+    parcel: &Waiting,
+) -> Result<Option<TallyOf>, ExchangeError> {
+    let Some(content) = outbox::content(&inner.parts.store, parcel.number).await? else { return Ok(None) };
     rejoin::compare_first(inner, net, &target.clone().party()).await?;
     let (route, to) = match target {
         Target::Index => (inner.route_to_index(), parcel.label.to.clone()),
@@ -312,8 +323,8 @@ async fn send(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waiting) 
     };
     let item = Parcel { to, content, extensions: codec::Extensions::default() };
     let answer = net.request(&route, Request::encode(Verb::Deliver, vec![codec::encode(&item)])).await?;
-    Answer::decode(&answer)?;
-    Ok(())
+    let tally = tally::of_answer(&Answer::decode(&answer)?);
+    Ok(tally.map(|tally| (target.clone().party(), tally)))
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use handover_core::codec::{self, Bytes};
-use handover_core::message::EvidenceQuestion;
-use handover_core::{Code, Party};
-use handover_dossier::Between;
+use handover_core::Party;
+use handover_core::codec;
+use handover_core::message::{EvidenceQuestion, Tally};
+use handover_dossier::{Between, tally};
 
 use crate::context::Inner;
 use crate::{ExchangeError, books, key_records, links};
@@ -18,15 +18,8 @@ use crate::{ExchangeError, books, key_records, links};
 const QUESTION_MAX_BYTES: usize = 1024;
 
 /// The newest that the asker signed, of what is held here.
-pub(crate) async fn newest(
-    inner: &Arc<Inner>,
-    party: &Party,
-    items: &[Bytes],
-) -> Result<Vec<Vec<u8>>, ExchangeError> {
+pub(crate) async fn newest(inner: &Arc<Inner>, party: &Party) -> Result<Vec<Vec<u8>>, ExchangeError> {
     let keys = inner.keys();
-    if !items.is_empty() {
-        return Err(Code::Malformed.into());
-    }
     let Party::Hospital(asker) = party.clone() else {
         let page = inner.parts.store.read(move |txn| books::newest_page(txn, &keys)).await?;
         let directory = inner.federation()?.directory().envelope().to_vec();
@@ -35,6 +28,19 @@ pub(crate) async fn newest(
     let newest =
         inner.parts.store.read(move |txn| handover_dossier::newest_signed(txn, &keys, &asker)).await?;
     Ok(newest.into_iter().collect())
+}
+
+/// How much was taken here of a party's, as it is told.
+pub(crate) async fn taken_of(inner: &Arc<Inner>, party: &Party) -> Result<Tally, ExchangeError> {
+    let (keys, of) = (inner.keys(), party.clone());
+    Ok(inner.parts.store.read(move |txn| tally::taken(txn, &keys, &of)).await?)
+}
+
+/// How much the asker has said to have taken of this hospital's.
+pub(crate) async fn told_by(inner: &Arc<Inner>, party: &Party) -> Result<Vec<Vec<u8>>, ExchangeError> {
+    let (keys, by) = (inner.keys(), party.clone());
+    let kept = inner.parts.store.read(move |txn| tally::kept(txn, &keys, &by)).await?;
+    Ok(kept.iter().map(codec::encode).collect())
 }
 
 /// A part of what is held here of the transfers between the two.

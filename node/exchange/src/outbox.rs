@@ -8,8 +8,10 @@
 //! nothing from anybody.
 
 use handover_core::codec::{Bytes, Extensions};
+use handover_core::message::Tally;
 use handover_core::transfer::Phase;
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId, cbor_enum, cbor_map};
+use handover_dossier::tally;
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, Store, StoreError, Txn, rows};
 
 use crate::ExchangeError;
@@ -210,14 +212,22 @@ pub(crate) async fn content(store: &Store, number: u64) -> Result<Option<Bytes>,
     Ok(store.read(move |txn| rows::get_pieces(txn, &keys.space(CONTENT).u64(number))).await?.map(Bytes))
 }
 
+/// How much whoever took a parcel says to have taken of this hospital's.
+pub(crate) type TallyOf = (Party, Tally);
+
+fn keep(txn: &mut dyn Txn, keys: &KeyMaker, taken: Option<&TallyOf>) -> Result<(), StoreError> {
+    taken.map_or(Ok(()), |(by, tally)| tally::keep(txn, keys, by, tally))
+}
+
 /// Takes a parcel out: it was taken.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn done(store: &Store, number: u64) -> Result<(), ExchangeError> {
+pub(crate) async fn done(store: &Store, number: u64, taken: Option<TallyOf>) -> Result<(), ExchangeError> {
     let keys = store.keys();
     Ok(store
         .write(move |txn| -> Result<(), StoreError> {
+            keep(txn, &keys, taken.as_ref())?;
             txn.remove(&keys.space(OUTBOX).u64(number).build())?;
             rows::remove_pieces(txn, &keys.space(CONTENT).u64(number))
         })
@@ -228,10 +238,16 @@ pub(crate) async fn done(store: &Store, number: u64) -> Result<(), ExchangeError
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn passed(store: &Store, number: u64, passed: Passed) -> Result<(), ExchangeError> {
+pub(crate) async fn passed(
+    store: &Store,
+    number: u64,
+    passed: Passed,
+    taken: Option<TallyOf>,
+) -> Result<(), ExchangeError> {
     let keys = store.keys();
     Ok(store
         .write(move |txn| -> Result<(), StoreError> {
+            keep(txn, &keys, taken.as_ref())?;
             txn.remove(&keys.space(OUTBOX).u64(number).build())?;
             rows::put(txn, &keys.space(PASSED).u64(number).build(), &passed)
         })
@@ -290,10 +306,16 @@ where
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn relabel(store: &Store, number: u64, label: Label) -> Result<(), ExchangeError> {
-    let key = store.keys().space(OUTBOX).u64(number).build();
+pub(crate) async fn relabel(
+    store: &Store,
+    number: u64,
+    label: Label,
+    taken: Option<TallyOf>,
+) -> Result<(), ExchangeError> {
+    let (keys, key) = (store.keys(), store.keys().space(OUTBOX).u64(number).build());
     Ok(store
         .write(move |txn| -> Result<(), StoreError> {
+            keep(txn, &keys, taken.as_ref())?;
             if txn.get(&key)?.is_some() { rows::put(txn, &key, &label) } else { Ok(()) }
         })
         .await?)
@@ -384,7 +406,7 @@ mod tests {
     async fn a_parcel_that_is_gone_gets_no_new_label() {
         let store = Store::memory(&CellKey::from_bytes([1; 32]));
         let label = Label::copy(transfer(1), Timestamp::from_millis(0));
-        relabel(&store, 7, label).await.unwrap();
+        relabel(&store, 7, label, None).await.unwrap();
         assert_eq!(waiting(&store, None, 10).await.unwrap().len(), 0);
     }
 }

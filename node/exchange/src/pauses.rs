@@ -115,7 +115,9 @@ impl Pauses {
     fn hold(&mut self, blocked: Blocked, code: Code, now: Instant) -> u32 {
         let first = first_pause(&blocked);
         let (length, tries) = self.0.get(&blocked).map_or((first, 0), |pause| (pause.next, pause.tries));
-        let tries = if code.waits_for_people() { tries } else { tries.saturating_add(1) };
+        // A copy that waits for another hospital has its own limit.
+        let is_counted = !code.waits_for_people() && code != Code::KeyReplaced;
+        let tries = if is_counted { tries.saturating_add(1) } else { tries };
         let pause = Pause { until: now + length, next: (length * 2).min(LONGEST_PAUSE), tries, code };
         self.0.insert(blocked, pause);
         tries

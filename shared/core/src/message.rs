@@ -25,7 +25,7 @@ cbor_enum! {
         /// Who was sent a directory, to who sent it: `[digest of a piece, 32 bytes …]` → `[DirectoryPiece …]`, as many of
         /// the newest directory's as one answer has room for.
         DirectoryPieces = 8, "directory-pieces";
-        /// Artefacts of transfers: `[Parcel …]` → `[]`. The index keeps the evidence and passes them on.
+        /// Artefacts of transfers: `[Parcel …]` → `[Tally]`. The index keeps the evidence and passes them on.
         Deliver = 4, "deliver";
         /// Hospital to index: `[Ask]` → `[Holders, sealed to the patient]`.
         Locate = 5, "locate";
@@ -58,8 +58,27 @@ cbor_enum! {
         /// Index to hospital: `[BooksBackQuestion]` → `[BooksBackAnswer]`: what is held there of the index's log, for an
         /// index that has lost it.
         BooksBack = 82, "books-back";
+        /// To hospital or index: `[]` → `[the highest Tally of the asker's that is held there]`, or `[]` if none is. If it
+        /// counts more than the asker knows of, that has lost something.
+        Tally = 83, "tally";
     }
 }
+
+cbor_map! {
+    /// How much the index or a hospital has taken of another party's: it bears a mark by which they alone know it again.
+    pub struct Tally {
+        /// Artefacts of transfers that were not there before. It grows by one with each, and by more when a store was found
+        /// to have lost some.
+        1 => count: u64,
+        /// By a key of the taker's, over the other party and the count.
+        2 => mark: Digest,
+        /// What is the same in all that one store tells one party: another one does not go on with its count.
+        3 => series: Digest,
+    }
+}
+
+/// The most bytes of an encoded [`Tally`].
+pub const TALLY_MAX_BYTES: usize = 1024;
 
 cbor_map! {
     /// Which transfers' artefacts a hospital asks for that has lost some.
@@ -409,6 +428,14 @@ impl Request {
         }
         let digests = self.items.iter().map(|item| Digest::try_from(item.as_ref()));
         digests.collect::<Result<_, _>>().map_err(|_| Code::Malformed)
+    }
+
+    /// For a question that is asked by its verb alone.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if there is an item.
+    pub fn no_item(&self) -> Result<(), Code> {
+        if self.items.is_empty() { Ok(()) } else { Err(Code::Malformed) }
     }
 
     /// The only item.

@@ -102,7 +102,9 @@ impl Phase {
         matches!(self, Self::Filed | Self::Refused | Self::Expired | Self::Revoked | Self::Failed)
     }
 
-    const fn is_exit(self) -> bool {
+    /// Whether the transfer came to nothing.
+    #[must_use]
+    pub const fn is_exit(self) -> bool {
         matches!(self, Self::Refused | Self::Expired | Self::Revoked | Self::Failed)
     }
 }

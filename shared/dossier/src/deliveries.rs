@@ -189,19 +189,20 @@ impl Dossier<'_> {
             Some(refusal) => is_by_destination(refusal, &row, context)?,
             None => false,
         };
-        // The consent was taken back between the two shares.
-        let mut is_let_go = refusal.is_some_and(|refusal| rules::ended_by(&refusal).phase == Phase::Revoked);
+        let mut open = Vec::new();
         for attempt in self.attempts_with(Kind::KeyRelease)? {
-            let is_earlier = attempt < row.state.attempt || !is_given_up;
-            let is_shared = self.released_with(attempt)?.is_some();
-            if is_earlier && is_shared {
-                return Ok(Standing::Stands);
+            if self.released_with(attempt)?.is_some() {
+                open.push(attempt);
             }
-            is_let_go &= !is_shared;
+        }
+        if open.iter().any(|attempt| *attempt < row.state.attempt || !is_given_up) {
+            return Ok(Standing::Stands);
         }
         let is_delivered = !self.attempts_with(Kind::Delivered)?.is_empty();
-        let is_held = is_given_up && is_delivered && !is_let_go;
-        Ok(if is_held { Standing::Held } else { Standing::Gone })
+        // Taken back between the two shares.
+        let is_shut =
+            open.is_empty() && refusal.is_some_and(|it| rules::ended_by(&it).phase == Phase::Revoked);
+        Ok(if is_given_up && is_delivered && !is_shut { Standing::Held } else { Standing::Gone })
     }
 
     /// The fees of the other transfers under this one's consent that are not let go.

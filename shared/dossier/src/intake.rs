@@ -21,7 +21,7 @@ pub struct Taken {
     /// Deliveries that ended with it, because it took back the consent that they were made under.
     pub ended: Vec<Row>,
     /// Whether it was kept before.
-    was_kept: bool,
+    pub was_kept: bool,
 }
 
 /// The transfer that a content claims to belong to.

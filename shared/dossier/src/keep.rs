@@ -2,8 +2,8 @@
 
 use handover_core::codec::Extensions;
 use handover_core::rules::Context;
-use handover_core::transfer::{Role, State};
-use handover_core::{HospitalId, Party, PatientRef, Timestamp, TransferId, cbor_map};
+use handover_core::transfer::{Phase, Role, State};
+use handover_core::{Code, HospitalId, Party, PatientRef, Timestamp, TransferId, cbor_map};
 use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn, rows};
 
 use crate::evidence::AlreadyVerified;
@@ -56,6 +56,16 @@ impl Row {
             origin: None,
             extensions: Extensions::default(),
         }
+    }
+
+    /// Whether the transfer has come to nothing here and, as somebody says who refuses what belongs to it with this code,
+    /// there: for the very reason, or for another no that crossed this one. That something could not be filed is nothing
+    /// that crosses a no.
+    #[must_use]
+    pub fn makes_moot(&self, code: Code) -> bool {
+        let is_no = matches!(code, Code::ConsentRevoked | Code::ConsentExpired | Code::PatientRefused);
+        let may_cross = matches!(self.state.phase, Phase::Refused | Phase::Expired | Phase::Revoked);
+        self.state.phase.is_exit() && (self.state.reason == Some(code) || (is_no && may_cross))
     }
 
     /// The hospital that this one deals with; at the index the destination.

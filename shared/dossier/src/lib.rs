@@ -10,7 +10,8 @@
 //!
 //! A hospital whose store was restored from a backup has lost what it signed since, and others hold it. So each notes the
 //! newest artefact that each other hospital signed ([`newest_signed`]), hands back what it holds ([`evidence`]), and
-//! takes back what it lost by the same path ([`Dossier::take_back`]).
+//! takes back what it lost by the same path ([`Dossier::take_back`]). What it lost of others' work it finds by what they
+//! were told of it ([`tally`]).
 //!
 //! The directory by which all three check everybody lies beside the dossiers ([`directories`]).
 //!
@@ -31,6 +32,7 @@ mod newest;
 mod recalls;
 mod shown;
 mod taking_back;
+pub mod tally;
 
 pub use deliveries::Standing;
 pub use error::DossierError;

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use handover_core::Digest;
 use handover_seal::Secret32;
 use handover_seal::cell::keyed_hash;
 
@@ -25,6 +26,13 @@ pub struct KeyMaker {
 impl KeyMaker {
     pub(crate) fn new(index_key: Secret32) -> Self {
         Self { index_key: Arc::new(index_key) }
+    }
+
+    /// A mark by which this store knows again what it told somebody; nobody else can make it. `label` sets it apart from
+    /// other marks and from the spaces of keys.
+    #[must_use]
+    pub fn mark(&self, label: &'static str, what: impl AsRef<[u8]>) -> Digest {
+        Digest::from_bytes(keyed_hash(&self.index_key, &[label.as_bytes(), what.as_ref()]))
     }
 
     /// Begins a key in a space. `label` is a short constant of the calling code, for example `transfer`; it stands

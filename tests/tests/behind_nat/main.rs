@@ -34,21 +34,14 @@ fn hospitals_behind_nat_exchange_through_the_index() -> Result<()> {
         return Ok(());
     }
     lan::lay()?;
-    let place = |id: &str, network: &str| -> Result<Place> {
-        let host = Some(lan::HOSPITAL.parse()?);
-        let site = Site { host, started_by: lan::within(network), behind_nat: true, ..Site::default() };
-        Ok(Place { site, ..Place::named(id) })
-    };
     let options = Options {
-        hospitals: vec![place(SOURCE, "one")?, place(DESTINATION, "two")?],
-        index_site: Site {
-            host: Some(lan::INDEX.parse()?),
-            started_by: lan::within("index"),
-            ..Site::default()
-        },
+        hospitals: vec![
+            hospital(SOURCE, "one", lan::HOSPITAL)?,
+            hospital(DESTINATION, "two", lan::HOSPITAL)?,
+        ],
         // What does not pass through the relay is to pass nowhere.
         index_more: "[folders]\nenabled = false\n\n[relay]\nenabled = true\n".to_owned(),
-        ..Options::default()
+        ..with_an_index()?
     };
     let mut world = World::start(programs, &options)?;
     let outcome = play(&mut world);
@@ -62,30 +55,33 @@ fn hospitals_behind_nat_exchange_through_a_neighbour_while_the_index_is_away() -
         return Ok(());
     }
     lan::lay()?;
-    let place = |id: &str, network: &str, host: &str| -> Result<Place> {
-        let (host, behind_nat) = (Some(host.parse()?), host == lan::HOSPITAL);
-        let started_by = lan::within(network);
-        let site = Site { host, started_by, behind_nat, serves_as_relay: !behind_nat, ..Site::default() };
-        Ok(Place { site, ..Place::named(id) })
-    };
+    let neighbour = hospital(NEIGHBOUR, "neighbour", lan::NEIGHBOUR)?;
     let options = Options {
         hospitals: vec![
-            place(NEIGHBOUR, "neighbour", lan::NEIGHBOUR)?,
-            place(SOURCE, "one", lan::HOSPITAL)?,
-            place(DESTINATION, "two", lan::HOSPITAL)?,
+            Place { site: Site { serves_as_relay: true, ..neighbour.site.clone() }, ..neighbour },
+            hospital(SOURCE, "one", lan::HOSPITAL)?,
+            hospital(DESTINATION, "two", lan::HOSPITAL)?,
         ],
-        index_site: Site {
-            host: Some(lan::INDEX.parse()?),
-            started_by: lan::within("index"),
-            ..Site::default()
-        },
         // The index is no relay at all.
         index_more: "[folders]\nenabled = false\n".to_owned(),
-        ..Options::default()
+        ..with_an_index()?
     };
     let mut world = World::start(programs, &options)?;
     let outcome = through_a_neighbour(&mut world);
     close(world, outcome)
+}
+
+/// A hospital in a network of its own; nobody can dial one behind a translator.
+fn hospital(id: &str, network: &str, host: &str) -> Result<Place> {
+    let behind_nat = host == lan::HOSPITAL;
+    let (host, started_by) = (Some(host.parse()?), lan::within(network));
+    Ok(Place { site: Site { host, started_by, behind_nat, ..Site::default() }, ..Place::named(id) })
+}
+
+/// An index that everybody can dial.
+fn with_an_index() -> Result<Options> {
+    let (host, started_by) = (Some(lan::INDEX.parse()?), lan::within("index"));
+    Ok(Options { index_site: Site { host, started_by, ..Site::default() }, ..Options::default() })
 }
 
 fn through_a_neighbour(world: &mut World) -> Result<()> {

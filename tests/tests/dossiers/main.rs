@@ -10,6 +10,7 @@ mod handing_back;
 mod late;
 mod newest;
 mod taking_back;
+mod tallies;
 
 use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Status};
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;

@@ -59,8 +59,10 @@ pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
 /// How others reach it.
 fn reach(out: Out<'_>, shown: &ReachShown) -> io::Result<()> {
     if shown.relays.is_empty() {
-        let last = shown.dialled.as_deref().unwrap_or("never since the start");
-        writeln!(out, "reached: directly, last at {last}")?;
+        match &shown.dialled {
+            Some(at) => writeln!(out, "reached: directly, last at {at}")?,
+            None => writeln!(out, "reached: directly, by nobody since the start")?,
+        }
     }
     for relay in &shown.relays {
         match (&relay.since, &relay.code) {

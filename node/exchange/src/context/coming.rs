@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use handover_core::Party;
 use handover_core::rules::Context;
-use handover_dossier::{Dossier, DossierError, Taken};
+use handover_core::{Code, Party};
+use handover_dossier::{Dossier, DossierError, Taken, tally};
 use handover_seal::Remembered;
 
 use super::{Came, Inner};
@@ -37,14 +37,23 @@ impl Inner {
         let transfer = handover_dossier::transfer_of(&content)?;
         let content = Arc::new(content);
         let came = Arc::clone(&content);
+        let was_whole = self.parts.gate.is_whole();
         let taken = self.parts.store.write(move |txn| -> Result<Taken, DossierError> {
             let context = Context { federation: &federation, verifier: &Remembered };
             if let Some(bringer) = &bringer {
                 Dossier::of(txn, &keys, transfer).check_bringer(&content, bringer, context)?;
             }
-            inner.take_in(txn, &keys, transfer, &content, from, context, now)
+            let taken = inner.take_in(txn, &keys, transfer, &content, from, context, now)?;
+            if let Some(bringer) = bringer.as_ref().filter(|_| !taken.was_kept) {
+                tally::add(txn, &keys, bringer)?;
+            }
+            Ok(taken)
         });
         let taken = match taken.await {
+            // What it follows may be among what this store gets back.
+            Err(DossierError::Refused(Code::OutOfOrder)) if from == Came::Network && !was_whole => {
+                return Err(Code::CatchingUp.into());
+            }
             Err(DossierError::Refused(code)) if from == Came::Network => {
                 incidents::note(self, came, code).await?;
                 return Err(code.into());

@@ -8,7 +8,7 @@ use super::Came;
 use crate::outbox::Label;
 
 /// The parcels of a new artefact.
-pub(super) fn of(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
+pub(crate) fn of(kind: Kind, from: Came, row: &Row, now: Timestamp) -> Vec<Label> {
     if from == Came::Network {
         // Whom the fee is due to tells the index of all that it stands on: a destination may keep its own copies back, or
         // be cut off from the index. The index answers what it has already as it did before.

@@ -2,7 +2,7 @@
 
 use handover_core::artefact::Verified;
 use handover_core::artefact::patient::ConsentMode;
-use handover_core::artefact::transfer::{Refusal, RevocationConfirmed, RevocationEffect, Step};
+use handover_core::artefact::transfer::{RevocationConfirmed, RevocationEffect, Step};
 use handover_core::codec::Extensions;
 use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role};
@@ -57,10 +57,7 @@ impl Inner {
         if !is_unopened {
             return Ok(());
         }
-        let (step, code) = (Step::Filing, Code::ConsentRevoked);
-        let refusal =
-            Refusal { transfer, step, code, issued: now, attempt, extensions: Extensions::default() };
-        let refusal = Verified::sign(refusal, &self.parts.identity.signing);
+        let refusal = self.refusal((transfer, attempt), Step::Filing, Code::ConsentRevoked, now);
         self.take_in(txn, keys, transfer, refusal.envelope(), Came::Own, context, now)?;
         Ok(())
     }
@@ -97,4 +94,10 @@ pub(super) fn is_unconfirmed(
 ) -> Result<bool, DossierError> {
     let mut dossier = Dossier::of(txn, keys, transfer);
     Ok(dossier.get(Kind::Revocation)?.is_some() && dossier.get(Kind::ConfirmedBySource)?.is_none())
+}
+
+/// A patient's no is to a quote. The consent to it is taken back by a revocation, of which both hospitals say what it came
+/// to; a mere no could meet the release under way, and end the transfer at one of them alone.
+pub(super) fn require_no_consent(dossier: &mut Dossier<'_>) -> Result<(), DossierError> {
+    if dossier.get(Kind::Consent)?.is_some() { Err(Code::OutOfOrder.into()) } else { Ok(()) }
 }

@@ -47,7 +47,6 @@ async fn receive_stream(
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
         let (header, parts) = take_offer(inner, from, offer).await?;
-        inner.parts.gate.may_work(&header.source)?;
         let alone = Alone::with(inner, &header, is_large(&parts))?;
         let folder = inner.parts.incoming.join(header.transfer.to_string());
         let arriving = Arriving::find(&inner.parts.blobs, &folder, header.transfer, parts).await?;
@@ -110,6 +109,15 @@ async fn take_offer(
     offer: Offer,
 ) -> Result<(Verified<PackageHeader>, PartList), ExchangeError> {
     let transfer = handover_dossier::transfer_of(offer.header.as_ref())?;
+    let claimed = Signed::<PackageHeader>::read(offer.header.as_ref()).map_err(|fault| fault.code())?;
+    // The index carries what a source left for this hospital; everything in it is the source's word all the same.
+    let federation = inner.federation()?;
+    let source = match from {
+        Party::Hospital(source) => source,
+        Party::Index => &federation.member(&claimed.claim().source)?.certificate.hospital,
+    };
+    // What a store lacks that catches up may come back, and is no reason to refuse anything for good.
+    inner.parts.gate.may_work(source)?;
     let row = match inner.row(transfer).await {
         // A delivery, whose quote is still on its way.
         Err(fault) if fault.code() == Code::UnknownTransfer && is_delivery(from, &offer, transfer) => {
@@ -117,9 +125,7 @@ async fn take_offer(
         }
         other => other?,
     };
-    // The index carries what the source left for this hospital; everything in it is the source's word all the same.
-    let is_carrier = *from == Party::Hospital(row.source.clone()) || *from == Party::Index;
-    if !is_carrier || row.destination != *inner.own() {
+    if *source != row.source || row.destination != *inner.own() {
         return Err(Code::WrongSigner.into());
     }
     // What is over takes nothing in any more, though all that the offer brings may be kept here.
@@ -127,7 +133,6 @@ async fn take_offer(
         advance(row.role, Some(&row.state), &State::at(row.state.attempt, Phase::Sealed))?;
     }
     // Looked at before anything is kept: the header that is taken in below is this one, or none is.
-    let claimed = Signed::<PackageHeader>::read(offer.header.as_ref()).map_err(|fault| fault.code())?;
     rules::parts(&offer.parts, claimed.claim())?;
     for content in
         [Some(offer.quote), Some(offer.consent), offer.final_quote, Some(offer.header)].into_iter().flatten()

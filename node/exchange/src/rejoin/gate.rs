@@ -22,6 +22,8 @@ pub struct Gate {
     bell: Notify,
     /// What was compared when the store was opened: what came before is in it, whatever backup it is.
     pub(super) since: Timestamp,
+    /// With whom that was.
+    pub(super) partners: BTreeSet<Party>,
 }
 
 #[derive(Default)]
@@ -52,15 +54,21 @@ impl Gate {
         let read = store.read(move |txn| -> Result<_, ExchangeError> {
             let is_catching_up = rows::head(txn, &keys)?.is_some_and(|head| head.done.is_none());
             let told = if is_catching_up { Some(rows::told(txn, &keys)?) } else { None };
-            Ok((told, rows::first_compared(txn, &keys)?))
+            Ok((told, rows::compared(txn, &keys)?))
         });
-        let (told, since) = read.await?;
+        let (told, (partners, since)) = read.await?;
         let state = Mutex::new(State { told, ..State::default() });
-        Ok(Self { state, bell: Notify::new(), since: since.unwrap_or(Timestamp::from_millis(0)) })
+        let since = since.unwrap_or(Timestamp::from_millis(0));
+        Ok(Self { state, bell: Notify::new(), since, partners })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the store lacks nothing that it knows of.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state().told.is_none()
     }
 
     /// Whether anything may be signed that concerns this other hospital.
@@ -140,6 +148,11 @@ impl Gate {
         self.state().told.clone()
     }
 
+    /// Whether this party has told everything, or need not.
+    pub(super) fn has_told(&self, party: &Party) -> bool {
+        self.state().has_told(party)
+    }
+
     /// Whom something waits for.
     pub(super) fn wanted(&self) -> BTreeSet<Party> {
         self.state().wanted.clone()
@@ -147,9 +160,11 @@ impl Gate {
 
     /// Whether somebody is to be asked: was not, or not within this, or in vain.
     pub(super) fn is_due(&self, party: &Party, within: Duration) -> bool {
-        match self.state().asked.get(party) {
+        let state = self.state();
+        match state.asked.get(party) {
             None => true,
-            Some(Asked::Compared(at)) => at.elapsed() >= within,
+            // Who was compared with while the store was found to lack something has still to tell.
+            Some(Asked::Compared(at)) => !state.has_told(party) || at.elapsed() >= within,
             Some(Asked::InVain(at)) => at.elapsed() >= AWAY_PAUSE,
         }
     }
@@ -170,7 +185,8 @@ impl Gate {
     /// Says whether it is news: something may go on without them.
     pub(super) fn put_in_vain(&self, party: &Party) -> bool {
         let mut state = self.state();
-        if state.is_compared(party) {
+        // Compared with, and asked for everything in vain since: it is asked again.
+        if state.has_told(party) && state.is_compared(party) {
             return false;
         }
         state.asked.insert(party.clone(), Asked::InVain(Instant::now())).is_none()
@@ -190,6 +206,10 @@ impl Gate {
 }
 
 impl State {
+    fn has_told(&self, party: &Party) -> bool {
+        self.told.as_ref().is_none_or(|told| told.contains(party))
+    }
+
     fn is_compared(&self, party: &Party) -> bool {
         matches!(self.asked.get(party), Some(Asked::Compared(_)))
     }
@@ -230,6 +250,19 @@ mod tests {
         assert_eq!(gate.may_sign(&riverside), Err(Code::CatchingUp));
         gate.end();
         assert_eq!(gate.may_sign(&riverside), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn who_has_still_to_tell_is_asked_again_though_it_was_compared_with() {
+        let gate = Gate::open(&Store::memory(&CellKey::from_bytes([1; 32]))).await.unwrap();
+        gate.begin();
+        // It was being compared with when the store was found to lack something, and ended before it had told that.
+        gate.put_compared(Party::Index);
+        gate.put_in_vain(&Party::Index);
+        assert!(!gate.is_compared(&Party::Index), "so a connection, or some time, has it asked again");
+        gate.put_told(Party::Index);
+        gate.put_in_vain(&Party::Index);
+        assert!(gate.is_compared(&Party::Index), "it has told everything");
     }
 
     #[tokio::test]

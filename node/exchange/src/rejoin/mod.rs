@@ -1,10 +1,12 @@
 //! A store that came from a backup, lost something in a database, or was repaired, finds that out and catches up before it
 //! speaks for its hospital again.
 //!
-//! What this hospital signed lay in its own store before anybody else had it. So whoever holds something that it signed and
-//! that its store lacks shows, by this hospital's own signature, that the store was rolled back. Everybody is asked for the
-//! newest such artefact after each start. If one is unknown, the index and all hospitals are asked for everything that they
-//! hold of common transfers since they were last compared with.
+//! What this hospital signed lay in its own store before anybody else had it. So whoever holds something that it signed
+//! and that its store lacks shows, by this hospital's own signature, that the store was rolled back; so does whoever was
+//! told that more of theirs was taken than it knows of ([`tally`]). After each start whoever is there, and each whom
+//! this store was ever compared with, is asked for the newest such artefact and the highest tally. If one is unknown,
+//! the index and all hospitals are asked for everything that they hold of common transfers since they were last compared
+//! with.
 //!
 //! Invariants: no work is done for a hospital before it and the index were asked since the start, as far as they are there,
 //! and nobody is sent what was signed here before they were; while the store catches up, nothing of a transfer is signed
@@ -21,14 +23,15 @@ use std::time::Duration;
 use handover_core::artefact::transfer::Refusal;
 use handover_core::artefact::{Payload as _, peek_type, signed_by};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
-use handover_core::message::{Answer, EvidenceAnswer, EvidencePlace, EvidenceQuestion, Request, Verb};
-use handover_core::time::HOUR_MS;
+use handover_core::message::{Answer, EvidenceAnswer, EvidencePlace, EvidenceQuestion, Request, Tally, Verb};
+use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Code, Party, Timestamp, TransferId};
-use handover_dossier::{Dossier, DossierError, Row, transfer_of};
+use handover_dossier::{Dossier, DossierError, Row, tally, transfer_of};
 use handover_net::{Net, Route};
 use handover_records::{Action, GrantRequest, Purpose, Subject};
 use handover_seal::Remembered;
+use handover_store::StoreError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +40,7 @@ use crate::pauses::Wait;
 use crate::{Exchange, ExchangeError, key_records, left, links, recalled};
 
 pub use gate::Gate;
-pub(crate) use rows::put_taken as see_to_later;
+pub(crate) use rows::{put_taken as see_to_later, put_unfiled as note_unfiled};
 
 /// The step that waits, as the desk reads it.
 const STEP: &str = "catch-up";
@@ -46,15 +49,15 @@ const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// How soon those are asked again that could not be.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long one of them may take with everything. What was taken by then stays, and the next time is the faster for it.
-const ASK_LIMIT: Duration = Duration::from_secs(15 * 60);
+const ASK_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often everybody who is connected is compared with, so that little has to be asked for later.
 const COMPARE_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 /// How many are asked at once.
 const AT_ONCE: usize = 8;
 /// Transfers looked at in one page.
 const PAGE: usize = 200;
-/// How much further back is asked for than the last comparison: others' clocks may be behind.
-const MARGIN_MS: i64 = HOUR_MS;
+/// How much further back is asked for than the last comparison: others may have had for long what came here late.
+const MARGIN_MS: i64 = 30 * DAY_MS;
 
 /// How a store that came from a backup stands.
 #[derive(Clone, Debug)]
@@ -130,8 +133,10 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
     let mut asking: JoinSet<Asked> = JoinSet::new();
     let mut under_way = BTreeSet::new();
     let mut has_news = true;
+    // Who is idle does not call by itself: whoever this store knows is looked for once.
+    let mut to_look_for = inner.parts.gate.partners.clone();
     loop {
-        for party in due(&inner, &net) {
+        for party in due(&inner, &net, &to_look_for) {
             if asking.len() < AT_ONCE && under_way.insert(party.clone()) {
                 let (inner, net) = (Arc::clone(&inner), net.clone());
                 asking.spawn(async move {
@@ -153,6 +158,7 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
             () = tokio::time::sleep(AGAIN) => {}
             Some(asked) = asking.join_next() => if let Ok((party, outcome)) = asked {
                 under_way.remove(&party);
+                to_look_for.remove(&party);
                 if let Err(fault) = outcome {
                     tracing::debug!(%party, code = %fault.code(), detail = %fault, "cannot be compared with yet");
                     if inner.parts.gate.put_in_vain(&party) {
@@ -166,14 +172,18 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
     asking.shutdown().await;
 }
 
-/// Who is to be asked: whoever is connected or waited for, and while the store catches up everybody.
-fn due(inner: &Inner, net: &Net) -> Vec<Party> {
-    let gate = &inner.parts.gate;
-    let mut all: BTreeSet<Party> = net.connected().into_iter().chain(gate.wanted()).collect();
+/// Who is to be asked: whoever is connected, waited for or still to be looked for, and while the store catches up everybody.
+/// Those who are there first: others keep their places for as long as one dials.
+fn due(inner: &Inner, net: &Net, to_look_for: &BTreeSet<Party>) -> Vec<Party> {
+    let (gate, connected) = (&inner.parts.gate, net.connected());
+    let mut all: BTreeSet<Party> = connected.iter().cloned().chain(gate.wanted()).collect();
+    all.extend(to_look_for.iter().cloned());
     if let Some(told) = gate.told() {
         all.extend(needed(inner).into_iter().filter(|party| !told.contains(party)));
     }
-    all.into_iter().filter(|party| gate.is_due(party, COMPARE_EVERY)).collect()
+    let mut due: Vec<Party> = all.into_iter().filter(|party| gate.is_due(party, COMPARE_EVERY)).collect();
+    due.sort_by_key(|party| !connected.contains(party));
+    due
 }
 
 /// Everybody who can know something of this hospital's.
@@ -193,31 +203,50 @@ async fn ask(inner: &Arc<Inner>, net: &Net, party: &Party) -> Result<(), Exchang
         Party::Index => inner.route_to_index(),
         Party::Hospital(hospital) => inner.route_to(hospital)?,
     };
-    let has_told = |told: Option<BTreeSet<Party>>| told.is_none_or(|told| told.contains(party));
-    if has_told(inner.parts.gate.told()) && !compare(inner, net, (party, &route)).await? {
-        tracing::warn!(%party, "holds what this hospital signed and does not know");
-        begin(inner, Subject::System(STEP.to_owned()), inner.parts.gate.since).await?;
+    if inner.parts.gate.has_told(party) {
+        compare(inner, net, (party, &route)).await?;
     }
-    if !has_told(inner.parts.gate.told()) {
+    if !inner.parts.gate.has_told(party) {
         catch_up(inner, net, (party, &route)).await?;
     }
     Ok(())
 }
 
-/// Whether nothing that this hospital signed is known there and not here.
+/// Finds out whether somebody holds what this hospital signed, or was told that it took, and does not know: then the store
+/// begins to catch up.
 async fn compare(
     inner: &Arc<Inner>,
     net: &Net,
     (party, route): (&Party, &Route),
-) -> Result<bool, ExchangeError> {
+) -> Result<(), ExchangeError> {
+    let (by, since) = (Subject::System(STEP.to_owned()), inner.parts.gate.since);
     if unknown(inner, net, route).await?.is_some() {
-        return Ok(false);
+        tracing::warn!(%party, "holds what this hospital signed and does not know");
+        return begin(inner, by, since).await;
+    }
+    if let Some(shown) = highest_tally(net, route).await? {
+        let (keys, of) = (inner.keys(), party.clone());
+        if inner.parts.store.read(move |txn| tally::is_beyond(txn, &keys, &of, &shown)).await? {
+            tracing::warn!(%party, "was told that this hospital took more than it knows of");
+            return begin(inner, by, since).await;
+        }
     }
     let (keys, now, whom) = (inner.keys(), inner.now(), party.clone());
     inner.parts.store.write(move |txn| rows::put_compared(txn, &keys, &whom, now)).await?;
     inner.parts.gate.put_compared(party.clone());
     go_on(inner);
-    Ok(true)
+    Ok(())
+}
+
+/// The highest tally that somebody was told.
+async fn highest_tally(net: &Net, route: &Route) -> Result<Option<Tally>, ExchangeError> {
+    let answer = net.request(route, Request::encode(Verb::Tally, Vec::new())).await?;
+    match Answer::decode(&answer) {
+        Ok(items) => Ok(tally::of_answer(&items)),
+        // One of before keeps none.
+        Err(Code::Malformed | Code::OlderProgram) => Ok(None),
+        Err(code) => Err(code.into()),
+    }
 }
 
 /// What had to wait is looked at again.
@@ -373,8 +402,13 @@ async fn catch_up(
         key_records::owe_all(inner).await?;
         key_records::tell(inner, net, route).await?;
     }
-    let (keys, now, whom) = (inner.keys(), inner.now(), party.clone());
-    inner.parts.store.write(move |txn| rows::put_told(txn, &keys, &whom, now)).await?;
+    let (shown, keys, now, whom) =
+        (highest_tally(net, route).await?, inner.keys(), inner.now(), party.clone());
+    let told = inner.parts.store.write(move |txn| -> Result<(), StoreError> {
+        tally::raise(txn, &keys, &whom, shown.as_ref(), now)?;
+        rows::put_told(txn, &keys, &whom, now)
+    });
+    told.await?;
     inner.parts.gate.put_told(party.clone());
     tracing::info!(%party, "has told everything");
     Ok(())

@@ -91,10 +91,14 @@ pub(crate) fn put_compared(
     put_party(txn, keys, COMPARED, (party, now))
 }
 
-/// When that was last so of everybody, as far as this store knows.
-pub(crate) fn first_compared(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<Option<Timestamp>, StoreError> {
+/// Who was ever found to know nothing more, and when that was last so of all of them, as far as this store knows.
+pub(crate) fn compared(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+) -> Result<(BTreeSet<Party>, Option<Timestamp>), StoreError> {
     let rows = rows::all::<PartyRow>(txn, &keys.space(COMPARED).build())?;
-    Ok(rows.into_iter().map(|row| row.at).min())
+    let first = rows.iter().map(|row| row.at).min();
+    Ok((rows.into_iter().map(|row| row.party).collect(), first))
 }
 
 /// Begins anew: nobody has told anything yet.

@@ -15,8 +15,8 @@ use handover_seal::Remembered;
 use handover_store::{KeyMaker, Txn};
 
 use super::rows;
-use crate::context::{Came, Inner};
-use crate::outbox::{self, Label};
+use crate::context::{Came, Inner, labels};
+use crate::outbox::{self, Label, Target};
 use crate::{ExchangeError, charged, left, recalled};
 
 /// Takes back what somebody gave of some transfers; how much of it was new. What cannot be taken is given up.
@@ -173,10 +173,15 @@ impl Inner {
         if !taken.is_new {
             return Ok(taken);
         }
-        self.note_new(txn, keys, &taken, now)?;
-        // What was still to be told to the index may have gone with the rest.
+        self.note_new(txn, keys, &taken, Came::Network, now)?;
+        // What was still to be told to the others may have gone with the rest. The index passes on what came that way.
         if *party != Party::Index {
             outbox::push(txn, keys, &Label::copy(transfer, now), content)?;
+        } else if super::is_own(self, content) && context.federation.active(taken.row.other(), now).is_ok() {
+            let labels = labels::of(taken.kind(), Came::Own, &taken.row, now);
+            for label in labels.iter().filter(|label| label.target() != Target::Index) {
+                outbox::push(txn, keys, label, content)?;
+            }
         }
         match (role, taken.kind()) {
             (Role::Source, Kind::Recall) => recalled::note(txn, keys, transfer)?,
@@ -185,7 +190,6 @@ impl Inner {
                 charged::note_all_until(txn, keys, (&taken.row, header.payer), header.issued)?;
                 left::put_lost(txn, keys, transfer, taken.place.attempt)?;
             }
-            (Role::Destination, Kind::Receipt) => rows::put_unfiled(txn, keys, transfer)?,
             _ => {}
         }
         for ended in &taken.ended {
