@@ -8,7 +8,7 @@ use handover_core::Timestamp;
 use handover_core::time::Clock;
 use tokio::time::Instant;
 
-/// One process's clock: the federation's, ahead of it or behind by what was set.
+/// One process's clock: the federation's, or ahead of it by what was set.
 pub(crate) struct Virtual {
     begun: Timestamp,
     since: Instant,

@@ -12,17 +12,17 @@ use handover_core::artefact::federation::{
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::message::{Answer, Request, Verb};
 use handover_core::time::{Clock as _, DAY_MS};
-use handover_core::{Digest, Edition, Party, Timestamp};
+use handover_core::{Digest, Edition, Party, PatientRef, Timestamp};
 use handover_index::keys::CERTIFICATE_FILE;
 use handover_net::Route;
 use handover_patient::{PatientKeys, Wallet};
 use handover_records::{Action, GrantRequest, NewRecord, Origin, Purpose, Subject};
-use handover_tests::fixture::{Seeded, T0, World, by_two};
-use serde_json::json;
+use handover_tests::fixture::{Hospital as Keys, Seeded, T0, World, by_two};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::clock::Virtual;
-use crate::network::Fabric;
+use crate::network::{Fabric, addresses_of};
 use crate::people::informed;
 use crate::places::{Disk, Hospital, IndexSeat, TESTS};
 
@@ -32,6 +32,7 @@ pub(crate) const DEPARTMENTS: [&str; 2] = ["cardiology", "radiology"];
 pub(crate) const PATIENTS: usize = 6;
 /// A document that does not fit into a cell, so that it travels as a part of its own.
 const SCAN_BYTES: usize = 200_000;
+const ALLERGY: &str = "AllergyIntolerance";
 
 /// What every hospital calls a patient.
 pub(crate) fn name(person: usize) -> String {
@@ -50,14 +51,29 @@ pub(crate) struct Person {
     pub(crate) records: Vec<Held>,
 }
 
+impl Person {
+    /// By which everybody knows them.
+    pub(crate) fn patient(&self) -> Result<PatientRef> {
+        Ok(Wallet::from_bytes(&self.wallet).context("a wallet")?.keys.patient())
+    }
+}
+
 /// A record as the reference model knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Held {
+    pub(crate) resource_type: &'static str,
     pub(crate) department: &'static str,
     pub(crate) id: String,
     pub(crate) hash: Digest,
     /// What the test that it is costs; 0 if it is none.
     pub(crate) price_minor: i64,
+}
+
+impl Held {
+    /// Whether it is given out in an emergency to whoever asks alone.
+    pub(crate) fn is_for_emergencies(&self) -> bool {
+        self.resource_type == ALLERGY
+    }
 }
 
 /// The disks and patients that stories begin with.
@@ -99,7 +115,10 @@ impl Ground {
         for name in HOSPITALS {
             let hospital = Hospital::new(name, Disk::new()?, clock.clone())?;
             hospital.start(&fabric, &index_addresses).await?;
-            enrol(&hospital, &index, &index_addresses).await?;
+            enrol(&hospital, hospital.first, &index, &index_addresses).await?;
+            sleep(Duration::from_secs(60)).await;
+            let node = hospital.node().context("it runs")?;
+            node.exchange.hospital_info().context("no directory came")?;
             hospitals.push(hospital);
         }
         let mut people = Vec::new();
@@ -126,17 +145,23 @@ fn signed_twice<T: handover_core::artefact::Payload + Clone>(order: T) -> [Vec<u
     [once, by_two(order, &first.key, &second.key)]
 }
 
-/// The hospital proves its keys; the root and the operators do the rest.
-async fn enrol(hospital: &Hospital, index: &IndexSeat, addresses: &[String]) -> Result<()> {
+/// The hospital's process proves its keys, or those that are to succeed them; the root and the operators do the rest.
+pub(crate) async fn enrol(
+    hospital: &Hospital,
+    keys: &Keys,
+    index: &IndexSeat,
+    addresses: &[String],
+) -> Result<()> {
     let node = hospital.node().context("it runs")?;
-    let (signing, rsa, now) = (hospital.signing()?, hospital.rsa()?, hospital.now());
+    let (signing, rsa, now) = (&keys.signing, keys.ring.current(), hospital.now());
+    let number = keys.profile.number;
     let profile = HospitalProfile {
         reads: Edition::FIRST,
         hospital: hospital.id.clone(),
-        number: 1,
+        number,
         name: hospital.id.to_string(),
         rsa_key: Bytes(rsa.public().spki_der().to_vec()),
-        addresses: node.net.addresses(),
+        addresses: addresses_of(&keys.endpoint_key.public()),
         patient_url: "https://localhost:1".to_owned(),
         currency: "USD".parse().map_err(|_| anyhow!("a currency"))?,
         jurisdiction: "US".to_owned(),
@@ -147,11 +172,11 @@ async fn enrol(hospital: &Hospital, index: &IndexSeat, addresses: &[String]) -> 
         hospital: hospital.id.clone(),
         name: hospital.id.to_string(),
         key: signing.public(),
-        profile: Bytes(Verified::sign(profile, &signing).envelope().to_vec()),
+        profile: Bytes(Verified::sign(profile, signing).envelope().to_vec()),
         issued: now,
         extensions: Extensions::default(),
     };
-    let request = Verified::sign(request, &signing);
+    let request = Verified::sign(request, signing);
     let certificate = CertificateRequest {
         authority: None,
         hospital: Some(hospital.id.clone()),
@@ -160,7 +185,7 @@ async fn enrol(hospital: &Hospital, index: &IndexSeat, addresses: &[String]) -> 
         issued: now,
         extensions: Extensions::default(),
     };
-    let certificate = Verified::sign(certificate, &signing).envelope().to_vec();
+    let certificate = Verified::sign(certificate, signing).envelope().to_vec();
     let route = Route { party: Party::Index, addresses: addresses.to_vec() };
     let ask = async |verb, items| -> Result<Vec<Vec<u8>>> {
         let answer = node.net.request(&route, Request::encode(verb, items)).await?;
@@ -174,17 +199,13 @@ async fn enrol(hospital: &Hospital, index: &IndexSeat, addresses: &[String]) -> 
         answer: Digest::sha256(&[&secret]),
         extensions: Extensions::default(),
     };
-    ask(Verb::Prove, vec![Verified::sign(proof, &signing).envelope().to_vec()]).await?;
-    let world = World::shared();
-    let own = world.hospitals().into_iter().find(|it| it.id == hospital.id).context("one of the fixture")?;
-    let certificate = hex::encode(own.certificate.envelope());
+    ask(Verb::Prove, vec![Verified::sign(proof, signing).envelope().to_vec()]).await?;
+    let certificate = hex::encode(keys.certificate.envelope());
     index.op(json!({"op": "hospital-certify", "certificate": certificate})).await?;
-    for envelope in signed_twice(World::order(own, Status::Active, 1)) {
+    for envelope in signed_twice(World::order(keys, Status::Active, number)) {
         index.op(json!({"op": "hospital-order", "envelope": hex::encode(envelope)})).await?;
     }
     node.net.renew_hello().await;
-    sleep(Duration::from_secs(60)).await;
-    node.exchange.hospital_info().context("no directory came")?;
     Ok(())
 }
 
@@ -222,7 +243,7 @@ pub(crate) fn new_record(patient: &str, held: &Held, content: Vec<u8>) -> Result
     Ok(NewRecord {
         patient: patient.parse()?,
         department: held.department.parse()?,
-        resource_type: "Procedure".to_owned(),
+        resource_type: held.resource_type.to_owned(),
         resource_id: held.id.clone(),
         content_hash: held.hash,
         date: Some(T0.plus_ms(-DAY_MS)),
@@ -235,9 +256,9 @@ pub(crate) fn new_record(patient: &str, held: &Held, content: Vec<u8>) -> Result
     })
 }
 
-/// In each department each test once, and in one of them a scan.
+/// An allergy; in each department each test once, and in one of them a scan.
 fn charts(of: &str) -> Vec<(Held, Vec<u8>)> {
-    let mut charts = Vec::new();
+    let mut charts = vec![allergy(format!("{of}-allergy"))];
     for department in DEPARTMENTS {
         for test in TESTS {
             let has_scan = test.0 == "113091000" && department == "radiology";
@@ -261,7 +282,25 @@ pub(crate) fn chart(
         "code": {"coding": [{"system": "http://snomed.info/sct", "code": code}]},
         "note": [{"text": "x".repeat(bytes)}],
     });
+    held("Procedure", (id, department), price_minor, &content)
+}
+
+/// What an emergency has to know.
+fn allergy(id: String) -> (Held, Vec<u8>) {
+    let content = json!({
+        "resourceType": ALLERGY, "id": id,
+        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "91936005"}]},
+    });
+    held(ALLERGY, (id, DEPARTMENTS[0]), 0, &content)
+}
+
+fn held(
+    resource_type: &'static str,
+    (id, department): (String, &'static str),
+    price_minor: i64,
+    content: &Value,
+) -> (Held, Vec<u8>) {
     let content = content.to_string().into_bytes();
     let hash = Digest::sha256(&[&content]);
-    (Held { department, id, hash, price_minor }, content)
+    (Held { resource_type, department, id, hash, price_minor }, content)
 }

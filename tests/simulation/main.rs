@@ -3,23 +3,32 @@
 //! clerks and who repeats what others said are played. While patients move, processes are killed at any of their
 //! writes, lines break and are cut; then everything has to come to the end that a reference model says.
 //!
-//! `cargo test --package handover-tests --test simulation` plays every story that has a name and a few seeds; `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, which tells more
-//! (`HANDOVER_LOG` says what of the rooms' log). With `--release` it is some times faster. A seed decides who moves, what
+//! `cargo test --package handover-tests --test simulation` plays every story that has a name and a few seeds;
+//! `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, which tells more (`HANDOVER_LOG` says what of the
+//! rooms' log). With `--release` it is some times faster. A seed decides who moves, what
 //! befalls whom and when, and every delay; keys and the order of what is ready at one moment are not its business.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it prints is what it is for")]
 #![expect(clippy::indexing_slicing, reason = "JSON values: an absent key is null")]
 
+mod books;
 mod clock;
+mod emergency;
 mod ground;
+mod lies;
 mod model;
 mod named;
 mod network;
 mod people;
 mod places;
+mod plot;
+mod records;
+mod restored;
 mod story;
 mod streams;
+mod trying;
 
+use std::cell::Cell;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -31,7 +40,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use ground::Ground;
 use named::NAMED;
-use story::{Outcome, Plot, play};
+use plot::Plot;
+use story::{Outcome, play};
 
 /// Seeds of a short run.
 const SHORT: u64 = 40;
@@ -43,10 +53,16 @@ const SAID_EVERY: u64 = 500;
 /// Whether anything has panicked, on whichever task: whoever waited for that may have tried again.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
+thread_local! {
+    /// The same of the story that this thread plays.
+    static PANICKED_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
 fn main() -> Result<()> {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         PANICKED.store(true, Ordering::Relaxed);
+        PANICKED_HERE.set(true);
         usual(info);
     }));
     // Asked by `cargo test` for what there is to run.
@@ -83,8 +99,8 @@ fn main() -> Result<()> {
     let (took, sum) = (begun.elapsed(), run.sum.into_inner().unwrap_or_else(PoisonError::into_inner));
     let failed = run.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{count} seeds: {}, in {:.1} s", sum.said(), took.as_secs_f64());
-    ensure!(!PANICKED.load(Ordering::Relaxed), "something panicked; it said so above");
     if failed.is_empty() {
+        ensure!(!PANICKED.load(Ordering::Relaxed), "a thread panicked; it said so above");
         return Ok(());
     }
     for (seed, fault) in &failed {
@@ -135,7 +151,10 @@ fn lay() -> Result<Ground> {
 }
 
 fn once(ground: &Ground, plot: &Plot) -> Result<Outcome> {
-    runtime()?.block_on(play(ground, plot))
+    PANICKED_HERE.set(false);
+    let outcome = runtime()?.block_on(play(ground, plot));
+    ensure!(!PANICKED_HERE.take(), "something panicked; it said so above");
+    outcome
 }
 
 fn option(name: &str) -> Result<Option<u64>> {

@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use handover_core::transfer::{Phase, State};
-use handover_core::{Code, Digest, HospitalId, TransferId};
+use handover_core::{Code, HospitalId, TransferId};
 use handover_dossier::Kind;
 use handover_exchange::TransferView;
-use handover_records::{Action, Filter, GrantRequest, LocalPatient, Origin, Purpose, Subject};
-use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::ground::{HOSPITALS, Held, Person};
+use crate::ground::{Held, Person};
 use crate::people::{Decision, Move, Told};
-use crate::places::{Hospital, IndexSeat};
+use crate::places::Hospital;
 
 /// Rows that are read at once; no story has as many transfers.
 const ROWS: usize = 100;
@@ -23,11 +22,12 @@ const ROWS: usize = 100;
 #[derive(Default)]
 pub(crate) struct Seen(RefCell<BTreeMap<(HospitalId, TransferId), State>>);
 
-fn is_final(phase: Phase) -> bool {
-    phase >= Phase::Filed
-}
-
 impl Seen {
+    /// A hospital's store came from a backup: it may be anywhere that it was before.
+    pub(crate) fn forget(&self, hospital: &HospitalId) {
+        self.0.borrow_mut().retain(|(at, _), _| at != hospital);
+    }
+
     /// Looks at every hospital that runs.
     pub(crate) async fn look(&self, hospitals: &[Hospital]) -> Result<()> {
         for hospital in hospitals {
@@ -35,13 +35,16 @@ impl Seen {
             // It may be killed while it is asked.
             let Ok(rows) = node.exchange.transfers(None, ROWS).await else { continue };
             let mut seen = self.0.borrow_mut();
+            let is_there = |transfer| rows.iter().any(|row| row.transfer == transfer);
+            let mut known = seen.keys().filter(|(at, _)| *at == hospital.id);
+            ensure!(known.all(|(_, transfer)| is_there(*transfer)), "a transfer is gone at {}", hospital.id);
             for row in rows {
                 let key = (hospital.id.clone(), row.transfer);
                 if let Some(before) = seen.insert(key, row.state.clone()) {
                     let now = &row.state;
                     let goes_on = (before.attempt, before.phase) <= (now.attempt, now.phase);
                     ensure!(
-                        if is_final(before.phase) { before == *now } else { goes_on },
+                        if before.phase.is_final() { before == *now } else { goes_on },
                         "{} at {} went from {before:?} to {now:?}",
                         row.transfer,
                         hospital.id
@@ -58,11 +61,18 @@ pub(crate) struct Played<'a> {
     pub(crate) plan: &'a Move,
     pub(crate) person: &'a Person,
     pub(crate) told: Told,
+    /// Whose store came from a backup, hospitals and index.
+    pub(crate) restored: BTreeSet<usize>,
+    /// Since when it stands as it does, where something of it may be lost.
+    pub(crate) stood: RefCell<Option<(Instant, [Standing; 2])>>,
 }
+
+/// The transfer and what was delivered under its consent, as a hospital has them.
+pub(crate) type Standing = Vec<(TransferId, State)>;
 
 impl Played<'_> {
     /// What the consent is to.
-    fn scope(&self) -> impl Iterator<Item = &Held> {
+    pub(crate) fn scope(&self) -> impl Iterator<Item = &Held> {
         let wanted = self.plan.departments.as_ref();
         self.person.records.iter().filter(move |it| wanted.is_none_or(|few| few.contains(&it.department)))
     }
@@ -78,19 +88,27 @@ impl Played<'_> {
             (Decision::Yes, None) => &[Phase::Filed],
             // It may have been too late.
             (Decision::TakenBack, None) => &[Phase::Revoked, Phase::Filed],
+            // The hospital had not known of the yes; or it had, and said that a no comes too late.
+            (Decision::YesAndNo(_), None | Some(("consented" | "released", Code::PatientRefused))) => {
+                &[Phase::Refused]
+            }
+            (Decision::YesAndNo(_), Some(("said no, too", Code::OutOfOrder))) => &[Phase::Filed],
             (_, Some((what, code))) => bail!("{what} was refused: {code}"),
         })
     }
 
     /// Whether it stands where it has to, at both hospitals.
     pub(crate) async fn is_over(&self, hospitals: &[Hospital]) -> Result<bool> {
+        if self.may_lack() {
+            return self.is_over_with_losses(hospitals).await;
+        }
         let ends = self.ends()?;
         let [source, destination] = [
             self.state(hospitals, self.plan.source).await?,
             self.state(hospitals, self.plan.destination).await?,
         ];
         for state in [&source, &destination].into_iter().flatten() {
-            let may_be = !is_final(state.phase) || ends.contains(&state.phase);
+            let may_be = !state.phase.is_final() || ends.contains(&state.phase);
             ensure!(may_be, "{:?} ended as {state:?}", self.plan);
         }
         if source != destination || source.is_none_or(|state| !ends.contains(&state.phase)) {
@@ -119,13 +137,13 @@ impl Played<'_> {
             self.view(hospitals, self.plan.source).await?,
             self.view(hospitals, self.plan.destination).await?,
         ];
-        let (Some(source), Some(destination)) = (source, destination) else { return Ok(true) };
+        let (source, destination) = (source.context("a transfer")?, destination.context("a transfer")?);
         let [here, there] = [&source, &destination].map(delivered);
         for (_, state) in here.iter().chain(&there) {
-            let may_be = matches!(state.phase, Phase::Filed | Phase::Revoked) || !is_final(state.phase);
+            let may_be = matches!(state.phase, Phase::Filed | Phase::Revoked) || !state.phase.is_final();
             ensure!(may_be, "a delivery of {:?} ended as {state:?}", self.plan);
         }
-        let is_settled = here == there && here.iter().all(|(_, state)| is_final(state.phase));
+        let is_settled = here == there && here.iter().all(|(_, state)| state.phase.is_final());
         Ok(is_settled
             && match self.plan.decision {
                 _ if source.row.state.phase != Phase::Filed => here.is_empty(),
@@ -139,7 +157,7 @@ impl Played<'_> {
     }
 
     /// The transfer that was asked for, and what was delivered under its consent, as a hospital has them.
-    async fn all(&self, hospitals: &[Hospital], number: usize) -> Result<Vec<TransferView>> {
+    pub(crate) async fn all(&self, hospitals: &[Hospital], number: usize) -> Result<Vec<TransferView>> {
         let mut all: Vec<TransferView> = self.view(hospitals, number).await?.into_iter().collect();
         let delivered: Vec<TransferId> =
             all.iter().flat_map(|view| &view.deliveries).map(|row| row.transfer).collect();
@@ -151,46 +169,6 @@ impl Played<'_> {
 
     async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
         Ok(self.view(hospitals, number).await?.map(|view| view.row.state))
-    }
-
-    /// Both ends have the records that they should have, and no others; what has to stand in the books for that.
-    pub(crate) async fn has_its_records(&self, hospitals: &[Hospital]) -> Result<Vec<Due>> {
-        let (mut wanted, mut due) = (BTreeSet::new(), Vec::new());
-        let later = self.told.acknowledged.contains(&"another test").then(|| self.plan.later_test().0);
-        for view in self.all(hospitals, self.plan.destination).await? {
-            let mut fee_minor = None;
-            if view.row.state.phase == Phase::Filed {
-                let brings: Vec<&Held> = match view.row.origin {
-                    None => self.scope().collect(),
-                    Some(_) => later.iter().collect(),
-                };
-                fee_minor = Some(brings.iter().map(|it| it.price_minor).sum::<i64>() / 20);
-                wanted.extend(brings.into_iter().map(named));
-            }
-            let may_be_held = view.row.state.phase == Phase::Revoked && has(&view, Kind::Refusal);
-            let payer = self.plan.is_referred.then(|| view.row.destination.clone());
-            due.push(Due { transfer: view.row.transfer, fee_minor, payer, may_be_held });
-        }
-        for at in [self.plan.source, self.plan.destination] {
-            for view in self.all(hospitals, at).await? {
-                ensure!(view.refused.is_empty(), "{:?}: dead letters {:?}", self.plan, view.refused);
-            }
-            let node = hospitals.get(at).and_then(Hospital::node).context("it runs")?;
-            let incidents = node.exchange.incidents().await?;
-            ensure!(incidents.is_empty(), "somebody honest is accused: {incidents:?}");
-        }
-        let own: BTreeSet<_> = self.person.records.iter().chain(&later).map(named).collect();
-        let here = held(hospitals, self.plan.source, &self.person.name, true).await?;
-        ensure!(here == own, "the source has {} of {} records", here.len(), own.len());
-        let there = held(hospitals, self.plan.destination, &self.person.name, false).await?;
-        ensure!(
-            there == wanted,
-            "{:?}: the destination has {} records, {} are in the consent",
-            self.plan,
-            there.len(),
-            wanted.len()
-        );
-        Ok(due)
     }
 
     /// The last transfer of it, a delivery or that which was asked for, ended like this at both; if it was revoked, while
@@ -212,6 +190,9 @@ impl Played<'_> {
         let Some(transfer) = self.told.transfer else { return said };
         for hospital in hospitals {
             let Some(node) = hospital.node() else { continue };
+            if let Ok(Some(rejoining)) = node.exchange.rejoining().await {
+                said += &format!("\n  {}: {rejoining:?}", hospital.id);
+            }
             if let Ok(view) = node.exchange.transfer(transfer).await {
                 let kinds: Vec<_> = view
                     .artefacts
@@ -234,17 +215,6 @@ impl Played<'_> {
     }
 }
 
-/// What has to stand in the books of a transfer.
-pub(crate) struct Due {
-    transfer: TransferId,
-    /// The fee that is due, if one is.
-    pub(crate) fee_minor: Option<i64>,
-    /// Which hospital owes it; else the patient.
-    payer: Option<HospitalId>,
-    /// Whether people may have to look at it.
-    may_be_held: bool,
-}
-
 async fn view(hospitals: &[Hospital], number: usize, transfer: TransferId) -> Result<Option<TransferView>> {
     let node = hospitals.get(number).and_then(Hospital::node).context("it runs")?;
     match node.exchange.transfer(transfer).await {
@@ -259,84 +229,6 @@ fn delivered(view: &TransferView) -> Vec<(TransferId, State)> {
     view.deliveries.iter().map(|row| (row.transfer, row.state.clone())).collect()
 }
 
-fn has(view: &TransferView, kind: Kind) -> bool {
+pub(crate) fn has(view: &TransferView, kind: Kind) -> bool {
     view.artefacts.iter().any(|(place, _)| place.kind == kind)
-}
-
-fn named(held: &Held) -> (String, Digest) {
-    (format!("{}/{}", held.department, held.id), held.hash)
-}
-
-/// The patient's records at a hospital that are its own, or came; but for the Provenance of what came.
-async fn held(
-    hospitals: &[Hospital],
-    number: usize,
-    patient: &str,
-    is_own: bool,
-) -> Result<BTreeSet<(String, Digest)>> {
-    let hospital = hospitals.get(number).context("one of the hospitals")?;
-    let node = hospital.node().context("it runs")?;
-    let patient: LocalPatient = patient.parse()?;
-    let subject = Subject::System("exchange".into());
-    let request = GrantRequest::new(subject, Action::Export, Purpose::Transfer, Some(patient.clone()));
-    let now = hospital.now();
-    let permit = node.records.audit().permit(request, now).await?;
-    let all = node.records.snapshot(&permit, now, &patient, &Filter::default()).await?;
-    let wanted = all
-        .into_iter()
-        .filter(|it| it.resource_type != "Provenance" && matches!(it.origin, Origin::Local) == is_own);
-    Ok(wanted.map(|it| (format!("{}/{}", it.department, it.resource_id), it.content_hash)).collect())
-}
-
-/// The index's books say what the moves say: each fee that is due once, nobody else's.
-pub(crate) async fn books_agree(index: &IndexSeat, due: &[Due]) -> Result<()> {
-    let checked = index.op(json!({"op": "check"})).await?;
-    ensure!(checked["sound"] == true, "the index's check: {checked}");
-    let balances = index.op(json!({"op": "ledger-balances"})).await?;
-    ensure!(balances["balanced"] == true, "{balances}");
-    let entries = index.op(json!({"op": "ledger-entries", "after": null})).await?;
-    let incidents = index.op(json!({"op": "incident-list"})).await?;
-    ensure!(incidents["incidents"] == json!([]), "the index accuses somebody honest: {incidents}");
-    let mut booked: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for entry in entries["entries"].as_array().context("entries")? {
-        let transfer = entry["transfer"].as_str().context("a transfer")?;
-        booked.entry(transfer.to_owned()).or_default().push(entry.clone());
-    }
-    for due in due {
-        let booked = booked.remove(&due.transfer.to_string()).unwrap_or_default();
-        due.is_met(&booked).with_context(|| format!("{}: {booked:?}", due.transfer))?;
-    }
-    ensure!(booked.is_empty(), "nobody's fees: {booked:?}");
-    Ok(())
-}
-
-impl Due {
-    /// The entries of the transfer are those that it may have, and nothing stays reserved.
-    fn is_met(&self, booked: &[Value]) -> Result<()> {
-        let (mut posted, mut is_pending) = (Vec::new(), false);
-        for entry in booked {
-            is_pending = false;
-            match entry["kind"].as_str().context("a kind")? {
-                "reserve" => is_pending = true,
-                "void" => {}
-                "hold" => ensure!(self.may_be_held, "nobody is to look at it"),
-                // One that was let go before its receipt came is posted directly.
-                "post" | "post-direct" => {
-                    let amount = entry["amount"].as_str().context("an amount")?.replace('.', "");
-                    posted.push(amount.parse::<i64>()?);
-                    let is_hospitals = HOSPITALS.iter().any(|hospital| entry["payer"] == *hospital);
-                    let is_payers = match &self.payer {
-                        Some(payer) => entry["payer"] == payer.as_str(),
-                        None => !is_hospitals,
-                    };
-                    ensure!(is_payers, "it is owed by another");
-                }
-                other => bail!("nobody ordered a {other}"),
-            }
-        }
-        let wanted: Vec<i64> = self.fee_minor.into_iter().collect();
-        ensure!(posted == wanted, "posted {posted:?}, due {wanted:?}");
-        ensure!(!is_pending, "reserved for good");
-        Ok(())
-    }
 }

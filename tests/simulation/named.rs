@@ -4,24 +4,32 @@ use std::time::Duration;
 
 use handover_core::artefact::Payload as _;
 use handover_core::artefact::patient::ShareRelease;
-use handover_core::artefact::transfer::KeyRelease;
+use handover_core::artefact::transfer::{KeyRelease, Receipt, TransferRequest};
 use handover_core::transfer::Phase;
 
 use crate::people::{Decision, Move};
-use crate::story::{Fault, INDEX, Plot};
+use crate::plot::{Fault, INDEX, Plot, Weather};
 
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 6] = [
+pub(crate) const NAMED: [Named; 11] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
-    ("the_destination_dies_at_each_of_its_first_writes", destination_dies),
+    ("the_destination_dies_at_a_write_every_twenty_seconds", destination_dies),
     ("a_consent_is_taken_back_while_its_release_is_under_way", taken_back_before_the_release),
     ("a_consent_is_taken_back_before_the_patients_share_is_there", taken_back_before_the_share),
     (
         "a_continuous_consent_is_taken_back_while_a_delivery_is_released",
         taken_back_while_a_delivery_is_released,
+    ),
+    ("a_no_after_the_consent_meets_the_release_under_way", no_meets_the_release),
+    ("the_index_lost_the_last_seconds_of_which_nobody_had_seen_a_page", index_lost_seconds),
+    ("the_source_lost_a_receipt_that_it_had_taken", source_lost_a_receipt),
+    ("the_destination_lost_a_receipt_that_the_index_alone_had", destination_lost_a_receipt),
+    (
+        "the_index_hears_of_a_transfer_by_its_source_after_the_destination_replaced_its_keys",
+        told_of_former_keys,
     ),
 ];
 
@@ -43,7 +51,8 @@ fn a_move() -> Move {
 
 fn told(moves: Vec<Move>, faults: Vec<(u64, Fault)>) -> Plot {
     let faults = faults.into_iter().map(|(at, fault)| (Duration::from_secs(at), fault)).collect();
-    Plot { seed: 0, moves, faults, breaks: 0, cuts: 0, last_ends: Some(Phase::Filed) }
+    let (emergencies, weather) = (Vec::new(), Weather::default());
+    Plot { seed: 0, moves, emergencies, faults, weather, last_ends: Some(Phase::Filed) }
 }
 
 fn calm() -> Plot {
@@ -75,17 +84,59 @@ fn taken_back_before_the_share() -> Plot {
 fn taken_back_while_a_delivery_is_released() -> Plot {
     let pause = Duration::from_secs(60);
     let plan = Move { decision: Decision::TakenBack, is_continuous: true, pause, ..a_move() };
-    let late = Fault::Withhold {
-        artefact: KeyRelease::TYPE,
-        from: plan.destination,
-        lasts: Duration::from_secs(130),
-    };
+    let late =
+        Fault::Withhold { artefact: KeyRelease::TYPE, to: plan.destination, lasts: Duration::from_secs(130) };
     revoked(plan, (110, late))
+}
+
+/// It comes too late, for the release, of which the destination does not know, is out: nothing ends at one side alone.
+fn no_meets_the_release() -> Plot {
+    let after = Duration::from_secs(60);
+    let plan = Move { decision: Decision::YesAndNo(after), speaks_to_source: true, ..a_move() };
+    let (artefact, lasts) = (KeyRelease::TYPE, Duration::from_secs(200));
+    let late = Fault::Withhold { artefact, to: plan.destination, lasts };
+    told(vec![plan], vec![(0, late)])
+}
+
+/// Hospitals were told that their artefacts are there, and send them no more.
+fn index_lost_seconds() -> Plot {
+    let (age, away) = (Duration::from_secs(40), Duration::from_secs(10));
+    told(vec![a_move()], vec![(10, Fault::Restore { whom: INDEX, age, away })])
+}
+
+/// Nothing that it signed itself is lost with it.
+fn source_lost_a_receipt() -> Plot {
+    let plan = a_move();
+    lost_with_a_receipt(95, (plan.source, 90), 100)
+}
+
+/// It does not send it any more, and its source has to know.
+fn destination_lost_a_receipt() -> Plot {
+    let plan = a_move();
+    lost_with_a_receipt(10, (plan.destination, 80), 150)
+}
+
+/// What was signed with the former keys the index takes from the destination alone, which is away.
+fn told_of_former_keys() -> Plot {
+    let plan = a_move();
+    let (whom, lasts, away) = (plan.destination, Duration::from_secs(150), Duration::from_secs(60));
+    let late = Fault::Withhold { artefact: TransferRequest::TYPE, to: INDEX, lasts };
+    let dies = Fault::Kill { whom, writes: 0, is_kept: true, away };
+    told(vec![plan], vec![(0, late), (90, Fault::Renew { whom }), (130, dies)])
+}
+
+/// The source has no receipt for so many seconds; from a second on, somebody's backup is made, and it is started on it when
+/// it is so many seconds old.
+fn lost_with_a_receipt(from: u64, (whom, age): (usize, u64), comes_after: u64) -> Plot {
+    let plan = a_move();
+    let [age, lasts, away] = [age, comes_after, 5].map(Duration::from_secs);
+    let late = Fault::Withhold { artefact: Receipt::TYPE, to: plan.source, lasts };
+    told(vec![plan], vec![(0, late), (from, Fault::Restore { whom, age, away })])
 }
 
 fn taken_back(artefact: &'static str, speaks_to_source: bool) -> Plot {
     let plan = Move { decision: Decision::TakenBack, speaks_to_source, ..a_move() };
-    let late = Fault::Withhold { artefact, from: plan.destination, lasts: Duration::from_secs(200) };
+    let late = Fault::Withhold { artefact, to: plan.destination, lasts: Duration::from_secs(200) };
     revoked(plan, (0, late))
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::plot::Weather;
 use crate::streams;
 
 /// Events that wait for a process.
@@ -30,15 +31,6 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// Requests that are remembered for who repeats them.
 const HEARD: usize = 64;
 
-/// How bad the network is, in events per thousand.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Weather {
-    /// Requests whose line breaks before they arrive, or before their answer does.
-    pub(crate) breaks: u64,
-    /// Package streams that are cut somewhere in their first `WINDOW` bytes times ten.
-    pub(crate) cuts: u64,
-}
-
 /// The network; clones are the same one.
 #[derive(Clone)]
 pub(crate) struct Fabric(Arc<Mutex<State>>);
@@ -48,8 +40,8 @@ struct State {
     weather: Weather,
     seats: BTreeMap<Party, Seat>,
     lines: BTreeMap<Pair, Line>,
-    /// From whom nothing gets to whom.
-    cut: BTreeSet<(Party, Party)>,
+    /// From whom nothing gets to whom, and by how many cuts.
+    cut: BTreeMap<(Party, Party), u32>,
     /// What does not get to whom.
     withheld: BTreeSet<(&'static str, Party)>,
     /// Processes that had a seat.
@@ -146,7 +138,7 @@ impl State {
     }
 
     fn is_cut(&self, from: &Party, to: &Party) -> bool {
-        self.cut.contains(&(from.clone(), to.clone()))
+        self.cut.contains_key(&(from.clone(), to.clone()))
     }
 
     fn is_withheld(&self, body: &[u8], from: &Party) -> bool {
@@ -162,6 +154,11 @@ fn presented(line: &Line, at: &Party) -> Presented {
     }
 }
 
+/// Where a process with this key is reached.
+pub(crate) fn addresses_of(key: &SigningPublic) -> Vec<String> {
+    peer_id(key).map(|peer| format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}")).into_iter().collect()
+}
+
 impl Fabric {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
@@ -169,7 +166,7 @@ impl Fabric {
             weather: Weather::default(),
             seats: BTreeMap::new(),
             lines: BTreeMap::new(),
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
             withheld: BTreeSet::new(),
             lives: 0,
             heard: VecDeque::new(),
@@ -215,20 +212,25 @@ impl Fabric {
     /// Nothing gets from one to the other any more; lines either break at once or stay silent.
     pub(crate) fn cut(&self, from: &Party, to: &Party) {
         let mut state = self.state();
-        state.cut.insert((from.clone(), to.clone()));
+        *state.cut.entry((from.clone(), to.clone())).or_default() += 1;
         if state.dice.happens(500) {
             state.hang_up(&pair(from, to));
         }
     }
 
-    /// They hear each other again.
-    pub(crate) fn join(&self, one: &Party, other: &Party) {
+    /// What this cut did is over; another one of the same may last.
+    pub(crate) fn join(&self, from: &Party, to: &Party) {
         let mut state = self.state();
-        state.cut.remove(&(one.clone(), other.clone()));
-        state.cut.remove(&(other.clone(), one.clone()));
+        let way = (from.clone(), to.clone());
+        if let Some(cuts) = state.cut.get_mut(&way) {
+            *cuts -= 1;
+            if *cuts == 0 {
+                state.cut.remove(&way);
+            }
+        }
     }
 
-    /// No artefact of a type gets to a party any more; everything else does.
+    /// No request with an artefact of a type gets to a party any more; answers do.
     pub(crate) fn withhold(&self, artefact: &'static str, from: &Party) {
         self.state().withheld.insert((artefact, from.clone()));
     }
@@ -251,6 +253,11 @@ impl Fabric {
         let count = u64::try_from(state.heard.len()).ok().filter(|count| *count > 0)?;
         let at = usize::try_from(state.dice.below(count)).ok()?;
         state.heard.get(at).cloned()
+    }
+
+    /// What somebody made up is not overheard.
+    pub(crate) fn forget(&self, body: &[u8]) {
+        self.state().heard.retain(|heard| heard != body);
     }
 
     /// Requests that arrived.
@@ -356,10 +363,12 @@ impl Sitting {
         let answer = tokio::select! {
             biased;
             () = up.cancelled() => return Err(NetError::Interrupted),
-            answer = answer => answer.map_err(|_| NetError::Interrupted)?,
+            answer = timeout(REQUEST, answer) => {
+                answer.map_err(|_| NetError::TimedOut)?.map_err(|_| NetError::Interrupted)?
+            }
         };
         self.fabric.travel().await;
-        if breaks_after {
+        if breaks_after && !up.is_cancelled() {
             self.fabric.state().hang_up(&pair);
         }
         if self.fabric.state().is_cut(to, &self.party) {
@@ -411,7 +420,7 @@ impl Network for Sitting {
     }
 
     fn addresses(&self) -> Vec<String> {
-        peer_id(&self.key).map(|peer| format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}")).into_iter().collect()
+        addresses_of(&self.key)
     }
 
     fn connected(&self) -> Vec<Party> {
@@ -428,7 +437,7 @@ impl Network for Sitting {
 
     async fn request(&self, to: &Route, body: Vec<u8>) -> Result<Vec<u8>, NetError> {
         self.resolve(to).await?;
-        timeout(REQUEST, self.send(&to.party, body)).await.unwrap_or(Err(NetError::TimedOut))
+        self.send(&to.party, body).await
     }
 
     async fn open_package(&self, to: &Route) -> Result<PackageStream, NetError> {

@@ -1,24 +1,24 @@
-//! A patient who moves, and the clerk at the new hospital: they try until it is done, and again if no answer came.
+//! A patient who moves, and the clerk at the new hospital.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::patient::Scope;
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
 use handover_core::message::{HospitalInfo, PiecesAnswer, PiecesQuestion};
 use handover_core::time::DAY_MS;
 use handover_core::{Amount, Code, Department, Timestamp, TransferId};
 use handover_exchange::{Exchange, ExchangeError};
-use handover_patient::{Question, Wallet, WalletError, Wish, make_ask, open_inbox, own_ask};
+use handover_patient::{Wallet, WalletError, Wish, make_refusal};
 use handover_records::{Action, GrantRequest, LocalPatient, Purpose, Subject};
-use handover_tests::dice::Dice;
 use handover_tests::fixture::Seeded;
 use tokio::time::{Instant, sleep};
 
 use crate::ground::{DEPARTMENTS, Held, chart, name, new_record};
-use crate::places::{Hospital, Node, TESTS};
+use crate::places::{Node, TESTS};
+use crate::trying::Trying;
 
 /// What a patient does about a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) enum Decision {
     TakenBack,
     /// Says no.
     No,
+    /// Says yes to one of the hospitals, and so long after that begins no to the other.
+    YesAndNo(Duration),
     /// Says nothing.
     Nothing,
 }
@@ -55,6 +57,11 @@ pub(crate) struct Move {
 }
 
 impl Move {
+    /// The hospital that the wallet speaks with once there is a quote.
+    fn speaks_to(&self) -> usize {
+        if self.speaks_to_source { self.source } else { self.destination }
+    }
+
     /// The test that is done after the consent, and its content.
     pub(crate) fn later_test(&self) -> (Held, Vec<u8>) {
         let department = self.departments.as_ref().and_then(|few| few.first()).copied();
@@ -76,27 +83,9 @@ pub(crate) struct Told {
 /// Who plays a move.
 pub(crate) struct Mover<'a> {
     pub(crate) plan: &'a Move,
-    pub(crate) hospitals: &'a [Hospital],
+    pub(crate) trying: Trying<'a>,
     pub(crate) wallet: RefCell<Wallet>,
     pub(crate) told: RefCell<Told>,
-    pub(crate) dice: RefCell<Dice>,
-    /// Nobody tries any longer than this.
-    pub(crate) until: Instant,
-}
-
-/// What passes by itself.
-fn passes(code: Code) -> bool {
-    matches!(
-        code,
-        Code::StoreUnavailable
-            | Code::AuditUnavailable
-            | Code::Unreachable
-            | Code::TimedOut
-            | Code::Busy
-            | Code::Internal
-            | Code::CatchingUp
-            | Code::DirectoryExpired
-    )
 }
 
 /// What a hospital says of itself, with its directory whole, as a wallet asks for it.
@@ -115,47 +104,14 @@ pub(crate) fn informed(wallet: &Wallet, exchange: &Exchange, now: Timestamp) -> 
 }
 
 impl Mover<'_> {
-    fn hospital(&self, number: usize) -> Result<&Hospital> {
-        self.hospitals.get(number).context("one of the hospitals")
-    }
-
-    async fn pause(&self, longest_ms: u64) {
-        let millis = self.dice.borrow_mut().below(longest_ms);
-        sleep(Duration::from_millis(millis)).await;
-    }
-
-    /// Has something done at a hospital, until it is, or is refused for good. Some answers get lost: then it is asked
-    /// for a second time.
-    async fn at<T>(
-        &self,
-        number: usize,
-        what: &'static str,
-        ask: impl AsyncFn(Rc<Node>) -> Result<T, ExchangeError>,
-    ) -> Result<Result<T, Code>> {
-        let hospital = self.hospital(number)?;
-        let mut last = None;
-        loop {
-            ensure!(Instant::now() < self.until, "{what} at {} is not done: {last:?}", hospital.id);
-            if let Some(node) = hospital.node() {
-                match ask(node).await.map_err(|fault| fault.code()) {
-                    Ok(_) if self.dice.borrow_mut().happens(60) => {}
-                    Ok(done) => return Ok(Ok(done)),
-                    Err(code) if passes(code) => last = Some(code),
-                    Err(code) => return Ok(Err(code)),
-                }
-            }
-            self.pause(8_000).await;
-        }
-    }
-
-    /// The same for a step that is planned: what was acknowledged, and what was refused, is told. Whether it was done.
+    /// Has a planned step done: what was acknowledged, and what was refused, is told. Whether it was done.
     async fn step(
         &self,
         number: usize,
         what: &'static str,
         ask: impl AsyncFn(Rc<Node>) -> Result<(), ExchangeError>,
     ) -> Result<bool> {
-        match self.at(number, what, ask).await? {
+        match self.trying.at(number, what, ask).await? {
             Ok(()) => self.told.borrow_mut().acknowledged.push(what),
             Err(code) => {
                 self.told.borrow_mut().refused = Some((what, code));
@@ -177,29 +133,38 @@ impl Mover<'_> {
         if plan.is_referred {
             self.refer().await?;
         }
+        while !self.moves().await? {
+            *self.told.borrow_mut() = Told::default();
+        }
+        Ok(())
+    }
+
+    /// From the question on; false if one of the hospitals has replaced its keys since that, so that it is asked again.
+    async fn moves(&self) -> Result<bool> {
+        let plan = self.plan;
         let transfer = self.ask().await?;
         self.told.borrow_mut().transfer = Some(transfer);
         let request =
             async |node: Rc<Node>| node.exchange.request(transfer, Scope::everything()).await.map(drop);
         if !self.step(plan.destination, "requested", request).await? {
-            return Ok(());
+            return Ok(true);
         }
-        let speaks_to = if plan.speaks_to_source { plan.source } else { plan.destination };
+        let speaks_to = plan.speaks_to();
         if plan.decision == Decision::Nothing {
-            return Ok(());
+            return Ok(true);
         }
         self.quoted(speaks_to, transfer).await?;
         sleep(plan.pause).await;
-        let now = self.hospital(speaks_to)?.now();
+        let now = self.trying.hospital(speaks_to)?.now();
         if plan.decision == Decision::No {
             let refusal = self.wallet.borrow_mut().refuse(&transfer, now)?;
-            return self.send(speaks_to, "refused", refusal).await.map(drop);
+            return self.send(speaks_to, "refused", refusal).await.map(|_| true);
         }
-        let (consent, release) = self.consent(transfer)?;
-        if !self.send(speaks_to, "consented", consent).await?
-            || !self.send(speaks_to, "released", release).await?
-        {
-            return Ok(());
+        let Some((consent, release)) = self.consent(transfer).await? else { return Ok(false) };
+        let (yes, no) = tokio::join!(self.say_yes(consent, release), self.say_no_too(transfer));
+        no?;
+        if !yes? {
+            return Ok(true);
         }
         if plan.is_continuous {
             sleep(plan.pause).await;
@@ -210,7 +175,24 @@ impl Mover<'_> {
             let revocation = self.wallet.borrow_mut().revoke(&transfer, now)?;
             self.send(speaks_to, "taken back", revocation).await?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Consents, and releases.
+    async fn say_yes(&self, consent: Vec<u8>, release: Vec<u8>) -> Result<bool> {
+        let speaks_to = self.plan.speaks_to();
+        Ok(self.send(speaks_to, "consented", consent).await?
+            && self.send(speaks_to, "released", release).await?)
+    }
+
+    /// What the wallet here would not sign beside a consent.
+    async fn say_no_too(&self, transfer: TransferId) -> Result<()> {
+        let Decision::YesAndNo(after) = self.plan.decision else { return Ok(()) };
+        sleep(after).await;
+        let other = self.plan.source + self.plan.destination - self.plan.speaks_to();
+        let now = self.trying.hospital(other)?.now();
+        let no = make_refusal(&self.wallet.borrow().keys, transfer, now).envelope().to_vec();
+        self.send(other, "said no, too", no).await.map(drop)
     }
 
     /// Something new is done at the source, and imported there.
@@ -218,7 +200,7 @@ impl Mover<'_> {
         let (held, content) = self.plan.later_test();
         let new = new_record(&name(self.plan.person), &held, content)?;
         let patient: LocalPatient = name(self.plan.person).parse()?;
-        let hospital = self.hospital(self.plan.source)?;
+        let hospital = self.trying.hospital(self.plan.source)?;
         let import = async |node: Rc<Node>| {
             let subject = Subject::System("import".into());
             let request = GrantRequest::new(subject, Action::Import, Purpose::Import, None);
@@ -235,7 +217,7 @@ impl Mover<'_> {
     /// The source's desk refers the patient to the destination.
     async fn refer(&self) -> Result<()> {
         let patient: LocalPatient = name(self.plan.person).parse()?;
-        let to = &self.hospital(self.plan.destination)?.id;
+        let to = &self.trying.hospital(self.plan.destination)?.id;
         let refer = async |node: Rc<Node>| {
             let doctor = ("Dr. Amara Osei", None);
             node.exchange.refer("desk", &patient, to, doctor, DAY_MS).await.map(drop)
@@ -247,16 +229,12 @@ impl Mover<'_> {
 
     async fn ask(&self) -> Result<TransferId> {
         let plan = self.plan;
-        let now = self.hospital(plan.destination)?.now();
-        let inform = async |node: Rc<Node>| {
-            informed(&self.wallet.borrow(), &node.exchange, now).map_err(ExchangeError::from)
-        };
-        let info = self.at(plan.destination, "information", inform).await?;
-        let info = info.map_err(|code| anyhow!("no information: {code}"))?;
+        let federation = self.trying.meet(&self.wallet, plan.destination).await?;
+        let now = self.trying.hospital(plan.destination)?.now();
         let (transfer, ask) = {
             let mut wallet = self.wallet.borrow_mut();
-            let (federation, _) = wallet.take_directory(&info, now)?;
-            let between = (&self.hospital(plan.source)?.id, &self.hospital(plan.destination)?.id);
+            let between =
+                (&self.trying.hospital(plan.source)?.id, &self.trying.hospital(plan.destination)?.id);
             let mut random = Seeded::new(&format!("ask of {} to {}", plan.person, plan.destination));
             wallet.ask(None, between, &federation, now, &mut random)?
         };
@@ -271,28 +249,13 @@ impl Mover<'_> {
     /// Waits for the quote to lie in the inbox.
     async fn quoted(&self, at: usize, transfer: TransferId) -> Result<()> {
         loop {
-            ensure!(Instant::now() < self.until, "no quote came");
-            self.pause(6_000).await;
-            let hospital = self.hospital(at)?;
-            let now = hospital.now();
-            let ask = make_ask(
-                &self.wallet.borrow().keys,
-                Question::Inbox(hospital.id.clone()),
-                now,
-                &mut Seeded::new(&format!("{now} {transfer}")),
-            );
-            let envelope = ask.envelope().to_vec();
-            let inbox = async |node: Rc<Node>| node.exchange.inbox(envelope.clone()).await;
-            let sealed = match self.at(at, "the inbox", inbox).await? {
-                Ok(sealed) => sealed,
-                // It took too long.
-                Err(Code::AskExpired | Code::ClockOff) => continue,
-                Err(code) => bail!("the inbox is refused: {code}"),
-            };
+            ensure!(Instant::now() < self.trying.until, "no quote came");
+            self.trying.pause(6_000).await;
+            let now = self.trying.hospital(at)?.now();
+            let Some(inbox) = self.trying.inbox(&self.wallet, at).await? else { continue };
+            // Keys may have been replaced since the one before.
+            let federation = self.trying.meet(&self.wallet, at).await?;
             let mut wallet = self.wallet.borrow_mut();
-            let ask = own_ask(&wallet.keys, &envelope)?;
-            let inbox = open_inbox(&wallet.keys, &ask, &sealed)?;
-            let federation = wallet.federation(now)?;
             for entry in wallet.take_inbox(&inbox, &federation, now) {
                 entry.outcome.with_context(|| format!("the wallet does not believe {}", entry.transfer))?;
             }
@@ -302,11 +265,11 @@ impl Mover<'_> {
         }
     }
 
-    /// The consent, and the share's release.
-    fn consent(&self, transfer: TransferId) -> Result<(Vec<u8>, Vec<u8>)> {
-        let now = self.hospital(self.plan.destination)?.now();
+    /// The consent, and the share's release; none where a hospital's key is another one than was asked under.
+    async fn consent(&self, transfer: TransferId) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let federation = self.trying.meet(&self.wallet, self.plan.speaks_to()).await?;
+        let now = self.trying.hospital(self.plan.destination)?.now();
         let mut wallet = self.wallet.borrow_mut();
-        let federation = wallet.federation(now)?;
         let departments: Option<Result<Vec<Department>, _>> =
             self.plan.departments.as_ref().map(|several| several.iter().map(|it| it.parse()).collect());
         // More than everything costs.
@@ -315,7 +278,10 @@ impl Mover<'_> {
         let continuous = self.plan.is_continuous;
         let wish = Wish { departments: departments.transpose()?, continuous, fee_cap, ..Wish::default() };
         let mut random = Seeded::new(&format!("consent to {transfer}"));
-        let given = wallet.consent(&transfer, &wish, true, &federation, now, &mut random)?;
-        Ok((given.consent.envelope().to_vec(), given.release.context("a release")?))
+        let given = match wallet.consent(&transfer, &wish, true, &federation, now, &mut random) {
+            Err(WalletError::KeyChanged(_)) => return Ok(None),
+            given => given?,
+        };
+        Ok(Some((given.consent.envelope().to_vec(), given.release.context("a release")?)))
     }
 }

@@ -2,6 +2,7 @@
 //! network is what is shipped.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use handover_core::artefact::Verified;
 use handover_core::artefact::federation::EndpointCertificate;
 use handover_core::codec::{self, Extensions};
-use handover_core::id::SigningPublic;
 use handover_core::time::{Clock as _, DAY_MS};
 use handover_core::trust::Hello;
 use handover_core::{Amount, Code, HospitalId, Party, Timestamp};
@@ -23,7 +23,7 @@ use handover_net::Net;
 use handover_records::Records;
 use handover_seal::{KeyRing, OsRandom, RsaPrivateKey, Secret32, SigningKey};
 use handover_store::{BlobSettings, Blobs, CellKey, Faults, Keyring, Settings, Store};
-use handover_tests::fixture::{Seeded, World};
+use handover_tests::fixture::{Hospital as Keys, Seeded, World};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -39,6 +39,8 @@ const CATALOGUE: &str = "system,code,display,class,is_test\nhttp://snomed.info/s
 /// Multiples of 20, so that 5 % of any sum of them is exact.
 const PRICES: &str = "Code_Source,Code,Price,Price_Date\nSNOMED,168594001,40,01-01-2019\n\
     SNOMED,169069000,120,01-01-2019\nSNOMED,113091000,600,01-01-2019\n";
+/// The folder of a hospital's keys that expire.
+const EPOCH_KEYS: &str = "epoch-keys";
 /// The catalogue's codes and their prices in minor units.
 pub(crate) const TESTS: [(&str, i64); 3] =
     [("168594001", 4_000), ("169069000", 12_000), ("113091000", 60_000)];
@@ -60,6 +62,26 @@ impl Disk {
         let files = folder()?;
         copy(self.files.path(), files.path())?;
         Ok(Self { cells: RefCell::new(self.cells.borrow().copied()), files })
+    }
+
+    /// Puts what was copied before in the place of what is there now, but for the keys that expire, as README says.
+    pub(crate) fn restore(&self, backup: &Self) -> Result<()> {
+        for entry in std::fs::read_dir(self.files.path())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && entry.file_name() != EPOCH_KEYS {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        for entry in std::fs::read_dir(backup.files.path())? {
+            let entry = entry?;
+            let to = self.files.path().join(entry.file_name());
+            if entry.file_type()?.is_dir() && entry.file_name() != EPOCH_KEYS {
+                std::fs::create_dir(&to)?;
+                copy(&entry.path(), &to)?;
+            }
+        }
+        *self.cells.borrow_mut() = backup.cells.borrow().copied();
+        Ok(())
     }
 
     /// The store, for a process that starts: what the one before it still has of it is closed.
@@ -85,8 +107,12 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             std::fs::create_dir(&to)?;
             copy(&entry.path(), &to)?;
-        } else {
-            std::fs::copy(entry.path(), &to)?;
+            continue;
+        }
+        match std::fs::copy(entry.path(), &to) {
+            // It was on its way when the copy was made.
+            Err(fault) if fault.kind() == ErrorKind::NotFound => {}
+            copied => drop(copied?),
         }
     }
     Ok(())
@@ -103,6 +129,7 @@ pub(crate) type Shared<T> = RefCell<Option<Rc<T>>>;
 pub(crate) struct Node {
     pub(crate) exchange: Exchange,
     pub(crate) records: Records,
+    pub(crate) directories: Directories,
     pub(crate) net: Net,
     stop: CancellationToken,
     ended: RefCell<Option<JoinHandle<()>>>,
@@ -113,31 +140,34 @@ pub(crate) struct Hospital {
     pub(crate) id: HospitalId,
     pub(crate) disk: Disk,
     pub(crate) clock: Arc<Virtual>,
-    pub(crate) starts: Cell<u64>,
+    /// Its first keys.
+    pub(crate) first: &'static Keys,
+    /// Those that may succeed them.
+    pub(crate) next: &'static Keys,
+    /// With which the process that runs, or ran last, speaks.
+    speaks: Cell<&'static Keys>,
     running: Shared<Node>,
 }
 
-/// The RSA keys of the three hospitals, made for tests.
-fn rsa(id: &HospitalId) -> Result<RsaPrivateKey> {
-    let der: &[u8] = match id.as_str() {
-        "lakeside" => include_bytes!("../keys/lakeside.test-only.pk8"),
-        "riverside" => include_bytes!("../keys/riverside.test-only.pk8"),
-        _ => include_bytes!("../keys/hillcrest.test-only.pk8"),
-    };
-    Ok(RsaPrivateKey::from_pkcs8_der(der)?)
+/// Another copy of an RSA key.
+fn copied(key: &RsaPrivateKey) -> Result<RsaPrivateKey> {
+    Ok(RsaPrivateKey::from_pkcs8_der(key.pkcs8_der())?)
 }
 
 impl Hospital {
     pub(crate) fn new(name: &str, disk: Disk, clock: Arc<Virtual>) -> Result<Self> {
-        let id = name.parse().map_err(|_| anyhow!("{name} is no hospital"))?;
-        Ok(Self { id, disk, clock, starts: Cell::new(0), running: RefCell::default() })
+        let world = World::shared();
+        let mut sets = world.hospitals().into_iter().zip(&world.next);
+        let (first, next) = sets.find(|(it, _)| it.id.as_str() == name).context("one of the fixture")?;
+        let (id, speaks) = (first.id.clone(), Cell::new(first));
+        Ok(Self { id, disk, clock, first, next, speaks, running: RefCell::default() })
     }
 
     pub(crate) fn party(&self) -> Party {
         Party::Hospital(self.id.clone())
     }
 
-    /// Its process, if it runs and its store serves.
+    /// Its process, if it was started and not killed.
     pub(crate) fn node(&self) -> Option<Rc<Node>> {
         self.running.borrow().clone()
     }
@@ -146,19 +176,26 @@ impl Hospital {
         self.clock.now()
     }
 
-    pub(crate) fn signing(&self) -> Result<SigningKey> {
-        let world = World::shared();
-        let own = world.hospitals().into_iter().find(|it| it.id == self.id).context("one of the fixture")?;
-        Ok(SigningKey::from_seed(&own.signing.seed()))
+    /// The keys with which its process speaks.
+    pub(crate) fn keys(&self) -> &'static Keys {
+        self.speaks.get()
     }
 
-    pub(crate) fn rsa(&self) -> Result<RsaPrivateKey> {
-        rsa(&self.id)
+    /// Those that the directory which it holds names; its first, if there is none.
+    fn named(&self, directories: &Directories) -> &'static Keys {
+        if self.is_next_in(directories) { self.next } else { self.first }
     }
 
-    /// The process's libp2p key.
-    fn net_key(&self) -> SigningKey {
-        SigningKey::from_seed(&secret(&format!("{} process", self.id)))
+    /// Whether a directory names the next of its keys.
+    pub(crate) fn is_next_in(&self, directories: &Directories) -> bool {
+        let held = directories.held().ok();
+        let named = held.and_then(|held| Some(held.member(&self.id).ok()?.certificate.key));
+        named == Some(self.next.signing.public())
+    }
+
+    /// Whether the directory names other keys than its process has: that ends then, to be started with them.
+    pub(crate) fn has_other_keys(&self) -> bool {
+        self.node().is_some_and(|node| !std::ptr::eq(self.named(&node.directories), self.keys()))
     }
 
     pub(crate) async fn start(&self, fabric: &Fabric, index_addresses: &[String]) -> Result<()> {
@@ -167,18 +204,25 @@ impl Hospital {
         let store = self.disk.open(&CellKey::from_bytes(*secret(&format!("{} cells", self.id)).expose()));
         let files = self.disk.files.path();
         let blobs = Blobs::open(&files.join("blobs"))?;
-        let keyring = Keyring::open(store.clone(), &files.join("epochs"), &hospital_key, self.now()).await?;
+        let keyring =
+            Keyring::open(store.clone(), &files.join(EPOCH_KEYS), &hospital_key, self.now()).await?;
         let records = Records::open(store.clone(), blobs.clone(), keyring.clone(), hospital_key).await?;
         let root = World::shared().root.public();
         let directories = Directories::open(root, store.clone(), Arc::<Virtual>::clone(&self.clock)).await?;
         let incoming = files.join("incoming");
         std::fs::create_dir_all(&incoming)?;
         let currency = "USD".parse().map_err(|_| anyhow!("USD is a currency"))?;
+        let keys = self.named(&directories);
+        self.speaks.set(keys);
+        let mut ring = KeyRing::new(copied(keys.ring.current())?);
+        if !std::ptr::eq(keys, self.first) {
+            ring.add_retiring(copied(self.first.ring.current())?);
+        }
         let exchange = Exchange::new(Parts {
             identity: Identity {
                 hospital: self.id.clone(),
-                signing: self.signing()?,
-                ring: KeyRing::new(self.rsa()?),
+                signing: SigningKey::from_seed(&keys.signing.seed()),
+                ring,
             },
             gate: Gate::open(&store).await?,
             store,
@@ -196,31 +240,30 @@ impl Hospital {
             leaves_packages: true,
             clock: Arc::<Virtual>::clone(&self.clock),
         });
-        let key = self.net_key();
-        let admission = NodeAdmission::new(directories, self.hello(key.public())?);
-        let (net, inbound) = fabric.sit(&self.party(), key.public(), Arc::new(admission))?;
+        let key = keys.endpoint_key.public();
+        let admission = NodeAdmission::new(directories.clone(), self.hello(keys));
+        let (net, inbound) = fabric.sit(&self.party(), key, Arc::new(admission))?;
         let stop = CancellationToken::new();
         let ended = exchange.start(net.clone(), inbound, stop.clone());
-        let node = Node { exchange, records, net, stop, ended: RefCell::new(Some(ended)) };
-        self.starts.set(self.starts.get() + 1);
+        let node = Node { exchange, records, directories, net, stop, ended: RefCell::new(Some(ended)) };
         *self.running.borrow_mut() = Some(Rc::new(node));
         Ok(())
     }
 
-    fn hello(&self, key: SigningPublic) -> Result<Vec<u8>> {
+    fn hello(&self, keys: &Keys) -> Vec<u8> {
         let now = self.now();
         let endpoint = EndpointCertificate {
             party: self.party(),
-            key,
+            key: keys.endpoint_key.public(),
             not_before: now.plus_ms(-60_000),
             not_after: now.plus_ms(30 * DAY_MS),
             extensions: Extensions::default(),
         };
-        let endpoint = Verified::sign(endpoint, &self.signing()?).envelope().to_vec().into();
-        Ok(codec::encode(&Hello { endpoint, authority: None, extensions: Extensions::default() }))
+        let endpoint = Verified::sign(endpoint, &keys.signing).envelope().to_vec().into();
+        codec::encode(&Hello { endpoint, authority: None, extensions: Extensions::default() })
     }
 
-    /// Ends the process where it is: from now on it writes nothing and nobody hears of it.
+    /// Ends the process where it is: from now on it writes no cell and nobody hears of it.
     pub(crate) async fn kill(&self, fabric: &Fabric) -> Result<()> {
         let Some(node) = self.running.borrow_mut().take() else { return Ok(()) };
         fabric.remove(&self.party());

@@ -2,128 +2,38 @@
 //! to its end.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::join_all;
 use handover_core::Party;
-use handover_core::message::Answer;
-use handover_core::transfer::Phase;
-use handover_net::Route;
 use handover_patient::Wallet;
 use handover_store::Unflushed;
-use handover_tests::dice::Dice;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::books::{Due, books_agree};
 use crate::clock::Virtual;
-use crate::ground::{DEPARTMENTS, Ground, HOSPITALS, PATIENTS, home};
-use crate::model::{Due, Played, Seen, books_agree};
-use crate::network::{Fabric, Weather};
-use crate::people::{Decision, Move, Mover};
-use crate::places::{Hospital, IndexSeat};
+use crate::emergency::Responder;
+use crate::ground::{Ground, HOSPITALS, enrol};
+use crate::model::{Played, Seen};
+use crate::network::Fabric;
+use crate::people::Mover;
+use crate::places::{Disk, Hospital, IndexSeat};
+use crate::plot::{Fault, INDEX, Plot, STORM, Weather};
+use crate::trying::Trying;
 
-/// While faults fall.
-const STORM: Duration = Duration::from_secs(240);
 /// For everything to come to its end in the calm after it.
 const CALM: Duration = Duration::from_secs(3_600);
+/// How long it has to stay as it is then.
+const STAYS: Duration = Duration::from_secs(70);
+/// How often it is looked at whether anything went back.
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
+/// How long staff try to have keys replaced before they begin anew.
+const ENROLLING: Duration = Duration::from_secs(60);
 /// How long a process that is to die at a write may wait for one.
 const DIES_WITHIN: Duration = Duration::from_secs(20);
-
-/// What others bear with is a little more.
-const AHEAD_MAX: Duration = Duration::from_secs(240);
-
-/// What befalls whom.
-#[derive(Clone, Debug)]
-pub(crate) enum Fault {
-    /// A process ends after so many more writes, of which the last is kept or lost; and is away for a time.
-    Kill { whom: usize, writes: u64, is_kept: bool, away: Duration },
-    /// Nothing gets from one to the other for a time.
-    Cut { from: usize, to: usize, both_ways: bool, lasts: Duration },
-    /// No artefact of a type gets to one of them for a time.
-    Withhold { artefact: &'static str, from: usize, lasts: Duration },
-    /// A process's clock is ahead for a time, and is set right again.
-    Clock { whom: usize, ahead: Duration, lasts: Duration },
-    /// A hospital says something again that somebody said.
-    Replay { by: usize, to: usize, is_bent: bool },
-}
-
-/// Who the index is among the processes.
-pub(crate) const INDEX: usize = HOSPITALS.len();
-
-/// Everything that is decided before a story begins.
-#[derive(Clone, Debug)]
-pub(crate) struct Plot {
-    pub(crate) seed: u64,
-    pub(crate) moves: Vec<Move>,
-    /// Each at its time.
-    pub(crate) faults: Vec<(Duration, Fault)>,
-    pub(crate) breaks: u64,
-    pub(crate) cuts: u64,
-    /// How the last transfer of each move has to end, where the plot leaves no doubt.
-    pub(crate) last_ends: Option<Phase>,
-}
-
-impl Plot {
-    /// The story of a seed.
-    pub(crate) fn of(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
-        let seconds = |dice: &mut Dice, most: u64| Duration::from_millis(dice.below(most * 1_000));
-        let count = usize::try_from(1 + dice.below(3)).unwrap_or(1);
-        let first = dice.below(PATIENTS as u64);
-        let mut moves = Vec::new();
-        for number in 0..count {
-            // Each patient once.
-            let person = (usize::try_from(first).unwrap_or(0) + number) % PATIENTS;
-            let source = home(person);
-            let other = usize::try_from(1 + dice.below(2)).unwrap_or(1);
-            let only = dice.one_of(&[None, None, Some(vec![DEPARTMENTS[0]]), Some(vec![DEPARTMENTS[1]])]);
-            use Decision::{No, Nothing, TakenBack, Yes};
-            let is_referred = dice.happens(250);
-            moves.push(Move {
-                person,
-                source,
-                destination: (source + other) % HOSPITALS.len(),
-                decision: dice.one_of(&[Yes, Yes, Yes, TakenBack, TakenBack, No, Nothing]),
-                departments: only,
-                begins_after: seconds(&mut dice, 60),
-                pause: seconds(&mut dice, 20),
-                speaks_to_source: dice.happens(300),
-                is_referred,
-                // A delivery is paid by the patient.
-                is_continuous: !is_referred && dice.happens(400),
-            });
-        }
-        let processes = HOSPITALS.len() as u64 + 1;
-        let mut faults = Vec::new();
-        for _ in 0..dice.below(8) {
-            let whom = usize::try_from(dice.below(processes)).unwrap_or(0);
-            let other = (whom + usize::try_from(1 + dice.below(processes - 1)).unwrap_or(1)) % (INDEX + 1);
-            let fault = match dice.below(5) {
-                0 | 1 => Fault::Kill {
-                    whom,
-                    writes: dice.below(12),
-                    is_kept: dice.happens(500),
-                    away: seconds(&mut dice, 90),
-                },
-                2 => Fault::Cut {
-                    from: whom,
-                    to: other,
-                    both_ways: dice.happens(500),
-                    lasts: seconds(&mut dice, 120),
-                },
-                3 => Fault::Clock {
-                    whom,
-                    ahead: seconds(&mut dice, AHEAD_MAX.as_secs()),
-                    lasts: seconds(&mut dice, 90),
-                },
-                _ => Fault::Replay { by: whom % HOSPITALS.len(), to: other, is_bent: dice.happens(300) },
-            };
-            faults.push((seconds(&mut dice, STORM.as_secs()), fault));
-        }
-        let (breaks, cuts) = (dice.one_of(&[0, 0, 20, 100]), dice.one_of(&[0, 0, 300]));
-        Self { seed, moves, faults, breaks, cuts, last_ends: None }
-    }
-}
 
 /// What a story came to.
 #[derive(Debug, Default)]
@@ -157,16 +67,40 @@ impl Outcome {
 }
 
 /// The stage of one story.
-struct Stage {
-    fabric: Fabric,
-    index: IndexSeat,
-    hospitals: Vec<Hospital>,
-    index_addresses: Vec<String>,
+pub(crate) struct Stage {
+    pub(crate) fabric: Fabric,
+    pub(crate) index: IndexSeat,
+    pub(crate) hospitals: Vec<Hospital>,
+    pub(crate) index_addresses: Vec<String>,
     seen: Seen,
+    /// Whose turn it is to fall on each process.
+    turns: [Mutex<()>; INDEX + 1],
+    /// Whose store came from a backup.
+    restored: RefCell<BTreeSet<usize>>,
+    /// Who signed what is not theirs to sign.
+    pub(crate) liars: RefCell<BTreeSet<Party>>,
 }
 
 impl Stage {
-    fn party(&self, number: usize) -> Party {
+    /// As the ground was laid; nothing runs yet.
+    fn of(ground: &Ground, seed: u64) -> Result<Self> {
+        let mut hospitals = Vec::new();
+        for (name, disk) in HOSPITALS.iter().zip(&ground.hospitals) {
+            hospitals.push(Hospital::new(name, disk.copied()?, Virtual::at(ground.at))?);
+        }
+        Ok(Self {
+            fabric: Fabric::new(seed),
+            index: IndexSeat::new(ground.index.copied()?, Virtual::at(ground.at)),
+            hospitals,
+            index_addresses: ground.index_addresses.clone(),
+            seen: Seen::default(),
+            turns: Default::default(),
+            restored: RefCell::default(),
+            liars: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn party(&self, number: usize) -> Party {
         self.hospitals.get(number).map_or(Party::Index, Hospital::party)
     }
 
@@ -180,6 +114,19 @@ impl Stage {
         }
     }
 
+    async fn start_all(&self) -> Result<()> {
+        for number in 0..=INDEX {
+            let _turn = self.turn(number).await?;
+            self.start(number).await?;
+        }
+        Ok(())
+    }
+
+    /// One blow after the other falls on a process.
+    async fn turn(&self, number: usize) -> Result<MutexGuard<'_, ()>> {
+        Ok(self.turns.get(number).context("a process")?.lock().await)
+    }
+
     async fn kill(&self, number: usize) -> Result<()> {
         match self.hospitals.get(number) {
             Some(hospital) => hospital.kill(&self.fabric).await,
@@ -187,16 +134,32 @@ impl Stage {
         }
     }
 
-    fn cells(&self, number: usize) -> handover_store::Faults {
-        let disk = self.hospitals.get(number).map_or(&self.index.disk, |hospital| &hospital.disk);
-        disk.cells.borrow().clone()
+    /// Looks whether anything went back, and starts whoever has to be started.
+    async fn look(&self) -> Result<()> {
+        self.seen.look(&self.hospitals).await?;
+        self.supervise().await
+    }
+
+    /// Until something is seen that may not be: what that is.
+    async fn watch(&self) -> anyhow::Error {
+        loop {
+            if let Err(fault) = self.look().await {
+                return fault;
+            }
+            sleep(LOOKS_EVERY).await;
+        }
+    }
+
+    fn disk(&self, number: usize) -> &Disk {
+        self.hospitals.get(number).map_or(&self.index.disk, |hospital| &hospital.disk)
     }
 
     async fn befall(&self, at: Duration, fault: &Fault) -> Result<()> {
         sleep(at).await;
         match fault {
             Fault::Kill { whom, writes, is_kept, away } => {
-                let cells = self.cells(*whom);
+                let _turn = self.turn(*whom).await?;
+                let cells = self.disk(*whom).cells.borrow().clone();
                 let unflushed = if *is_kept { Unflushed::Kept } else { Unflushed::Lost };
                 cells.fail_flush_after(*writes, unflushed);
                 let begun = Instant::now();
@@ -204,6 +167,19 @@ impl Stage {
                     sleep(Duration::from_millis(5)).await;
                 }
                 self.kill(*whom).await?;
+                sleep(*away).await;
+                self.start(*whom).await?;
+            }
+            Fault::Restore { whom, age, away } => {
+                let backup = self.disk(*whom).copied()?;
+                sleep(*age).await;
+                let _turn = self.turn(*whom).await?;
+                self.kill(*whom).await?;
+                self.disk(*whom).restore(&backup)?;
+                self.restored.borrow_mut().insert(*whom);
+                if let Some(hospital) = self.hospitals.get(*whom) {
+                    self.seen.forget(&hospital.id);
+                }
                 sleep(*away).await;
                 self.start(*whom).await?;
             }
@@ -215,12 +191,15 @@ impl Stage {
                 }
                 sleep(*lasts).await;
                 self.fabric.join(&from, &to);
+                if *both_ways {
+                    self.fabric.join(&to, &from);
+                }
             }
-            Fault::Withhold { artefact, from, lasts } => {
-                let from = self.party(*from);
-                self.fabric.withhold(artefact, &from);
+            Fault::Withhold { artefact, to, lasts } => {
+                let to = self.party(*to);
+                self.fabric.withhold(artefact, &to);
                 sleep(*lasts).await;
-                self.fabric.let_through(artefact, &from);
+                self.fabric.let_through(artefact, &to);
             }
             Fault::Clock { whom, ahead, lasts } => {
                 let clock = self.hospitals.get(*whom).map_or(&self.index.clock, |hospital| &hospital.clock);
@@ -228,51 +207,54 @@ impl Stage {
                 sleep(*lasts).await;
                 clock.set_ahead(Duration::ZERO);
             }
-            Fault::Replay { by, to, is_bent } => self.replay(*by, *to, *is_bent).await,
+            Fault::Renew { whom } => self.renew(*whom).await?,
+            Fault::Lie { by, to, how } => self.lie(*by, *to, *how).await?,
         }
-        self.seen.look(&self.hospitals).await
+        Ok(())
     }
 
-    /// A member of the federation that says what it should not: it gets an answer, or none, and nothing follows.
-    async fn replay(&self, by: usize, to: usize, is_bent: bool) {
-        let (Some(mut body), Some(node)) =
-            (self.fabric.overheard(), self.hospitals.get(by).and_then(Hospital::node))
-        else {
-            return;
-        };
-        if is_bent {
-            let at = body.len() / 2;
-            if let Some(byte) = body.get_mut(at) {
-                *byte ^= 0x40;
+    /// A hospital's staff, the root and the operators, until the next keys speak for it.
+    async fn renew(&self, number: usize) -> Result<()> {
+        let hospital = self.hospitals.get(number).context("a hospital")?;
+        let (begun, mut last) = (Instant::now(), None);
+        while !std::ptr::eq(hospital.keys(), hospital.next) {
+            ensure!(begun.elapsed() < CALM, "{} cannot replace its keys: {last:?}", hospital.id);
+            // Somebody may be away, or be killed meanwhile: it is begun anew then.
+            if hospital.node().is_some() && self.index.running().is_some() {
+                let enrolling = enrol(hospital, hospital.next, &self.index, &self.index_addresses);
+                if let Ok(Err(fault)) = timeout(ENROLLING, enrolling).await {
+                    last = Some(fault);
+                }
+            }
+            sleep(LOOKS_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Whoever was started with other keys than the directory names ends, and is started with those.
+    async fn supervise(&self) -> Result<()> {
+        for (number, hospital) in self.hospitals.iter().enumerate() {
+            // Somebody else is about to kill it, or to start it.
+            let Ok(_turn) = self.turns.get(number).context("a process")?.try_lock() else { continue };
+            if hospital.has_other_keys() {
+                self.kill(number).await?;
+                self.start(number).await?;
             }
         }
-        let addresses = match self.hospitals.get(to) {
-            None => self.index_addresses.clone(),
-            Some(other) => other.node().map(|node| node.net.addresses()).unwrap_or_default(),
-        };
-        let route = Route { party: self.party(to), addresses };
-        if let Ok(answer) = node.net.request(&route, body).await {
-            // Whatever it says, it is an answer.
-            let _ = Answer::decode(&answer);
-        }
+        Ok(())
     }
 }
 
 /// Plays a story to its end.
 pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     let begun = Instant::now();
-    let fabric = Fabric::new(plot.seed);
-    let mut hospitals = Vec::new();
-    for (name, disk) in HOSPITALS.iter().zip(&ground.hospitals) {
-        hospitals.push(Hospital::new(name, disk.copied()?, Virtual::at(ground.at))?);
-    }
-    let index = IndexSeat::new(ground.index.copied()?, Virtual::at(ground.at));
-    let index_addresses = ground.index_addresses.clone();
-    let stage = Stage { fabric, index, hospitals, index_addresses, seen: Seen::default() };
+    let stage = Stage::of(ground, plot.seed)?;
     for number in 0..=INDEX {
         stage.start(number).await?;
     }
-    stage.fabric.set_weather(Weather { breaks: plot.breaks, cuts: plot.cuts });
+    stage.fabric.set_weather(plot.weather);
+    let has_losses = plot.faults.iter().any(|(_, fault)| matches!(fault, Fault::Restore { .. }));
+    let patience = if has_losses { CALM / 4 } else { CALM };
     let movers: Vec<Mover<'_>> = plot
         .moves
         .iter()
@@ -281,11 +263,27 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
             let person = ground.people.get(plan.person).context("a patient")?;
             Ok(Mover {
                 plan,
-                hospitals: &stage.hospitals,
+                trying: Trying::new(
+                    &stage.hospitals,
+                    plot.seed.wrapping_mul(31).wrapping_add(number as u64),
+                    begun + STORM + patience,
+                ),
                 wallet: RefCell::new(Wallet::from_bytes(&person.wallet).context("a wallet")?),
                 told: RefCell::default(),
-                dice: RefCell::new(Dice::new(plot.seed.wrapping_mul(31).wrapping_add(number as u64))),
-                until: begun + STORM + CALM,
+            })
+        })
+        .collect::<Result<_>>()?;
+    let responders: Vec<Responder<'_>> = plot
+        .emergencies
+        .iter()
+        .map(|plan| {
+            let person = ground.people.get(plan.person).context("a patient")?;
+            Ok(Responder {
+                plan,
+                trying: Trying::new(&stage.hospitals, plot.seed.wrapping_mul(37), begun + STORM + CALM),
+                person,
+                wallet: RefCell::new(Wallet::from_bytes(&person.wallet).context("a wallet")?),
+                told: RefCell::default(),
             })
         })
         .collect::<Result<_>>()?;
@@ -295,24 +293,37 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
         // Calm: everybody is there, and hears everybody.
         stage.fabric.heal();
         stage.fabric.set_weather(Weather::default());
-        for number in 0..=INDEX {
-            stage.start(number).await?;
-        }
-        anyhow::Ok(())
+        stage.start_all().await
     };
-    let moving = join_all(movers.iter().map(Mover::play));
-    let (storm, moved) = tokio::join!(storm, moving);
+    let moving = async {
+        tokio::join!(
+            join_all(movers.iter().map(Mover::play)),
+            join_all(responders.iter().map(Responder::play)),
+        )
+    };
+    let (storm, (moved, responded)) = tokio::select! {
+        both = async { tokio::join!(storm, moving) } => both,
+        fault = stage.watch() => return Err(fault),
+    };
     storm.context("the storm")?;
+    // Whoever was to be started with other keys may have been ended when the watch was.
+    stage.start_all().await?;
     let mut played = Vec::new();
     for (mover, moved) in movers.into_iter().zip(moved) {
         let person = ground.people.get(mover.plan.person).context("a patient")?;
-        let played_one = Played { plan: mover.plan, person, told: mover.told.into_inner() };
-        if let Err(fault) = moved {
+        let told = mover.told.into_inner();
+        let (restored, stood) = (stage.restored.borrow().clone(), RefCell::default());
+        let played_one = Played { plan: mover.plan, person, told, restored, stood };
+        // What is lost can be refused, or never come.
+        if let Err(fault) = moved
+            && !played_one.may_lack()
+        {
             bail!("{fault:#}\n{}", played_one.stands(&stage.hospitals).await);
         }
         played.push(played_one);
     }
-    let due = match settle(&stage, &played, begun + STORM + CALM).await {
+    responded.into_iter().collect::<Result<()>>().context("an emergency")?;
+    let due = match settle(&stage, (&played, &responders), begun + STORM + CALM).await {
         Ok(due) => due,
         Err(fault) => {
             let said = join_all(played.iter().map(|one| one.stands(&stage.hospitals))).await;
@@ -337,25 +348,57 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Waits for every move to end, and looks at what is there then; what has to stand in the books.
-async fn settle(stage: &Stage, played: &[Played<'_>], until: Instant) -> Result<Vec<Due>> {
+/// Waits for every move to end and for the books to say so, and looks at what is there, then and a while later; what has to
+/// stand in the books.
+async fn settle(
+    stage: &Stage,
+    (played, responders): (&[Played<'_>], &[Responder<'_>]),
+    until: Instant,
+) -> Result<Vec<Due>> {
     for one in played {
         while !one.is_over(&stage.hospitals).await? {
             ensure!(Instant::now() < until, "it does not end");
-            sleep(Duration::from_secs(1)).await;
+            sleep(LOOKS_EVERY).await;
+            stage.look().await?;
         }
     }
-    stage.seen.look(&stage.hospitals).await?;
+    let restored = stage.restored.borrow().clone();
+    for one in responders {
+        while !one.is_known(&restored, &stage.index).await? {
+            ensure!(Instant::now() < until, "not everybody hears of {:?}: {:?}", one.plan, one.told);
+            sleep(LOOKS_EVERY).await;
+            stage.look().await?;
+        }
+        while one.is_open()? {
+            sleep(LOOKS_EVERY).await;
+            stage.look().await?;
+        }
+        one.is_closed().await?;
+    }
+    let liars = stage.liars.borrow().clone();
+    let due = dues(stage, played, &liars).await?;
+    // The last of the evidence gets to the index by itself.
+    while let Err(fault) = books_agree(&stage.index, &due, &liars).await {
+        if Instant::now() >= until {
+            return Err(fault);
+        }
+        sleep(LOOKS_EVERY).await;
+        stage.look().await?;
+    }
+    sleep(STAYS).await;
+    stage.look().await?;
+    for one in played {
+        ensure!(one.is_over(&stage.hospitals).await?, "it does not stay over");
+    }
+    let due = dues(stage, played, &liars).await?;
+    books_agree(&stage.index, &due, &liars).await?;
+    Ok(due)
+}
+
+async fn dues(stage: &Stage, played: &[Played<'_>], liars: &BTreeSet<Party>) -> Result<Vec<Due>> {
     let mut due = Vec::new();
     for one in played {
-        due.extend(one.has_its_records(&stage.hospitals).await?);
+        due.extend(one.has_its_records(&stage.hospitals, liars).await?);
     }
-    // The last of the evidence gets to the index by itself.
-    loop {
-        let agreed = books_agree(&stage.index, &due).await;
-        if agreed.is_ok() || Instant::now() >= until {
-            return agreed.map(|()| due);
-        }
-        sleep(Duration::from_secs(5)).await;
-    }
+    Ok(due)
 }
