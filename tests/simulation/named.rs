@@ -7,13 +7,14 @@ use handover_core::artefact::patient::ShareRelease;
 use handover_core::artefact::transfer::{KeyRelease, Receipt, TransferRequest};
 use handover_core::transfer::Phase;
 
+use crate::emergency::Emergency;
 use crate::people::{Decision, Move};
 use crate::plot::{Fault, INDEX, Plot, Weather};
 
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 11] = [
+pub(crate) const NAMED: [Named; 13] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
     ("the_destination_dies_at_a_write_every_twenty_seconds", destination_dies),
@@ -31,6 +32,8 @@ pub(crate) const NAMED: [Named; 11] = [
         "the_index_hears_of_a_transfer_by_its_source_after_the_destination_replaced_its_keys",
         told_of_former_keys,
     ),
+    ("the_destination_lost_a_delivery_and_has_other_keys_since", lost_under_former_keys),
+    ("an_emergency_while_the_index_is_away", emergency_without_the_index),
 ];
 
 /// Patient 1 moves from the second hospital to the third.
@@ -123,6 +126,21 @@ fn told_of_former_keys() -> Plot {
     let late = Fault::Withhold { artefact: TransferRequest::TYPE, to: INDEX, lasts };
     let dies = Fault::Kill { whom, writes: 0, is_kept: true, away };
     told(vec![plan], vec![(0, late), (90, Fault::Renew { whom }), (130, dies)])
+}
+
+/// Its own receipt, which comes back from others, is signed with a key that is not its own any more.
+fn lost_under_former_keys() -> Plot {
+    let plan = Move { is_continuous: true, ..a_move() };
+    let (whom, age, away) = (plan.destination, Duration::from_secs(100), Duration::from_secs(5));
+    told(vec![plan], vec![(40, Fault::Restore { whom, age, away }), (100, Fault::Renew { whom })])
+}
+
+/// Everything is given out and read; the index hears of it when it is back.
+fn emergency_without_the_index() -> Plot {
+    let away = Fault::Kill { whom: INDEX, writes: 0, is_kept: false, away: Duration::from_secs(300) };
+    let emergency =
+        Emergency { person: 1, at: 2, begins_after: Duration::from_secs(20), is_everything: true };
+    Plot { emergencies: vec![emergency], ..told(Vec::new(), vec![(0, away)]) }
 }
 
 /// The source has no receipt for so many seconds; from a second on, somebody's backup is made, and it is started on it when
