@@ -34,6 +34,11 @@ impl Seen {
             let Some(node) = hospital.node() else { continue };
             // It may be killed while it is asked.
             let Ok(rows) = node.exchange.transfers(None, ROWS).await else { continue };
+            // What it has back is not all there yet.
+            let Ok(rejoining) = node.exchange.rejoining().await else { continue };
+            if rejoining.is_some_and(|it| it.done.is_none()) {
+                continue;
+            }
             let mut seen = self.0.borrow_mut();
             let is_there = |transfer| rows.iter().any(|row| row.transfer == transfer);
             let mut known = seen.keys().filter(|(at, _)| *at == hospital.id);

@@ -14,7 +14,7 @@ use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Party, TransferId, codec};
-use handover_dossier::{Dossier, DossierError, Row, tally};
+use handover_dossier::{Dossier, DossierError, Row, is_no, tally};
 use handover_net::Net;
 use handover_store::{SCAN_MAX_CELLS, Txn};
 use tokio::task::JoinSet;
@@ -22,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Inner;
+use crate::jobs::keeps_a_no;
 use crate::outbox::{self, Label, Passed, TallyOf, Target, Waiting};
 use crate::pauses::{Pauses, Run};
 use crate::{ExchangeError, rejoin};
@@ -214,13 +215,12 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
                 && inner.now().since_ms(parcel.label.since) < BRINGS_WITHIN_MS;
             let has_to_wait = code.is_transient() || may_be_brought;
             // What a hospital says to what did not come by the index is not the last word.
-            if is_detour || has_to_wait {
-                tracing::debug!(%transfer, code = %code, "a parcel has to wait");
-                return Err(code);
-            }
-            if parcel.label.to.is_some() && inner.row(transfer).await.is_ok_and(|row| row.makes_moot(code)) {
+            if !is_detour && is_moot(inner, parcel, code).await {
                 tracing::debug!(%transfer, code = %code, "a parcel came after the end that both know of");
                 outbox::done(&inner.parts.store, number, None).await
+            } else if is_detour || has_to_wait {
+                tracing::debug!(%transfer, code = %code, "a parcel has to wait");
+                return Err(code);
             } else {
                 tracing::warn!(%transfer, code = %code, "a parcel was refused for good");
                 if code == Code::HospitalRevoked || is_replaced(inner, number, code).await {
@@ -234,6 +234,27 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
         tracing::error!(code = %fault.code(), "the outbox cannot be written");
         Code::Unreachable
     })
+}
+
+/// Whether nothing is lost with a parcel that a hospital refuses like this: the transfer has come to nothing at both.
+async fn is_moot(inner: &Arc<Inner>, parcel: &Waiting, code: Code) -> bool {
+    let Ok(row) = inner.row(parcel.label.transfer).await else { return false };
+    if parcel.label.to.is_none() {
+        return false;
+    }
+    // A no that is kept here ends it as soon as it is known that it comes in time.
+    if row.makes_moot(code) || (is_no(code) && keeps_a_no(inner, &row).await.unwrap_or(false)) {
+        return true;
+    }
+    // Its consent was refused there for the no, so it lacks that for good.
+    code == Code::EvidenceMissing
+        && row.state.phase.is_exit()
+        && is_one_of(inner, parcel.number, &[ShareRelease::TYPE]).await
+}
+
+async fn is_one_of(inner: &Arc<Inner>, number: u64, types: &[&str]) -> bool {
+    let content = outbox::content(&inner.parts.store, number).await.ok().flatten().unwrap_or_default();
+    peek_type(content.as_ref()).is_ok_and(|label| types.contains(&label.as_str()))
 }
 
 /// The index took it: it is kept, until it is seen that it was passed on.
@@ -278,12 +299,8 @@ fn standing(inner: &Arc<Inner>, code: Code) -> Code {
 /// Whether a request or consent is refused because the patient's keys were replaced before it arrived: nothing can
 /// follow from it.
 async fn is_replaced(inner: &Arc<Inner>, number: u64, code: Code) -> bool {
-    if !matches!(code, Code::KeyRecordOutdated | Code::KeyRecordForked) {
-        return false;
-    }
-    let content = outbox::content(&inner.parts.store, number).await.ok().flatten().unwrap_or_default();
-    peek_type(content.as_ref())
-        .is_ok_and(|label| [TransferRequest::TYPE, Consent::TYPE].contains(&label.as_str()))
+    matches!(code, Code::KeyRecordOutdated | Code::KeyRecordForked)
+        && is_one_of(inner, number, &[TransferRequest::TYPE, Consent::TYPE]).await
 }
 
 /// A request that cannot arrive any more ends by name; what is further on ends by its own rules.

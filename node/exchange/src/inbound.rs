@@ -8,7 +8,6 @@ use handover_core::{Code, Party, codec};
 use handover_net::{Inbound, Net};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::ExchangeError;
@@ -23,8 +22,6 @@ const PARCELS_MAX: usize = 64;
 const REFRESH: Duration = Duration::from_secs(60);
 /// The same for a hospital that takes no part: the index tells it of nothing, and it may be let in at any time.
 const REFRESH_OUTSIDE: Duration = Duration::from_secs(5);
-/// How long it may take where somebody waits for it.
-const REFRESH_LIMIT: Duration = Duration::from_secs(5);
 /// How soon an index that is away is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 const LINKS_AT_ONCE: usize = 100;
@@ -131,7 +128,7 @@ async fn answer(
                 if *party == Party::Index {
                     rejoin::look_for_other(inner, net, parcel.content.as_ref()).await;
                 }
-                if let Err(fault) = deliver(inner, net, party, parcel.content.as_ref()).await {
+                if let Err(fault) = deliver(inner, party, parcel.content.as_ref()).await {
                     requests::end_replaced(inner, parcel.content.as_ref(), fault.code()).await;
                     return Err(fault);
                 }
@@ -143,22 +140,11 @@ async fn answer(
     Ok(Vec::new())
 }
 
-/// Takes in what somebody brings. Its signer may be of a directory that has not got here yet: the index is asked for it. As
-/// long as that cannot be done, nothing is said for good.
-async fn deliver(inner: &Arc<Inner>, net: &Net, party: &Party, content: &[u8]) -> Result<(), ExchangeError> {
-    let judged = take(inner, party, content).await;
-    if !matches!(&judged, Err(fault) if fault.code() == Code::WrongSigner) {
-        return judged;
-    }
-    let Ok(_turn) = inner.judging_again.try_lock() else { return Err(Code::Busy.into()) };
-    let before = inner.parts.directories.version();
-    let refreshed = timeout(REFRESH_LIMIT, inner.refresh_directory(net, &inner.route_to_index())).await;
-    if inner.parts.directories.version() != before {
-        return take(inner, party, content).await;
-    }
-    match refreshed {
-        Ok(Ok(())) => judged,
-        Ok(Err(_)) | Err(_) => Err(Code::Unreachable.into()),
+/// Takes in what somebody brings.
+async fn deliver(inner: &Arc<Inner>, party: &Party, content: &[u8]) -> Result<(), ExchangeError> {
+    match take(inner, party, content).await {
+        Err(fault) if inner.has_new_signers(&fault).await? => take(inner, party, content).await,
+        taken => taken,
     }
 }
 

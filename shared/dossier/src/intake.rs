@@ -154,7 +154,7 @@ impl Dossier<'_> {
             checked.step = None;
         }
         if let Some(kept) = self.get(checked.place)? {
-            return if kept == content {
+            return if kept == content || claimed.says_again(&kept) {
                 Ok(Taken { was_kept: true, ..Taken::of(checked.place, row, false) })
             } else if checked.place.kind == Kind::EarlyRevocation {
                 // Anyone can send a false one first; the true one is known by the consent.

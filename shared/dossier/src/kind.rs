@@ -216,6 +216,14 @@ impl Claimed {
         })
     }
 
+    /// Whether it says only what is said by another envelope, which is kept in its place: that a revocation was taken in. A
+    /// hospital that lost its word with a store, and has other keys since, says so again.
+    pub(crate) fn says_again(&self, kept: &[u8]) -> bool {
+        let Self::Confirmed(again) = self else { return false };
+        let (again, kept) = (again.claim(), Signed::<RevocationConfirmed>::read(kept));
+        kept.is_ok_and(|kept| kept.claim().by == again.by && kept.claim().effect == again.effect)
+    }
+
     /// The transfer that it names.
     pub(crate) fn transfer(&self) -> TransferId {
         match self {

@@ -14,6 +14,7 @@ mod tallies;
 
 use handover_core::artefact::federation::{DIRECTORY_LIFE_MS, Status};
 use handover_core::artefact::patient::TRANSFER_ASK_LIFE_MS;
+use handover_core::artefact::transfer::RevocationEffect;
 use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role, State};
 use handover_core::trust::Federation;
@@ -261,7 +262,7 @@ fn new_work_needs_a_fresh_directory_with_both_hospitals_active() {
 #[test]
 fn ends_are_ends() {
     let story = Story::tell(Plan::opaque(1));
-    let contents = story.to_receipt();
+    let (contents, world) = (story.to_receipt(), World::shared());
     let end = |begun: usize, ending: &[u8]| {
         let desk = Desk::new(Role::Source);
         desk.take_all(&contents[..begun]);
@@ -278,8 +279,16 @@ fn ends_are_ends() {
     for begun in [3, 4, 5] {
         let (state, after, desk) = end(begun, &story.revocation_bytes());
         assert_eq!((state, after), (exit(Phase::Revoked, Code::ConsentRevoked), Some(Code::ConsentRevoked)));
-        for confirmation in &story.confirmations {
+        for (confirmation, by) in story.confirmations.iter().zip([&world.lakeside, &world.riverside]) {
             assert!(desk.take(confirmation.envelope()).unwrap().is_new);
+            // Whose store has lost it says it once more, and nothing else.
+            let again = |effect| {
+                desk.take(&altered(confirmation, &by.signing, |it| {
+                    (it.since, it.effect) = (it.since.plus_ms(1), effect);
+                }))
+            };
+            assert!(!again(confirmation.effect).unwrap().is_new);
+            assert_eq!(again(RevocationEffect::TooLate).err(), Some(Code::Conflict));
         }
     }
     let (state, ..) = end(6, &story.revocation_bytes());

@@ -50,8 +50,13 @@ pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(),
     match handover_parcel::send(&mut stream, &inner.parts.blobs, &offer).await? {
         Sent::Done(done) => {
             let delivered = done.delivered.ok_or(Code::Malformed)?;
-            inner.take_from(delivered.0, &Party::Hospital(row.destination.clone())).await?;
-            Ok(())
+            let from = Party::Hospital(row.destination.clone());
+            match inner.take_from(delivered.0.clone(), &from).await {
+                Err(fault) if inner.has_new_signers(&fault).await? => {
+                    inner.take_from(delivered.0, &from).await.map(drop)
+                }
+                taken => taken.map(drop),
+            }
         }
         Sent::Damaged { part } => reseal(inner, net, row, part).await,
     }
