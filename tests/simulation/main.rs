@@ -4,7 +4,7 @@
 //! writes, lines break and are cut; then everything has to come to the end that a reference model says.
 //!
 //! `cargo test --package handover-tests --test simulation` plays every story that has a name and a few seeds;
-//! `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, which tells more (`HANDOVER_LOG` says what of the
+//! `-- --seeds N` more of them, `-- --from N` others, `-- --only N` one, or the story of a name, which tells more (`HANDOVER_LOG` says what of the
 //! rooms' log). With `--release` it is some times faster. A seed decides who moves, what
 //! befalls whom and when, and every delay; keys and the order of what is ready at one moment are not its business.
 
@@ -69,9 +69,12 @@ fn main() -> Result<()> {
     if std::env::args().any(|argument| argument == "--list") {
         return Ok(());
     }
-    if let Some(seed) = option("--only")? {
+    if let Some(which) = said("--only") {
         handover_cli::init_logging(false).map_err(|fault| anyhow!("{}", fault.detail))?;
-        let plot = Plot::of(seed);
+        let plot = match NAMED.iter().find(|(name, _)| *name == which) {
+            Some((_, plot)) => plot(),
+            None => Plot::of(which.parse().context("--only needs a seed, or a story's name")?),
+        };
         eprintln!("{plot:#?}");
         let outcome = once(&lay()?, &plot)?;
         println!("{outcome:#?}");
@@ -157,7 +160,10 @@ fn once(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     outcome
 }
 
+fn said(option: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != option).nth(1)
+}
+
 fn option(name: &str) -> Result<Option<u64>> {
-    let value = std::env::args().skip_while(|argument| argument != name).nth(1);
-    value.map(|value| value.parse().with_context(|| format!("{name} needs a number"))).transpose()
+    said(name).map(|value| value.parse().with_context(|| format!("{name} needs a number"))).transpose()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use handover_core::artefact::Payload as _;
+use handover_core::artefact::federation::Directory;
 use handover_core::artefact::patient::ShareRelease;
 use handover_core::artefact::transfer::{KeyRelease, Receipt, TransferRequest};
 use handover_core::transfer::Phase;
@@ -14,7 +15,7 @@ use crate::plot::{Fault, INDEX, Plot, Weather};
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 13] = [
+pub(crate) const NAMED: [Named; 14] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
     ("the_destination_dies_at_a_write_every_twenty_seconds", destination_dies),
@@ -32,7 +33,8 @@ pub(crate) const NAMED: [Named; 13] = [
         "the_index_hears_of_a_transfer_by_its_source_after_the_destination_replaced_its_keys",
         told_of_former_keys,
     ),
-    ("the_destination_lost_a_delivery_and_has_other_keys_since", lost_under_former_keys),
+    ("the_destination_lost_a_transfer_and_has_other_keys_since", lost_under_former_keys),
+    ("the_source_is_asked_under_keys_of_which_it_was_not_told", not_told_of_next_keys),
     ("an_emergency_while_the_index_is_away", emergency_without_the_index),
 ];
 
@@ -131,8 +133,16 @@ fn told_of_former_keys() -> Plot {
 /// Its own receipt, which comes back from others, is signed with a key that is not its own any more.
 fn lost_under_former_keys() -> Plot {
     let plan = Move { is_continuous: true, ..a_move() };
-    let (whom, age, away) = (plan.destination, Duration::from_secs(100), Duration::from_secs(5));
-    told(vec![plan], vec![(40, Fault::Restore { whom, age, away }), (100, Fault::Renew { whom })])
+    let (whom, age, away) = (plan.destination, Duration::from_secs(150), Duration::from_secs(5));
+    told(vec![plan], vec![(1, Fault::Restore { whom, age, away }), (100, Fault::Renew { whom })])
+}
+
+/// It has the index tell it of them before it refuses for good.
+fn not_told_of_next_keys() -> Plot {
+    let plan = Move { begins_after: Duration::from_secs(25), ..a_move() };
+    let (whom, source) = (plan.destination, plan.source);
+    let untold = Fault::Withhold { artefact: Directory::TYPE, to: source, lasts: Duration::from_secs(200) };
+    told(vec![plan], vec![(0, untold), (1, Fault::Renew { whom })])
 }
 
 /// Everything is given out and read; the index hears of it when it is back.
