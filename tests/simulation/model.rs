@@ -116,7 +116,9 @@ impl Played<'_> {
             let may_be = !state.phase.is_final() || ends.contains(&state.phase);
             ensure!(may_be, "{:?} ended as {state:?}", self.plan);
         }
-        if source != destination || source.is_none_or(|state| !ends.contains(&state.phase)) {
+        if outcome(&source) != outcome(&destination)
+            || source.is_none_or(|state| !ends.contains(&state.phase))
+        {
             return Ok(false);
         }
         Ok(self.is_heard(hospitals).await?
@@ -218,6 +220,12 @@ impl Played<'_> {
         }
         said
     }
+}
+
+/// What both have to agree about: of what came to nothing not, how often it was sealed.
+fn outcome(state: &Option<State>) -> Option<(Phase, Option<Code>, Option<u32>)> {
+    let state = state.as_ref()?;
+    Some((state.phase, state.reason, (!state.phase.is_exit()).then_some(state.attempt)))
 }
 
 async fn view(hospitals: &[Hospital], number: usize, transfer: TransferId) -> Result<Option<TransferView>> {

@@ -103,7 +103,7 @@ pub(crate) struct Inner {
     /// One at a time tells the index of all patients again.
     pub(crate) telling_again: tokio::sync::Mutex<()>,
     /// One at a time has the index asked whether a signer is new: who waits for that keeps others' place.
-    pub(crate) judging_again: tokio::sync::Mutex<()>,
+    pub(crate) judging_again: Arc<tokio::sync::Mutex<()>>,
     /// Something is in the outbox.
     pub(crate) outbox: Notify,
     /// Somebody connected: what waited for them goes out.

@@ -22,7 +22,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Inner;
-use crate::jobs::keeps_a_no;
 use crate::outbox::{self, Label, Passed, TallyOf, Target, Waiting};
 use crate::pauses::{Pauses, Run};
 use crate::{ExchangeError, rejoin};
@@ -213,7 +212,8 @@ async fn deliver(inner: &Arc<Inner>, net: &Net, target: &Target, parcel: &Waitin
             let may_be_brought = parcel.label.to.is_none()
                 && code == Code::KeyReplaced
                 && inner.now().since_ms(parcel.label.since) < BRINGS_WITHIN_MS;
-            let has_to_wait = code.is_transient() || may_be_brought;
+            let has_to_wait =
+                code.is_transient() || may_be_brought || hears_of_a_no(inner, parcel, code).await;
             // What a hospital says to what did not come by the index is not the last word.
             if !is_detour && is_moot(inner, parcel, code).await {
                 tracing::debug!(%transfer, code = %code, "a parcel came after the end that both know of");
@@ -242,14 +242,20 @@ async fn is_moot(inner: &Arc<Inner>, parcel: &Waiting, code: Code) -> bool {
     if parcel.label.to.is_none() {
         return false;
     }
-    // A no that is kept here ends it as soon as it is known that it comes in time.
-    if row.makes_moot(code) || (is_no(code) && keeps_a_no(inner, &row).await.unwrap_or(false)) {
+    if row.makes_moot(code) && !code.is_transient() {
         return true;
     }
     // Its consent was refused there for the no, so it lacks that for good.
     code == Code::EvidenceMissing
         && row.state.phase.is_exit()
         && is_one_of(inner, parcel.number, &[ShareRelease::TYPE]).await
+}
+
+/// Whether a hospital refuses a parcel for a no that has not got here, or has not ended the transfer here yet: that makes the
+/// parcel moot when it does.
+async fn hears_of_a_no(inner: &Arc<Inner>, parcel: &Waiting, code: Code) -> bool {
+    let is_open = |row: Row| row.state.phase < Phase::Released;
+    is_no(code) && parcel.label.to.is_some() && inner.row(parcel.label.transfer).await.is_ok_and(is_open)
 }
 
 async fn is_one_of(inner: &Arc<Inner>, number: u64, types: &[&str]) -> bool {

@@ -261,8 +261,8 @@ impl Directories {
             .await?;
         let version = fresh.directory().version;
         match verdict {
-            Verdict::Held => Ok(()),
-            Verdict::Taken => {
+            // What is stored already may not be followed yet: whoever stored it may have been stopped in between.
+            Verdict::Held | Verdict::Taken => {
                 tracing::info!(version, "directory taken");
                 self.held.send_if_modified(|held| {
                     let is_newer = held.as_ref().is_none_or(|held| held.directory().version < version);

@@ -142,8 +142,9 @@ async fn answer(
 
 /// Takes in what somebody brings.
 async fn deliver(inner: &Arc<Inner>, party: &Party, content: &[u8]) -> Result<(), ExchangeError> {
+    let known = inner.parts.directories.version();
     match take(inner, party, content).await {
-        Err(fault) if inner.has_new_signers(&fault).await? => take(inner, party, content).await,
+        Err(fault) if inner.has_new_signers(known, &fault).await? => take(inner, party, content).await,
         taken => taken,
     }
 }

@@ -113,7 +113,7 @@ impl Exchange {
             glass: Notify::new(),
             books: Notify::new(),
             reconciling: tokio::sync::Mutex::default(),
-            judging_again: tokio::sync::Mutex::default(),
+            judging_again: Arc::default(),
             telling_again: tokio::sync::Mutex::default(),
             changed: watch::channel(0).0,
         }))

@@ -220,8 +220,10 @@ impl Claimed {
     /// hospital that lost its word with a store, and has other keys since, says so again.
     pub(crate) fn says_again(&self, kept: &[u8]) -> bool {
         let Self::Confirmed(again) = self else { return false };
-        let (again, kept) = (again.claim(), Signed::<RevocationConfirmed>::read(kept));
-        kept.is_ok_and(|kept| kept.claim().by == again.by && kept.claim().effect == again.effect)
+        let kept = Signed::<RevocationConfirmed>::read(kept);
+        kept.is_ok_and(|kept| {
+            *again.claim() == RevocationConfirmed { since: again.claim().since, ..kept.claim().clone() }
+        })
     }
 
     /// The transfer that it names.

@@ -1,5 +1,6 @@
 //! Newer directories, as they come from the index: a head, and what is missing of its pieces when it is asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use handover_core::Code;
@@ -30,23 +31,39 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether what was refused like this is to be judged again: its signer may be of a directory that had not got here,
-    /// so the index was asked for it, and there is a newer one now.
+    /// Whether what was refused like this is to be judged again: its signer may be of a directory that was not here when it
+    /// was judged, by the one of version `known`. The index is asked, unless there is a newer one already.
     ///
     /// # Errors
     /// Why that is not known: what was to be judged is not refused for good.
-    pub(crate) async fn has_new_signers(&self, fault: &ExchangeError) -> Result<bool, ExchangeError> {
+    pub(crate) async fn has_new_signers(
+        self: &Arc<Self>,
+        known: u64,
+        fault: &ExchangeError,
+    ) -> Result<bool, ExchangeError> {
         let Some(net) = self.net.get().filter(|_| fault.code() == Code::WrongSigner) else {
             return Ok(false);
         };
-        let Ok(_turn) = self.judging_again.try_lock() else { return Err(Code::Busy.into()) };
-        let before = self.parts.directories.version();
-        let refreshed = timeout(REFRESH_LIMIT, self.refresh_directory(net, &self.route_to_index())).await;
-        if self.parts.directories.version() != before {
+        let has_newer = || self.parts.directories.version() != known;
+        if has_newer() {
             return Ok(true);
         }
-        refreshed.map_err(|_| Code::Unreachable)?.map_err(|_| Code::Unreachable)?;
-        Ok(false)
+        let turn = Arc::clone(&self.judging_again).try_lock_owned().map_err(|_| Code::Busy)?;
+        let (inner, net) = (Arc::clone(self), net.clone());
+        // In a task of its own: what is stored has to be followed, too, however long that takes.
+        let refreshing = tokio::spawn(async move {
+            let refreshed = inner.refresh_directory(&net, &inner.route_to_index()).await;
+            drop(turn);
+            refreshed.map_err(|fault| fault.code())
+        });
+        let refreshed = timeout(REFRESH_LIMIT, refreshing).await;
+        match refreshed {
+            _ if has_newer() => Ok(true),
+            Ok(Ok(Ok(()))) => Ok(false),
+            Ok(Ok(Err(code))) if code.waits_for_people() => Err(code.into()),
+            // It waits for the directory, and not for whoever brought it.
+            Ok(_) | Err(_) => Err(Code::DirectoryIncomplete.into()),
+        }
     }
 
     /// Takes the index's directory, if it has a newer one.

@@ -39,7 +39,6 @@ use crate::{ExchangeError, leftovers, parts, rejoin};
 
 pub(crate) use continuing::run as run_deliveries;
 pub(crate) use receive::receive;
-pub(crate) use withdraw::is_held as keeps_a_no;
 
 /// Transfers looked at in one page.
 const PAGE: usize = 200;

@@ -46,8 +46,11 @@ async fn receive_stream(
 ) -> Result<Vec<u8>, ExchangeError> {
     let offer: Offer = timeout(OFFER_LIMIT, wire::get(stream)).await.map_err(|_| Code::TimedOut)??;
     let begun = async {
+        let known = inner.parts.directories.version();
         let (header, parts) = match take_offer(inner, from, offer.clone()).await {
-            Err(fault) if inner.has_new_signers(&fault).await? => take_offer(inner, from, offer).await?,
+            Err(fault) if inner.has_new_signers(known, &fault).await? => {
+                take_offer(inner, from, offer).await?
+            }
             taken => taken?,
         };
         let alone = Alone::with(inner, &header, is_large(&parts))?;

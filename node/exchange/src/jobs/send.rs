@@ -51,8 +51,9 @@ pub(super) async fn send(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<(),
         Sent::Done(done) => {
             let delivered = done.delivered.ok_or(Code::Malformed)?;
             let from = Party::Hospital(row.destination.clone());
+            let known = inner.parts.directories.version();
             match inner.take_from(delivered.0.clone(), &from).await {
-                Err(fault) if inner.has_new_signers(&fault).await? => {
+                Err(fault) if inner.has_new_signers(known, &fault).await? => {
                     inner.take_from(delivered.0, &from).await.map(drop)
                 }
                 taken => taken.map(drop),

@@ -94,7 +94,7 @@ pub(super) async fn lost(inner: &Arc<Inner>, net: &Net, row: &Row) -> Result<Out
 const SAYS_NO: [Kind; 3] = [Kind::Revocation, Kind::PatientRefusal, Kind::Refusal];
 
 /// Whether a no is kept here that could not end the transfer yet.
-pub(crate) async fn is_held(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
+pub(super) async fn is_held(inner: &Arc<Inner>, row: &Row) -> Result<bool, ExchangeError> {
     if row.role != Role::Source || row.origin.is_some() {
         return Ok(false);
     }

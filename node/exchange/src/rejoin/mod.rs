@@ -133,9 +133,10 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
     let mut asking: JoinSet<Asked> = JoinSet::new();
     let mut under_way = BTreeSet::new();
     let mut has_news = true;
-    // Who is idle does not call by itself: whoever this store knows is looked for once.
+    // Who is idle does not call by itself: whoever this store knows, or was connected with, is looked for until then.
     let mut to_look_for = inner.parts.gate.partners.clone();
     loop {
+        to_look_for.extend(net.connected().into_iter().filter(|it| !inner.parts.gate.is_compared(it)));
         for party in due(&inner, &net, &to_look_for) {
             if asking.len() < AT_ONCE && under_way.insert(party.clone()) {
                 let (inner, net) = (Arc::clone(&inner), net.clone());
@@ -158,12 +159,13 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
             () = tokio::time::sleep(AGAIN) => {}
             Some(asked) = asking.join_next() => if let Ok((party, outcome)) = asked {
                 under_way.remove(&party);
-                to_look_for.remove(&party);
                 if let Err(fault) = outcome {
                     tracing::debug!(%party, code = %fault.code(), detail = %fault, "cannot be compared with yet");
                     if inner.parts.gate.put_in_vain(&party) {
                         go_on(&inner);
                     }
+                } else {
+                    to_look_for.remove(&party);
                 }
                 has_news = true;
             }
