@@ -34,7 +34,7 @@ fn scopes_and_details_open_for_their_hospital_alone() {
     let scope = opened(lakeside, REQUEST_SCOPE_LABEL, &story.id, sealed).unwrap();
     assert_eq!(codec::decode::<Scope>(&scope, MAX_MESSAGE_BYTES), Ok(Scope::everything()));
     for by in [riverside, &world.hillcrest] {
-        assert!(matches!(opened(by, REQUEST_SCOPE_LABEL, &story.id, sealed), Err(SealError::UnknownKey)));
+        assert!(matches!(opened(by, REQUEST_SCOPE_LABEL, &story.id, sealed), Err(SealError::UnknownKey(_))));
     }
     for (label, id) in [(CONSENT_DETAILS_LABEL, &story.id), (REQUEST_SCOPE_LABEL, &other.id)] {
         assert!(matches!(opened(lakeside, label, id, sealed), Err(SealError::CannotOpen)));

@@ -1,7 +1,7 @@
 //! Why something could not be sealed, opened or verified.
 
-use handover_core::Code;
 use handover_core::codec::DecodeError;
+use handover_core::{Code, Digest};
 
 /// A fault of this room. None of them holds a secret, a plaintext or a path.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +13,9 @@ pub enum SealError {
     /// The commitment to the content key is not the one that was announced.
     #[error("the shares do not give the announced content key")]
     Commitment,
-    /// Sealed to a key that is not on this ring.
+    /// Sealed to a key that is not on this ring: its thumbprint.
     #[error("sealed to a key that is not held here")]
-    UnknownKey,
+    UnknownKey(Digest),
     /// A key that does not meet the rules.
     #[error("not an acceptable key: {0}")]
     InvalidKey(&'static str),
@@ -53,7 +53,7 @@ impl SealError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::CannotOpen | Self::UnknownKey => Code::CannotOpen,
+            Self::CannotOpen | Self::UnknownKey(_) => Code::CannotOpen,
             Self::Commitment => Code::SharesMismatch,
             Self::InvalidKey(_) => Code::Malformed,
             Self::TooLong | Self::Malformed(DecodeError::TooLarge { .. }) => Code::TooLarge,

@@ -195,7 +195,7 @@ impl KeyRing {
         std::iter::once(&self.current)
             .chain(&self.retiring)
             .find(|key| key.public.thumbprint() == *thumbprint)
-            .ok_or(SealError::UnknownKey)
+            .ok_or(SealError::UnknownKey(*thumbprint))
     }
 }
 
@@ -260,7 +260,7 @@ mod tests {
         ring.rotate(hospital_two());
         let wrapped = old.wrap(b"x", &mut OsRandom).unwrap();
         assert_eq!(ring.find(&old.thumbprint()).unwrap().unwrap(&wrapped).unwrap().as_slice(), b"x");
-        assert!(matches!(ring.find(&Digest::from_bytes([0; 32])), Err(SealError::UnknownKey)));
+        assert!(matches!(ring.find(&Digest::from_bytes([0; 32])), Err(SealError::UnknownKey(_))));
     }
 
     #[test]

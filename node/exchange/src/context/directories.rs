@@ -6,6 +6,7 @@ use std::time::Duration;
 use handover_core::Code;
 use handover_core::message::{Answer, Request, Verb};
 use handover_net::{Net, Route};
+use handover_seal::{RsaPublicKey, SealError};
 use tokio::time::timeout;
 
 use super::Inner;
@@ -32,7 +33,7 @@ impl Inner {
     }
 
     /// Whether what was refused like this is to be judged again: its signer may be of a directory that was not here when it
-    /// was judged, by the one of version `known`. The index is asked, unless there is a newer one already.
+    /// was judged, by the one of version `known`.
     ///
     /// # Errors
     /// Why that is not known: what was to be judged is not refused for good.
@@ -41,9 +42,29 @@ impl Inner {
         known: u64,
         fault: &ExchangeError,
     ) -> Result<bool, ExchangeError> {
-        let Some(net) = self.net.get().filter(|_| fault.code() == Code::WrongSigner) else {
-            return Ok(false);
-        };
+        if fault.code() == Code::WrongSigner { self.has_newer_directory(known).await } else { Ok(false) }
+    }
+
+    /// Whether what does not open here, as it is sealed to a key that this process does not have, opens once it is started
+    /// with the key that the directory names. By the directory of version `known` that was not so.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub(crate) async fn has_other_key(
+        self: &Arc<Self>,
+        known: u64,
+        fault: &ExchangeError,
+    ) -> Result<bool, ExchangeError> {
+        let ExchangeError::Seal(SealError::UnknownKey(key)) = fault else { return Ok(false) };
+        self.has_newer_directory(known).await?;
+        let federation = self.federation()?;
+        let named = &federation.member(self.own())?.profile.rsa_key;
+        Ok(RsaPublicKey::from_spki_der(named.as_ref())?.thumbprint() == *key)
+    }
+
+    /// Whether there is a newer directory than the one of version `known`; the index is asked, unless there is.
+    async fn has_newer_directory(self: &Arc<Self>, known: u64) -> Result<bool, ExchangeError> {
+        let Some(net) = self.net.get() else { return Ok(false) };
         let has_newer = || self.parts.directories.version() != known;
         if has_newer() {
             return Ok(true);

@@ -185,8 +185,13 @@ async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
 
 /// Does a job, so that the state moves on; or why it has to wait.
 async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), Code> {
+    let known = inner.parts.directories.version();
     let Err(fault) = perform(inner, net, row, job).await else { return Ok(()) };
-    let code = fault.code();
+    let code = match inner.has_other_key(known, &fault).await {
+        Ok(true) => Code::KeysOutdated,
+        Ok(false) => fault.code(),
+        Err(fault) => fault.code(),
+    };
     // The patient took the consent back at the destination: their word is on its way, and ends the transfer.
     let is_told = job == Job::Send && code == Code::ConsentRevoked;
     if code.is_transient() || is_told {
