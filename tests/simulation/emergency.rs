@@ -271,30 +271,41 @@ impl Responder<'_> {
     /// Whether everybody knows of it who has to: both hospitals, each with its audit lines, the index and the patient. Of
     /// what somebody lost with a store nothing can be said.
     pub(crate) async fn is_known(&self, restored: &BTreeSet<usize>, index: &IndexSeat) -> Result<bool> {
-        if [self.plan.at, self.source(), INDEX].iter().any(|it| restored.contains(it)) {
-            return Ok(true);
-        }
         let Some(id) = self.told.borrow().id else { return Ok(false) };
-        let (here, lines_here) = self.kept(self.plan.at, id).await?;
-        let (there, lines_there) = self.kept(self.source(), id).await?;
-        ensure!(here.reads >= self.told.borrow().reads, "a read that was answered is not counted: {here:?}");
-        let count = |lines: &[AuditEntry], wanted| lines.iter().filter(|line| line.action == wanted).count();
-        ensure!(count(&lines_here, Action::BreakGlass) > 0, "no audit line of the break-glass");
-        ensure!(
-            count(&lines_here, Action::ReadEmergency) >= usize::try_from(here.reads)?,
-            "a read without its audit line"
-        );
-        let gifts = 1 + usize::from(self.plan.is_everything);
-        ensure!(count(&lines_there, Action::Export) >= gifts, "given out without an audit line");
-        ensure!(
-            there.local.as_ref().is_some_and(|it| it.as_str() == self.person.name),
-            "another's: {there:?}"
-        );
-        ensure!(here.given == there.given, "{here:?}\n{there:?}");
+        let knows = |place: &usize| !restored.contains(place);
+        let hospitals = [self.plan.at, self.source()].into_iter().filter(knows);
+        let is_reviewed = hospitals.clone().count() == 2;
+        for at in hospitals.clone() {
+            let (view, lines) = self.kept(at, id).await?;
+            let count = |wanted| lines.iter().filter(|line| line.action == wanted).count();
+            if at == self.plan.at {
+                let reads = self.told.borrow().reads;
+                ensure!(view.reads >= reads, "a read that was answered is not counted: {view:?}");
+                ensure!(count(Action::BreakGlass) > 0, "no audit line of the break-glass");
+                ensure!(
+                    count(Action::ReadEmergency) >= usize::try_from(reads)?,
+                    "a read without its audit line"
+                );
+            } else {
+                let gifts = 1 + usize::from(self.plan.is_everything);
+                ensure!(count(Action::Export) >= gifts, "given out without an audit line");
+                let is_theirs = view.local.as_ref().is_some_and(|it| it.as_str() == self.person.name);
+                ensure!(is_theirs, "another's: {view:?}");
+            }
+            ensure!(view.given == Some(self.scope()), "{view:?}");
+            let is_told = self.is_told(at, id, is_reviewed).await?;
+            if !is_told || (is_reviewed && view.review.is_none()) {
+                return Ok(false);
+            }
+        }
         let notes = index.op(json!({"op": "break-glass-list"})).await?;
         let notes = notes["notes"].as_array().context("notes")?;
-        let is_noted = notes.iter().filter(|it| it["break_glass"] == id.to_string()).count() == 2;
-        Ok(is_noted && there.review.is_some() && self.patient_is_told(id).await?)
+        let noted = notes.iter().filter(|it| it["break_glass"] == id.to_string()).count();
+        Ok(!knows(&INDEX) || noted >= hospitals.count())
+    }
+
+    fn scope(&self) -> EmergencyScope {
+        if self.plan.is_everything { EmergencyScope::Everything } else { EmergencyScope::Subset }
     }
 
     async fn kept(&self, at: usize, id: BreakGlassId) -> Result<(GlassView, Vec<AuditEntry>)> {
@@ -302,17 +313,13 @@ impl Responder<'_> {
         Ok(node.exchange.break_glass_details(OFFICER, id).await?)
     }
 
-    async fn patient_is_told(&self, id: BreakGlassId) -> Result<bool> {
-        for at in [self.plan.at, self.source()] {
-            let federation = self.trying.meet(&self.wallet, at).await?;
-            let Some(inbox) = self.trying.inbox(&self.wallet, at).await? else { return Ok(false) };
-            let told: Vec<_> = notices(&inbox, &federation).into_iter().collect::<Result<_, _>>()?;
-            let of = told.iter().find(|it| it.id == id);
-            if of.is_none_or(|it| it.review.is_none()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    /// Whether the patient reads of it in their inbox at a hospital, and of its review.
+    async fn is_told(&self, at: usize, id: BreakGlassId, is_reviewed: bool) -> Result<bool> {
+        let federation = self.trying.meet(&self.wallet, at).await?;
+        let Some(inbox) = self.trying.inbox(&self.wallet, at).await? else { return Ok(false) };
+        let told: Vec<_> = notices(&inbox, &federation).into_iter().collect::<Result<_, _>>()?;
+        let of = told.iter().find(|it| it.id == id);
+        Ok(of.is_some_and(|it| it.review.is_some() || !is_reviewed))
     }
 
     pub(crate) fn is_open(&self) -> Result<bool> {
