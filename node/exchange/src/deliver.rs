@@ -14,7 +14,7 @@ use handover_core::message::{Answer, Parcel, Request, Verb};
 use handover_core::time::DAY_MS;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Party, TransferId, codec};
-use handover_dossier::{Dossier, DossierError, Row, is_no, tally};
+use handover_dossier::{Dossier, DossierError, Row, tally};
 use handover_net::Net;
 use handover_store::{SCAN_MAX_CELLS, Txn};
 use tokio::task::JoinSet;
@@ -255,7 +255,8 @@ async fn is_moot(inner: &Arc<Inner>, parcel: &Waiting, code: Code) -> bool {
 /// parcel moot when it does.
 async fn hears_of_a_no(inner: &Arc<Inner>, parcel: &Waiting, code: Code) -> bool {
     let is_open = |row: Row| row.state.phase < Phase::Released;
-    is_no(code) && parcel.label.to.is_some() && inner.row(parcel.label.transfer).await.is_ok_and(is_open)
+    let may_come = matches!(code, Code::ConsentRevoked | Code::PatientRefused) && parcel.label.to.is_some();
+    may_come && inner.row(parcel.label.transfer).await.is_ok_and(is_open)
 }
 
 async fn is_one_of(inner: &Arc<Inner>, number: u64, types: &[&str]) -> bool {

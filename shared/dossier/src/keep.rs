@@ -63,8 +63,9 @@ impl Row {
     /// that crosses a no.
     #[must_use]
     pub fn makes_moot(&self, code: Code) -> bool {
+        let is_no = matches!(code, Code::ConsentRevoked | Code::ConsentExpired | Code::PatientRefused);
         let may_cross = matches!(self.state.phase, Phase::Refused | Phase::Expired | Phase::Revoked);
-        self.state.phase.is_exit() && (self.state.reason == Some(code) || (is_no(code) && may_cross))
+        self.state.phase.is_exit() && (self.state.reason == Some(code) || (is_no && may_cross))
     }
 
     /// The hospital that this one deals with; at the index the destination.
@@ -75,12 +76,6 @@ impl Row {
             Role::Source | Role::Index => &self.destination,
         }
     }
-}
-
-/// Whether somebody who refuses with this code has heard a no, or that it is too late for a yes.
-#[must_use]
-pub const fn is_no(code: Code) -> bool {
-    matches!(code, Code::ConsentRevoked | Code::ConsentExpired | Code::PatientRefused)
 }
 
 /// One transfer's dossier inside a transaction.

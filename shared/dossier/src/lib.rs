@@ -38,6 +38,6 @@ pub use deliveries::Standing;
 pub use error::DossierError;
 pub use handing_back::{Between, evidence};
 pub use intake::{Taken, transfer_of};
-pub use keep::{Dossier, Row, active, is_no, list};
+pub use keep::{Dossier, Row, active, list};
 pub use kind::{Kind, Place};
 pub use newest::{issued, newest_signed};

@@ -62,13 +62,9 @@ impl Inner {
         Ok(RsaPublicKey::from_spki_der(named.as_ref())?.thumbprint() == *key)
     }
 
-    /// Whether there is a newer directory than the one of version `known`; the index is asked, unless there is.
+    /// Asks the index for a newer directory; whether there is one now than that of version `known`.
     async fn has_newer_directory(self: &Arc<Self>, known: u64) -> Result<bool, ExchangeError> {
         let Some(net) = self.net.get() else { return Ok(false) };
-        let has_newer = || self.parts.directories.version() != known;
-        if has_newer() {
-            return Ok(true);
-        }
         let turn = Arc::clone(&self.judging_again).try_lock_owned().map_err(|_| Code::Busy)?;
         let (inner, net) = (Arc::clone(self), net.clone());
         // In a task of its own: what is stored has to be followed, too, however long that takes.
@@ -77,10 +73,8 @@ impl Inner {
             drop(turn);
             refreshed.map_err(|fault| fault.code())
         });
-        let refreshed = timeout(REFRESH_LIMIT, refreshing).await;
-        match refreshed {
-            _ if has_newer() => Ok(true),
-            Ok(Ok(Ok(()))) => Ok(false),
+        match timeout(REFRESH_LIMIT, refreshing).await {
+            Ok(Ok(Ok(()))) => Ok(self.parts.directories.version() != known),
             Ok(Ok(Err(code))) if code.waits_for_people() => Err(code.into()),
             // It waits for the directory, and not for whoever brought it.
             Ok(_) | Err(_) => Err(Code::DirectoryIncomplete.into()),

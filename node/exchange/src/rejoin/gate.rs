@@ -185,8 +185,9 @@ impl Gate {
     /// Says whether it is news: something may go on without them.
     pub(super) fn put_in_vain(&self, party: &Party) -> bool {
         let mut state = self.state();
-        // Compared with, and asked for everything in vain since: it is asked again.
+        // Compared with before, which stands until it is time again. Asked for everything in vain since, it is asked again.
         if state.has_told(party) && state.is_compared(party) {
+            state.asked.insert(party.clone(), Asked::Compared(Instant::now()));
             return false;
         }
         state.asked.insert(party.clone(), Asked::InVain(Instant::now())).is_none()

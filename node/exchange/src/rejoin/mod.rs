@@ -133,11 +133,14 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
     let mut asking: JoinSet<Asked> = JoinSet::new();
     let mut under_way = BTreeSet::new();
     let mut has_news = true;
-    // Who is idle does not call by itself: whoever this store knows, or was connected with, is looked for until then.
+    // Who is idle does not call by itself: whoever this store knows is looked for once, and who was there until it has been
+    // compared with.
     let mut to_look_for = inner.parts.gate.partners.clone();
+    let mut were_there = BTreeSet::new();
     loop {
-        to_look_for.extend(net.connected().into_iter().filter(|it| !inner.parts.gate.is_compared(it)));
-        for party in due(&inner, &net, &to_look_for) {
+        were_there.extend(net.connected());
+        were_there.retain(|it| !inner.parts.gate.is_compared(it));
+        for party in due(&inner, &net, to_look_for.union(&were_there)) {
             if asking.len() < AT_ONCE && under_way.insert(party.clone()) {
                 let (inner, net) = (Arc::clone(&inner), net.clone());
                 asking.spawn(async move {
@@ -159,15 +162,15 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
             () = tokio::time::sleep(AGAIN) => {}
             Some(asked) = asking.join_next() => if let Ok((party, outcome)) = asked {
                 under_way.remove(&party);
+                to_look_for.remove(&party);
+                // Somebody may have told a part of what is lacking.
+                has_news |= outcome.is_ok() || !inner.parts.gate.is_whole();
                 if let Err(fault) = outcome {
                     tracing::debug!(%party, code = %fault.code(), detail = %fault, "cannot be compared with yet");
                     if inner.parts.gate.put_in_vain(&party) {
                         go_on(&inner);
                     }
-                } else {
-                    to_look_for.remove(&party);
                 }
-                has_news = true;
             }
         }
     }
@@ -176,10 +179,10 @@ pub(crate) async fn run(inner: Arc<Inner>, net: Net, shutdown: CancellationToken
 
 /// Who is to be asked: whoever is connected, waited for or still to be looked for, and while the store catches up everybody.
 /// Those who are there first: others keep their places for as long as one dials.
-fn due(inner: &Inner, net: &Net, to_look_for: &BTreeSet<Party>) -> Vec<Party> {
+fn due<'a>(inner: &Inner, net: &Net, to_look_for: impl Iterator<Item = &'a Party>) -> Vec<Party> {
     let (gate, connected) = (&inner.parts.gate, net.connected());
     let mut all: BTreeSet<Party> = connected.iter().cloned().chain(gate.wanted()).collect();
-    all.extend(to_look_for.iter().cloned());
+    all.extend(to_look_for.cloned());
     if let Some(told) = gate.told() {
         all.extend(needed(inner).into_iter().filter(|party| !told.contains(party)));
     }
