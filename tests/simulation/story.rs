@@ -348,13 +348,39 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Waits for every move to end and for the books to say so, and looks at what is there, then and a while later; what has to
-/// stand in the books.
+/// Waits until everything has come to its end, and has stayed there for a while; what has to stand in the books.
 async fn settle(
     stage: &Stage,
     (played, responders): (&[Played<'_>], &[Responder<'_>]),
     until: Instant,
 ) -> Result<Vec<Due>> {
+    let liars = stage.liars.borrow().clone();
+    loop {
+        come_to_rest(stage, (played, responders), &liars, until).await?;
+        sleep(STAYS).await;
+        stage.look().await?;
+        let mut stays = true;
+        for one in played {
+            stays &= one.is_over(&stage.hospitals).await?;
+        }
+        if stays {
+            let due = dues(stage, played, &liars).await?;
+            books_agree(&stage.index, &due, &liars).await?;
+            return Ok(due);
+        }
+        // A source that has lost a delivery begins it anew once it knows that.
+        let may_begin = played.iter().any(Played::may_lack) && Instant::now() < until;
+        ensure!(may_begin, "it does not stay over");
+    }
+}
+
+/// Waits for every move to end, for whoever has to hear of emergencies, and for the books to say so.
+async fn come_to_rest(
+    stage: &Stage,
+    (played, responders): (&[Played<'_>], &[Responder<'_>]),
+    liars: &BTreeSet<Party>,
+    until: Instant,
+) -> Result<()> {
     for one in played {
         while !one.is_over(&stage.hospitals).await? {
             ensure!(Instant::now() < until, "it does not end");
@@ -375,24 +401,16 @@ async fn settle(
         }
         one.is_closed().await?;
     }
-    let liars = stage.liars.borrow().clone();
-    let due = dues(stage, played, &liars).await?;
+    let due = dues(stage, played, liars).await?;
     // The last of the evidence gets to the index by itself.
-    while let Err(fault) = books_agree(&stage.index, &due, &liars).await {
+    while let Err(fault) = books_agree(&stage.index, &due, liars).await {
         if Instant::now() >= until {
             return Err(fault);
         }
         sleep(LOOKS_EVERY).await;
         stage.look().await?;
     }
-    sleep(STAYS).await;
-    stage.look().await?;
-    for one in played {
-        ensure!(one.is_over(&stage.hospitals).await?, "it does not stay over");
-    }
-    let due = dues(stage, played, &liars).await?;
-    books_agree(&stage.index, &due, &liars).await?;
-    Ok(due)
+    Ok(())
 }
 
 async fn dues(stage: &Stage, played: &[Played<'_>], liars: &BTreeSet<Party>) -> Result<Vec<Due>> {
