@@ -51,11 +51,7 @@ pub(crate) async fn serve(
                 let (inner, net, places) = (Arc::clone(&inner), net.clone(), Arc::clone(&places));
                 tasks.spawn(async move {
                     let _place = places.acquire_owned().await;
-                    let outcome = answer(&inner, &net, &party, &body).await;
-                    if let Err(fault) = &outcome {
-                        tracing::debug!(from = %party, code = %fault.code(), detail = %fault, "a request was refused");
-                    }
-                    reply.send(Answer::encode(outcome.map_err(|fault| fault.code())));
+                    reply.send(Answer::encode(answer_or_code(&inner, &net, &party, &body).await));
                 });
             }
             Some(Inbound::Package { party, stream }) => {
@@ -84,6 +80,22 @@ pub(crate) async fn serve(
         }
     }
     tasks.shutdown().await;
+}
+
+async fn answer_or_code(
+    inner: &Arc<Inner>,
+    net: &Net,
+    party: &Party,
+    body: &[u8],
+) -> Result<Vec<Vec<u8>>, Code> {
+    let known = inner.parts.directories.version();
+    let fault = match answer(inner, net, party, body).await {
+        Ok(items) => return Ok(items),
+        Err(fault) => fault,
+    };
+    let code = inner.code_of(known, &fault).await;
+    tracing::debug!(from = %party, %code, detail = %fault, "a request was refused");
+    Err(code)
 }
 
 async fn answer(

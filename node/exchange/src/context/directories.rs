@@ -45,12 +45,17 @@ impl Inner {
         if fault.code() == Code::WrongSigner { self.has_newer_directory(known).await } else { Ok(false) }
     }
 
-    /// Whether what does not open here, as it is sealed to a key that this process does not have, opens once it is started
-    /// with the key that the directory names. By the directory of version `known` that was not so.
-    ///
-    /// # Errors
-    /// Why that is not known.
-    pub(crate) async fn has_other_key(
+    /// The code of a fault. What does not open here, as it is sealed to a key that this process does not have, waits if it
+    /// opens once it is started with the key that the directory names. By the one of version `known` that was not so.
+    pub(crate) async fn code_of(self: &Arc<Self>, known: u64, fault: &ExchangeError) -> Code {
+        match self.has_other_key(known, fault).await {
+            Ok(true) => Code::KeysOutdated,
+            Ok(false) => fault.code(),
+            Err(unknown) => unknown.code(),
+        }
+    }
+
+    async fn has_other_key(
         self: &Arc<Self>,
         known: u64,
         fault: &ExchangeError,

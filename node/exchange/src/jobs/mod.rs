@@ -187,11 +187,7 @@ async fn active(inner: &Arc<Inner>) -> Result<Vec<Row>, ExchangeError> {
 async fn work(inner: &Arc<Inner>, net: &Net, row: &Row, job: Job) -> Result<(), Code> {
     let known = inner.parts.directories.version();
     let Err(fault) = perform(inner, net, row, job).await else { return Ok(()) };
-    let code = match inner.has_other_key(known, &fault).await {
-        Ok(true) => Code::KeysOutdated,
-        Ok(false) => fault.code(),
-        Err(fault) => fault.code(),
-    };
+    let code = inner.code_of(known, &fault).await;
     // The patient took the consent back at the destination: their word is on its way, and ends the transfer.
     let is_told = job == Job::Send && code == Code::ConsentRevoked;
     if code.is_transient() || is_told {
