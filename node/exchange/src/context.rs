@@ -393,7 +393,8 @@ impl Inner {
         now: Timestamp,
     ) -> Result<RecallConfirmed, DossierError> {
         let Parts { keyring, records, identity, .. } = &self.parts;
-        let desk = recalled::Desk { keys, keyring, records, ring: &identity.ring };
+        let is_unfiled = rejoin::is_unfiled(txn, keys, row.transfer)?;
+        let desk = recalled::Desk { keys, keyring, records, ring: &identity.ring, is_unfiled };
         desk.mark(txn, row, number, context, now)
     }
 

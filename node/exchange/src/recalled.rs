@@ -33,7 +33,7 @@ cbor_map! {
     pub(crate) struct Kept {
         /// Its details.
         1 => details: RecallDetails,
-        /// What this hospital computes to be given back of the fee.
+        /// What this hospital computes to be given back of the fee; what its source says, where the quote is not known any more.
         2 => fee_back: Amount,
         /// Which of its own records they are, at the source.
         3 => own: Vec<[u8; 16]>,
@@ -146,25 +146,25 @@ pub(crate) fn fee_back(
         gone.lines.extend(tests(details, &row.source));
         details.other_tests.iter().for_each(|others| gone.add_others(others));
     };
+    let (mut given_minor, mut unknown_minor) = (0_i64, 0_i64);
     for earlier in 1..number {
-        let kept = get(txn, keyring, keys, (row.transfer, earlier))?;
-        if let Some(kept) = kept.filter(|kept| !kept.details.reason.keeps_fee()) {
-            add(&mut gone, &kept.details);
+        let recall = Dossier::of(txn, keys, row.transfer).get(Kind::Recall.of(earlier))?;
+        let recall = recall.and_then(|recall| Signed::<Recall>::read(&recall).ok());
+        let minor = recall.map_or(0, |recall| recall.claim().fee_back.minor());
+        given_minor = given_minor.saturating_add(minor);
+        match get(txn, keyring, keys, (row.transfer, earlier))? {
+            Some(kept) if kept.details.reason.keeps_fee() => {}
+            Some(kept) => add(&mut gone, &kept.details),
+            // What it was about is not known any more, after a backup was restored: it may have been the same.
+            None => unknown_minor = unknown_minor.saturating_add(minor),
         }
     }
     let before = fees::without(body, &gone)?;
     add(&mut gone, details);
     let back = rules::fee_back(before, fees::without(body, &gone)?)?;
-    // What earlier ones were about may not be known any more, after a backup was restored; what they gave back is.
-    let mut given_minor = 0_i64;
-    for earlier in 1..number {
-        let recall = Dossier::of(txn, keys, row.transfer).get(Kind::Recall.of(earlier))?;
-        if let Some(recall) = recall.and_then(|recall| Signed::<Recall>::read(&recall).ok()) {
-            given_minor = given_minor.saturating_add(recall.claim().fee_back.minor());
-        }
-    }
-    let left_minor = body.fee.minor().saturating_sub(given_minor).max(0);
-    Ok(Amount::from_minor(back.minor().min(left_minor), back.currency()))
+    let left_minor = body.fee.minor().saturating_sub(given_minor);
+    let back_minor = back.minor().saturating_sub(unknown_minor).min(left_minor).max(0);
+    Ok(Amount::from_minor(back_minor, back.currency()))
 }
 
 /// What a destination takes a recall in with.
@@ -173,6 +173,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) keyring: &'a Keyring,
     pub(crate) records: &'a Records,
     pub(crate) ring: &'a KeyRing,
+    /// Whether what the transfer brought is not here any more, for the store came from a backup.
+    pub(crate) is_unfiled: bool,
 }
 
 impl Desk<'_> {
@@ -198,15 +200,18 @@ impl Desk<'_> {
         let patient = inboxes::whose(txn, self.keys, row.transfer)?;
         let priced = bodies::get(txn, self.keyring, self.keys, row.transfer)?;
         let mut computed = None;
-        if let (Some(patient), Some(priced)) = (patient, priced) {
+        if let Some(patient) = patient {
             self.mark_records(txn, row, &patient, &details, now)?;
-            let back = fee_back(txn, self.keyring, self.keys, (row, &priced.body), number, &details)?;
-            if back != recall.fee_back {
+            if let Some(priced) = priced {
+                let of = (row, &priced.body);
+                computed = Some(fee_back(txn, self.keyring, self.keys, of, number, &details)?);
+            }
+            if computed.is_some_and(|back| back != recall.fee_back) {
                 tracing::warn!(transfer = %row.transfer, number, "a recall gives back another fee than the lines come to");
             }
-            let kept = Kept { details, fee_back: back, own: Vec::new(), extensions: Extensions::default() };
+            let fee_back = computed.unwrap_or(recall.fee_back);
+            let kept = Kept { details, fee_back, own: Vec::new(), extensions: Extensions::default() };
             put(txn, self.keyring, self.keys, (row.transfer, number), &kept)?;
-            computed = Some(back);
         }
         note(txn, self.keys, row.transfer)?;
         Ok(RecallConfirmed {
@@ -246,7 +251,7 @@ impl Desk<'_> {
             let name = (&origin, record.resource_type.as_str(), record.resource_id.as_str());
             let versions = self.records.versions_in(txn, &permit, now, name, &record.content_hash);
             let versions = versions.map_err(of_records)?;
-            if versions.is_empty() {
+            if versions.is_empty() && !self.is_unfiled {
                 return Err(Code::RecallUnknownRecord.into());
             }
             let mark = Mark {

@@ -40,7 +40,7 @@ use crate::pauses::Wait;
 use crate::{Exchange, ExchangeError, key_records, left, links, recalled};
 
 pub use gate::Gate;
-pub(crate) use rows::{put_taken as see_to_later, put_unfiled as note_unfiled};
+pub(crate) use rows::{is_unfiled, put_taken as see_to_later, put_unfiled as note_unfiled};
 
 /// The step that waits, as the desk reads it.
 const STEP: &str = "catch-up";

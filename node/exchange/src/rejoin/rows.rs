@@ -167,6 +167,15 @@ pub(crate) fn put_unfiled(
     put_transfer(txn, keys, UNFILED, transfer)
 }
 
+/// Whether a transfer is one of those.
+pub(crate) fn is_unfiled(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    transfer: TransferId,
+) -> Result<bool, StoreError> {
+    Ok(txn.get(&keys.space(UNFILED).raw(transfer.as_bytes()).build())?.is_some())
+}
+
 /// A page of those transfers, ascending.
 pub(crate) fn unfiled(
     txn: &mut dyn Txn,
