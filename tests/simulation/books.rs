@@ -19,6 +19,8 @@ pub(crate) struct Due {
     pub(crate) transfer: TransferId,
     /// The fee that is due, if one is.
     pub(crate) fee_minor: Option<i64>,
+    /// How much of it goes back.
+    pub(crate) back_minor: i64,
     /// Who owes it, where that is sure.
     pub(crate) payer: Option<Payer>,
     /// Whether people may have to look at it.
@@ -62,7 +64,7 @@ pub(crate) async fn books_agree(index: &IndexSeat, due: &[Due], liars: &BTreeSet
 impl Due {
     /// The entries of the transfer are those that it may have, and nothing stays reserved.
     fn is_met(&self, booked: &[Value]) -> Result<()> {
-        let (mut posted, mut reserved) = (Vec::new(), 0_i32);
+        let (mut posted, mut reversed_minor, mut reserved) = (Vec::new(), 0_i64, 0_i32);
         for entry in booked {
             let is_payers = match &self.payer {
                 Some(Payer::Hospital(payer)) => entry["payer"] == payer.as_str(),
@@ -80,17 +82,21 @@ impl Due {
                 "reserve" | "void" => {}
                 "hold" => ensure!(self.may_be_held || self.may_be_open, "nobody is to look at it"),
                 // One that was let go before its receipt came is posted directly.
-                "post" | "post-direct" => {
-                    let amount = entry["amount"].as_str().context("an amount")?.replace('.', "");
-                    posted.push(amount.parse::<i64>()?);
-                }
+                "post" | "post-direct" => posted.push(minor(entry)?),
+                "reverse" => reversed_minor += minor(entry)?,
                 other => bail!("nobody ordered a {other}"),
             }
         }
         let wanted: Vec<i64> = self.fee_minor.into_iter().collect();
         let is_free = self.may_be_free && posted.iter().all(|fee| *fee == 0) && posted.len() == wanted.len();
         ensure!(posted == wanted || is_free, "posted {posted:?}, due {wanted:?}");
+        ensure!(reversed_minor == self.back_minor, "given back {reversed_minor}, due {}", self.back_minor);
         ensure!(reserved == 0 || self.may_be_open, "reserved for good");
         Ok(())
     }
+}
+
+/// An entry's amount.
+fn minor(entry: &Value) -> Result<i64> {
+    Ok(entry["amount"].as_str().context("an amount")?.replace('.', "").parse()?)
 }

@@ -276,11 +276,30 @@ pub(crate) fn chart(
     (code, price_minor): (&str, i64),
     bytes: usize,
 ) -> (Held, Vec<u8>) {
+    report((id, department), (code, price_minor), "completed", &"x".repeat(bytes))
+}
+
+/// A newer report of it.
+pub(crate) fn amended(id: String, department: &'static str, test: (&str, i64)) -> (Held, Vec<u8>) {
+    report((id, department), test, "completed", "amended")
+}
+
+/// One that says that there was none.
+pub(crate) fn retracted(id: String, department: &'static str, test: (&str, i64)) -> (Held, Vec<u8>) {
+    report((id, department), test, "entered-in-error", "")
+}
+
+fn report(
+    (id, department): (String, &'static str),
+    (code, price_minor): (&str, i64),
+    status: &str,
+    note: &str,
+) -> (Held, Vec<u8>) {
     let content = json!({
-        "resourceType": "Procedure", "id": id, "status": "completed",
+        "resourceType": "Procedure", "id": id, "status": status,
         "performedDateTime": "2027-01-14T08:00:00Z",
         "code": {"coding": [{"system": "http://snomed.info/sct", "code": code}]},
-        "note": [{"text": "x".repeat(bytes)}],
+        "note": [{"text": note}],
     });
     held("Procedure", (id, department), price_minor, &content)
 }

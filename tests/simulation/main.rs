@@ -13,6 +13,7 @@
 
 mod books;
 mod clock;
+mod corrections;
 mod emergency;
 mod ground;
 mod lies;

@@ -116,12 +116,13 @@ impl Played<'_> {
             let may_be = !state.phase.is_final() || ends.contains(&state.phase);
             ensure!(may_be, "{:?} ended as {state:?}", self.plan);
         }
-        if outcome(&source) != outcome(&destination)
+        if source.as_ref().map(outcome) != destination.as_ref().map(outcome)
             || source.is_none_or(|state| !ends.contains(&state.phase))
         {
             return Ok(false);
         }
         Ok(self.is_heard(hospitals).await?
+            && self.is_corrected(hospitals).await?
             && (!self.plan.is_continuous || self.is_continued(hospitals).await?))
     }
 
@@ -150,12 +151,19 @@ impl Played<'_> {
             let may_be = matches!(state.phase, Phase::Filed | Phase::Revoked) || !state.phase.is_final();
             ensure!(may_be, "a delivery of {:?} ended as {state:?}", self.plan);
         }
-        let is_settled = here == there && here.iter().all(|(_, state)| state.phase.is_final());
+        let outcomes = |of: &Standing| -> Vec<_> {
+            of.iter().map(|(transfer, state)| (*transfer, outcome(state))).collect()
+        };
+        let is_settled =
+            outcomes(&here) == outcomes(&there) && here.iter().all(|(_, state)| state.phase.is_final());
         Ok(is_settled
             && match self.plan.decision {
                 _ if source.row.state.phase != Phase::Filed => here.is_empty(),
                 Decision::TakenBack => here.len() <= 1,
-                _ => here.len() == 1 && here.iter().all(|(_, state)| state.phase == Phase::Filed),
+                _ => {
+                    here.len() == usize::from(self.comes_later().is_some())
+                        && here.iter().all(|(_, state)| state.phase == Phase::Filed)
+                }
             })
     }
 
@@ -174,7 +182,7 @@ impl Played<'_> {
         Ok(all)
     }
 
-    async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
+    pub(crate) async fn state(&self, hospitals: &[Hospital], number: usize) -> Result<Option<State>> {
         Ok(self.view(hospitals, number).await?.map(|view| view.row.state))
     }
 
@@ -223,9 +231,8 @@ impl Played<'_> {
 }
 
 /// What both have to agree about: of what came to nothing not, how often it was sealed.
-fn outcome(state: &Option<State>) -> Option<(Phase, Option<Code>, Option<u32>)> {
-    let state = state.as_ref()?;
-    Some((state.phase, state.reason, (!state.phase.is_exit()).then_some(state.attempt)))
+fn outcome(state: &State) -> (Phase, Option<Code>, Option<u32>) {
+    (state.phase, state.reason, (!state.phase.is_exit()).then_some(state.attempt))
 }
 
 async fn view(hospitals: &[Hospital], number: usize, transfer: TransferId) -> Result<Option<TransferView>> {

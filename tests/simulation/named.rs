@@ -5,9 +5,11 @@ use std::time::Duration;
 use handover_core::artefact::Payload as _;
 use handover_core::artefact::federation::Directory;
 use handover_core::artefact::patient::ShareRelease;
+use handover_core::artefact::recall::Recall;
 use handover_core::artefact::transfer::{KeyRelease, Receipt, TransferRequest};
 use handover_core::transfer::Phase;
 
+use crate::corrections::Correction;
 use crate::emergency::Emergency;
 use crate::people::{Decision, Move};
 use crate::plot::{Fault, INDEX, Plot, Weather};
@@ -15,7 +17,7 @@ use crate::plot::{Fault, INDEX, Plot, Weather};
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 14] = [
+pub(crate) const NAMED: [Named; 17] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
     ("the_destination_dies_at_a_write_every_twenty_seconds", destination_dies),
@@ -36,6 +38,9 @@ pub(crate) const NAMED: [Named; 14] = [
     ("the_destination_lost_a_transfer_and_has_other_keys_since", lost_under_former_keys),
     ("the_source_is_asked_under_keys_of_which_it_was_not_told", not_told_of_next_keys),
     ("an_emergency_while_the_index_is_away", emergency_without_the_index),
+    ("a_report_is_retracted_while_it_is_on_its_way", retracted_on_its_way),
+    ("a_recall_reaches_a_destination_that_lost_the_records", recalled_from_who_lost_it),
+    ("a_source_lost_what_its_recall_was_about", recalled_and_lost),
 ];
 
 /// Patient 1 moves from the second hospital to the third.
@@ -51,6 +56,7 @@ fn a_move() -> Move {
         speaks_to_source: false,
         is_referred: false,
         is_continuous: false,
+        correction: None,
     }
 }
 
@@ -151,6 +157,33 @@ fn emergency_without_the_index() -> Plot {
     let emergency =
         Emergency { person: 1, at: 2, begins_after: Duration::from_secs(20), is_everything: true };
     Plot { emergencies: vec![emergency], ..told(Vec::new(), vec![(0, away)]) }
+}
+
+/// It is sent as it was consented to, and recalled once it is filed, which waits for the patient's share.
+fn retracted_on_its_way() -> Plot {
+    retracted(Vec::new())
+}
+
+/// It recalls it once more, for it knows from its backup that it has to, and gives back nothing more.
+fn recalled_and_lost() -> Plot {
+    let (age, away) = (Duration::from_secs(110), Duration::from_secs(5));
+    retracted(vec![(100, Fault::Restore { whom: a_move().source, age, away })])
+}
+
+fn retracted(more: Vec<(u64, Fault)>) -> Plot {
+    let plan = Move { correction: Some(Correction::Retracted), speaks_to_source: true, ..a_move() };
+    let (artefact, lasts) = (ShareRelease::TYPE, Duration::from_secs(150));
+    let late = Fault::Withhold { artefact, to: plan.destination, lasts };
+    told(vec![plan], [vec![(0, late)], more].concat())
+}
+
+/// There is nothing left to mark; but it is heard, and the fee goes back.
+fn recalled_from_who_lost_it() -> Plot {
+    let plan = Move { correction: Some(Correction::Misfiled), ..a_move() };
+    let whom = plan.destination;
+    let late = Fault::Withhold { artefact: Recall::TYPE, to: whom, lasts: Duration::from_secs(250) };
+    let (age, away) = (Duration::from_secs(140), Duration::from_secs(5));
+    told(vec![plan], vec![(0, late), (10, Fault::Restore { whom, age, away })])
 }
 
 /// The source has no receipt for so many seconds; from a second on, somebody's backup is made, and it is started on it when

@@ -96,8 +96,8 @@ impl State {
     /// `from` has a line to `to`, or gets one; how `to` takes it.
     fn connect(&mut self, from: &Party, to: &Party) -> Result<Presented, NetError> {
         let pair = pair(from, to);
-        if let Some(line) = self.lines.get(&pair) {
-            return Ok(presented(line, to));
+        if let Some(presented) = self.standing(from, to) {
+            return presented;
         }
         self.judge(from, to)?;
         let there = match self.judge(to, from) {
@@ -107,14 +107,22 @@ impl State {
             Err(other) => return Err(other),
         };
         let judged = BTreeMap::from([(from.clone(), Ok(())), (to.clone(), there)]);
-        let line = Line { up: CancellationToken::new(), judged };
-        let answer = presented(&line, to);
-        self.lines.insert(pair, line);
+        self.lines.insert(pair, Line { up: CancellationToken::new(), judged });
         self.tell(from, Inbound::Connected(to.clone()));
         if there.is_ok() {
             self.tell(to, Inbound::Connected(from.clone()));
         }
-        Ok(answer)
+        Ok(there.err().map_or(Presented::Accepted, Presented::Refused))
+    }
+
+    /// How `to` takes `from` on the line that there is; it is used only if `from` lets in who is there.
+    fn standing(&self, from: &Party, to: &Party) -> Option<Result<Presented, NetError>> {
+        let line = self.lines.get(&pair(from, to))?;
+        let [here, there] = [from, to].map(|at| line.judged.get(at).and_then(|it| it.err()));
+        if let Some(code) = here {
+            return Some(Err(NetError::NotAdmitted(code)));
+        }
+        Some(Ok(there.map_or(Presented::Accepted, Presented::Refused)))
     }
 
     fn tell(&self, party: &Party, event: Inbound) {
@@ -144,13 +152,6 @@ impl State {
     fn is_withheld(&self, body: &[u8], from: &Party) -> bool {
         let says = |what: &str| body.windows(what.len()).any(|bytes| bytes == what.as_bytes());
         self.withheld.iter().any(|(what, whom)| whom == from && says(what))
-    }
-}
-
-fn presented(line: &Line, at: &Party) -> Presented {
-    match line.judged.get(at) {
-        Some(Err(code)) => Presented::Refused(*code),
-        _ => Presented::Accepted,
     }
 }
 
@@ -305,8 +306,8 @@ impl Sitting {
         let is_there = {
             let state = self.fabric.state();
             state.seat(&self.party, self.life)?;
-            if let Some(line) = state.lines.get(&pair(&self.party, &to.party)) {
-                return Ok(presented(line, &to.party));
+            if let Some(presented) = state.standing(&self.party, &to.party) {
+                return presented;
             }
             let is_known = |seat: &Seat| to.addresses.iter().any(|address| address.ends_with(&seat.peer));
             state.seats.get(&to.party).is_some_and(is_known)

@@ -16,6 +16,7 @@ use handover_records::{Action, GrantRequest, LocalPatient, Purpose, Subject};
 use handover_tests::fixture::Seeded;
 use tokio::time::{Instant, sleep};
 
+use crate::corrections::Correction;
 use crate::ground::{DEPARTMENTS, Held, chart, name, new_record};
 use crate::places::{Node, TESTS};
 use crate::trying::Trying;
@@ -35,6 +36,13 @@ pub(crate) enum Decision {
     Nothing,
 }
 
+impl Decision {
+    /// Whether it is a yes, whatever comes after it.
+    pub(crate) const fn begins_with_yes(self) -> bool {
+        matches!(self, Self::Yes | Self::TakenBack)
+    }
+}
+
 /// A move as it is planned.
 #[derive(Clone, Debug)]
 pub(crate) struct Move {
@@ -52,8 +60,10 @@ pub(crate) struct Move {
     pub(crate) speaks_to_source: bool,
     /// Whether a doctor of the source sends the patient, so that the destination pays.
     pub(crate) is_referred: bool,
-    /// Whether the consent is continuous. Then another test is done at the source after it was given.
+    /// Whether the consent is continuous. Then something new comes at the source after it was given.
     pub(crate) is_continuous: bool,
+    /// What turns out after the consent was given.
+    pub(crate) correction: Option<Correction>,
 }
 
 impl Move {
@@ -62,7 +72,7 @@ impl Move {
         if self.speaks_to_source { self.source } else { self.destination }
     }
 
-    /// The test that is done after the consent, and its content.
+    /// The test that is done after the consent, if nothing is corrected, and its content.
     pub(crate) fn later_test(&self) -> (Held, Vec<u8>) {
         let department = self.departments.as_ref().and_then(|few| few.first()).copied();
         let id = format!("{}-later", name(self.person));
@@ -166,9 +176,14 @@ impl Mover<'_> {
         if !yes? {
             return Ok(true);
         }
-        if plan.is_continuous {
+        if plan.is_continuous && plan.correction.is_none() {
             sleep(plan.pause).await;
-            self.another_test().await?;
+            let (held, content) = plan.later_test();
+            self.import("another test", &held, content).await?;
+        }
+        if plan.correction.is_some() {
+            sleep(plan.pause).await;
+            self.correct().await?;
         }
         if plan.decision == Decision::TakenBack {
             sleep(plan.pause).await;
@@ -195,10 +210,9 @@ impl Mover<'_> {
         self.send(other, "said no, too", no).await.map(drop)
     }
 
-    /// Something new is done at the source, and imported there.
-    async fn another_test(&self) -> Result<()> {
-        let (held, content) = self.plan.later_test();
-        let new = new_record(&name(self.plan.person), &held, content)?;
+    /// Something new comes at the source, and is imported there.
+    pub(crate) async fn import(&self, what: &'static str, held: &Held, content: Vec<u8>) -> Result<()> {
+        let new = new_record(&name(self.plan.person), held, content)?;
         let patient: LocalPatient = name(self.plan.person).parse()?;
         let hospital = self.trying.hospital(self.plan.source)?;
         let import = async |node: Rc<Node>| {
@@ -207,9 +221,10 @@ impl Mover<'_> {
             let permit = node.records.audit().permit(request, hospital.now()).await?;
             node.records.import(&permit, hospital.now(), vec![new.clone()]).await?;
             node.exchange.records_changed([patient.clone()]);
+            node.exchange.import_ended();
             Ok(())
         };
-        let imported = self.step(self.plan.source, "another test", import).await?;
+        let imported = self.step(self.plan.source, what, import).await?;
         ensure!(imported, "the import was refused: {:?}", self.told.borrow());
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use handover_core::transfer::Phase;
 use handover_tests::dice::Dice;
 
+use crate::corrections::Correction;
 use crate::emergency::Emergency;
 use crate::ground::{DEPARTMENTS, HOSPITALS, PATIENTS, home};
 use crate::lies::Lie;
@@ -88,6 +89,7 @@ impl Plot {
                 is_referred,
                 // A delivery is paid by the patient.
                 is_continuous: !is_referred && dice.happens(400),
+                correction: None,
             });
         }
         let processes = HOSPITALS.len() as u64 + 1;
@@ -134,6 +136,10 @@ impl Plot {
                 begins_after: seconds(&mut dice, 120),
                 is_everything: dice.happens(500),
             });
+        }
+        for plan in moves.iter_mut().filter(|it| it.decision.begins_with_yes()) {
+            use Correction::{Amended, Misfiled, Retracted};
+            plan.correction = dice.one_of(&[None, None, Some(Amended), Some(Retracted), Some(Misfiled)]);
         }
         Self { seed, moves, emergencies, faults, weather, last_ends: None }
     }

@@ -4,20 +4,25 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use handover_core::transfer::Phase;
-use handover_core::{Digest, Party};
+use handover_core::{Code, Digest, Party};
 use handover_dossier::Kind;
+use handover_dossier::incidents::Incident;
 use handover_exchange::TransferView;
-use handover_records::{Action, Filter, GrantRequest, LocalPatient, Origin, Purpose, Subject};
+use handover_records::{
+    Action, Filter, GrantRequest, LocalPatient, Origin, Permit, Purpose, RecordSummary, RecordsError, Subject,
+};
 
 use crate::books::{Due, Payer};
+use crate::corrections::Less;
 use crate::ground::Held;
 use crate::model::{Played, has};
-use crate::places::Hospital;
+use crate::places::{Hospital, Node};
+use crate::plot::INDEX;
 
 /// No record's content is longer.
 const CONTENT_MAX_BYTES: u64 = 1_000_000;
 /// The fee is one in so many of the price.
-const FEE_ONE_IN: i64 = 20;
+pub(crate) const FEE_ONE_IN: i64 = 20;
 
 /// Where a record lies under which number, and its content's hash.
 pub(crate) type Named = (String, Digest);
@@ -43,7 +48,7 @@ impl Played<'_> {
         }
         let here = held(hospitals, self.plan.source, &self.person.name, true).await?;
         let there = held(hospitals, self.plan.destination, &self.person.name, false).await?;
-        let later = self.told.acknowledged.contains(&"another test").then(|| self.plan.later_test().0);
+        let later = self.comes_later();
         // Lost before it was sent, unless the destination says that it lost it: what is delivered is what was there before,
         // once more.
         let is_gone = |it: &Held| !here.contains(&named(it)) && !there.contains(&named(it));
@@ -61,7 +66,8 @@ impl Played<'_> {
                 ensure!(!is_lost || may_be_lost, "it names as lost what it did not lose");
                 fee_minor = Some(brought.take(&records, is_lost));
             }
-            due.push(self.due(&view, fee_minor)?);
+            let less = self.corrected(hospitals, &view).await?;
+            due.push(self.due(&view, fee_minor, less)?);
         }
         self.has_no_dead_letters(hospitals).await?;
         self.accuses_nobody_honest(hospitals, liars).await?;
@@ -71,12 +77,21 @@ impl Played<'_> {
         Ok(due)
     }
 
-    fn source_was_restored(&self) -> bool {
+    /// What is to be delivered under a continuous consent.
+    pub(crate) fn comes_later(&self) -> Option<Held> {
+        let was_done = |what| self.told.acknowledged.contains(&what);
+        let corrected =
+            self.plan.newer_version().filter(|_| self.plan.is_continuous && was_done("corrected"));
+        let test = was_done("another test").then(|| self.plan.later_test());
+        Some(test.or(corrected)?.0)
+    }
+
+    pub(crate) fn source_was_restored(&self) -> bool {
         self.restored.contains(&self.plan.source)
     }
 
     /// What has to stand in the books for a transfer; a fee, if it was filed.
-    fn due(&self, view: &TransferView, fee_minor: Option<i64>) -> Result<Due> {
+    fn due(&self, view: &TransferView, fee_minor: Option<i64>, less: Less) -> Result<Due> {
         // A referral can be lost, too; the quote says so to the patient.
         let payer = match (self.plan.is_referred, self.source_was_restored()) {
             (true, true) => None,
@@ -85,7 +100,8 @@ impl Played<'_> {
         };
         Ok(Due {
             transfer: view.row.transfer,
-            fee_minor,
+            fee_minor: fee_minor.map(|fee| fee - less.never_minor),
+            back_minor: less.back_minor,
             payer,
             may_be_held: view.row.state.phase == Phase::Revoked && has(view, Kind::Refusal),
             may_be_open: self.may_lack() && fee_minor.is_none(),
@@ -109,19 +125,23 @@ impl Played<'_> {
         for at in [self.plan.source, self.plan.destination] {
             let node = hospitals.get(at).and_then(Hospital::node).context("it runs")?;
             let incidents = node.exchange.incidents().await?;
-            ensure!(
-                incidents.iter().all(|it| liars.contains(&it.by)),
-                "somebody honest is accused: {incidents:?}"
-            );
+            // One that was rolled back, and of which the first hospital that it heard knew nothing more, has signed it.
+            let was_rolled_back = self.restored.contains(&INDEX);
+            let is_true = |it: &Incident| {
+                liars.contains(&it.by) || (was_rolled_back && it.code == Code::DirectoryTakesBack)
+            };
+            ensure!(incidents.iter().all(is_true), "somebody honest is accused: {incidents:?}");
         }
         Ok(())
     }
 
     fn source_has_its_own(&self, here: &BTreeSet<Named>, later: Option<&Held>) -> Result<()> {
         let laid: BTreeSet<_> = self.person.records.iter().map(named).collect();
-        let own: BTreeSet<_> = laid.iter().cloned().chain(later.map(named)).collect();
+        let was_corrected = self.told.acknowledged.contains(&"corrected");
+        let newer = self.plan.newer_version().filter(|_| was_corrected).map(|(held, _)| named(&held));
+        let own: BTreeSet<_> = laid.iter().cloned().chain(later.map(named)).chain(newer).collect();
         // It can have lost what was done since the backup.
-        let may_be_lost = self.source_was_restored() && *here == laid;
+        let may_be_lost = self.source_was_restored() && laid.is_subset(here) && here.is_subset(&own);
         ensure!(*here == own || may_be_lost, "the source has {} of {} records", here.len(), own.len());
         Ok(())
     }
@@ -166,7 +186,7 @@ fn named(held: &Held) -> Named {
     (format!("{}/{}", held.department, held.id), held.hash)
 }
 
-/// The patient's records at a hospital that are its own, or came, each opened; but for the Provenance of what came.
+/// The patient's records at a hospital that are its own, or came, each opened.
 pub(crate) async fn held(
     hospitals: &[Hospital],
     number: usize,
@@ -175,21 +195,34 @@ pub(crate) async fn held(
 ) -> Result<BTreeSet<Named>> {
     let hospital = hospitals.get(number).context("one of the hospitals")?;
     let node = hospital.node().context("it runs")?;
-    let patient: LocalPatient = patient.parse()?;
-    let subject = Subject::System("exchange".into());
-    let request = GrantRequest::new(subject, Action::Export, Purpose::Transfer, Some(patient.clone()));
-    let now = hospital.now();
-    let permit = node.records.audit().permit(request, now).await?;
-    let filter = Filter { include_history: true, ..Filter::default() };
+    let local: LocalPatient = patient.parse()?;
+    let (permit, now) = (permit(hospital, &node, &local).await?, hospital.now());
     let mut found = BTreeSet::new();
-    for it in node.records.snapshot(&permit, now, &patient, &filter).await? {
-        if it.resource_type == "Provenance" || matches!(it.origin, Origin::Local) != is_own {
-            continue;
-        }
+    for it in listed(hospital, &node, &local, is_own).await? {
         let (_, content) = node.records.read(&permit, now, it.reference).await?;
         let hash = Digest::sha256(&[&content.bytes(CONTENT_MAX_BYTES).await?]);
         let place = format!("{}/{}", it.department, it.resource_id);
         ensure!(found.insert((place, hash)), "{patient} has {} twice", it.resource_id);
     }
     Ok(found)
+}
+
+/// All versions of them; but for the Provenance of what came.
+pub(crate) async fn listed(
+    hospital: &Hospital,
+    node: &Node,
+    patient: &LocalPatient,
+    is_own: bool,
+) -> Result<Vec<RecordSummary>, RecordsError> {
+    let (permit, now) = (permit(hospital, node, patient).await?, hospital.now());
+    let filter = Filter { include_history: true, ..Filter::default() };
+    let mut found = node.records.snapshot(&permit, now, patient, &filter).await?;
+    found.retain(|it| it.resource_type != "Provenance" && matches!(it.origin, Origin::Local) == is_own);
+    Ok(found)
+}
+
+async fn permit(hospital: &Hospital, node: &Node, patient: &LocalPatient) -> Result<Permit, RecordsError> {
+    let subject = Subject::System("exchange".into());
+    let request = GrantRequest::new(subject, Action::Export, Purpose::Transfer, Some(patient.clone()));
+    node.records.audit().permit(request, hospital.now()).await
 }

@@ -55,7 +55,7 @@ impl Played<'_> {
         };
         self.stood.replace(Some((since, now)));
         if is_ended {
-            return Ok(!since.elapsed().is_zero());
+            return Ok(!since.elapsed().is_zero() && self.is_corrected(hospitals).await?);
         }
         let is_still = since.elapsed() >= STILL;
         if is_still {

@@ -19,7 +19,7 @@ use crate::emergency::Responder;
 use crate::ground::{Ground, HOSPITALS, enrol};
 use crate::model::{Played, Seen};
 use crate::network::Fabric;
-use crate::people::Mover;
+use crate::people::{Move, Mover};
 use crate::places::{Disk, Hospital, IndexSeat};
 use crate::plot::{Fault, INDEX, Plot, STORM, Weather};
 use crate::trying::Trying;
@@ -282,6 +282,7 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
                 plan,
                 trying: Trying::new(&stage.hospitals, plot.seed.wrapping_mul(37), begun + STORM + CALM),
                 person,
+                misfiled: plot.moves.iter().filter(|it| it.person == plan.person).find_map(Move::misfiled),
                 wallet: RefCell::new(Wallet::from_bytes(&person.wallet).context("a wallet")?),
                 told: RefCell::default(),
             })
