@@ -109,6 +109,10 @@ impl Mover<'_> {
 }
 
 impl Played<'_> {
+    fn may_not_recall(&self) -> bool {
+        self.source_was_restored() || self.is_forgotten_at(self.plan.source)
+    }
+
     fn correction(&self) -> Option<Correction> {
         self.plan.correction.filter(|_| self.told.acknowledged.contains(&"corrected"))
     }
@@ -122,7 +126,8 @@ impl Played<'_> {
         ];
         let state = self.state(hospitals, self.plan.destination).await?;
         let is_filed = state.is_some_and(|state| state.phase == Phase::Filed);
-        let is_due = is_filed && !self.source_was_restored();
+        // Who forgot the patient knows no more what to recall.
+        let is_due = is_filed && !self.may_not_recall();
         let known = |of: &[Recalled]| of.iter().map(|it| it.hash).collect::<BTreeSet<_>>();
         let is_marked = here.iter().chain(&there).all(|it| it.marked.is_some());
         Ok(known(&here) == known(&there) && is_marked && (!is_due || !here.is_empty()))
@@ -143,20 +148,24 @@ impl Played<'_> {
             return Ok(Less::default());
         };
         // A source that lost what a recall was about makes it once more, and gives back nothing more.
-        let is_counted = recalls.len() == 1 || self.source_was_restored();
+        let is_counted = recalls.len() == 1
+            || self.source_was_restored()
+            || (recalls.is_empty() && self.is_forgotten_at(self.plan.source));
         ensure!(is_counted, "recalled otherwise: {recalls:?}");
         if recalls.is_empty() {
             return Ok(Less::default());
         }
-        let is_lost = self.is_named_as_lost(hospitals, view.row.transfer).await?;
+        let is_forgotten = self.is_forgotten_at(self.plan.destination);
+        let knows_less = is_forgotten || self.is_named_as_lost(hospitals, view.row.transfer).await?;
         let reason = correction.reason();
         for recall in &recalls {
             // A destination that lost what was quoted, too, computes nothing.
-            let is_agreed = recall.fee_computed.map_or(is_lost, |computed| computed == recall.fee_back);
-            ensure!(recall.reason == Some(reason) && is_agreed, "{correction:?} came to {recall:?}");
+            let is_agreed = recall.fee_computed.map_or(knows_less, |computed| computed == recall.fee_back);
+            let is_told = recall.reason.map_or(is_forgotten, |told| told == reason);
+            ensure!(is_told && is_agreed, "{correction:?} came to {recall:?}");
         }
         let wanted = BTreeSet::from([(self.plan.wrong().0, reason)]);
-        ensure!(marked == wanted || is_lost, "marked {marked:?}");
+        ensure!(marked == wanted || knows_less, "marked {marked:?}");
         let fee_minor = if reason.keeps_fee() { 0 } else { TEST.1 / FEE_ONE_IN };
         match recalls.iter().map(|it| it.fee_back.minor()).sum() {
             back_minor if back_minor == fee_minor => Ok(Less { never_minor: 0, back_minor }),

@@ -15,6 +15,7 @@ mod books;
 mod clock;
 mod corrections;
 mod emergency;
+mod forgetting;
 mod ground;
 mod lies;
 mod model;

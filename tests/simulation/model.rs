@@ -224,6 +224,10 @@ impl Played<'_> {
                     view.refused,
                     view.folder
                 );
+                let recalls = node.exchange.recalls().await.unwrap_or_default();
+                for it in recalls.iter().filter(|it| it.transfer == transfer) {
+                    said += &format!("\n    recall {} {} marked {:?}", it.number, it.hash, it.marked);
+                }
             }
         }
         said

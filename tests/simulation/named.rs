@@ -57,6 +57,7 @@ fn a_move() -> Move {
         is_referred: false,
         is_continuous: false,
         correction: None,
+        forgets: None,
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Move {
     pub(crate) is_continuous: bool,
     /// What turns out after the consent was given.
     pub(crate) correction: Option<Correction>,
+    /// The hospital that forgets the patient in the end.
+    pub(crate) forgets: Option<usize>,
 }
 
 impl Move {
@@ -143,10 +145,16 @@ impl Mover<'_> {
         if plan.is_referred {
             self.refer().await?;
         }
+        let mut is_asked_once = true;
         while !self.moves().await? {
             *self.told.borrow_mut() = Told::default();
+            is_asked_once = false;
         }
-        Ok(())
+        // What was asked for before, and given up, is over when its quote is: until then nobody is forgotten.
+        match plan.forgets.filter(|_| is_asked_once) {
+            Some(at) => self.forget(at).await,
+            None => Ok(()),
+        }
     }
 
     /// From the question on; false if one of the hospitals has replaced its keys since that, so that it is asked again.

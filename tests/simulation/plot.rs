@@ -90,6 +90,7 @@ impl Plot {
                 // A delivery is paid by the patient.
                 is_continuous: !is_referred && dice.happens(400),
                 correction: None,
+                forgets: None,
             });
         }
         let processes = HOSPITALS.len() as u64 + 1;
@@ -140,6 +141,10 @@ impl Plot {
         for plan in moves.iter_mut().filter(|it| it.decision.begins_with_yes()) {
             use Correction::{Amended, Misfiled, Retracted};
             plan.correction = dice.one_of(&[None, None, Some(Amended), Some(Retracted), Some(Misfiled)]);
+            let is_awaited = emergencies.iter().any(|emergency| emergency.person == plan.person);
+            if !plan.is_continuous && !is_awaited && dice.happens(250) {
+                plan.forgets = Some(dice.one_of(&[plan.source, plan.destination]));
+            }
         }
         Self { seed, moves, emergencies, faults, weather, last_ends: None }
     }

@@ -71,9 +71,15 @@ impl Played<'_> {
         }
         self.has_no_dead_letters(hospitals).await?;
         self.accuses_nobody_honest(hospitals, liars).await?;
-        self.source_has_its_own(&here, later.as_ref())?;
+        match self.is_forgotten_at(self.plan.source) {
+            true => self.is_gone(self.plan.source, &here)?,
+            false => self.source_has_its_own(&here, later.as_ref())?,
+        }
         self.nobody_else_has_any(hospitals).await?;
-        brought.is_there(&there).with_context(|| format!("{:?}", self.plan))?;
+        match self.is_forgotten_at(self.plan.destination) {
+            true => self.is_gone(self.plan.destination, &there)?,
+            false => brought.is_there(&there).with_context(|| format!("{:?}", self.plan))?,
+        }
         Ok(due)
     }
 

@@ -245,7 +245,7 @@ impl Inner {
         Ok(taken)
     }
 
-    /// Notes what is new for the books' sake, in the patient's inbox, and if it shows a loss.
+    /// Notes what is new for the books' sake, in the patient's inbox, among the recalls, and if it shows a loss.
     pub(crate) fn note_new(
         &self,
         txn: &mut dyn Txn,
@@ -257,6 +257,9 @@ impl Inner {
         // Only this hospital signs one, when it files: whoever brings it shows that the records were here.
         if from != Came::Own && taken.row.role == Role::Destination && taken.kind() == Kind::Receipt {
             rejoin::note_unfiled(txn, keys, taken.row.transfer)?;
+        }
+        if taken.kind() == Kind::Recall {
+            recalled::note(txn, keys, taken.row.transfer)?;
         }
         books::expect(txn, keys, taken.row.transfer, taken.kind(), now)?;
         if taken.kind() == Kind::Request || begins_delivery(taken) {

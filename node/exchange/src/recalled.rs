@@ -213,7 +213,6 @@ impl Desk<'_> {
             let kept = Kept { details, fee_back, own: Vec::new(), extensions: Extensions::default() };
             put(txn, self.keyring, self.keys, (row.transfer, number), &kept)?;
         }
-        note(txn, self.keys, row.transfer)?;
         Ok(RecallConfirmed {
             transfer: row.transfer,
             number,

@@ -233,7 +233,6 @@ impl Source<'_> {
         let recall = Verified::sign(recall, &parts.identity.signing);
         let kept = Kept { details, fee_back, own: wrong.own, extensions: Extensions::default() };
         recalled::put(txn, &parts.keyring, self.keys, (transfer, number), &kept)?;
-        recalled::note(txn, self.keys, transfer)?;
         let envelope = recall.envelope();
         self.inner.take_in(txn, self.keys, transfer, envelope, Came::Own, self.context, self.now)
     }

@@ -183,14 +183,10 @@ impl Inner {
                 outbox::push(txn, keys, label, content)?;
             }
         }
-        match (role, taken.kind()) {
-            (Role::Source, Kind::Recall) => recalled::note(txn, keys, transfer)?,
-            (Role::Source, Kind::Header) => {
-                let header = Dossier::of(txn, keys, transfer).header(taken.place.attempt, context)?;
-                charged::note_all_until(txn, keys, (&taken.row, header.payer), header.issued)?;
-                left::put_lost(txn, keys, transfer, taken.place.attempt)?;
-            }
-            _ => {}
+        if role == Role::Source && taken.kind() == Kind::Header {
+            let header = Dossier::of(txn, keys, transfer).header(taken.place.attempt, context)?;
+            charged::note_all_until(txn, keys, (&taken.row, header.payer), header.issued)?;
+            left::put_lost(txn, keys, transfer, taken.place.attempt)?;
         }
         for ended in &taken.ended {
             rows::put_taken(txn, keys, ended.transfer)?;
