@@ -103,7 +103,7 @@ codes! {
     PackageDamaged = "package-damaged", Integrity, "A content of the package fails its check: it was altered, or a disk is failing. Check the disks of both hospitals; nothing of it is filed.";
     CannotOpen = "cannot-open", Integrity, "What is sealed does not open with the key for it: it is damaged, or sealed to another key. Ask the hospital that sealed it.";
     TransferOpen = "transfer-open", Refused, "The patient has a transfer that is not over. Wait for its end, or end it, then give the command again.";
-    OutOfOrder = "out-of-order", Refused, "This step does not follow from the transfer's state.";
+    OutOfOrder = "out-of-order", Refused, "This does not follow from the state that it is in: it is not that far yet, further already, or over. Show it (show or list, beside the same command) to see how far it is; a transfer that is over can be asked for anew.";
     AttemptsExhausted = "attempts-exhausted", Refused, "The package was lost or damaged in five attempts. Check the disks of both hospitals, then ask for a new transfer.";
     Conflict = "conflict", Refused, "The same identifier was used before with other content.";
     PatientRefused = "patient-refused", Refused, "The patient said no.";
