@@ -1,9 +1,9 @@
 //! The agreed quote's body as each hospital keeps it for its own desk: at the source since it quoted, at the
 //! destination since it opened the package. It names tests, so it is sealed under a secret that can be forgotten.
 
-use handover_core::artefact::transfer::{OtherTests, QuoteBody, QuoteLine};
+use handover_core::artefact::transfer::{OtherTests, Quote, QuoteBody, QuoteLine};
 use handover_core::codec::{self, Extensions};
-use handover_core::{Code, Currency, TransferId, cbor_map};
+use handover_core::{Code, Currency, Digest, TransferId, cbor_map};
 use handover_ingest::exact::ExactAmount;
 use handover_seal::OsRandom;
 use handover_seal::cell::{open_cell, seal_cell};
@@ -118,4 +118,9 @@ pub(crate) fn remove(
 
 fn bound(transfer: TransferId) -> Vec<u8> {
     [BODY.as_bytes(), transfer.as_bytes()].concat()
+}
+
+/// Whether a body is the one that a quote commits to.
+pub(crate) fn is_of(body: &QuoteBody, quote: &Quote) -> bool {
+    Digest::sha256(&[&codec::encode(body)]) == quote.commitment
 }

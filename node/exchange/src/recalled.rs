@@ -146,25 +146,25 @@ pub(crate) fn fee_back(
         gone.lines.extend(tests(details, &row.source));
         details.other_tests.iter().for_each(|others| gone.add_others(others));
     };
-    let (mut given_minor, mut unknown_minor) = (0_i64, 0_i64);
+    let mut given_minor = 0_i64;
     for earlier in 1..number {
         let recall = Dossier::of(txn, keys, row.transfer).get(Kind::Recall.of(earlier))?;
-        let recall = recall.and_then(|recall| Signed::<Recall>::read(&recall).ok());
-        let minor = recall.map_or(0, |recall| recall.claim().fee_back.minor());
-        given_minor = given_minor.saturating_add(minor);
-        match get(txn, keyring, keys, (row.transfer, earlier))? {
-            Some(kept) if kept.details.reason.keeps_fee() => {}
-            Some(kept) => add(&mut gone, &kept.details),
-            // What it was about is not known any more, after a backup was restored: it may have been the same.
-            None => unknown_minor = unknown_minor.saturating_add(minor),
+        if let Some(recall) = recall.and_then(|recall| Signed::<Recall>::read(&recall).ok()) {
+            given_minor = given_minor.saturating_add(recall.claim().fee_back.minor());
+        }
+        let kept = get(txn, keyring, keys, (row.transfer, earlier))?;
+        if let Some(kept) = kept.filter(|kept| !kept.details.reason.keeps_fee()) {
+            add(&mut gone, &kept.details);
         }
     }
-    let before = fees::without(body, &gone)?;
+    let whole = fees::without(body, &Gone::default())?;
     add(&mut gone, details);
-    let back = rules::fee_back(before, fees::without(body, &gone)?)?;
+    // All that is due for what is known to be wrong, less all that went back: also for what is not known any more, after a
+    // backup was restored, and may have been the same.
+    let due = rules::fee_back(whole, fees::without(body, &gone)?)?;
     let left_minor = body.fee.minor().saturating_sub(given_minor);
-    let back_minor = back.minor().saturating_sub(unknown_minor).min(left_minor).max(0);
-    Ok(Amount::from_minor(back_minor, back.currency()))
+    let back_minor = due.minor().saturating_sub(given_minor).min(left_minor).max(0);
+    Ok(Amount::from_minor(back_minor, due.currency()))
 }
 
 /// What a destination takes a recall in with.
@@ -197,7 +197,12 @@ impl Desk<'_> {
         let plain = open_part(self.ring, &aad, recall.sealed.as_ref()).map_err(|fault| fault.code())?;
         let details: RecallDetails = codec::decode(&plain, MAX_MESSAGE_BYTES).map_err(|_| Code::Malformed)?;
         rules::recall_details(&details, &recall)?;
-        let patient = inboxes::whose(txn, self.keys, row.transfer)?;
+        let mut patient = inboxes::whose(txn, self.keys, row.transfer)?;
+        if let Some(local) = &patient
+            && self.records.is_being_forgotten_in(txn, local).map_err(of_records)?
+        {
+            patient = None;
+        }
         let priced = bodies::get(txn, self.keyring, self.keys, row.transfer)?;
         let mut computed = None;
         if let Some(patient) = patient {

@@ -73,6 +73,18 @@ impl Records {
         Ok(BeingForgotten { patient: patient.clone() })
     }
 
+    /// Whether a patient is being forgotten: nothing of theirs opens any more.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn is_being_forgotten_in(
+        &self,
+        txn: &mut dyn Txn,
+        patient: &LocalPatient,
+    ) -> Result<bool, RecordsError> {
+        Ok(txn.get(&self.places.forgetting(patient))?.is_some())
+    }
+
     /// The patients of whom something may be left.
     ///
     /// # Errors

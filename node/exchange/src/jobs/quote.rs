@@ -211,11 +211,6 @@ pub(super) fn sign(
     Ok(quote)
 }
 
-/// Whether a body is the one that a quote commits to.
-pub(super) fn is_of(body: &QuoteBody, quote: &Quote) -> bool {
-    Digest::sha256(&[&codec::encode(body)]) == quote.commitment
-}
-
 /// A quote as it is kept: with its body, and the record versions that it is about.
 pub(super) struct Drawn {
     pub(super) quote: Verified<Quote>,

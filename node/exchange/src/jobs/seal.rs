@@ -182,7 +182,8 @@ async fn evidence(inner: &Arc<Inner>, row: &Row) -> Result<Evidence, ExchangeErr
             let is_sealed = !dossier.attempts_with(Kind::Header)?.is_empty();
             let priced = bodies::get(txn, &keyring, &keys, transfer)?;
             // A store that was restored may have another's, or none.
-            let priced = priced.filter(|priced| quote::is_of(&priced.body, &quote)).ok_or(Code::QuoteLost)?;
+            let priced =
+                priced.filter(|priced| bodies::is_of(&priced.body, &quote)).ok_or(Code::QuoteLost)?;
             Ok(Evidence { consent, cover, quote, priced, is_sealed })
         })
         .await

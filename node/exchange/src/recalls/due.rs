@@ -6,19 +6,21 @@ use std::sync::Arc;
 
 use handover_core::artefact::recall::RecallReason;
 use handover_core::codec::Extensions;
+use handover_core::rules::Context;
 use handover_core::transfer::{Phase, Role};
 use handover_core::{Timestamp, TransferId, cbor_map};
-use handover_dossier::{Dossier, Row};
+use handover_dossier::{Dossier, DossierError, Row};
 use handover_ingest::{Facts, is_retracted};
 use handover_records::{
     Action, Changed, GrantRequest, LocalPatient, Permit, Purpose, RecordId, RecordRef, RecordSummary,
     Standing, Subject,
 };
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
 use crate::context::Inner;
 use crate::selection::{self, Chosen};
-use crate::{ExchangeError, inboxes};
+use crate::{ExchangeError, bodies, inboxes};
 
 const DUE: &str = "recall-due";
 /// Changed records that are looked at in one page.
@@ -117,9 +119,11 @@ pub(super) struct Sent {
 /// What was sent of a patient, by transfer: those in which this hospital is the source and that came to something.
 pub(super) fn sent(
     txn: &mut dyn Txn,
-    keys: &KeyMaker,
+    inner: &Inner,
     patient: &LocalPatient,
+    context: Context<'_>,
 ) -> Result<Vec<Sent>, ExchangeError> {
+    let keys = &inner.keys();
     let (mut sent, mut after): (_, Option<Vec<u8>>) = (Vec::new(), None);
     loop {
         let page = inboxes::page_of_local(txn, keys, patient, after.as_deref(), SCAN_MAX_CELLS)?;
@@ -128,14 +132,32 @@ pub(super) fn sent(
             if row.role != Role::Source || is_over(&row) {
                 continue;
             }
-            let chosen = selection::read(txn, keys, *transfer)?.unwrap_or_default();
-            sent.push(Sent { row, chosen });
+            let Some(chosen) = selection::read(txn, keys, *transfer)? else { continue };
+            if is_as_agreed(txn, inner, *transfer, context)? {
+                sent.push(Sent { row, chosen });
+            } else {
+                tracing::error!(%transfer, "what was sent is not known any more: nothing of it is recalled");
+            }
         }
         if page.len() < SCAN_MAX_CELLS {
             return Ok(sent);
         }
         after = page.into_iter().next_back().map(|(key, _)| key);
     }
+}
+
+/// Whether what is kept of a transfer is what both have agreed to: a store that was restored may have what was quoted before
+/// the consent narrowed it, or nothing.
+pub(super) fn is_as_agreed(
+    txn: &mut dyn Txn,
+    inner: &Inner,
+    transfer: TransferId,
+    context: Context<'_>,
+) -> Result<bool, DossierError> {
+    let keys = inner.keys();
+    let Some(priced) = bodies::get(txn, &inner.parts.keyring, &keys, transfer)? else { return Ok(false) };
+    let quote = Dossier::of(txn, &keys, transfer).agreed_quote(context)?;
+    Ok(bodies::is_of(&priced.body, &quote))
 }
 
 /// Whether nothing was sent, or came to be.
@@ -171,8 +193,11 @@ async fn look_at(
     changed: Vec<Changed>,
 ) -> Result<(), ExchangeError> {
     let records: BTreeSet<RecordId> = changed.iter().map(|one| one.record).collect();
-    let (keys, whose) = (inner.keys(), patient.clone());
-    let read = inner.parts.store.read(move |txn| sent(txn, &keys, &whose));
+    let (work, whose, federation) = (Arc::clone(inner), patient.clone(), inner.federation()?);
+    let read = inner.parts.store.read(move |txn| {
+        let context = Context { federation: &federation, verifier: &Remembered };
+        sent(txn, &work, &whose, context)
+    });
     let mut sent = read.await?;
     sent.retain(|sent| sent.chosen.all().any(|at| records.contains(&at.record)));
     let due = if sent.is_empty() { Vec::new() } else { compare(inner, patient, &records, sent).await? };

@@ -88,6 +88,7 @@ fn some(
     let mut taken = Vec::new();
     if !due::is_over(&row)
         && let Some(patient) = inboxes::whose(txn, &keys, transfer)?
+        && due::is_as_agreed(txn, inner, transfer, context)?
     {
         let source = Source { inner, keys: &keys, row: &row, context, now };
         taken = source.recall(txn, patient, &due)?;
@@ -181,7 +182,7 @@ impl Source<'_> {
             Dossier::of(txn, self.keys, self.row.transfer).header(self.row.state.attempt, self.context)?;
         let mut taken = Vec::new();
         for (reason, wrong) in by_reason {
-            taken.push(self.sign(txn, &header, reason, wrong)?);
+            taken.extend(self.sign(txn, &header, reason, wrong)?);
         }
         Ok(taken)
     }
@@ -192,7 +193,7 @@ impl Source<'_> {
         header: &Verified<PackageHeader>,
         reason: RecallReason,
         wrong: Wrong,
-    ) -> Result<Taken, DossierError> {
+    ) -> Result<Option<Taken>, DossierError> {
         let (row, parts) = (self.row, &self.inner.parts);
         let transfer = row.transfer;
         let number = Dossier::of(txn, self.keys, transfer).last_recall()?.saturating_add(1);
@@ -215,6 +216,10 @@ impl Source<'_> {
             tests.extend(wrong.others.iter().map(test));
             charged::give_back(txn, self.keys, &account, transfer, &tests)?;
         }
+        // A test that was not sent, and of whose fee nothing goes back any more.
+        if details.records.is_empty() && fee_back.minor() == 0 {
+            return Ok(None);
+        }
         let profile = &self.context.federation.member(&row.destination)?.profile;
         let sealed = RsaPublicKey::from_spki_der(profile.rsa_key.as_ref()).and_then(|rsa| {
             let aad = part_binding(RECALL_LABEL, &transfer);
@@ -234,7 +239,9 @@ impl Source<'_> {
         let kept = Kept { details, fee_back, own: wrong.own, extensions: Extensions::default() };
         recalled::put(txn, &parts.keyring, self.keys, (transfer, number), &kept)?;
         let envelope = recall.envelope();
-        self.inner.take_in(txn, self.keys, transfer, envelope, Came::Own, self.context, self.now)
+        let taken =
+            self.inner.take_in(txn, self.keys, transfer, envelope, Came::Own, self.context, self.now)?;
+        Ok(Some(taken))
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use handover_core::artefact::recall::{RECALL_MAX_RECORDS, RecallReason};
+use handover_core::rules::Context;
 use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId};
 use handover_dossier::Dossier;
 use handover_records::{
     Action, GrantRequest, LocalPatient, Mark, Permit, Purpose, RecordId, RecordRef, Subject,
 };
+use handover_seal::Remembered;
 use handover_store::Txn;
 
 use super::due::{self, Due, Sent};
@@ -91,7 +93,10 @@ impl Exchange {
             self.note_due(&permit, &wish, sent).await?;
         }
         for (one, about) in planned.iter_mut().zip(about).filter(|_| !is_preview) {
-            make::of_transfer(inner, one.transfer).await?;
+            // Until it is known whether others hold more of it than this store, it is due.
+            if inner.parts.gate.may_work(&one.destination).is_ok() {
+                make::of_transfer(inner, one.transfer).await?;
+            }
             one.recalls = list::of_transfer(inner, one.transfer).await?;
             let is_of_it = |it: &Recalled| it.own.iter().any(|record| about.contains(record));
             // The fee for a test that was not sent went back for whatever reason it was first.
@@ -145,10 +150,11 @@ impl Exchange {
         wish: &RecallWish,
     ) -> Result<(Vec<Planned>, Vec<Sent>), ExchangeError> {
         let inner = &self.0;
-        let (work, keys, now, wish) = (Arc::clone(inner), inner.keys(), inner.now(), wish.clone());
-        let permit = permit.clone();
+        let (work, now, wish) = (Arc::clone(inner), inner.now(), wish.clone());
+        let (permit, federation) = (permit.clone(), inner.federation()?);
         let read = inner.parts.store.read(move |txn| -> Result<_, ExchangeError> {
-            let sent = due::sent(txn, &keys, &wish.patient)?;
+            let context = Context { federation: &federation, verifier: &Remembered };
+            let sent = due::sent(txn, &work, &wish.patient, context)?;
             let sent: Vec<_> = sent.into_iter().filter_map(|sent| wish.of(sent)).collect();
             let found: BTreeSet<RecordId> =
                 sent.iter().flat_map(|sent| sent.chosen.all()).map(|at| at.record).collect();
