@@ -33,7 +33,8 @@ cbor_map! {
     pub(crate) struct Kept {
         /// Its details.
         1 => details: RecallDetails,
-        /// What this hospital computes to be given back of the fee; what its source says, where the quote is not known any more.
+        /// What this hospital computes to be given back of the fee; what its source says, where the quote is not known any
+        /// more.
         2 => fee_back: Amount,
         /// Which of its own records they are, at the source.
         3 => own: Vec<[u8; 16]>,
