@@ -41,10 +41,14 @@ impl Played<'_> {
         self.plan.forgets == Some(number) && self.told.acknowledged.contains(&"forgotten")
     }
 
-    /// Nothing of who was forgotten is found; a backup from before may have brought it back.
-    pub(crate) fn is_gone(&self, number: usize, found: &BTreeSet<Named>) -> Result<()> {
+    /// Whether the patient was forgotten there, and nothing of them is found; a backup from before may have brought all
+    /// back.
+    pub(crate) fn is_gone(&self, number: usize, found: &BTreeSet<Named>) -> Result<bool> {
+        if !self.is_forgotten_at(number) {
+            return Ok(false);
+        }
         let may_be_back = self.restored.contains(&number);
         ensure!(found.is_empty() || may_be_back, "{} records of who was forgotten", found.len());
-        Ok(())
+        Ok(found.is_empty())
     }
 }

@@ -2,7 +2,7 @@
 //! to its end.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -75,8 +75,8 @@ pub(crate) struct Stage {
     seen: Seen,
     /// Whose turn it is to fall on each process.
     turns: [Mutex<()>; INDEX + 1],
-    /// Whose store came from a backup, and how often.
-    restored: RefCell<BTreeMap<usize, u32>>,
+    /// Whose store came from a backup.
+    restored: RefCell<BTreeSet<usize>>,
     /// Who signed what is not theirs to sign.
     pub(crate) liars: RefCell<BTreeSet<Party>>,
 }
@@ -150,14 +150,6 @@ impl Stage {
         }
     }
 
-    fn restores(&self, number: usize) -> u32 {
-        self.restored.borrow().get(&number).copied().unwrap_or_default()
-    }
-
-    fn who_was_restored(&self) -> BTreeSet<usize> {
-        self.restored.borrow().keys().copied().collect()
-    }
-
     fn disk(&self, number: usize) -> &Disk {
         self.hospitals.get(number).map_or(&self.index.disk, |hospital| &hospital.disk)
     }
@@ -179,16 +171,12 @@ impl Stage {
                 self.start(*whom).await?;
             }
             Fault::Restore { whom, age, away } => {
-                let (backup, before) = (self.disk(*whom).copied()?, self.restores(*whom));
+                let backup = self.disk(*whom).copied()?;
                 sleep(*age).await;
                 let _turn = self.turn(*whom).await?;
-                // It would hold what the index told nobody, in the place of what it has stated since.
-                if *whom == INDEX && self.restores(INDEX) != before {
-                    return Ok(());
-                }
                 self.kill(*whom).await?;
                 self.disk(*whom).restore(&backup)?;
-                *self.restored.borrow_mut().entry(*whom).or_default() += 1;
+                self.restored.borrow_mut().insert(*whom);
                 if let Some(hospital) = self.hospitals.get(*whom) {
                     self.seen.forget(&hospital.id);
                 }
@@ -325,7 +313,7 @@ pub(crate) async fn play(ground: &Ground, plot: &Plot) -> Result<Outcome> {
     for (mover, moved) in movers.into_iter().zip(moved) {
         let person = ground.people.get(mover.plan.person).context("a patient")?;
         let told = mover.told.into_inner();
-        let (restored, stood) = (stage.who_was_restored(), RefCell::default());
+        let (restored, stood) = (stage.restored.borrow().clone(), RefCell::default());
         let played_one = Played { plan: mover.plan, person, told, restored, stood };
         // What is lost can be refused, or never come.
         if let Err(fault) = moved
@@ -401,7 +389,7 @@ async fn come_to_rest(
             stage.look().await?;
         }
     }
-    let restored = stage.who_was_restored();
+    let restored = stage.restored.borrow().clone();
     for one in responders {
         while !one.is_known(&restored, &stage.index).await? {
             ensure!(Instant::now() < until, "not everybody hears of {:?}: {:?}", one.plan, one.told);
