@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use handover_core::artefact::patient::{Consent, PatientRefusal, ShareRelease};
 use handover_core::artefact::transfer::{PackageHeader, Payer};
-use handover_core::artefact::{Payload as _, Verified, peek_type};
+use handover_core::artefact::{Payload as _, Verified, peek_type, signed_by};
 use handover_core::rules::{self, Context};
 use handover_core::transfer::{Phase, Role};
+use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Party, Timestamp, TransferId};
 use handover_dossier::{Dossier, DossierError, Kind, Row, Taken, transfer_of};
 use handover_seal::Remembered;
@@ -37,7 +38,7 @@ pub(super) async fn all(
 }
 
 async fn of_one(inner: &Arc<Inner>, party: &Party, contents: Vec<Vec<u8>>) -> Result<u64, ExchangeError> {
-    let grounds = Grounds::of(inner, &contents).await?;
+    let grounds = Grounds::of(inner, party, &contents).await?;
     let (mut new, mut left) = (0_u64, contents);
     loop {
         let (before, mut failed) = (left.len(), Vec::new());
@@ -80,8 +81,8 @@ struct Grounds {
 }
 
 impl Grounds {
-    async fn of(inner: &Arc<Inner>, contents: &[Vec<u8>]) -> Result<Self, ExchangeError> {
-        let own: Vec<_> = contents.iter().filter(|content| super::is_own(inner, content)).collect();
+    async fn of(inner: &Arc<Inner>, party: &Party, contents: &[Vec<u8>]) -> Result<Self, ExchangeError> {
+        let own: Vec<_> = contents.iter().filter(|content| is_shown_own(inner, party, content)).collect();
         let is_header = |content: &&Vec<u8>| peek_type(content).is_ok_and(|it| it == PackageHeader::TYPE);
         let has_sealed = own.iter().any(is_header);
         let known = match contents.first() {
@@ -108,6 +109,17 @@ impl Grounds {
             .is_ok_and(|it| [Consent::TYPE, ShareRelease::TYPE, PatientRefusal::TYPE].contains(&it.as_str()));
         self.takes_part && (self.has_sealed || !is_patients)
     }
+}
+
+/// Whether this hospital signed it, with whichever of its keys. What one of before signed the index alone can show, for it
+/// took that from this hospital itself ([`handover_core::trust::Federation::check_bringer`]).
+fn is_shown_own(inner: &Inner, party: &Party, content: &[u8]) -> bool {
+    let by_former = |federation: &Federation| {
+        let own = federation.member(inner.own());
+        own.is_ok_and(|own| signed_by(content, own.keys(), &Remembered).is_ok())
+    };
+    super::is_own(inner, content)
+        || (*party == Party::Index && inner.federation().is_ok_and(|federation| by_former(&federation)))
 }
 
 /// Takes something in as if it came for the first time.
