@@ -17,7 +17,7 @@ use crate::plot::{Fault, INDEX, Plot, Weather};
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 17] = [
+pub(crate) const NAMED: [Named; 18] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
     ("the_destination_dies_at_a_write_every_twenty_seconds", destination_dies),
@@ -36,6 +36,7 @@ pub(crate) const NAMED: [Named; 17] = [
         told_of_former_keys,
     ),
     ("the_destination_lost_a_transfer_and_has_other_keys_since", lost_under_former_keys),
+    ("the_source_lost_a_delivery_and_has_other_keys_since", lost_delivery_under_former_keys),
     ("the_source_is_asked_under_keys_of_which_it_was_not_told", not_told_of_next_keys),
     ("an_emergency_while_the_index_is_away", emergency_without_the_index),
     ("a_report_is_retracted_while_it_is_on_its_way", retracted_on_its_way),
@@ -142,6 +143,14 @@ fn lost_under_former_keys() -> Plot {
     let plan = Move { is_continuous: true, ..a_move() };
     let (whom, age, away) = (plan.destination, Duration::from_secs(150), Duration::from_secs(5));
     told(vec![plan], vec![(1, Fault::Restore { whom, age, away }), (100, Fault::Renew { whom })])
+}
+
+/// The index shows it what it signed with its former keys; that the consent was taken back afterwards ends nothing.
+fn lost_delivery_under_former_keys() -> Plot {
+    let pause = Duration::from_secs(60);
+    let plan = Move { decision: Decision::TakenBack, is_continuous: true, pause, ..a_move() };
+    let (whom, age, away) = (plan.source, Duration::from_secs(250), Duration::from_secs(5));
+    told(vec![plan], vec![(1, Fault::Restore { whom, age, away }), (200, Fault::Renew { whom })])
 }
 
 /// It has the index tell it of them before it refuses for good.
