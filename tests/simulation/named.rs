@@ -17,7 +17,7 @@ use crate::plot::{Fault, INDEX, Plot, Weather};
 /// What a story is called, and what happens.
 type Named = (&'static str, fn() -> Plot);
 
-pub(crate) const NAMED: [Named; 18] = [
+pub(crate) const NAMED: [Named; 19] = [
     ("a_move_in_calm_weather", calm),
     ("the_index_is_away_from_the_consent_on", index_away),
     ("the_destination_dies_at_a_write_every_twenty_seconds", destination_dies),
@@ -35,6 +35,7 @@ pub(crate) const NAMED: [Named; 18] = [
         "the_index_hears_of_a_transfer_by_its_source_after_the_destination_replaced_its_keys",
         told_of_former_keys,
     ),
+    ("the_source_lost_its_quote_before_the_index_had_it", quote_lost_before_the_index_had_it),
     ("the_destination_lost_a_transfer_and_has_other_keys_since", lost_under_former_keys),
     ("the_source_lost_a_delivery_and_has_other_keys_since", lost_delivery_under_former_keys),
     ("the_source_is_asked_under_keys_of_which_it_was_not_told", not_told_of_next_keys),
@@ -136,6 +137,16 @@ fn told_of_former_keys() -> Plot {
     let late = Fault::Withhold { artefact: TransferRequest::TYPE, to: INDEX, lasts };
     let dies = Fault::Kill { whom, writes: 0, is_kept: true, away };
     told(vec![plan], vec![(0, late), (90, Fault::Renew { whom }), (130, dies)])
+}
+
+/// It knows of nobody whom it could ask, and hears of it by the consent, which the index cannot take without the
+/// quote; what it quoted is lost, which it says.
+fn quote_lost_before_the_index_had_it() -> Plot {
+    let plan = Move { pause: Duration::from_secs(30), ..a_move() };
+    let [age, lasts, away] = [20, 25, 10].map(Duration::from_secs);
+    let dies = Fault::Kill { whom: INDEX, writes: 0, is_kept: false, away: lasts };
+    let faults = vec![(1, Fault::Restore { whom: plan.source, age, away }), (2, dies)];
+    Plot { last_ends: Some(Phase::Refused), ..told(vec![plan], faults) }
 }
 
 /// Its own receipt, which comes back from others, is signed with a key that is not its own any more.

@@ -1,7 +1,8 @@
 //! Carries the outbox out: one run per target, in order, with back-off, until each parcel was taken.
 //!
 //! While the index is away, what it would pass on goes straight to its hospital; one parcel at a time asks whether
-//! the index is back. So does what it took, if nothing comes of it.
+//! the index is back. So does what it took, if nothing comes of it; and what it cannot take without something that it
+//! lacks, which the other hospital may have lost before it told it, and finds out by what comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -133,6 +134,11 @@ impl Round {
                 if asking.is_some_and(|asking| asking.iter().any(|it| it.label.transfer == transfer)) {
                     return;
                 }
+                target = straight;
+            } else if pauses.is_lacking(&Target::Index, transfer)
+                && !pauses.is_held(&straight, None, now)
+                && !pauses.is_held(&straight, Some(transfer), now)
+            {
                 target = straight;
             }
         }
@@ -353,6 +359,8 @@ async fn send(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use handover_core::{HospitalId, Timestamp};
 
     use super::*;
@@ -405,5 +413,22 @@ mod tests {
         let sent = round(some_labels(), &pauses, pauses.next(now));
         let expected = [(Target::Index, vec![0]), (Target::Hospital(lakeside()), vec![2, 3])];
         assert_eq!(sent, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn what_the_index_lacks_is_brought_to_light_by_what_goes_straight() {
+        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let label = Label::via_index(lakeside(), transfer(1), Timestamp::from_millis(1));
+        let held = BTreeMap::from([(transfer(1), (Waiting { number: 1, label }, Code::EvidenceMissing))]);
+        let run = Run { target: Target::Index, is_away: false, held, moved: BTreeSet::new() };
+        assert!(pauses.learn(run, now).is_empty());
+        let sent = round(some_labels(), &pauses, now);
+        let expected = [(Target::Index, vec![2]), (Target::Hospital(lakeside()), vec![1, 3])];
+        assert_eq!(sent, BTreeMap::from(expected));
+        // The other hospital is away: then the index is asked again.
+        pauses.learn(away(Target::Hospital(lakeside())), now);
+        assert_eq!(round(some_labels(), &pauses, now), BTreeMap::from([(Target::Index, vec![2])]));
+        let sent = round(some_labels(), &pauses, now + Duration::from_millis(100));
+        assert_eq!(sent, BTreeMap::from([(Target::Index, vec![0, 1, 2])]));
     }
 }

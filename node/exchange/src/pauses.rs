@@ -133,6 +133,12 @@ impl Pauses {
         self.0.contains_key(&(target.clone(), None))
     }
 
+    /// Whether a target that is there lacks what a transfer's parcels stand on.
+    pub(crate) fn is_lacking(&self, target: &Target, transfer: TransferId) -> bool {
+        let pause = self.0.get(&(target.clone(), Some(transfer)));
+        pause.is_some_and(|pause| pause.code == Code::EvidenceMissing)
+    }
+
     /// Why a transfer's parcels for a target wait, if they do.
     pub(crate) fn wait(&self, target: &Target, transfer: TransferId, now: Instant) -> Option<Wait> {
         let [all, own] = [None, Some(transfer)].map(|blocked| self.0.get(&(target.clone(), blocked)));
