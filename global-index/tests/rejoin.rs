@@ -235,6 +235,51 @@ async fn the_log_comes_back_and_the_consent_that_it_names() {
     drop(destination);
 }
 
+/// A backup from before an earlier one was put back has entries that nobody was told of, and others were told of others
+/// since: those make room, and what they stood on is booked behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_backup_has_makes_room_for_what_others_were_told_of() {
+    let mut realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let empty = back_up(&mut realm).await;
+    let [first, second] = [500, 700].map(|fee| Story::new(&Patient::new(), &source, &destination, fee, fee));
+    for story in [&second, &first] {
+        for content in story.handover() {
+            source.send(&realm, None, content).await.unwrap();
+        }
+    }
+    let with_a_tail = back_up(&mut realm).await;
+    put_back(&mut realm, empty.path()).await;
+    realm.start().await;
+    for content in first.handover() {
+        source.send(&realm, None, content).await.unwrap();
+    }
+    destination.send(&realm, None, &first.receipt).await.unwrap();
+    let told = realm.op(json!({"op": "ledger-entries"})).await.unwrap();
+    let question = BooksQuestion { from: 0, seen: 0, extensions: Extensions::default() };
+    let answer = source.ask(&realm, Verb::Books, vec![codec::encode(&question)]).await.unwrap();
+    let answer: BooksAnswer = codec::decode(&answer[0], MAX_MESSAGE_BYTES).unwrap();
+
+    put_back(&mut realm, with_a_tail.path()).await;
+    {
+        let mut held = source.held.lock().unwrap();
+        held.newest = vec![answer.page.0];
+        held.books = answer.opened;
+    }
+    realm.start().await;
+    let said = says(&realm, |said| has_caught_up(said) && said["found"].is_string()).await;
+    assert_eq!(said["forked"], json!(null));
+    let booked = realm.op(json!({"op": "ledger-entries"})).await.unwrap();
+    let (booked, told) = (booked["entries"].as_array().unwrap(), told["entries"].as_array().unwrap());
+    assert_eq!(booked[..told.len()], told[..]);
+    let behind: Vec<_> = booked[told.len()..].iter().map(|it| (&it["kind"], &it["transfer"])).collect();
+    let transfer = json!(second.transfer);
+    assert_eq!(behind, [(&json!("reserve"), &transfer)]);
+    let check = realm.op(json!({"op": "check"})).await.unwrap();
+    assert_eq!(check["faults"], json!([]), "{check}");
+}
+
 /// A log of which nobody has an entry is given up, and not asked for at every start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_given_up_is_not_missed_again() {

@@ -9,7 +9,7 @@ use super::rows::{self, Folded, Head, StoredBalance};
 use super::{Book, BooksError};
 
 impl Book {
-    fn folded(&self, txn: &mut dyn Txn) -> Result<u64, BooksError> {
+    pub(super) fn folded(&self, txn: &mut dyn Txn) -> Result<u64, BooksError> {
         Ok(rows::get::<Folded>(txn, &self.keys.folded())?.map_or(0, |folded| folded.size))
     }
 

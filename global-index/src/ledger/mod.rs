@@ -19,6 +19,7 @@ mod pages;
 mod proof;
 mod rows;
 mod tables;
+mod unstated;
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId};
 use handover_seal::SealError;
 use handover_store::{Store, StoreError};
 
-pub use back::Back;
+pub use back::{Back, PutBack};
 pub use book::{Book, Booked, Booking, Filter, Listed, Page};
 pub use check::{CheckReport, Fault};
 pub use held::Held;

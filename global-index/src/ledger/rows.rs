@@ -134,8 +134,13 @@ impl Keys {
         self.single("copied")
     }
 
+    /// How far each hospital holds the log.
+    pub(super) fn copies(&self) -> KeyBuilder {
+        self.0.space("ledger-copy")
+    }
+
     pub(super) fn copy(&self, hospital: &HospitalId) -> Vec<u8> {
-        self.0.space("ledger-copy").raw(hospital.as_str()).build()
+        self.copies().raw(hospital.as_str()).build()
     }
 
     /// Every entry, by sequence number.

@@ -129,6 +129,12 @@ pub(super) fn append(
     EntryRows::new(sequence, leaf, entry).append(txn)
 }
 
+/// Takes entries out that make room.
+pub(super) fn take_out(txn: &mut dyn Txn, from: u64) -> Result<(), BooksError> {
+    let Some(mut rows) = txn.rows() else { return Ok(()) };
+    Ok([POSTINGS, ENTRIES].into_iter().try_for_each(|table| rows.take_out(table, from))?)
+}
+
 impl Book {
     /// Appends to the tables what they do not have yet, at most [`FILL_ENTRIES`]; how many it was.
     fn fill_tables(&self, txn: &mut dyn Txn) -> Result<usize, BooksError> {

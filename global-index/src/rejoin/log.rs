@@ -1,18 +1,20 @@
 //! The log is put back exactly as it was: each entry as hospitals give it, at its sequence number, with its salt.
 //!
+//! What stands in its place and nobody was told of makes room.
+//!
 //! Invariants: what is kept meanwhile is durable, and the index knows it by its own mark or seal; it goes into the books in
 //! one transaction, and only up to a root that the index signed; what two operators ordered is put back in any case.
 
-use handover_core::TransferId;
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::message::{BooksBackAnswer, OpenedEntry};
 use handover_core::rules::{self, Context};
+use handover_core::{HospitalId, TransferId};
 use handover_seal::Remembered;
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
-use super::RejoinError;
+use super::{RejoinError, evidence};
 use crate::desk::Desk;
-use crate::ledger::{Back, Book, TreeHead};
+use crate::ledger::{Back, Book, PutBack, TreeHead};
 use crate::routing;
 use crate::voice::{self, GivenUp};
 
@@ -45,19 +47,33 @@ pub(super) async fn keep(desk: &Desk, from: u64, answer: BooksBackAnswer) -> Res
 }
 
 /// Puts back what is kept, up to the largest of these logs that it makes whole. Whether that is the largest of all.
-pub(super) async fn put_back(desk: &Desk, trees: Vec<TreeHead>) -> Result<bool, RejoinError> {
+/// `others` have not told what they hold.
+pub(super) async fn put_back(
+    desk: &Desk,
+    trees: Vec<TreeHead>,
+    others: Vec<HospitalId>,
+) -> Result<bool, RejoinError> {
     let (keys, book, current) = (desk.keys.clone(), desk.ledger.book().clone(), desk.current());
     let put = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
-        let size = book.tree_head(txn)?.size;
         let context = Context { federation: current.federation(), verifier: &Remembered };
-        let (entries, orders) = gather(txn, &keys, size, context)?;
-        let reached = book.put_back(txn, entries, &trees)?;
-        let added = reached.map_or(0, |reached| reached.saturating_sub(size));
+        note_stated(txn, &book, &trees)?;
+        let (from, size) = (book.stated(txn)?.size, book.tree_head(txn)?.size);
+        let (entries, orders) = gather(txn, &keys, (from, size), context)?;
+        let put_back = book.put_back(txn, entries, &trees, &others)?;
+        let added = put_back.as_ref().map_or(0, |it| it.size.saturating_sub(it.from));
+        if let Some(PutBack { from, made_room, .. }) = &put_back
+            && *from < size
+        {
+            let taken_out = size.saturating_sub(*from);
+            tracing::warn!(%from, taken_out, "entries that nobody was told of make room for those that others were told of");
+            made_room.iter().try_for_each(|transfer| evidence::put_unbooked(txn, &keys, *transfer))?;
+        }
         // Two operators signed them, whatever becomes of the entries that stand on them.
         for (transfer, order) in orders {
             routing::put_order_back(txn, &keys, &transfer, order)?;
         }
         forget(txn, &keys)?;
+        note_stated(txn, &book, &trees)?;
         let given_up = given_up(txn, &book, &trees)?;
         let is_whole = given_up.is_empty();
         voice::change_head(txn, &keys, |head| {
@@ -69,14 +85,23 @@ pub(super) async fn put_back(desk: &Desk, trees: Vec<TreeHead>) -> Result<bool, 
     desk.store.write(put).await
 }
 
-/// Those of these logs that the books have not grown out of. None of which they have is stated smaller again.
+/// None of these logs that the books have is stated smaller again.
+fn note_stated(txn: &mut dyn Txn, book: &Book, trees: &[TreeHead]) -> Result<(), RejoinError> {
+    let size = book.tree_head(txn)?.size;
+    for tree in trees.iter().filter(|tree| tree.size <= size) {
+        if book.continues(txn, tree)? {
+            book.put_stated(txn, tree.size)?;
+        }
+    }
+    Ok(())
+}
+
+/// Those of these logs that the books have not grown out of.
 fn given_up(txn: &mut dyn Txn, book: &Book, trees: &[TreeHead]) -> Result<Vec<GivenUp>, RejoinError> {
     let mut given_up: Vec<GivenUp> = Vec::new();
     let size = book.tree_head(txn)?.size;
     for &TreeHead { size: of, root } in trees {
-        if of <= size && book.continues(txn, &TreeHead { size: of, root })? {
-            book.put_stated(txn, of)?;
-        } else {
+        if of > size || !book.continues(txn, &TreeHead { size: of, root })? {
             given_up.push(GivenUp { size: of, root, extensions: Extensions::default() });
         }
     }
@@ -88,15 +113,16 @@ fn given_up(txn: &mut dyn Txn, book: &Book, trees: &[TreeHead]) -> Result<Vec<Gi
 /// What two operators ordered about the fees of transfers.
 type Orders = Vec<(TransferId, Bytes)>;
 
-/// What is kept without a gap from a sequence number on, and all orders that entries stand on.
+/// What is kept from a sequence number on, and without a gap from the end of what is here; and all orders that entries
+/// stand on.
 fn gather(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
-    from: u64,
+    (from, size): (u64, u64),
     context: Context<'_>,
 ) -> Result<(Vec<Back>, Orders), RejoinError> {
     let (mut entries, mut orders) = (Vec::new(), Orders::new());
-    let (mut next, mut after) = (from, from.checked_sub(1).map(|before| kept(keys).u64(before).build()));
+    let (mut next, mut after) = (size, from.checked_sub(1).map(|before| kept(keys).u64(before).build()));
     loop {
         let page = txn.scan(&kept(keys).build(), after.as_deref(), SCAN_MAX_CELLS)?;
         let is_last = page.len() < SCAN_MAX_CELLS;
@@ -109,8 +135,8 @@ fn gather(
                     .is_ok_and(|it| Some(it.hash()) == back.entry.evidence.order)
             };
             orders.extend(order.filter(is_named).map(|order| (back.entry.transfer, order)));
-            if sequence == next {
-                next = next.saturating_add(1);
+            if sequence <= next {
+                next = next.max(sequence.saturating_add(1));
                 entries.push(back);
             }
             after = Some(key);

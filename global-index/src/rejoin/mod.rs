@@ -132,6 +132,13 @@ impl Rejoin {
         active.cloned().collect()
     }
 
+    /// Everybody else, of whom nobody knows what they hold.
+    fn untold(&self) -> Vec<HospitalId> {
+        let (current, active) = (self.desk.current(), self.active());
+        let all = current.federation().members().map(|member| &member.certificate.hospital);
+        all.filter(|hospital| !active.contains(*hospital)).cloned().collect()
+    }
+
     /// Whether somebody takes part, and nobody was compared with yet.
     fn has_heard_nobody(&self) -> bool {
         let active = self.active();
@@ -173,9 +180,9 @@ impl Rejoin {
         let signatures = asking.signatures().await?;
         let mut judged = self.judge(hospital, &signatures).await?;
         if matches!(judged, Judged::Ahead) && signatures.directory.is_none() {
-            let size = self.desk.ledger.tree_head().await?.size;
+            let from = self.desk.ledger.stated().await?.size;
             // Entries without the index's mark are of a log that somebody else made with its key.
-            if let Ok(Some(answer)) = asking.books(size).await
+            if let Ok(Some(answer)) = asking.books(from).await
                 && log::is_foreign(&self.desk, &answer)
             {
                 judged = Judged::Forked;
@@ -223,17 +230,21 @@ impl Rejoin {
         let (book, trees) = (self.desk.ledger.book().clone(), signatures.trees.clone());
         let (keys, hospital) = (self.desk.keys.clone(), hospital.clone());
         let judge = move |txn: &mut dyn Txn| -> Result<Judged, BooksError> {
-            let size = book.tree_head(txn)?.size;
+            let (size, stated) = (book.tree_head(txn)?.size, book.stated(txn)?.size);
             // Who was left out has not told what it holds of a log that was given up without it.
             let head = voice::head(txn, &keys)?.filter(|head| !head.left_out.contains(&hospital));
             let given_up = head.map_or_else(Vec::new, |head| head.given_up);
             let mut judged = Judged::Known;
             for tree in &trees {
                 let is_given_up = given_up.iter().any(|it| (it.size, it.root) == (tree.size, tree.root));
-                if is_given_up || !book.continues(txn, tree)? {
-                    judged = Judged::Forked;
-                } else if tree.size > size {
+                let continues = book.continues(txn, tree)?;
+                // What is here instead of what was stated there may be with nobody.
+                let is_ahead = if continues { tree.size > size } else { tree.size > stated };
+                if is_ahead && !is_given_up {
                     return Ok(Judged::Ahead);
+                }
+                if is_given_up || !continues {
+                    judged = Judged::Forked;
                 }
             }
             Ok(judged)
@@ -267,7 +278,7 @@ impl Rejoin {
         let trees = Mutex::new(vec![TreeHead { size: directory.log_size, root: directory.log_root }]);
         self.until_all_told(|hospital| self.log(hospital, &trees)).await;
         let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if !log::put_back(&self.desk, trees).await? {
+        if !log::put_back(&self.desk, trees, self.untold()).await? {
             tracing::error!("a log that was signed cannot be made whole: it goes on as another one");
         }
         let mut before = None;
@@ -281,6 +292,7 @@ impl Rejoin {
             }
             before = Some(round);
         }
+        evidence::book_again(&self.desk).await?;
         evidence::pass_on(&self.desk).await?;
         if !self.desk.end_catching_up(begun).await? {
             return Ok(());
@@ -342,7 +354,7 @@ impl Rejoin {
     async fn log(&self, hospital: HospitalId, trees: &Mutex<Vec<TreeHead>>) -> Result<(), RejoinError> {
         let asking = self.asking(&hospital);
         let held = asking.signatures().await?.trees;
-        let mut next = Some(self.desk.ledger.tree_head().await?.size);
+        let mut next = Some(self.desk.ledger.stated().await?.size);
         while let Some(from) = next {
             self.is_waited_for(&hospital)?;
             let Some(answer) = asking.books(from).await? else { break };

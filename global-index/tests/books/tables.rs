@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use handover_cluster::Cluster;
 use handover_core::Code;
+use handover_core::codec::{self, Bytes};
 use handover_core::ledger::{Account, Command, EntryKind, Evidence, Holder, Terms};
-use handover_index::ledger::{Fault, Ledger, TABLES};
+use handover_index::ledger::{Back, BooksError, Fault, Ledger, TABLES};
 use handover_store::{Database, Place, Store, StoreError, copy};
 
 use crate::steps::{Model, agreed, day, on, receipt, stories, terms};
@@ -245,6 +246,34 @@ async fn an_altered_row_is_named_and_changes_nothing() {
     assert_eq!(ledger.balances().await.unwrap(), before);
 }
 
+/// What nobody holds makes room in the tables, too, which are appended to only otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_make_room_leave_the_tables() {
+    let cluster = Cluster::start().unwrap();
+    let (store, ledger) = some_books(&cluster).await;
+    // The same until the third, and then another one.
+    let whole = Ledger::new(Store::memory(&cell_key()));
+    for number in 0..2 {
+        whole.reserve(on(0, 1), terms(number), day(40), agreed()).await.unwrap();
+    }
+    whole.post(on(40 - 1, 2), terms(0), receipt()).await.unwrap();
+    whole.post(on(40 - 1, 7), terms(1), receipt()).await.unwrap();
+    let (tree, last) = (whole.tree_head().await.unwrap(), whole.inclusion(3).await.unwrap());
+    let posted = whole.transfer(terms(1).transfer).await.unwrap().pop().unwrap();
+    let back = Back::read(3, last.salt, Bytes(codec::encode(&posted.entry))).unwrap();
+    let book = ledger.book().clone();
+    let put_back =
+        store.write::<_, BooksError, _>(move |txn| book.put_back(txn, vec![back.clone()], &[tree], &[]));
+    assert_eq!(put_back.await.unwrap().map(|it| (it.from, it.size)), Some((3, 4)));
+    is_sound(&ledger).await;
+    assert_eq!(ledger.tree_head().await.unwrap(), tree);
+    assert_eq!(ask(&cluster, "SELECT count(*), max(sequence) FROM ledger_entry"), "4|3");
+    ledger.post(on(41, 8), terms(2), receipt()).await.unwrap();
+    assert_eq!(refused_by(&cluster, "DELETE FROM ledger_posting"), "ledger_append_only");
+    assert_eq!(refused_by(&cluster, "DELETE FROM ledger_entry"), "ledger_append_only");
+    is_sound(&ledger).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn books_that_were_there_before_are_written_to_their_tables() {
     let (cluster, folder) = (Cluster::start().unwrap(), tempfile::tempdir().unwrap());
@@ -253,7 +282,7 @@ async fn books_that_were_there_before_are_written_to_their_tables() {
     let book = Ledger::new(store.clone()).book().clone();
     // More than are written in one go.
     store
-        .write::<_, handover_index::ledger::BooksError, _>(move |txn| {
+        .write::<_, BooksError, _>(move |txn| {
             for number in 0..600_u16 {
                 let [high, low] = number.to_be_bytes();
                 let transfer = handover_core::TransferId::new(day(0), [high, low, 9, 9, 9, 9, 9, 9, 9, 9]);

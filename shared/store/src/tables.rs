@@ -40,6 +40,17 @@ impl Rows<'_> {
         Ok(())
     }
 
+    /// Takes all rows out whose `sequence` is not below a number, before anything of this transaction is appended to any
+    /// table. Triggers of the tables' own do not keep them.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`].
+    pub fn take_out(&mut self, table: &'static str, from: u64) -> Result<(), StoreError> {
+        let appended = self.appended.as_mut().ok_or(StoreError::ReadOnly)?;
+        appended.taken_out.push((table, from));
+        Ok(())
+    }
+
     /// The greatest `sequence` in a table, without what was appended here.
     ///
     /// # Errors
@@ -75,9 +86,11 @@ pub(crate) trait TableView {
     ) -> Result<Vec<u64>, StoreError>;
 }
 
-/// Rows that are not yet in the engine, by table, in the order in which the tables were first named.
+/// Rows that are not yet in the engine, by table, in the order in which the tables were first named; and from where on
+/// those that are there are taken out before.
 #[derive(Default)]
 pub(crate) struct Appended {
+    taken_out: Vec<(&'static str, u64)>,
     tables: Vec<(&'static str, Vec<String>)>,
     bytes: usize,
 }
@@ -92,6 +105,7 @@ impl Appended {
     }
 
     pub(crate) fn extend(&mut self, others: Self) {
+        self.taken_out.extend(others.taken_out);
         for (table, rows) in others.tables {
             rows.into_iter().for_each(|row| self.push(table, row));
         }
@@ -102,7 +116,12 @@ impl Appended {
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+        self.tables.is_empty() && self.taken_out.is_empty()
+    }
+
+    /// Tables, and the `sequence` from which on their rows are taken out.
+    pub(crate) fn taken_out(&self) -> &[(&'static str, u64)] {
+        &self.taken_out
     }
 
     /// Each table with its rows as one JSON array.

@@ -173,8 +173,14 @@ impl Session {
         if appended.is_empty() { Ok(()) } else { self.append(appended) }
     }
 
-    /// Sends rows, and has every constraint on them looked at.
+    /// Takes rows out, sends others, and has every constraint on them looked at.
     fn append(&self, appended: &Appended) -> Result<(), Fault> {
+        for (table, from) in appended.taken_out() {
+            self.connection.batch(&format!(
+                "ALTER TABLE {table} DISABLE TRIGGER USER; DELETE FROM {table} WHERE sequence >= {from}; \
+                 ALTER TABLE {table} ENABLE TRIGGER USER"
+            ))?;
+        }
         let mut parts = Vec::new();
         for (table, rows) in appended.by_table() {
             let known = self.append.borrow().get(table).cloned();
