@@ -3,30 +3,28 @@
 //! Invariants: nothing is put back but what leads to a root that was signed; nothing makes room for it but what nobody was
 //! told of ([`super::unstated`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use handover_core::codec::{self, Bytes, Extensions};
 use handover_core::ledger::merkle::{self, Position};
 use handover_core::ledger::{Entry, MAX_ENTRY_BYTES};
-use handover_core::{Digest, HospitalId, TransferId};
+use handover_core::{Digest, HospitalId};
 use handover_store::Txn;
 
 use super::rows::{self, Head, StoredEntry};
 use super::{Book, BooksError, TreeHead};
 
-/// What putting entries back did.
-#[derive(Debug, PartialEq, Eq)]
-pub struct PutBack {
-    /// The first sequence number that was put back.
+/// What goes back into the books.
+#[derive(Debug)]
+pub struct Plan {
+    /// The first sequence number that is not here as it was signed.
     pub from: u64,
-    /// How large the log is now.
-    pub size: u64,
-    /// Transfers of which entries made room for what was put back.
-    pub made_room: BTreeSet<TransferId>,
+    /// What goes there, up to a log that was signed.
+    pub entries: Vec<Back>,
 }
 
 /// An entry as others kept it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Back {
     sequence: u64,
     stored: StoredEntry,
@@ -51,37 +49,45 @@ impl Back {
 }
 
 impl Book {
-    /// Puts back as many of these entries, in the order of their sequence numbers, as make the largest of these trees
-    /// whole; nothing if they make none. What is here from the first of them on that is another one makes room, if nobody
-    /// holds it: neither who has shown all logs that it holds, nor one of the `others`.
+    /// As many of these entries, in the order of their sequence numbers, as make the largest of these trees whole; none if
+    /// they make none. What is here from the first of them on that is another one has to make room, which nothing does that
+    /// somebody holds: neither who has shown all logs that it holds, nor one of the `others`.
     ///
     /// # Errors
-    /// [`BooksError`]; nothing was written then.
-    pub fn put_back(
+    /// [`BooksError`].
+    pub fn plan(
         &self,
         txn: &mut dyn Txn,
         entries: Vec<Back>,
         trees: &[TreeHead],
         others: &[HospitalId],
-    ) -> Result<Option<PutBack>, BooksError> {
-        let entries = self.news(txn, entries)?;
+    ) -> Result<Option<Plan>, BooksError> {
+        let mut entries = self.news(txn, entries)?;
         let Some(reached) = self.reached(txn, &entries, trees)? else { return Ok(None) };
+        entries.retain(|it| it.sequence < reached);
         let from = entries.first().map_or(reached, |first| first.sequence);
-        let is_room_needed = from < self.size(txn)?;
-        if is_room_needed && from < self.unstated_from(txn, others)? {
-            return Ok(None);
-        }
-        let made_room = if is_room_needed { self.take_out(txn, from)? } else { BTreeSet::new() };
-        for Back { sequence, stored, entry } in entries.into_iter().take_while(|it| it.sequence < reached) {
-            self.append_stored(txn, sequence, &entry, &stored)?;
-            self.keep_due(txn, &entry)?;
+        let has_room = from >= self.size(txn)? || from >= self.unstated_from(txn, others)?;
+        Ok(has_room.then_some(Plan { from, entries }))
+    }
+
+    /// Puts a part of a plan back, which follows on what is here.
+    ///
+    /// # Errors
+    /// [`BooksError`]; nothing was written then.
+    pub fn put_back(&self, txn: &mut dyn Txn, entries: &[Back]) -> Result<(), BooksError> {
+        for Back { sequence, stored, entry } in entries {
+            if *sequence != self.size(txn)? {
+                return Err(BooksError::Damaged("an entry that was given back does not follow"));
+            }
+            self.append_stored(txn, *sequence, entry, stored)?;
+            self.keep_due(txn, entry)?;
             let ledger = self.story(txn, &entry.transfer)?;
             self.keep_held(txn, &ledger)?;
             let size = sequence.saturating_add(1);
-            let head = Head { size, cycle: entry.cycle, extensions: Extensions::default() };
+            let head = Head { size, cycle: entry.cycle.clone(), extensions: Extensions::default() };
             rows::put(txn, &self.keys.head(), &head)?;
         }
-        Ok(Some(PutBack { from, size: reached, made_room }))
+        Ok(())
     }
 
     /// These entries, from the first on that is not here, up to a gap.
@@ -160,6 +166,21 @@ mod tests {
         kept.into_iter().map(|(sequence, it)| Back::read(sequence, it.salt, it.entry).unwrap()).collect()
     }
 
+    /// Does what is planned; from where, and how large the log is then, if there is anything.
+    fn carry_out(
+        book: &Book,
+        txn: &mut dyn Txn,
+        given: &[Back],
+        trees: &[TreeHead],
+        others: &[HospitalId],
+    ) -> Result<Option<(u64, u64)>, BooksError> {
+        let Some(plan) = book.plan(txn, given.to_vec(), trees, others)? else { return Ok(None) };
+        // Two at a time.
+        while book.make_room(txn, plan.from, 2)? > 0 {}
+        plan.entries.chunks(2).try_for_each(|part| book.put_back(txn, part))?;
+        Ok(Some((plan.from, book.size(txn)?)))
+    }
+
     #[tokio::test]
     async fn what_was_lost_is_put_back_as_it_was_up_to_a_root_that_was_signed() {
         let (whole, restored) = (with_entries(5).await, with_entries(2).await);
@@ -170,12 +191,11 @@ mod tests {
             (vec![], None),
             (vec![forged], None),
             (vec![tree(&restored).await, forged], None),
-            (vec![third, forged], Some(3)),
+            (vec![third, forged], Some((2, 3))),
         ] {
             let given = given.clone();
             raw(&restored, move |book, txn| {
-                let put_back = book.put_back(txn, given.clone(), &trees, &[])?;
-                assert_eq!(put_back.map(|it| (it.from, it.size)), reached.map(|it| (2, it)));
+                assert_eq!(carry_out(book, txn, &given, &trees, &[])?, reached);
                 Ok(())
             })
             .await;
@@ -183,8 +203,7 @@ mod tests {
         assert_eq!(tree(&restored).await, third);
         let given = back(&whole, 3).await;
         raw(&restored, move |book, txn| {
-            let put_back = PutBack { from: 3, size: 5, made_room: BTreeSet::new() };
-            assert_eq!(book.put_back(txn, given.clone(), &[third, fifth], &[])?, Some(put_back));
+            assert_eq!(carry_out(book, txn, &given, &[third, fifth], &[])?, Some((3, 5)));
             assert!(book.continues(txn, &third)? && !book.continues(txn, &forged)?);
             // What was stated is not stated smaller again.
             assert_eq!(book.stated(txn)?.size, 0);
@@ -204,7 +223,8 @@ mod tests {
         let (whole, restored) = (with_entries(4).await, with_entries(2).await);
         let (given, fourth) = (back(&whole, 3).await, tree(&whole).await);
         raw(&restored, move |book, txn| {
-            assert_eq!(book.put_back(txn, given.clone(), &[fourth], &[])?, None);
+            assert_eq!(carry_out(book, txn, &given, &[fourth], &[])?, None);
+            assert!(matches!(book.put_back(txn, &given), Err(BooksError::Damaged(_))));
             Ok(())
         })
         .await;
@@ -221,15 +241,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_was_told_of_makes_room() {
+    async fn what_nobody_holds_makes_room() {
         let (whole, restored) = (with_entries(6).await, with_a_tail().await);
         let (given, fourth, sixth) =
             (back(&whole, 0).await, tree(&with_entries(4).await).await, tree(&whole).await);
         let all = given.clone();
         raw(&restored, move |book, txn| {
-            let put_back = book.put_back(txn, all.clone(), &[fourth], &[])?.unwrap();
-            assert_eq!((put_back.from, put_back.size), (2, 4));
-            assert_eq!(put_back.made_room, (11..=13).map(|it| terms(it).transfer).collect());
+            assert_eq!(carry_out(book, txn, &all, &[fourth], &[])?, Some((2, 4)));
             Ok(())
         })
         .await;
@@ -238,11 +256,24 @@ mod tests {
         assert_eq!(restored.balances().await.unwrap(), with_entries(4).await.balances().await.unwrap());
         assert!(restored.due(day(99), 10).await.unwrap().is_empty());
         raw(&restored, move |book, txn| {
-            book.put_back(txn, given.clone(), &[sixth], &[])?.unwrap();
+            assert_eq!(carry_out(book, txn, &given, &[sixth], &[])?, Some((4, 6)));
             Ok(())
         })
         .await;
         assert_eq!(tree(&restored).await, sixth);
+        // It is booked again behind, once.
+        raw(&restored, |book, txn| {
+            let mut again = Vec::new();
+            while let more = book.book_again(txn, [9; 32], 2)?
+                && !more.is_empty()
+            {
+                again.extend(more);
+            }
+            assert_eq!(again, (11..=13).map(|it| terms(it).transfer).collect::<Vec<_>>());
+            assert_eq!((book.size(txn)?, book.due(txn, day(9), 10)?.len()), (9, 3));
+            Ok(())
+        })
+        .await;
         assert!(restored.check().await.unwrap().is_sound());
     }
 
@@ -253,14 +284,13 @@ mod tests {
         let (given, sixth) = (back(&whole, 0).await, tree(&whole).await);
         for size in 3..=5 {
             let restored = with_a_tail().await;
-            let before = tree(&restored).await;
             let (given, told) = (given.clone(), told.clone());
             raw(&restored, move |book, txn| {
                 book.put_told(txn, &told, size)?;
-                let others = [told.clone()];
-                assert_eq!(book.put_back(txn, given.clone(), &[sixth], &others)?, None);
+                let before = book.tree_head(txn)?;
+                assert_eq!(carry_out(book, txn, &given, &[sixth], std::slice::from_ref(&told))?, None);
                 assert_eq!(book.tree_head(txn)?, before);
-                assert_eq!(book.put_back(txn, given.clone(), &[sixth], &[])?.unwrap().size, 6);
+                assert_eq!(carry_out(book, txn, &given, &[sixth], &[])?, Some((2, 6)));
                 // It is told of the others.
                 assert_eq!(book.stated_to(txn, &told)?, 2);
                 Ok(())
@@ -270,7 +300,7 @@ mod tests {
         let restored = with_a_tail().await;
         raw(&restored, move |book, txn| {
             book.put_stated(txn, 3)?;
-            assert_eq!(book.put_back(txn, given.clone(), &[sixth], &[])?, None);
+            assert_eq!(carry_out(book, txn, &given, &[sixth], &[])?, None);
             Ok(())
         })
         .await;

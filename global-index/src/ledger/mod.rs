@@ -31,7 +31,7 @@ use handover_core::{Amount, Code, HospitalId, Timestamp, TransferId};
 use handover_seal::SealError;
 use handover_store::{Store, StoreError};
 
-pub use back::{Back, PutBack};
+pub use back::{Back, Plan};
 pub use book::{Book, Booked, Booking, Filter, Listed, Page};
 pub use check::{CheckReport, Fault};
 pub use held::Held;

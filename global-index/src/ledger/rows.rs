@@ -173,6 +173,11 @@ impl Keys {
         self.balances().hashed(account.to_string()).build()
     }
 
+    /// Entries that made room and are to be booked again.
+    pub(super) fn made_room(&self) -> KeyBuilder {
+        self.0.space("ledger-made-room")
+    }
+
     /// Transfers, by the time at which their fees are looked at next.
     pub(super) fn dues(&self) -> KeyBuilder {
         self.0.space("ledger-due")

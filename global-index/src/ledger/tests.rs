@@ -375,7 +375,7 @@ async fn nothing_is_stated_that_is_with_nobody_else() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn stays_sound_and_balances_are_the_fold(
@@ -385,7 +385,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let ledger = ledger();
-            let mut today = 0;
+            let (mut today, mut sizes) = (0, vec![0]);
             for (seed, (number, days, what)) in (0_u8..).zip(steps) {
                 today += days;
                 let booking = on(today, seed);
@@ -416,18 +416,33 @@ proptest! {
                         ledger.reverse(booking, transfer, number, amount, Reason::Corrected, Evidence::default()).await
                     }
                 };
+                sizes.push(ledger.tree_head().await.unwrap().size);
             }
             stands(&ledger).await;
-            // Nobody was told of any: those from some number on can go.
-            let size = ledger.tree_head().await.unwrap().size;
-            let from = cut.index(usize::try_from(size).unwrap() + 1) as u64;
-            let book = ledger.book().clone();
-            let before = ledger.store.read(move |txn| book.root_at(txn, from)).await.unwrap();
-            raw(&ledger, move |book, txn| book.take_out(txn, from).map(drop)).await;
-            assert_eq!(ledger.tree_head().await.unwrap(), TreeHead { size: from, root: before });
+            // Nobody was told of any: those behind any booking can make room, and are booked again.
+            let (size, from) = (ledger.tree_head().await.unwrap().size, *cut.get(&sizes));
+            let (book, before) = (ledger.book().clone(), comes_to(&ledger).await);
+            let root = ledger.store.read(move |txn| book.root_at(txn, from)).await.unwrap();
+            raw(&ledger, move |book, txn| book.make_room(txn, from, size).map(drop)).await;
+            assert_eq!(ledger.tree_head().await.unwrap(), TreeHead { size: from, root });
+            stands(&ledger).await;
+            raw(&ledger, move |book, txn| book.book_again(txn, [99; 32], 1_000).map(drop)).await;
+            assert_eq!(comes_to(&ledger).await, before);
             stands(&ledger).await;
         });
     }
+}
+
+/// What is owed of each fee, whether operators let it go, and whether it is held.
+async fn comes_to(ledger: &Ledger) -> Vec<(Option<Amount>, i64, bool, bool)> {
+    let mut all = Vec::new();
+    for number in 0..5 {
+        let book = ledger.book().clone();
+        let of = ledger.store.read(move |txn| book.story(txn, &terms(number).transfer)).await.unwrap();
+        let posted = of.posted().map(|posted| posted.amount);
+        all.push((posted, of.reversed_minor().unwrap(), of.let_go().is_some(), of.open_hold().is_some()));
+    }
+    all
 }
 
 /// Everything that is derived from the entries is what they say.

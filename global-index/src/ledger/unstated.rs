@@ -1,18 +1,21 @@
 //! Entries that were booked and that nobody holds. A backup can have some that the books never came to have: it was
 //! made before the index was put back to an older one, after which hospitals were told of others in their place. They
-//! are taken out, and what they stood on is booked again.
+//! make room, and are booked again behind, in their order, as far as that did not come otherwise: the books alone know
+//! what went before what.
 //!
-//! Invariant: nothing is taken out that is with others, or that was signed for all.
+//! Invariants: nothing makes room that is with others, or that was signed for all; what made room is kept until it was
+//! booked again.
 
 use std::collections::BTreeSet;
 
 use handover_core::codec::Extensions;
+use handover_core::ledger::{Command, Entry, EntryKind, Evidence, Reason, Terms, TransferLedger};
 use handover_core::{HospitalId, TransferId};
 use handover_store::{SCAN_MAX_CELLS, Txn};
 
 use super::book::read_entry;
-use super::rows::{self, CopyOf, Head};
-use super::{Book, BooksError, tables};
+use super::rows::{self, CopyOf, Head, StoredEntry};
+use super::{Book, Booking, BooksError, tables};
 
 impl Book {
     /// The first sequence number of which nobody was told, as far as is known here: not by what is with others or was
@@ -24,18 +27,33 @@ impl Book {
         hospitals.iter().try_fold(self.stated(txn)?.size, |from, it| Ok(from.max(self.stated_to(txn, it)?)))
     }
 
-    /// Takes out all entries from a sequence number on; whose they were.
-    pub(super) fn take_out(&self, txn: &mut dyn Txn, from: u64) -> Result<BTreeSet<TransferId>, BooksError> {
+    /// Has the last entries make room, at most `limit`, but none below a sequence number; how many did.
+    ///
+    /// # Errors
+    /// [`BooksError`]; nothing was written then.
+    pub fn make_room(&self, txn: &mut dyn Txn, from: u64, limit: u64) -> Result<u64, BooksError> {
         let size = self.size(txn)?;
+        let from = from.max(size.saturating_sub(limit));
+        if from >= size {
+            return Ok(0);
+        }
+        if from < self.stated(txn)?.size {
+            return Err(BooksError::Damaged("entries that others hold would make room"));
+        }
         let mut transfers = BTreeSet::new();
         for sequence in from..size {
-            let entry = read_entry(&self.stored(txn, sequence)?)?;
-            if transfers.insert(entry.transfer)
-                && let Some(hold) = self.story(txn, &entry.transfer)?.hold()
+            let stored = self.stored(txn, sequence)?;
+            let transfer = read_entry(&stored)?.transfer;
+            if transfers.insert(transfer)
+                && let Some(hold) = self.story(txn, &transfer)?.hold()
             {
-                txn.remove(&self.keys.held(hold.at, &hold.transfer))?;
+                txn.remove(&self.keys.held(hold.at, &transfer))?;
             }
-            txn.remove(&self.keys.transfer(&entry.transfer).u64(sequence).build())?;
+            rows::put(txn, &self.keys.made_room().u64(sequence).build(), &stored)?;
+        }
+        for sequence in from..size {
+            let transfer = read_entry(&self.stored(txn, sequence)?)?.transfer;
+            txn.remove(&self.keys.transfer(&transfer).u64(sequence).build())?;
             txn.remove(&self.keys.entry(sequence))?;
         }
         // Every node that one of their leaves completed.
@@ -61,13 +79,42 @@ impl Book {
             }
         }
         for transfer in &transfers {
-            let left = self.transfer(txn, transfer)?;
-            match left.last() {
+            match self.transfer(txn, transfer)?.last() {
                 Some(last) => self.keep_due(txn, &last.entry)?,
                 None => self.look_no_more(txn, transfer)?,
             }
             let ledger = self.story(txn, transfer)?;
             self.keep_held(txn, &ledger)?;
+        }
+        Ok(size.saturating_sub(from))
+    }
+
+    /// Books again what made room, as of when it was booked first, at most `limit` entries, with fresh randomness for the
+    /// commitments; whose they were, none when there are no more.
+    ///
+    /// # Errors
+    /// [`BooksError`]; nothing was written then.
+    pub fn book_again(
+        &self,
+        txn: &mut dyn Txn,
+        salt_seed: [u8; 32],
+        limit: usize,
+    ) -> Result<Vec<TransferId>, BooksError> {
+        let mut transfers = Vec::new();
+        for (key, row) in txn.scan(&self.keys.made_room().build(), None, limit.clamp(1, SCAN_MAX_CELLS))? {
+            let entry = read_entry(&rows::decode::<StoredEntry>(&row)?)?;
+            let transfer = entry.transfer;
+            let booking = Booking { now: entry.at, salt_seed };
+            let command = again(&entry, &self.story(txn, &transfer)?);
+            match command.map(|command| self.book(txn, &booking, &transfer, &command)) {
+                // What stands by now says otherwise.
+                Some(Err(BooksError::Rule(fault))) => {
+                    tracing::warn!(%transfer, kind = entry.kind.as_str(), %fault, "what made room is not booked again");
+                }
+                booked => drop(booked.transpose()?),
+            }
+            txn.remove(&key)?;
+            transfers.push(transfer);
         }
         Ok(transfers)
     }
@@ -102,4 +149,37 @@ impl Book {
             after = page.into_iter().next_back().map(|(key, _)| key);
         }
     }
+}
+
+/// What an entry was booked by; none if it was booked with another one, which is booked again with it.
+fn again(entry: &Entry, ledger: &TransferLedger) -> Option<Command> {
+    let evidence = entry.evidence.clone();
+    if entry.kind != EntryKind::Release && evidence.order.is_some() {
+        return None;
+    }
+    let terms = Terms {
+        transfer: entry.transfer,
+        source: entry.source.clone(),
+        destination: entry.destination.clone(),
+        payer: entry.payer.clone(),
+        amount: entry.amount,
+        cap: entry.cap,
+    };
+    Some(match entry.kind {
+        EntryKind::Reserve => Command::Reserve { terms, expires: entry.expires?, evidence },
+        EntryKind::Post | EntryKind::PostDirect => Command::Post { terms, evidence },
+        EntryKind::Void => Command::Void { reason: entry.reason?, evidence },
+        EntryKind::Reverse => Command::Reverse {
+            sequence: entry.sequence,
+            amount: entry.amount,
+            reason: entry.reason?,
+            evidence,
+        },
+        EntryKind::Hold => Command::Hold { terms, stated: entry.stated, evidence },
+        EntryKind::Release => {
+            let agreed = ledger.hold()?.evidence.clone();
+            let evidence = Evidence { receipt: None, refusal: None, order: evidence.order, ..agreed };
+            Command::Settle { terms, is_due: entry.reason == Some(Reason::SettledForSource), evidence }
+        }
+    })
 }

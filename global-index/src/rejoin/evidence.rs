@@ -3,14 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use handover_core::rules::Context;
 use handover_core::{Code, Digest, HospitalId, TransferId};
-use handover_seal::Remembered;
-use handover_store::{KeyBuilder, KeyMaker, StoreError, Txn};
+use handover_store::{KeyMaker, Txn};
 
 use super::RejoinError;
 use crate::desk::Desk;
-use crate::ledger::Booking;
 use crate::routing::{self, Intake, RoutingError};
 use crate::voice;
 
@@ -95,44 +92,6 @@ async fn one(desk: &Desk, by: &HospitalId, content: Vec<u8>) -> Result<bool, Rou
     desk.store.write(take).await
 }
 
-fn unbooked(keys: &KeyMaker) -> KeyBuilder {
-    keys.space("rejoin-unbooked")
-}
-
-/// Notes that the books do not have any more what a transfer's evidence led to.
-pub(super) fn put_unbooked(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    transfer: TransferId,
-) -> Result<(), StoreError> {
-    txn.put(&unbooked(keys).raw(transfer.as_bytes()).build(), transfer.as_bytes().to_vec())
-}
-
-/// Books again what the evidence of these transfers leads to, with all that was given back.
-pub(super) async fn book_again(desk: &Desk) -> Result<(), RejoinError> {
-    loop {
-        let (keys, current) = (desk.keys.clone(), desk.current());
-        let (book, seed, now) = (desk.ledger.book().for_the_way_back(), desk.random_32(), desk.now());
-        let again = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
-            let page = txn.scan(&unbooked(&keys).build(), None, TRANSFERS_AT_ONCE)?;
-            let context = Context { federation: current.federation(), verifier: &Remembered };
-            let booking = Booking { now, salt_seed: seed };
-            for (key, id) in &page {
-                routing::book_again(txn, &keys, &book, &booking, read_id(id)?, context)?;
-                txn.remove(key)?;
-            }
-            Ok(page.len() < TRANSFERS_AT_ONCE)
-        };
-        if desk.store.write(again).await? {
-            return Ok(());
-        }
-    }
-}
-
-fn read_id(id: &[u8]) -> Result<TransferId, StoreError> {
-    TransferId::try_from(id).map_err(|_| handover_store::rows::damaged("a transfer that was taken back"))
-}
-
 /// Puts into the mailboxes what those for whom it is have not given themselves.
 pub(super) async fn pass_on(desk: &Desk) -> Result<(), RejoinError> {
     loop {
@@ -140,7 +99,9 @@ pub(super) async fn pass_on(desk: &Desk) -> Result<(), RejoinError> {
         let pass = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
             let page = txn.scan(&keys.space("rejoin-taken").build(), None, TRANSFERS_AT_ONCE)?;
             for (key, id) in &page {
-                routing::pass_on_again(txn, &keys, read_id(id)?)?;
+                let transfer = TransferId::try_from(id.as_slice())
+                    .map_err(|_| handover_store::rows::damaged("a transfer that was taken back"))?;
+                routing::pass_on_again(txn, &keys, transfer)?;
                 txn.remove(key)?;
             }
             Ok(page.len() < TRANSFERS_AT_ONCE)

@@ -2,8 +2,10 @@
 //!
 //! What stands in its place and nobody was told of makes room.
 //!
-//! Invariants: what is kept meanwhile is durable, and the index knows it by its own mark or seal; it goes into the books in
-//! one transaction, and only up to a root that the index signed; what two operators ordered is put back in any case.
+//! Invariants: what is kept meanwhile is durable, and the index knows it by its own mark or seal; it goes into the books only
+//! up to a root that the index signed; what two operators ordered is put back in any case.
+
+use std::collections::BTreeSet;
 
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::message::{BooksBackAnswer, OpenedEntry};
@@ -12,11 +14,14 @@ use handover_core::{HospitalId, TransferId};
 use handover_seal::Remembered;
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
-use super::{RejoinError, evidence};
+use super::RejoinError;
 use crate::desk::Desk;
-use crate::ledger::{Back, Book, PutBack, TreeHead};
-use crate::routing;
+use crate::ledger::{Back, Book, Booking, Plan, TreeHead};
+use crate::routing::{self, RoutingError};
 use crate::voice::{self, GivenUp};
+
+/// Entries in one transaction.
+const PAGE: usize = 500;
 
 fn kept(keys: &KeyMaker) -> KeyBuilder {
     keys.space("rejoin-entry")
@@ -46,43 +51,93 @@ pub(super) async fn keep(desk: &Desk, from: u64, answer: BooksBackAnswer) -> Res
     Ok(count)
 }
 
-/// Puts back what is kept, up to the largest of these logs that it makes whole. Whether that is the largest of all.
-/// `others` have not told what they hold.
+/// Puts back what is kept, up to the largest of these logs that it makes whole, page by page: each leaves books that there
+/// have been. Whether that is the largest of all. `others` have not told what they hold.
 pub(super) async fn put_back(
     desk: &Desk,
     trees: Vec<TreeHead>,
     others: Vec<HospitalId>,
 ) -> Result<bool, RejoinError> {
-    let (keys, book, current) = (desk.keys.clone(), desk.ledger.book().clone(), desk.current());
-    let put = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
+    let (keys, book, current) = (desk.keys.clone(), desk.ledger.book().for_the_way_back(), desk.current());
+    let (of, signed) = (book.clone(), trees.clone());
+    desk.store.write(move |txn| note_stated(txn, &of, &signed)).await?;
+    let (of, at, signed) = (book.clone(), keys.clone(), trees.clone());
+    let planned = move |txn: &mut dyn Txn| -> Result<(Option<Plan>, Orders), RejoinError> {
         let context = Context { federation: current.federation(), verifier: &Remembered };
-        note_stated(txn, &book, &trees)?;
-        let (from, size) = (book.stated(txn)?.size, book.tree_head(txn)?.size);
-        let (entries, orders) = gather(txn, &keys, (from, size), context)?;
-        let put_back = book.put_back(txn, entries, &trees, &others)?;
-        let added = put_back.as_ref().map_or(0, |it| it.size.saturating_sub(it.from));
-        if let Some(PutBack { from, made_room, .. }) = &put_back
-            && *from < size
-        {
-            let taken_out = size.saturating_sub(*from);
-            tracing::warn!(%from, taken_out, "entries that nobody was told of make room for those that others were told of");
-            made_room.iter().try_for_each(|transfer| evidence::put_unbooked(txn, &keys, *transfer))?;
+        let range = (of.stated(txn)?.size, of.tree_head(txn)?.size);
+        let (entries, orders) = gather(txn, &at, range, context)?;
+        Ok((of.plan(txn, entries, &signed, &others)?, orders))
+    };
+    let (plan, orders) = desk.store.read(planned).await?;
+    if let Some(Plan { from, entries }) = plan {
+        make_room(desk, &book, from).await?;
+        for page in entries.chunks(PAGE) {
+            let (keys, book, page) = (keys.clone(), book.clone(), page.to_vec());
+            let put = move |txn: &mut dyn Txn| -> Result<(), RejoinError> {
+                book.put_back(txn, &page)?;
+                let count = u64::try_from(page.len()).unwrap_or(u64::MAX);
+                Ok(voice::change_head(txn, &keys, |head| head.entries = head.entries.saturating_add(count))?)
+            };
+            desk.store.write(put).await?;
         }
+    }
+    book_again(desk, &book).await?;
+    let of = keys.clone();
+    let is_whole = desk.store.write(move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
         // Two operators signed them, whatever becomes of the entries that stand on them.
-        for (transfer, order) in orders {
-            routing::put_order_back(txn, &keys, &transfer, order)?;
+        for (transfer, order) in &orders {
+            routing::put_order_back(txn, &keys, transfer, order.clone())?;
         }
-        forget(txn, &keys)?;
         note_stated(txn, &book, &trees)?;
         let given_up = given_up(txn, &book, &trees)?;
         let is_whole = given_up.is_empty();
-        voice::change_head(txn, &keys, |head| {
-            head.entries = head.entries.saturating_add(added);
-            head.given_up = given_up;
-        })?;
+        voice::change_head(txn, &keys, |head| head.given_up = given_up)?;
         Ok(is_whole)
-    };
-    desk.store.write(put).await
+    });
+    let is_whole = is_whole.await?;
+    forget(desk, of).await?;
+    Ok(is_whole)
+}
+
+/// Has what nobody holds make room from a sequence number on.
+async fn make_room(desk: &Desk, book: &Book, from: u64) -> Result<(), RejoinError> {
+    let mut made: u64 = 0;
+    loop {
+        let of = book.clone();
+        match desk.store.write(move |txn| of.make_room(txn, from, PAGE as u64)).await? {
+            0 => break,
+            more => made = made.saturating_add(more),
+        }
+    }
+    if made > 0 {
+        tracing::warn!(from, entries = made, "what nobody holds makes room for what others were told of");
+    }
+    Ok(())
+}
+
+/// Books again what made room, now or before a stop, and has those fees looked at when it is time.
+async fn book_again(desk: &Desk, book: &Book) -> Result<(), RejoinError> {
+    loop {
+        let (keys, book, current) = (desk.keys.clone(), book.clone(), desk.current());
+        let booking = Booking { now: desk.now(), salt_seed: desk.random_32() };
+        let again = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
+            let context = Context { federation: current.federation(), verifier: &Remembered };
+            let transfers = book.book_again(txn, booking.salt_seed, PAGE)?;
+            for transfer in transfers.iter().copied().collect::<BTreeSet<_>>() {
+                match routing::look(txn, &keys, &book, &booking, transfer, context) {
+                    Err(RoutingError::Store(fault)) => return Err(fault.into()),
+                    Err(fault) => {
+                        tracing::info!(%transfer, %fault, "its fee is looked at when its time is over")
+                    }
+                    Ok(_) => {}
+                }
+            }
+            Ok(transfers.is_empty())
+        };
+        if desk.store.write(again).await? {
+            return Ok(());
+        }
+    }
 }
 
 /// None of these logs that the books have is stated smaller again.
@@ -148,11 +203,15 @@ fn gather(
 }
 
 /// What was kept is in the books, or never will be.
-fn forget(txn: &mut dyn Txn, keys: &KeyMaker) -> Result<(), StoreError> {
+async fn forget(desk: &Desk, keys: KeyMaker) -> Result<(), StoreError> {
     loop {
-        let page = txn.scan(&kept(keys).build(), None, SCAN_MAX_CELLS)?;
-        page.iter().try_for_each(|(key, _)| txn.remove(key))?;
-        if page.len() < SCAN_MAX_CELLS {
+        let keys = keys.clone();
+        let page = move |txn: &mut dyn Txn| -> Result<bool, StoreError> {
+            let page = txn.scan(&kept(&keys).build(), None, SCAN_MAX_CELLS)?;
+            page.iter().try_for_each(|(key, _)| txn.remove(key))?;
+            Ok(page.len() < SCAN_MAX_CELLS)
+        };
+        if desk.store.write(page).await? {
             return Ok(());
         }
     }

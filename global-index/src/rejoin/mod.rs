@@ -198,11 +198,23 @@ impl Rejoin {
         {
             self.found_by(hospital).await?;
         }
-        // The index signed it, so it was stated; whatever this store knows of that.
-        let told = signatures.trees.iter().map(|tree| tree.size).max().unwrap_or(0);
+        // The index signed it, so it was stated; whatever this store knows of that. One of another log says nothing of this.
+        let told = self.largest_of_own(signatures.trees).await?;
         self.desk.ledger.note_told(hospital, told).await?;
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).insert(hospital.clone());
         Ok(())
+    }
+
+    /// How large the largest of these logs is out of which the books have grown.
+    async fn largest_of_own(&self, trees: Vec<TreeHead>) -> Result<u64, BooksError> {
+        let book = self.desk.ledger.book().clone();
+        let largest = move |txn: &mut dyn Txn| -> Result<u64, BooksError> {
+            let size = book.tree_head(txn)?.size;
+            trees.iter().filter(|tree| tree.size <= size).try_fold(0, |largest, tree| {
+                Ok(if book.continues(txn, tree)? { largest.max(tree.size) } else { largest })
+            })
+        };
+        self.desk.store.read(largest).await
     }
 
     /// A hospital has shown that this store was rolled back.
@@ -292,7 +304,6 @@ impl Rejoin {
             }
             before = Some(round);
         }
-        evidence::book_again(&self.desk).await?;
         evidence::pass_on(&self.desk).await?;
         if !self.desk.end_catching_up(begun).await? {
             return Ok(());

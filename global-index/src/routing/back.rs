@@ -10,12 +10,12 @@ use handover_core::artefact::{Payload as _, peek_type};
 use handover_core::rules::Context;
 use handover_core::transfer::Role;
 use handover_core::{Code, Party, TransferId};
-use handover_dossier::{Dossier, Kind, Place, Taken, transfer_of};
+use handover_dossier::{Dossier, Kind, Place, transfer_of};
 use handover_seal::Remembered;
-use handover_store::{KeyMaker, StoreError, Txn};
+use handover_store::{KeyMaker, Txn};
 
-use super::{Intake, RoutingError, booking, mailbox, settlement};
-use crate::ledger::{Book, Booking};
+use super::{Intake, RoutingError, booking, mailbox};
+use crate::ledger::Booking;
 
 impl Intake {
     /// Takes something back that the sender kept: whose it is, and whether it was not here. The books, which were put back
@@ -57,35 +57,6 @@ impl Intake {
     }
 }
 
-/// Books what all that is kept of a transfer leads to, as if it had just come: the books lost that. What they have they do
-/// not take twice; and people's orders they get again, too.
-pub(crate) fn book_again(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    book: &Book,
-    booking: &Booking,
-    transfer: TransferId,
-    context: Context<'_>,
-) -> Result<(), RoutingError> {
-    let Some(row) = Dossier::of(txn, keys, transfer).row()? else { return Ok(()) };
-    for place in kept(&mut Dossier::of(txn, keys, transfer), Dossier::get)? {
-        let taken = Taken { place, row: row.clone(), is_new: false, ended: Vec::new(), was_kept: true };
-        not_refused(transfer, booking::consequence(txn, keys, book, booking, &taken, context))?;
-    }
-    not_refused(transfer, settlement::settle_again(txn, keys, book, booking, transfer, context))
-}
-
-/// What cannot be booked any more keeps nothing else from being booked.
-fn not_refused(transfer: TransferId, booked: Result<(), RoutingError>) -> Result<(), RoutingError> {
-    match booked {
-        Err(RoutingError::Refused(code)) => {
-            tracing::info!(%transfer, %code, "something of it is not booked again");
-            Ok(())
-        }
-        booked => booked,
-    }
-}
-
 /// Whether a patient signed it, and may sign otherwise with other keys.
 fn is_patients(content: &[u8]) -> bool {
     let kinds = [Consent::TYPE, ShareRelease::TYPE, PatientRefusal::TYPE];
@@ -100,30 +71,22 @@ pub(crate) fn pass_on_again(
 ) -> Result<(), RoutingError> {
     let mut dossier = Dossier::of(txn, keys, transfer);
     let Some(row) = dossier.row()? else { return Ok(()) };
-    for place in kept(&mut dossier, Dossier::get_own)? {
-        for hospital in [&row.source, &row.destination] {
-            mailbox::post(txn, keys, hospital, transfer, place)?;
-        }
-    }
-    Ok(())
-}
-
-/// Where something of a transfer is kept.
-fn kept<'a>(
-    dossier: &mut Dossier<'a>,
-    get: impl Fn(&mut Dossier<'a>, Place) -> Result<Option<Vec<u8>>, StoreError>,
-) -> Result<Vec<Place>, StoreError> {
     let (mut kept, mut was_last_recall): (Vec<Place>, _) = (Vec::new(), false);
     for place in Place::in_recovery_order() {
         // There can be a thousand, numbered without a gap.
         if was_last_recall && matches!(place.kind, Kind::Recall | Kind::RecallConfirmed) {
             continue;
         }
-        if get(dossier, place)?.is_some() {
+        if dossier.get_own(place)?.is_some() {
             kept.push(place);
         } else {
             was_last_recall |= place.kind == Kind::Recall;
         }
     }
-    Ok(kept)
+    for place in kept {
+        for hospital in [&row.source, &row.destination] {
+            mailbox::post(txn, keys, hospital, transfer, place)?;
+        }
+    }
+    Ok(())
 }

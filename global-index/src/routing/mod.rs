@@ -23,7 +23,7 @@ use handover_dossier::{Dossier, DossierError, Kind, Taken, tally, transfer_of};
 use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn};
 
-pub(crate) use self::back::{book_again, pass_on_again};
+pub(crate) use self::back::pass_on_again;
 pub(crate) use self::courier::Courier;
 pub(crate) use self::mailbox::{dead_letters, waiting};
 pub(crate) use self::settlement::{held, order_of, put_order_back, settle};

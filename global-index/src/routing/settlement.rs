@@ -6,10 +6,10 @@
 use handover_core::artefact::books::{HOLD_ORDER_MAX_BYTES, HOLD_REASON_MAX_BYTES, HoldOrder, Settled};
 use handover_core::artefact::federation::AuthorityCertificate;
 use handover_core::artefact::patient::CLOCK_SKEW_MS;
-use handover_core::artefact::{Countersigned, Payload as _, Verified, peek_type};
+use handover_core::artefact::{Countersigned, Payload as _, peek_type};
 use handover_core::codec::Bytes;
 use handover_core::ledger::{Entry, Evidence, Terms};
-use handover_core::rules::{self, Context};
+use handover_core::rules::Context;
 use handover_core::trust::two_operators;
 use handover_core::{Code, TransferId};
 use handover_store::rows as cells;
@@ -120,23 +120,8 @@ pub(crate) fn settle(
         cells::put(txn, &orders_key(keys, &transfer), &orders)?;
         return Ok(Outcome::Pending);
     }
-    book_order(txn, book, booking, &hold, &order)?;
-    orders.pending = None;
-    orders.order = Some(Bytes(envelope.to_vec()));
-    cells::put(txn, &orders_key(keys, &transfer), &orders)?;
-    recalls::give_back(txn, keys, book, booking, transfer, context)?;
-    Ok(Outcome::Effective)
-}
-
-fn book_order(
-    txn: &mut dyn Txn,
-    book: &Book,
-    booking: &Booking,
-    hold: &Entry,
-    order: &Verified<HoldOrder>,
-) -> Result<(), RoutingError> {
     let terms = Terms {
-        transfer: hold.transfer,
+        transfer,
         source: hold.source.clone(),
         destination: hold.destination.clone(),
         payer: hold.payer.clone(),
@@ -146,24 +131,9 @@ fn book_order(
     let evidence =
         Evidence { receipt: None, refusal: None, order: Some(order.hash()), ..hold.evidence.clone() };
     book.settle(txn, booking, &terms, order.settled == Settled::ForSource, &evidence)?;
-    Ok(())
-}
-
-/// Books an order once more whose entry the books lost, if it is about the hold that is there.
-pub(super) fn settle_again(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    book: &Book,
-    booking: &Booking,
-    transfer: TransferId,
-    context: Context<'_>,
-) -> Result<(), RoutingError> {
-    let Held { hold, is_open, order, .. } = held(txn, keys, book, &transfer)?;
-    let (Some(hold), Some(order)) = (hold.filter(|_| is_open), order) else { return Ok(()) };
-    let order = rules::hold_order(order.as_ref(), context).map_err(RoutingError::Refused)?;
-    if order.hold == hold.id {
-        book_order(txn, book, booking, &hold, &order)?;
-        recalls::give_back(txn, keys, book, booking, transfer, context)?;
-    }
-    Ok(())
+    orders.pending = None;
+    orders.order = Some(Bytes(envelope.to_vec()));
+    cells::put(txn, &orders_key(keys, &transfer), &orders)?;
+    recalls::give_back(txn, keys, book, booking, transfer, context)?;
+    Ok(Outcome::Effective)
 }

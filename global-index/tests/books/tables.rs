@@ -262,9 +262,15 @@ async fn entries_that_make_room_leave_the_tables() {
     let posted = whole.transfer(terms(1).transfer).await.unwrap().pop().unwrap();
     let back = Back::read(3, last.salt, Bytes(codec::encode(&posted.entry))).unwrap();
     let book = ledger.book().clone();
-    let put_back =
-        store.write::<_, BooksError, _>(move |txn| book.put_back(txn, vec![back.clone()], &[tree], &[]));
-    assert_eq!(put_back.await.unwrap().map(|it| (it.from, it.size)), Some((3, 4)));
+    let of = book.clone();
+    let plan = store.read::<_, BooksError, _>(move |txn| of.plan(txn, vec![back.clone()], &[tree], &[]));
+    let plan = plan.await.unwrap().unwrap();
+    for expected in [3, 1, 0] {
+        let (of, from) = (book.clone(), plan.from);
+        let made = store.write::<_, BooksError, _>(move |txn| of.make_room(txn, from, 3));
+        assert_eq!(made.await.unwrap(), expected);
+    }
+    store.write::<_, BooksError, _>(move |txn| book.put_back(txn, &plan.entries)).await.unwrap();
     is_sound(&ledger).await;
     assert_eq!(ledger.tree_head().await.unwrap(), tree);
     assert_eq!(ask(&cluster, "SELECT count(*), max(sequence) FROM ledger_entry"), "4|3");

@@ -82,9 +82,9 @@ struct Grounds {
 
 impl Grounds {
     async fn of(inner: &Arc<Inner>, party: &Party, contents: &[Vec<u8>]) -> Result<Self, ExchangeError> {
-        let own: Vec<_> = contents.iter().filter(|content| is_shown_own(inner, party, content)).collect();
-        let is_header = |content: &&Vec<u8>| peek_type(content).is_ok_and(|it| it == PackageHeader::TYPE);
-        let has_sealed = own.iter().any(is_header);
+        let takes_part = contents.iter().any(|content| is_shown_own(inner, party, content));
+        let is_header = |content: &Vec<u8>| peek_type(content).is_ok_and(|it| it == PackageHeader::TYPE);
+        let has_sealed = contents.iter().any(|content| is_header(content) && super::is_own(inner, content));
         let known = match contents.first() {
             Some(content) => inner.row(transfer_of(content)?).await,
             None => return Ok(Self { takes_part: false, has_sealed }),
@@ -99,7 +99,7 @@ impl Grounds {
                         Phase::Sealed | Phase::Delivered | Phase::Released | Phase::Filed
                     ),
             },
-            Err(_) => Self { takes_part: !own.is_empty(), has_sealed },
+            Err(_) => Self { takes_part, has_sealed },
         })
     }
 
@@ -111,8 +111,9 @@ impl Grounds {
     }
 }
 
-/// Whether this hospital signed it, with whichever of its keys. What one of before signed the index alone can show, for it
-/// took that from this hospital itself ([`handover_core::trust::Federation::check_bringer`]).
+/// Whether this hospital signed it, with whichever of its keys. What one of before signed the index alone can show: since it
+/// was replaced it took that from this hospital itself ([`handover_core::trust::Federation::check_bringer`]). Before that a
+/// thief may have had a partner bring it, so it is no ground for what a patient signed.
 fn is_shown_own(inner: &Inner, party: &Party, content: &[u8]) -> bool {
     let by_former = |federation: &Federation| {
         let own = federation.member(inner.own());
