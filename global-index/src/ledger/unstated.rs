@@ -151,10 +151,16 @@ impl Book {
     }
 }
 
-/// What an entry was booked by; none if it was booked with another one, which is booked again with it.
+/// What an entry was booked by; none if it was booked with another one, which is booked again with it, or does not hold any
+/// more.
 fn again(entry: &Entry, ledger: &TransferLedger) -> Option<Command> {
     let evidence = entry.evidence.clone();
     if entry.kind != EntryKind::Release && evidence.order.is_some() {
+        return None;
+    }
+    let is_post = matches!(entry.kind, EntryKind::Post | EntryKind::PostDirect);
+    // Silence says nothing where a dispute was stated meanwhile.
+    if is_post && evidence.receipt.is_none() && ledger.open_hold().is_some() {
         return None;
     }
     let terms = Terms {

@@ -5,8 +5,6 @@
 //! Invariants: what is kept meanwhile is durable, and the index knows it by its own mark or seal; it goes into the books only
 //! up to a root that the index signed; what two operators ordered is put back in any case.
 
-use std::collections::BTreeSet;
-
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::message::{BooksBackAnswer, OpenedEntry};
 use handover_core::rules::{self, Context};
@@ -16,8 +14,8 @@ use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows
 
 use super::RejoinError;
 use crate::desk::Desk;
-use crate::ledger::{Back, Book, Booking, Plan, TreeHead};
-use crate::routing::{self, RoutingError};
+use crate::ledger::{Back, Book, Plan, TreeHead};
+use crate::routing;
 use crate::voice::{self, GivenUp};
 
 /// Entries in one transaction.
@@ -72,9 +70,10 @@ pub(super) async fn put_back(
     if let Some(Plan { from, entries }) = plan {
         make_room(desk, &book, from).await?;
         for page in entries.chunks(PAGE) {
-            let (keys, book, page) = (keys.clone(), book.clone(), page.to_vec());
+            let (keys, book, page, trees) = (keys.clone(), book.clone(), page.to_vec(), trees.clone());
             let put = move |txn: &mut dyn Txn| -> Result<(), RejoinError> {
                 book.put_back(txn, &page)?;
+                note_stated(txn, &book, &trees)?;
                 let count = u64::try_from(page.len()).unwrap_or(u64::MAX);
                 Ok(voice::change_head(txn, &keys, |head| head.entries = head.entries.saturating_add(count))?)
             };
@@ -115,22 +114,15 @@ async fn make_room(desk: &Desk, book: &Book, from: u64) -> Result<(), RejoinErro
     Ok(())
 }
 
-/// Books again what made room, now or before a stop, and has those fees looked at when it is time.
+/// Books again what made room, now or before a stop. What is to be done about these fees by now is looked at once the index
+/// speaks, with all evidence.
 async fn book_again(desk: &Desk, book: &Book) -> Result<(), RejoinError> {
     loop {
-        let (keys, book, current) = (desk.keys.clone(), book.clone(), desk.current());
-        let booking = Booking { now: desk.now(), salt_seed: desk.random_32() };
+        let (book, seed, now) = (book.clone(), desk.random_32(), desk.now());
         let again = move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
-            let context = Context { federation: current.federation(), verifier: &Remembered };
-            let transfers = book.book_again(txn, booking.salt_seed, PAGE)?;
-            for transfer in transfers.iter().copied().collect::<BTreeSet<_>>() {
-                match routing::look(txn, &keys, &book, &booking, transfer, context) {
-                    Err(RoutingError::Store(fault)) => return Err(fault.into()),
-                    Err(fault) => {
-                        tracing::info!(%transfer, %fault, "its fee is looked at when its time is over")
-                    }
-                    Ok(_) => {}
-                }
+            let transfers = book.book_again(txn, seed, PAGE)?;
+            for transfer in &transfers {
+                book.look_at(txn, transfer, now)?;
             }
             Ok(transfers.is_empty())
         };

@@ -163,13 +163,10 @@ fn ended(outcome: Result<(), tokio::task::JoinError>) {
 }
 
 fn web(fault: &WebError) -> CliError {
-    let detail = std::error::Error::source(fault)
-        .map_or_else(|| fault.to_string(), |source| format!("{fault}: {source}"));
-    CliError::new(fault.code(), detail)
+    CliError::new(fault.code(), fault.to_string())
 }
 
 fn listen(fault: &NetError) -> CliError {
-    let source = std::error::Error::source(fault).map(|source| format!(": {source}")).unwrap_or_default();
     let code = if fault.code() == Code::Internal { Code::ConfigInvalid } else { fault.code() };
-    CliError::new(code, format!("net: {fault}{source}"))
+    CliError::new(code, format!("net: {fault}"))
 }

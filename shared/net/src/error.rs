@@ -9,7 +9,7 @@ pub enum NetError {
     #[error("the listen address is not usable")]
     InvalidListen,
     /// A listen address could not be bound.
-    #[error("cannot listen")]
+    #[error("cannot listen: {0}")]
     Listen(#[source] std::io::Error),
     /// The swarm could not be set up.
     #[error("cannot set up {0}")]

@@ -8,7 +8,7 @@ use handover_core::Code;
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
     /// A certificate or key file cannot be read or written.
-    #[error("cannot read or write {path}")]
+    #[error("cannot read or write {path}: {source}")]
     File {
         /// The file.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum WebError {
         reason: String,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address asked for.
         address: SocketAddr,
