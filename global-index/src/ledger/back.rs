@@ -144,6 +144,8 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
+    use handover_core::ledger::Evidence;
+
     use super::super::Ledger;
     use super::super::tests::{day, ledger, on, raw, receipt, terms};
     use super::*;
@@ -275,6 +277,30 @@ mod tests {
         })
         .await;
         assert!(restored.check().await.unwrap().is_sound());
+    }
+
+    /// Others were told of a dispute about a fee that had been posted for silence: that stays open. A receipt ends it.
+    #[tokio::test]
+    async fn silence_posts_nothing_over_a_dispute_that_was_stated() {
+        for (evidence, is_held) in [(Evidence { receipt: None, ..receipt() }, true), (receipt(), false)] {
+            let [whole, restored] = [with_entries(2).await, with_entries(2).await];
+            raw(&whole, |book, txn| {
+                let refused = Evidence { refusal: receipt().receipt, receipt: None, ..receipt() };
+                book.hold(txn, &on(0, 21), &terms(11), None, &refused).map(drop)
+            })
+            .await;
+            restored.post(on(0, 22), terms(11), evidence).await.unwrap();
+            let (given, third) = (back(&whole, 2).await, tree(&whole).await);
+            raw(&restored, move |book, txn| {
+                assert_eq!(carry_out(book, txn, &given, &[third], &[])?, Some((2, 3)));
+                assert_eq!(book.book_again(txn, [9; 32], 9)?, [terms(11).transfer]);
+                let story = book.story(txn, &terms(11).transfer)?;
+                assert_eq!((story.open_hold().is_some(), story.posted().is_none()), (is_held, is_held));
+                Ok(())
+            })
+            .await;
+            assert!(restored.check().await.unwrap().is_sound());
+        }
     }
 
     /// It was told of it, and has not said that it does not hold it; or it has said so.
