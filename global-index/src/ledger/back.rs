@@ -282,7 +282,9 @@ mod tests {
     /// Others were told of a dispute about a fee that had been posted for silence: that stays open. A receipt ends it.
     #[tokio::test]
     async fn silence_posts_nothing_over_a_dispute_that_was_stated() {
-        for (evidence, is_held) in [(Evidence { receipt: None, ..receipt() }, true), (receipt(), false)] {
+        let [delivered, key_release, share_release] = [receipt().receipt; 3];
+        let silence = Evidence { delivered, key_release, share_release, receipt: None, ..receipt() };
+        for (evidence, is_held) in [(silence, true), (receipt(), false)] {
             let [whole, restored] = [with_entries(2).await, with_entries(2).await];
             raw(&whole, |book, txn| {
                 let refused = Evidence { refusal: receipt().receipt, receipt: None, ..receipt() };
