@@ -120,17 +120,9 @@ pub(crate) fn settle(
         cells::put(txn, &orders_key(keys, &transfer), &orders)?;
         return Ok(Outcome::Pending);
     }
-    let terms = Terms {
-        transfer,
-        source: hold.source.clone(),
-        destination: hold.destination.clone(),
-        payer: hold.payer.clone(),
-        amount: hold.amount,
-        cap: hold.cap,
-    };
     let evidence =
         Evidence { receipt: None, refusal: None, order: Some(order.hash()), ..hold.evidence.clone() };
-    book.settle(txn, booking, &terms, order.settled == Settled::ForSource, &evidence)?;
+    book.settle(txn, booking, &Terms::of(&hold), order.settled == Settled::ForSource, &evidence)?;
     orders.pending = None;
     orders.order = Some(Bytes(envelope.to_vec()));
     cells::put(txn, &orders_key(keys, &transfer), &orders)?;

@@ -54,6 +54,14 @@ cbor_enum! {
     }
 }
 
+impl Reason {
+    /// Whether time alone is the reason: it settles no dispute.
+    #[must_use]
+    pub const fn is_by_time(self) -> bool {
+        matches!(self, Self::ReservationExpired | Self::ConsentExpired)
+    }
+}
+
 cbor_enum! {
     /// What shows that a fee is due.
     pub enum Proof {

@@ -171,3 +171,33 @@ fn a_settlement_stands_whole_and_alone() {
     let refused = Err(LedgerError::Damaged("a fee after it was settled for its payer"));
     assert_eq!(ledger.push(posted), refused);
 }
+
+/// Books that were restored can end anywhere between what an order booked: the order books the rest.
+#[test]
+fn an_order_that_was_booked_in_part_books_the_rest() {
+    let before = [
+        vec![(0, reserve(terms())), (2, hold(None))],
+        vec![(0, reserve(terms())), (1, post(terms())), (2, hold(Some(usd(1))))],
+        vec![(2, hold(None))],
+    ];
+    // On the second of these days the reservation has expired.
+    for (steps, is_due, on_day) in before
+        .iter()
+        .flat_map(|it| [true, false].map(|is_due| (it, is_due)))
+        .flat_map(|(it, is_due)| [3, 70].map(|day| (it, is_due, day)))
+    {
+        let mut held = TransferLedger::default();
+        for (on_day, command) in steps {
+            step(&mut held, *on_day, command).unwrap();
+        }
+        let mut whole = held.clone();
+        step(&mut whole, on_day, &settle(is_due)).unwrap();
+        for cut in held.entries().len()..whole.entries().len() {
+            let mut ledger = TransferLedger::default();
+            whole.entries()[..cut].iter().for_each(|entry| ledger.push(entry.clone()).unwrap());
+            assert!(ledger.open_hold().is_some(), "{}: nobody has settled it", told(&ledger));
+            step(&mut ledger, on_day, &settle(is_due)).unwrap();
+            assert_eq!(ledger, whole);
+        }
+    }
+}

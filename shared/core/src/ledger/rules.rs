@@ -27,6 +27,21 @@ pub struct Terms {
     pub cap: Amount,
 }
 
+impl Terms {
+    /// What an entry was booked on; of a reversal, with the amount that it takes back.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        Self {
+            transfer: entry.transfer,
+            source: entry.source.clone(),
+            destination: entry.destination.clone(),
+            payer: entry.payer.clone(),
+            amount: entry.amount,
+            cap: entry.cap,
+        }
+    }
+}
+
 /// A step for the books.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -235,8 +250,7 @@ impl Desk<'_> {
         if self.ledger.posted().is_some() {
             return Err(LedgerError::OutOfOrder("the fee is posted: it can be reversed, not voided"));
         }
-        let is_by_time = matches!(reason, Reason::ReservationExpired | Reason::ConsentExpired);
-        if is_by_time && self.ledger.open_hold().is_some() {
+        if reason.is_by_time() && self.ledger.open_hold().is_some() {
             return Err(LedgerError::OutOfOrder("the fee is held: it does not end by time alone"));
         }
         let reserved = self
@@ -283,7 +297,7 @@ impl Desk<'_> {
         if amount.minor() > left_minor {
             return Err(LedgerError::ReversalExceeds);
         }
-        let mut entry = self.entry(EntryKind::Reverse, &Terms { amount, ..terms_of(posted) }, evidence)?;
+        let mut entry = self.entry(EntryKind::Reverse, &Terms { amount, ..Terms::of(posted) }, evidence)?;
         entry.sequence = sequence;
         entry.id = entry_id(&entry.source, &entry.destination, &entry.transfer, entry.kind, sequence);
         entry.about = Some(posted.id);
@@ -298,7 +312,7 @@ impl Desk<'_> {
         reason: Reason,
         evidence: &Evidence,
     ) -> Result<Entry, LedgerError> {
-        let mut entry = self.entry(EntryKind::Void, &terms_of(reserved), evidence)?;
+        let mut entry = self.entry(EntryKind::Void, &Terms::of(reserved), evidence)?;
         entry.about = Some(reserved.id);
         entry.reason = Some(reason);
         Ok(entry)
@@ -335,17 +349,6 @@ impl Desk<'_> {
             stated: None,
             extensions: Extensions::default(),
         })
-    }
-}
-
-fn terms_of(entry: &Entry) -> Terms {
-    Terms {
-        transfer: entry.transfer,
-        source: entry.source.clone(),
-        destination: entry.destination.clone(),
-        payer: entry.payer.clone(),
-        amount: entry.amount,
-        cap: entry.cap,
     }
 }
 

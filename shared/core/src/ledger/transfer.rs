@@ -80,12 +80,17 @@ impl TransferLedger {
     }
 
     /// The hold if nobody has settled it: neither operators, nor what was booked since on the destination's own receipt
-    /// or a consent that was taken back.
+    /// or a consent that was taken back. What operators ordered is settled by the entry that says so, which stands last of
+    /// what was booked for it; that a reservation expired, by none.
     #[must_use]
     pub fn open_hold(&self) -> Option<&Entry> {
         let at = self.entries.iter().position(|entry| entry.kind == EntryKind::Hold)?;
         let (hold, since) = self.entries.get(at..)?.split_first()?;
-        let settles = |entry: &Entry| !matches!(entry.kind, EntryKind::Hold | EntryKind::Reverse);
+        let settles = |entry: &Entry| match entry.kind {
+            EntryKind::Hold | EntryKind::Reverse => false,
+            EntryKind::Release => true,
+            _ => entry.evidence.order.is_none() && !entry.reason.is_some_and(Reason::is_by_time),
+        };
         (!since.iter().any(settles)).then_some(hold)
     }
 
