@@ -120,6 +120,9 @@ impl Round {
         let transfer = parcel.label.transfer;
         let carries =
             |target: &Target| running.get(target).is_some_and(|carried| carried.contains(&transfer));
+        let is_put_off = |target: &Target| {
+            pauses.is_held(target, None, now) || pauses.is_held(target, Some(transfer), now)
+        };
         let mut target = parcel.label.target();
         if let (Target::Index, Some(hospital)) = (&target, &parcel.label.to) {
             let straight = Target::Hospital(hospital.clone());
@@ -135,16 +138,12 @@ impl Round {
                     return;
                 }
                 target = straight;
-            } else if pauses.is_lacking(&Target::Index, transfer)
-                && !pauses.is_held(&straight, None, now)
-                && !pauses.is_held(&straight, Some(transfer), now)
-            {
+            } else if pauses.is_lacking(&Target::Index, transfer) && !is_put_off(&straight) {
                 target = straight;
             }
         }
         let is_held = running.contains_key(&target)
-            || pauses.is_held(&target, None, now)
-            || pauses.is_held(&target, Some(transfer), now)
+            || is_put_off(&target)
             || (target == Target::Index && pauses.is_away(&target) && self.by_target.contains_key(&target));
         if !is_held {
             self.by_target.entry(target).or_default().push(parcel);
