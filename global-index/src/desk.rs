@@ -75,7 +75,8 @@ impl Desk {
     /// Opens what is kept, and makes a first directory if there is none.
     pub(crate) async fn open(store: Store, seat: Seat, edge: Edge) -> Result<Self, DirectoryError> {
         let (keys, ledger) = (store.keys(), Ledger::new(store.clone()));
-        // They are for others to read: what is wrong with them keeps fees from being booked, and nothing else.
+        // They are for others to read: what is wrong with them keeps fees from being booked, and a store
+        // that was rolled back from taking its log back; nothing else.
         match ledger.fill_tables().await {
             Err(BooksError::Store(fault)) if !matches!(fault, StoreError::Contradicted { .. }) => {
                 return Err(fault.into());

@@ -60,6 +60,13 @@ async fn serves(realm: &Realm, hospital: &Node) -> Result<(), Code> {
     hospital.ask(realm, Verb::Newest, vec![]).await.map(drop)
 }
 
+/// What a hospital is given of the books.
+async fn copies(realm: &Realm, hospital: &Node) -> BooksAnswer {
+    let question = BooksQuestion { from: 0, seen: 0, extensions: Extensions::default() };
+    let answer = hospital.ask(realm, Verb::Books, vec![codec::encode(&question)]).await.unwrap();
+    codec::decode(&answer[0], MAX_MESSAGE_BYTES).unwrap()
+}
+
 /// Puts a copy of the index's data in its place; it does not run then.
 async fn put_back(realm: &mut Realm, backup: &Path) {
     realm.stop().await;
@@ -208,9 +215,7 @@ async fn the_log_comes_back_and_the_consent_that_it_names() {
     }
     destination.send(&realm, None, &story.receipt).await.unwrap();
     let before = realm.op(json!({"op": "ledger-entries"})).await.unwrap();
-    let question = BooksQuestion { from: 0, seen: 0, extensions: Extensions::default() };
-    let answer = source.ask(&realm, Verb::Books, vec![codec::encode(&question)]).await.unwrap();
-    let answer: BooksAnswer = codec::decode(&answer[0], MAX_MESSAGE_BYTES).unwrap();
+    let answer = copies(&realm, &source).await;
     put_back(&mut realm, backup.path()).await;
 
     let consent = Signed::<Consent>::read(&story.consent).unwrap().claim().clone();
@@ -257,9 +262,7 @@ async fn what_only_a_backup_has_makes_room_for_what_others_were_told_of() {
     }
     destination.send(&realm, None, &first.receipt).await.unwrap();
     let told = realm.op(json!({"op": "ledger-entries"})).await.unwrap();
-    let question = BooksQuestion { from: 0, seen: 0, extensions: Extensions::default() };
-    let answer = source.ask(&realm, Verb::Books, vec![codec::encode(&question)]).await.unwrap();
-    let answer: BooksAnswer = codec::decode(&answer[0], MAX_MESSAGE_BYTES).unwrap();
+    let answer = copies(&realm, &source).await;
 
     put_back(&mut realm, with_a_tail.path()).await;
     {
@@ -291,9 +294,7 @@ async fn a_log_that_was_given_up_is_not_missed_again() {
     for content in story.handover() {
         source.send(&realm, None, content).await.unwrap();
     }
-    let question = BooksQuestion { from: 0, seen: 0, extensions: Extensions::default() };
-    let answer = source.ask(&realm, Verb::Books, vec![codec::encode(&question)]).await.unwrap();
-    let answer: BooksAnswer = codec::decode(&answer[0], MAX_MESSAGE_BYTES).unwrap();
+    let answer = copies(&realm, &source).await;
     put_back(&mut realm, backup.path()).await;
     source.held.lock().unwrap().newest = vec![answer.page.0];
     realm.start().await;

@@ -1,7 +1,7 @@
 //! Entries that the books had and lost are put back as they were: for a store that was restored from a backup.
 //!
-//! Invariants: nothing is put back but what leads to a root that was signed; nothing makes room for it but what nobody was
-//! told of ([`super::unstated`]).
+//! Invariants: nothing is put back but what leads to a root that was signed; nothing makes room for it but what nobody
+//! holds ([`super::unstated`]).
 
 use std::collections::BTreeMap;
 
@@ -178,7 +178,7 @@ mod tests {
     ) -> Result<Option<(u64, u64)>, BooksError> {
         let Some(plan) = book.plan(txn, given.to_vec(), trees, others)? else { return Ok(None) };
         // Two at a time.
-        while book.make_room(txn, plan.from, 2)? > 0 {}
+        while book.make_room(txn, plan.from, others, 2)? > 0 {}
         plan.entries.chunks(2).try_for_each(|part| book.put_back(txn, part))?;
         Ok(Some((plan.from, book.size(txn)?)))
     }
@@ -263,6 +263,13 @@ mod tests {
         })
         .await;
         assert_eq!(tree(&restored).await, sixth);
+        // The first of them is booked again, and makes room once more: it stays the first.
+        raw(&restored, |book, txn| {
+            assert_eq!(book.book_again(txn, [8; 32], 1)?, [terms(11).transfer]);
+            assert_eq!(book.make_room(txn, 6, &[], 9)?, 1);
+            Ok(())
+        })
+        .await;
         // It is booked again behind, once.
         raw(&restored, |book, txn| {
             let mut again = Vec::new();

@@ -173,7 +173,7 @@ impl Keys {
         self.balances().hashed(account.to_string()).build()
     }
 
-    /// Entries that made room and are to be booked again.
+    /// Entries that made room and are to be booked again, in their order.
     pub(super) fn made_room(&self) -> KeyBuilder {
         self.0.space("ledger-made-room")
     }

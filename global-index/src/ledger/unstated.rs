@@ -27,21 +27,30 @@ impl Book {
         hospitals.iter().try_fold(self.stated(txn)?.size, |from, it| Ok(from.max(self.stated_to(txn, it)?)))
     }
 
-    /// Has the last entries make room, at most `limit`, but none below a sequence number; how many did.
+    /// Has the last entries make room, at most `limit`, but none below a sequence number; how many did. Whoever holds one
+    /// has shown so, or is one of the `others`.
     ///
     /// # Errors
     /// [`BooksError`]; nothing was written then.
-    pub fn make_room(&self, txn: &mut dyn Txn, from: u64, limit: u64) -> Result<u64, BooksError> {
+    pub fn make_room(
+        &self,
+        txn: &mut dyn Txn,
+        from: u64,
+        others: &[HospitalId],
+        limit: u64,
+    ) -> Result<u64, BooksError> {
         let size = self.size(txn)?;
         let from = from.max(size.saturating_sub(limit));
         if from >= size {
             return Ok(0);
         }
-        if from < self.stated(txn)?.size {
+        if from < self.unstated_from(txn, others)? {
             return Err(BooksError::Damaged("entries that others hold would make room"));
         }
         let mut transfers = BTreeSet::new();
-        for sequence in from..size {
+        // What made room before came after these.
+        let mut place = self.first_that_made_room(txn)?;
+        for sequence in (from..size).rev() {
             let stored = self.stored(txn, sequence)?;
             let transfer = read_entry(&stored)?.transfer;
             if transfers.insert(transfer)
@@ -49,7 +58,8 @@ impl Book {
             {
                 txn.remove(&self.keys.held(hold.at, &transfer))?;
             }
-            rows::put(txn, &self.keys.made_room().u64(sequence).build(), &stored)?;
+            place = place.saturating_sub(1);
+            rows::put(txn, &self.keys.made_room().u64(place).build(), &stored)?;
         }
         for sequence in from..size {
             let transfer = read_entry(&self.stored(txn, sequence)?)?.transfer;
@@ -87,6 +97,12 @@ impl Book {
             self.keep_held(txn, &ledger)?;
         }
         Ok(size.saturating_sub(from))
+    }
+
+    /// Before which place the next entry that makes room is put.
+    fn first_that_made_room(&self, txn: &mut dyn Txn) -> Result<u64, BooksError> {
+        let first = txn.scan(&self.keys.made_room().build(), None, 1)?;
+        first.first().map_or(Ok(u64::MAX), |(key, _)| rows::sequence_of(key))
     }
 
     /// Books again what made room, as of when it was booked first, at most `limit` entries, with fresh randomness for the
@@ -163,14 +179,7 @@ fn again(entry: &Entry, ledger: &TransferLedger) -> Option<Command> {
     if is_post && evidence.receipt.is_none() && ledger.open_hold().is_some() {
         return None;
     }
-    let terms = Terms {
-        transfer: entry.transfer,
-        source: entry.source.clone(),
-        destination: entry.destination.clone(),
-        payer: entry.payer.clone(),
-        amount: entry.amount,
-        cap: entry.cap,
-    };
+    let terms = Terms::of(entry);
     Some(match entry.kind {
         EntryKind::Reserve => Command::Reserve { terms, expires: entry.expires?, evidence },
         EntryKind::Post | EntryKind::PostDirect => Command::Post { terms, evidence },

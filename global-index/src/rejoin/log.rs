@@ -1,6 +1,6 @@
 //! The log is put back exactly as it was: each entry as hospitals give it, at its sequence number, with its salt.
 //!
-//! What stands in its place and nobody was told of makes room.
+//! What stands in its place and nobody holds makes room.
 //!
 //! Invariants: what is kept meanwhile is durable, and the index knows it by its own mark or seal; it goes into the books only
 //! up to a root that the index signed; what two operators ordered is put back in any case.
@@ -49,6 +49,17 @@ pub(super) async fn keep(desk: &Desk, from: u64, answer: BooksBackAnswer) -> Res
     Ok(count)
 }
 
+/// The way back of the log.
+#[derive(Clone)]
+struct WayBack {
+    keys: KeyMaker,
+    book: Book,
+    /// What of it the index signed.
+    trees: Vec<TreeHead>,
+    /// Who has not told what it holds.
+    others: Vec<HospitalId>,
+}
+
 /// Puts back what is kept, up to the largest of these logs that it makes whole, page by page: each leaves books that there
 /// have been. Whether that is the largest of all. `others` have not told what they hold.
 pub(super) async fn put_back(
@@ -56,54 +67,35 @@ pub(super) async fn put_back(
     trees: Vec<TreeHead>,
     others: Vec<HospitalId>,
 ) -> Result<bool, RejoinError> {
-    let (keys, book, current) = (desk.keys.clone(), desk.ledger.book().for_the_way_back(), desk.current());
-    let (of, signed) = (book.clone(), trees.clone());
-    desk.store.write(move |txn| note_stated(txn, &of, &signed)).await?;
-    let (of, at, signed) = (book.clone(), keys.clone(), trees.clone());
-    let planned = move |txn: &mut dyn Txn| -> Result<(Option<Plan>, Orders), RejoinError> {
-        let context = Context { federation: current.federation(), verifier: &Remembered };
-        let range = (of.stated(txn)?.size, of.tree_head(txn)?.size);
-        let (entries, orders) = gather(txn, &at, range, context)?;
-        Ok((of.plan(txn, entries, &signed, &others)?, orders))
+    let way = WayBack { keys: desk.keys.clone(), book: desk.ledger.book().for_the_way_back(), trees, others };
+    let of = way.clone();
+    desk.store.write(move |txn| of.note_stated(txn)).await?;
+    let (of, current) = (way.clone(), desk.current());
+    let planned = move |txn: &mut dyn Txn| {
+        of.plan(txn, Context { federation: current.federation(), verifier: &Remembered })
     };
     let (plan, orders) = desk.store.read(planned).await?;
     if let Some(Plan { from, entries }) = plan {
-        make_room(desk, &book, from).await?;
+        make_room(desk, &way, from).await?;
         for page in entries.chunks(PAGE) {
-            let (keys, book, page, trees) = (keys.clone(), book.clone(), page.to_vec(), trees.clone());
-            let put = move |txn: &mut dyn Txn| -> Result<(), RejoinError> {
-                book.put_back(txn, &page)?;
-                note_stated(txn, &book, &trees)?;
-                let count = u64::try_from(page.len()).unwrap_or(u64::MAX);
-                Ok(voice::change_head(txn, &keys, |head| head.entries = head.entries.saturating_add(count))?)
-            };
-            desk.store.write(put).await?;
+            let (of, page) = (way.clone(), page.to_vec());
+            desk.store.write(move |txn| of.put(txn, &page)).await?;
         }
     }
-    book_again(desk, &book).await?;
-    let of = keys.clone();
-    let is_whole = desk.store.write(move |txn: &mut dyn Txn| -> Result<bool, RejoinError> {
-        // Two operators signed them, whatever becomes of the entries that stand on them.
-        for (transfer, order) in &orders {
-            routing::put_order_back(txn, &keys, transfer, order.clone())?;
-        }
-        note_stated(txn, &book, &trees)?;
-        let given_up = given_up(txn, &book, &trees)?;
-        let is_whole = given_up.is_empty();
-        voice::change_head(txn, &keys, |head| head.given_up = given_up)?;
-        Ok(is_whole)
-    });
-    let is_whole = is_whole.await?;
-    forget(desk, of).await?;
+    book_again(desk, &way.book).await?;
+    let of = way.clone();
+    let is_whole = desk.store.write(move |txn| of.conclude(txn, &orders)).await?;
+    forget(desk, &way.keys).await?;
     Ok(is_whole)
 }
 
 /// Has what nobody holds make room from a sequence number on.
-async fn make_room(desk: &Desk, book: &Book, from: u64) -> Result<(), RejoinError> {
+async fn make_room(desk: &Desk, way: &WayBack, from: u64) -> Result<(), RejoinError> {
     let mut made: u64 = 0;
     loop {
-        let of = book.clone();
-        match desk.store.write(move |txn| of.make_room(txn, from, PAGE as u64)).await? {
+        let of = way.clone();
+        let page = move |txn: &mut dyn Txn| of.book.make_room(txn, from, &of.others, PAGE as u64);
+        match desk.store.write(page).await? {
             0 => break,
             more => made = made.saturating_add(more),
         }
@@ -132,29 +124,58 @@ async fn book_again(desk: &Desk, book: &Book) -> Result<(), RejoinError> {
     }
 }
 
-/// None of these logs that the books have is stated smaller again.
-fn note_stated(txn: &mut dyn Txn, book: &Book, trees: &[TreeHead]) -> Result<(), RejoinError> {
-    let size = book.tree_head(txn)?.size;
-    for tree in trees.iter().filter(|tree| tree.size <= size) {
-        if book.continues(txn, tree)? {
-            book.put_stated(txn, tree.size)?;
-        }
+impl WayBack {
+    /// What to put back of what is kept, and what two operators ordered.
+    fn plan(&self, txn: &mut dyn Txn, context: Context<'_>) -> Result<(Option<Plan>, Orders), RejoinError> {
+        let range = (self.book.stated(txn)?.size, self.book.tree_head(txn)?.size);
+        let (entries, orders) = gather(txn, &self.keys, range, context)?;
+        Ok((self.book.plan(txn, entries, &self.trees, &self.others)?, orders))
     }
-    Ok(())
-}
 
-/// Those of these logs that the books have not grown out of.
-fn given_up(txn: &mut dyn Txn, book: &Book, trees: &[TreeHead]) -> Result<Vec<GivenUp>, RejoinError> {
-    let mut given_up: Vec<GivenUp> = Vec::new();
-    let size = book.tree_head(txn)?.size;
-    for &TreeHead { size: of, root } in trees {
-        if of > size || !book.continues(txn, &TreeHead { size: of, root })? {
-            given_up.push(GivenUp { size: of, root, extensions: Extensions::default() });
-        }
+    fn put(&self, txn: &mut dyn Txn, page: &[Back]) -> Result<(), RejoinError> {
+        self.book.put_back(txn, page)?;
+        self.note_stated(txn)?;
+        let count = u64::try_from(page.len()).unwrap_or(u64::MAX);
+        Ok(voice::change_head(txn, &self.keys, |head| head.entries = head.entries.saturating_add(count))?)
     }
-    given_up.sort_by_key(|it| (it.size, *it.root.as_bytes()));
-    given_up.dedup();
-    Ok(given_up)
+
+    /// Whether no larger log is known than the books are by now.
+    fn conclude(&self, txn: &mut dyn Txn, orders: &Orders) -> Result<bool, RejoinError> {
+        // Two operators signed them, whatever becomes of the entries that stand on them.
+        for (transfer, order) in orders {
+            routing::put_order_back(txn, &self.keys, transfer, order.clone())?;
+        }
+        self.note_stated(txn)?;
+        let given_up = self.given_up(txn)?;
+        let is_whole = given_up.is_empty();
+        voice::change_head(txn, &self.keys, |head| head.given_up = given_up)?;
+        Ok(is_whole)
+    }
+
+    /// None of these logs that the books have is stated smaller again.
+    fn note_stated(&self, txn: &mut dyn Txn) -> Result<(), RejoinError> {
+        let size = self.book.tree_head(txn)?.size;
+        for tree in self.trees.iter().filter(|tree| tree.size <= size) {
+            if self.book.continues(txn, tree)? {
+                self.book.put_stated(txn, tree.size)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of these logs that the books have not grown out of.
+    fn given_up(&self, txn: &mut dyn Txn) -> Result<Vec<GivenUp>, RejoinError> {
+        let mut given_up: Vec<GivenUp> = Vec::new();
+        let size = self.book.tree_head(txn)?.size;
+        for &TreeHead { size: of, root } in &self.trees {
+            if of > size || !self.book.continues(txn, &TreeHead { size: of, root })? {
+                given_up.push(GivenUp { size: of, root, extensions: Extensions::default() });
+            }
+        }
+        given_up.sort_by_key(|it| (it.size, *it.root.as_bytes()));
+        given_up.dedup();
+        Ok(given_up)
+    }
 }
 
 /// What two operators ordered about the fees of transfers.
@@ -195,7 +216,7 @@ fn gather(
 }
 
 /// What was kept is in the books, or never will be.
-async fn forget(desk: &Desk, keys: KeyMaker) -> Result<(), StoreError> {
+async fn forget(desk: &Desk, keys: &KeyMaker) -> Result<(), StoreError> {
     loop {
         let keys = keys.clone();
         let page = move |txn: &mut dyn Txn| -> Result<bool, StoreError> {

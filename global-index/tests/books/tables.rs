@@ -267,7 +267,7 @@ async fn entries_that_make_room_leave_the_tables() {
     let plan = plan.await.unwrap().unwrap();
     for expected in [3, 1, 0] {
         let (of, from) = (book.clone(), plan.from);
-        let made = store.write::<_, BooksError, _>(move |txn| of.make_room(txn, from, 3));
+        let made = store.write::<_, BooksError, _>(move |txn| of.make_room(txn, from, &[], 3));
         assert_eq!(made.await.unwrap(), expected);
     }
     store.write::<_, BooksError, _>(move |txn| book.put_back(txn, &plan.entries)).await.unwrap();
