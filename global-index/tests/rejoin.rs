@@ -146,6 +146,9 @@ async fn an_order_comes_back_that_the_first_who_answered_had_not_heard_of() {
 async fn who_was_left_out_is_asked_when_it_is_back_and_once() {
     let (realm, mut near, mut far, mut out, version) = restored().await;
     says(&realm, |said| said["speaks"] == true).await;
+    let refused = realm.op(json!({"op": "rejoin", "without": [&far.id, "fra"]})).await.unwrap_err();
+    assert_eq!(refused, Code::UnknownHospital);
+    assert!(says(&realm, |_| true).await["found"].is_null(), "nothing was done");
     rejoin(&realm, &[&far.id, &out.id]).await;
     says(&realm, has_caught_up).await;
     assert_eq!(serves(&realm, &near).await, Ok(()));

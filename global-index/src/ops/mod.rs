@@ -125,6 +125,8 @@ pub(crate) enum OpsError {
     Request(serde_json::Error),
     #[error("the answer cannot be written")]
     Answer,
+    #[error("the directory has no hospital {0}, so it is not waited for; nothing was done")]
+    NotWaitedFor(HospitalId),
 }
 
 impl OpsError {
@@ -139,6 +141,7 @@ impl OpsError {
             Self::Artefact(_) | Self::Row(_) => Code::StoreDamaged,
             Self::Request(_) => Code::UsageInvalid,
             Self::Answer => Code::Internal,
+            Self::NotWaitedFor(_) => Code::UnknownHospital,
         }
     }
 }

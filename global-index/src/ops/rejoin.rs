@@ -9,8 +9,12 @@ use crate::voice::{self, Phase};
 
 impl Operations {
     /// Says that the store was restored, if nobody can tell, and who is not waited for. While it catches up already,
-    /// only that.
+    /// only that. A name that is none changes nothing: whoever was meant would be waited for.
     pub(super) async fn rejoin(&self, without: Vec<HospitalId>) -> Result<RejoinView, OpsError> {
+        let current = self.desk.current();
+        if let Some(unknown) = without.iter().find(|it| current.federation().member(it).is_err()) {
+            return Err(OpsError::NotWaitedFor(unknown.clone()));
+        }
         self.desk.voice.go_without(without);
         if self.desk.voice.phase() != Phase::CatchingUp {
             // Nobody can tell since when.
