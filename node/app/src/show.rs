@@ -22,7 +22,7 @@ use crate::enrol::Enrolled;
 use crate::import::Imported;
 use crate::keys::Secrets;
 use crate::operations::{
-    Carried, Checked, DeliveryShown, Dismissed, EpochRotated, EpochsListed, FolderShown, LinkLine,
+    ASKED, Carried, Checked, DeliveryShown, Dismissed, EpochRotated, EpochsListed, FolderShown, LinkLine,
     LinksListed, OwedShown, PatientForgotten, PatientRegistered, RecordsListed, ReferralShown,
     ReferralWithdrawn, ReferralsListed, Resent, TransferShown, TransfersListed,
 };
@@ -271,6 +271,9 @@ fn line(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
 
 pub(crate) fn transfer(out: Out<'_>, shown: &TransferShown) -> io::Result<()> {
     line(out, shown)?;
+    if shown.state == ASKED {
+        writeln!(out, "  it waits for the desk: transfer request, or transfer dismiss")?;
+    }
     for (department, count) in shown.departments.iter().flatten() {
         writeln!(out, "  {department:<24} {count:>9}")?;
     }

@@ -24,6 +24,8 @@ pub struct Standing {
     pub links_owed: u64,
     /// Patients of whose newer keys the index is still to be told.
     pub keys_owed: u64,
+    /// Patients' asks that wait for the desk.
+    pub asks: u64,
     /// Transfers that are not over, by how far they are.
     pub under_way: BTreeMap<Phase, u64>,
     /// What is free on the disk where the contents lie, in bytes.
@@ -68,6 +70,7 @@ impl Exchange {
             dead_letters: dead.len() as u64,
             links_owed: self.unknown_links().await?.len() as u64,
             keys_owed: key_records::count_owed(inner).await?,
+            asks: self.asks().await?.len() as u64,
             under_way: self.under_way().await?,
             free_bytes: inner.parts.blobs.free_bytes()?,
         })

@@ -57,6 +57,9 @@ pub(crate) fn change_nothing(world: &World, it: &mut Move) -> Result<()> {
 
     it.ask(world)?;
     let it = &*it;
+    let at_the_desk =
+        || Ok::<_, anyhow::Error>(world.node(DESTINATION, &["status"])?.json()?["asks"].as_u64());
+    same("asks that wait for the desk", &Some(1), &at_the_desk()?)?;
     let ask = |source: &str| {
         let args = ["ask", "--source", source, "--request-id", &it.transfer];
         world.wallet_at(&it.wallet, DESTINATION, &args)
@@ -64,6 +67,7 @@ pub(crate) fn change_nothing(world: &World, it: &mut Move) -> Result<()> {
     twice("ask", || ask(SOURCE)?.json())?;
     ensure!(ask(DESTINATION)?.exit != Some(0), "a transfer's identifier was taken for other hospitals");
     let first = it.request(world)?;
+    same("asks that wait for the desk, which has asked", &Some(0), &at_the_desk()?)?;
     let again = it.request(world)?;
     same("when the request was made", &first["created"], &again["created"])?;
     let scope = ["--departments", "laboratory", "--until", "2020-01-01"];

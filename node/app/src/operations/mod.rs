@@ -40,6 +40,7 @@ pub use referrals::{ReferralShown, ReferralWithdrawn, ReferralsListed};
 pub(crate) use rejoin::RejoinShown;
 pub(crate) use remote::{RemoteLinkShown, RemoteLinksListed, Unlinked, WalletsListed};
 pub(crate) use status::{Degraded, ReachShown, StatusShown};
+pub(crate) use transfers::ASKED;
 pub use transfers::{
     DeliveryShown, Dismissed, FolderShown, OwedShown, Resent, TransferShown, TransfersListed,
 };

@@ -39,6 +39,8 @@ pub(crate) struct StatusShown {
     pub links_owed: Option<u64>,
     /// Patients of whose newer keys the index is still to be told.
     pub keys_owed: Option<u64>,
+    /// Patients' asks that wait for the desk: `transfer list` names them.
+    pub asks: Option<u64>,
     /// Transfers that are not over, by state.
     pub under_way: Option<BTreeMap<String, u64>>,
     /// What is free on the disk where contents lie, in bytes.
@@ -161,6 +163,7 @@ pub(super) async fn status(node: &Node) -> Result<StatusShown, NodeError> {
         dead_letters: standing.as_ref().map(|standing| standing.dead_letters),
         links_owed: standing.as_ref().map(|standing| standing.links_owed),
         keys_owed: standing.as_ref().map(|standing| standing.keys_owed),
+        asks: standing.as_ref().map(|standing| standing.asks),
         under_way: standing.as_ref().map(|standing| {
             standing.under_way.iter().map(|(phase, count)| (phase.to_string(), *count)).collect()
         }),

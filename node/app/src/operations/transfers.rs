@@ -18,7 +18,7 @@ use crate::error::NodeError;
 use crate::operations::{Event, Events};
 
 /// The state of an ask that waits for the desk.
-const ASKED: &str = "asked";
+pub(crate) const ASKED: &str = "asked";
 const PAGE: usize = 500;
 
 /// A transfer as far as it is known here.

@@ -42,6 +42,7 @@ pub(crate) fn status(out: Out<'_>, shown: &StatusShown) -> io::Result<()> {
         writeln!(out, "for {}: {} artefacts wait, since {}", waiting.to, waiting.parcels, waiting.since)?;
     }
     for (count, what) in [
+        (shown.asks, "asks of patients wait for the desk: transfer list, transfer request"),
         (shown.links_owed, "links of patients are not known to the index: patient links"),
         (shown.keys_owed, "patients have newer keys of which the index is still to be told"),
         (shown.dead_letters, "artefacts were refused for good: transfer list, transfer show"),

@@ -190,7 +190,8 @@ pub(crate) fn ask(session: &Session, options: &args::Ask) -> Result<(), CliError
         writeln!(out, "Transfer: {transfer}")?;
         writeln!(out, "From: {source} ({source_name}), key {source_code}")?;
         writeln!(out, "To: {destination} ({destination_name}), key {destination_code}")?;
-        line_of_files(out, &files)
+        line_of_files(out, &files)?;
+        writeln!(out, "Next: the desk at {destination} asks {source} for a quote; inbox shows it")
     })
 }
 
