@@ -5,7 +5,7 @@ use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Extensions};
 use handover_core::message::{HOLDERS_INFO, INBOX_INFO, Inbox};
 use handover_core::{HospitalId, Random, Timestamp, TransferId};
-use handover_seal::{Ed25519, hpke_open_padded};
+use handover_seal::{Remembered, hpke_open_padded};
 
 use crate::node::MAX_ANSWER_BYTES;
 use crate::{PatientKeys, WalletError};
@@ -66,7 +66,7 @@ pub fn make_ask(
 /// # Errors
 /// [`WalletError::Artefact`] if it is none, or somebody else's.
 pub fn own_ask(keys: &PatientKeys, envelope: &[u8]) -> Result<Verified<Ask>, WalletError> {
-    Ok(Signed::<Ask>::read(envelope)?.verify(&keys.signing_public(), &Ed25519)?)
+    Ok(Signed::<Ask>::read(envelope)?.verify(&keys.signing_public(), &Remembered)?)
 }
 
 /// Signs that this reference is a patient of the hospital, proving the desk's code without carrying it.

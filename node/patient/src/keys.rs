@@ -7,7 +7,7 @@ use handover_core::id::SigningPublic;
 use handover_core::key_chain::Standing;
 use handover_core::message::KeyRecords;
 use handover_core::{Digest, KeyChain, PatientRef, Random, Timestamp};
-use handover_seal::{Ed25519, SealingKey, SigningKey};
+use handover_seal::{Remembered, SealingKey, SigningKey};
 
 use crate::WalletError;
 
@@ -75,7 +75,7 @@ impl PatientKeys {
     /// # Errors
     /// [`WalletError`] if the keys are not the newest record's.
     pub fn restore(signing: SigningKey, sealing: SealingKey, records: &[Bytes]) -> Result<Self, WalletError> {
-        let chain = KeyChain::verify(records, &Ed25519).map_err(WalletError::rule("the key records"))?;
+        let chain = KeyChain::verify(records, &Remembered).map_err(WalletError::rule("the key records"))?;
         let newest = chain.newest();
         if newest.signing_key != signing.public() || newest.sealing_key != sealing.public() {
             return Err(WalletError::NotNow("the keys are not those of the key record"));

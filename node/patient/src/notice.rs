@@ -9,7 +9,7 @@ use handover_core::message::{BreakGlassNotice, Inbox};
 use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
 use handover_core::{BreakGlassId, Code, HospitalId, Timestamp};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use crate::WalletError;
 
@@ -46,18 +46,18 @@ pub fn notices(inbox: &Inbox, federation: &Federation) -> Vec<Result<Noticed, Wa
 
 fn verify(notice: &BreakGlassNotice, federation: &Federation) -> Result<Noticed, WalletError> {
     let wrong = |code| WalletError::Rule { what: "a break-glass", code };
-    let context = Context { federation, verifier: &Ed25519 };
+    let context = Context { federation, verifier: &Remembered };
     let claimed = Countersigned::<BreakGlass>::read(notice.request.as_ref())?;
     let member = federation.member(&claimed.claim().requesting).map_err(wrong)?;
     let key = member.key(claimed.kids().1);
-    let broken = rules::break_glass(notice.request.as_ref(), &key, true, &Ed25519).map_err(wrong)?;
+    let broken = rules::break_glass(notice.request.as_ref(), &key, true, &Remembered).map_err(wrong)?;
     let request = &broken.request;
     if request.source.as_ref() != Some(&notice.source) {
         return Err(wrong(Code::BreakGlassMismatch));
     }
     let second = notice.more.as_ref().map(|more| {
         let key = member.key(&peek_kid(more.as_ref()).map_err(|fault| fault.code())?);
-        rules::break_glass_more(more.as_ref(), &broken, &key, true, &Ed25519).map(|(_, second)| second)
+        rules::break_glass_more(more.as_ref(), &broken, &key, true, &Remembered).map(|(_, second)| second)
     });
     let review =
         notice.review.as_ref().map(|review| rules::break_glass_review(review.as_ref(), request, context));

@@ -3,7 +3,7 @@
 
 use handover_core::KeyChain;
 use handover_core::codec::Bytes;
-use handover_seal::{Ed25519, Secret32, SigningKey, Zeroizing};
+use handover_seal::{Remembered, Secret32, SigningKey, Zeroizing};
 
 use crate::{PatientKeys, WalletError};
 
@@ -40,7 +40,7 @@ impl Recovery {
         let seed = hex::decode(seed).map(Zeroizing::new).map_err(|_| TWO_LINES)?;
         let key = SigningKey::from_seed(&Secret32::from_slice(&seed).map_err(|_| TWO_LINES)?);
         let record = hex::decode(record).map_err(|_| TWO_LINES)?;
-        let chain = KeyChain::verify(&[Bytes(record)], &Ed25519)
+        let chain = KeyChain::verify(&[Bytes(record)], &Remembered)
             .map_err(WalletError::rule("the first key record"))?;
         if chain.recovery_key() != Some(key.public()) {
             return Err(WalletError::RecoveryKey("the recovery key is not that of the key record"));

@@ -10,7 +10,7 @@ use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
 use handover_core::{Code, Digest, HospitalId, Random, RemoteLinkId, Timestamp};
 use handover_seal::part::seal_part;
-use handover_seal::{Ed25519, RsaPublicKey};
+use handover_seal::{Remembered, RsaPublicKey};
 
 use crate::state::KnownRemoteLink;
 use crate::{Wallet, WalletError};
@@ -144,7 +144,7 @@ impl Wallet {
         let request = known.request()?;
         (known.state, known.reason) = match &status.answer {
             Some(answer) => {
-                let context = Context { federation, verifier: &Ed25519 };
+                let context = Context { federation, verifier: &Remembered };
                 let answer = rules::remote_link_answer(answer.as_ref(), &request, context)
                     .map_err(WalletError::rule("the old hospital's answer"))?;
                 (answer.state, answer.reason)

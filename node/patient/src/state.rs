@@ -9,7 +9,7 @@ use handover_core::codec::{self, Bytes, MAX_MESSAGE_BYTES};
 use handover_core::id::{SealingPublic, SigningPublic};
 use handover_core::transfer::State;
 use handover_core::{Code, Digest, HospitalId, Timestamp, TransferId, cbor_map, rules};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use crate::{PatientKeys, WalletError};
 
@@ -136,7 +136,7 @@ impl KnownRemoteLink {
     /// [`WalletError::Rule`] if it is none.
     pub fn request(&self) -> Result<Verified<RemoteLinkRequest>, WalletError> {
         let vouching = Signed::<RemoteLinkRequest>::read(self.request.as_ref())?.claim().vouching.clone();
-        rules::remote_link_claim(self.request.as_ref(), &vouching, &Ed25519)
+        rules::remote_link_claim(self.request.as_ref(), &vouching, &Remembered)
             .map_err(WalletError::rule("the request for a remote link"))
     }
 
@@ -164,7 +164,7 @@ impl KnownTransfer {
         let Some(envelope) = &self.consent else { return Ok(None) };
         let consent = Signed::<Consent>::read(envelope.as_ref())?;
         let key = keys.own_key(consent.kid()).ok_or(ArtefactError::WrongKey)?;
-        Ok(Some(consent.verify(&key, &Ed25519)?))
+        Ok(Some(consent.verify(&key, &Remembered)?))
     }
 
     /// What the destination asked last for another attempt with, if it did.

@@ -9,7 +9,7 @@ use handover_core::message::Inbox;
 use handover_core::rules::{self, Context};
 use handover_core::trust::Federation;
 use handover_core::{Code, HospitalId, Random, Timestamp, TransferId};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 
 use crate::consent::{life_ms, mode};
 use crate::state::{KnownLink, KnownTransfer};
@@ -50,7 +50,7 @@ fn otherwise(differs: &[&str]) -> Result<(), WalletError> {
 }
 
 const fn context(federation: &Federation) -> Context<'_> {
-    Context { federation, verifier: &Ed25519 }
+    Context { federation, verifier: &Remembered }
 }
 
 impl Wallet {

@@ -12,7 +12,7 @@ use handover_core::id::SigningPublic;
 use handover_core::message::HospitalInfo;
 use handover_core::trust::{Federation, Gathering, Head};
 use handover_core::{Digest, Timestamp, TransferId};
-use handover_seal::{Ed25519, SealingKey, Secret32, SigningKey};
+use handover_seal::{Remembered, SealingKey, Secret32, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::consent::ConsentSecrets;
@@ -125,7 +125,7 @@ impl Wallet {
     /// [`WalletError::NoDirectory`], [`WalletError::Directory`].
     pub fn federation(&self, now: Timestamp) -> Result<Federation, WalletError> {
         let held = self.state.directory.as_ref().ok_or(WalletError::NoDirectory)?;
-        Ok(Federation::verify(held, &self.state.root, now, &Ed25519)?)
+        Ok(Federation::verify(held, &self.state.root, now, &Remembered)?)
     }
 
     /// Signs in the edition that the directory held says; it was verified when it was taken.
@@ -147,7 +147,7 @@ impl Wallet {
         now: Timestamp,
         ask: impl Fn(Vec<Digest>) -> Result<Vec<Vec<u8>>, WalletError>,
     ) -> Result<HospitalInfo, WalletError> {
-        let head = Head::verify(info.directory.head.as_ref(), &self.state.root, now, &Ed25519)?;
+        let head = Head::verify(info.directory.head.as_ref(), &self.state.root, now, &Remembered)?;
         let named: BTreeSet<&Digest> = head.directory().pieces.iter().collect();
         let held = self.state.directory.iter().flat_map(|held| held.pieces.iter().cloned());
         let held: BTreeMap<Digest, Bytes> = held
@@ -176,7 +176,7 @@ impl Wallet {
         info: &HospitalInfo,
         now: Timestamp,
     ) -> Result<(Federation, DirectoryNews), WalletError> {
-        let head = Head::verify(info.directory.head.as_ref(), &self.state.root, now, &Ed25519)?;
+        let head = Head::verify(info.directory.head.as_ref(), &self.state.root, now, &Remembered)?;
         // One that no longer verifies (a certificate in it ran out) still counts as seen.
         let held = self.state.directory.as_ref().map(|held| version(held.head.as_ref())).transpose()?;
         let version = head.directory().version;
@@ -189,7 +189,7 @@ impl Wallet {
                 (self.federation(now)?, DirectoryNews::Same)
             }
             _ => {
-                let offered = head.complete(&info.directory.pieces, None, &Ed25519)?;
+                let offered = head.complete(&info.directory.pieces, None, &Remembered)?;
                 if held.is_some() && offered.check_fresh(now).is_err() && self.holds_longer(&offered, now) {
                     (self.federation(now)?, DirectoryNews::Expired)
                 } else {

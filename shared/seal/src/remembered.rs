@@ -24,7 +24,8 @@ static VALID: LazyLock<Cache<[u8; 32], ()>> = LazyLock::new(|| {
     Cache::builder().max_capacity(REMEMBERED_MAX).eviction_policy(EvictionPolicy::lru()).build()
 });
 
-/// [`Ed25519`], which remembers: for servers, which meet the same signatures again and again.
+/// [`Ed25519`], which remembers: for whoever meets the same signatures again and again, as servers do, and a wallet that
+/// looks at its directory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Remembered;
 

@@ -37,7 +37,7 @@ fn a_request_is_the_same_until_it_was_refused_and_only_the_two_hospitals_read_it
     let unreadable = Identity { birth_date: "yesterday".to_owned(), ..ada() };
     assert_eq!(code(ask(&mut wallet, Some(&unreadable), NOW)), Code::UsageInvalid);
 
-    let request = rules::remote_link_claim(&first, &new, &Ed25519).unwrap();
+    let request = rules::remote_link_claim(&first, &new, &Remembered).unwrap();
     for (which, sealed) in [(0, &request.sealed_to_hospital), (1, &request.sealed_to_vouching)] {
         let binding = remote_link_binding(&request.id);
         let plain = open_part(&ring(which), &binding, sealed.as_ref()).unwrap();
@@ -80,7 +80,7 @@ fn a_request_is_the_same_until_it_was_refused_and_only_the_two_hospitals_read_it
     assert_eq!(wallet.state.remote_links.len(), 1);
 
     let link = wallet.link(&old, "K7QF-29XM", &federation, NOW).unwrap();
-    let link = rules::link_claim(&link, &old, &Ed25519).unwrap();
+    let link = rules::link_claim(&link, &old, &Remembered).unwrap();
     wallet.linked(&Countersigned::sign(&link, &world.hospitals[0]), &federation, NOW).unwrap();
     assert_eq!(wallet.state.remote_links[0].state, RemoteLinkState::Linked);
 }

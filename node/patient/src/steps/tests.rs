@@ -51,7 +51,7 @@ fn links_are_countersigned_by_their_hospital() {
     let federation = met(&world, &mut wallet);
     let envelope = wallet.link(&hospital(1), "1234-5678", &federation, NOW).unwrap();
     assert_eq!(wallet.link(&hospital(1), "1234-5678", &federation, NOW.plus_ms(9)).unwrap(), envelope);
-    let link = rules::link_claim(&envelope, &hospital(1), &Ed25519).unwrap();
+    let link = rules::link_claim(&envelope, &hospital(1), &Remembered).unwrap();
     assert!(rules::link_code(&link, "1234-5678") && !rules::link_code(&link, "1234-5679"));
     let by_other = Countersigned::sign(&link, &world.hospitals[0]);
     assert_eq!(code(wallet.linked(&by_other, &federation, NOW)), Code::WrongSigner);
@@ -68,7 +68,7 @@ fn links_are_countersigned_by_their_hospital() {
     let newer = wallet.link(&hospital(1), "8765-4321", &federation, NOW).unwrap();
     assert_eq!(confirmed(&wallet), [true, false]);
     assert_eq!(wallet.link(&hospital(1), "1234-5678", &federation, NOW).unwrap(), envelope);
-    let newer = rules::link_claim(&newer, &hospital(1), &Ed25519).unwrap();
+    let newer = rules::link_claim(&newer, &hospital(1), &Remembered).unwrap();
     wallet.linked(&Countersigned::sign(&newer, &world.hospitals[1]), &federation, NOW).unwrap();
     assert_eq!(confirmed(&wallet), [true]);
 }
@@ -95,7 +95,7 @@ fn answers_open_for_their_own_question_only() {
     assert_eq!(code(open_holders(&wallet.keys, &other, &sealed)), Code::CannotOpen);
     assert_eq!(code(open_inbox(&wallet.keys, &ask, &sealed)), Code::CannotOpen);
     let ask = make_ask(&wallet.keys, Question::Inbox(hospital(1)), NOW, &mut OsRandom);
-    assert!(rules::ask(ask.envelope(), AskKind::Inbox, &Ed25519).is_ok());
+    assert!(rules::ask(ask.envelope(), AskKind::Inbox, &Remembered).is_ok());
     let empty = Inbox { items: Vec::new(), broken: Vec::new(), extensions: Extensions::default() };
     let sealed = seal(INBOX_INFO, &ask, &codec::encode(&empty));
     assert_eq!(open_inbox(&wallet.keys, &ask, &sealed).unwrap(), empty);
@@ -128,7 +128,7 @@ fn from_the_question_to_the_revocation() {
         assert_eq!(codec::decode::<ConsentDetails>(&details, MAX_MESSAGE_BYTES).unwrap(), given.details);
     }
     let release = given.release.clone().unwrap();
-    let release = rules::share_release(&release, &consent, &Ed25519).unwrap();
+    let release = rules::share_release(&release, &consent, &Remembered).unwrap();
     let opened =
         open_grant_key(&hospitals.request_key, &consent.hash(), &consent.grant_key, release.sealed.as_ref());
     assert_eq!(opened.unwrap().public(), consent.grant_key);
@@ -226,7 +226,7 @@ fn a_further_attempt_is_released_to_the_key_that_it_brings() {
     let mut wallet = Wallet::from_bytes(&wallet.to_bytes()).unwrap();
     let second = wallet.release(&transfer, NOW, &mut OsRandom).unwrap();
     assert_eq!(wallet.release(&transfer, NOW.plus_ms(1), &mut OsRandom).unwrap(), second);
-    let release = rules::share_release(&second, &given.consent, &Ed25519).unwrap();
+    let release = rules::share_release(&second, &given.consent, &Remembered).unwrap();
     assert_eq!(release.request_key, fresh.public());
     let consent = &given.consent;
     let opened = open_grant_key(&fresh, &consent.hash(), &consent.grant_key, release.sealed.as_ref());
