@@ -9,15 +9,19 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
 use common::transfer::{Patient, Story};
-use common::{LIMIT, Node, Realm};
+use common::{LIMIT, Node, Realm, now};
+use handover_core::artefact::books::{HoldOrder, LedgerPage, Settled};
 use handover_core::artefact::federation::Status;
 use handover_core::artefact::patient::Consent;
 use handover_core::artefact::{Signed, Verified};
 use handover_core::codec::{self, Extensions, MAX_MESSAGE_BYTES};
+use handover_core::ledger::merkle;
 use handover_core::message::{BooksAnswer, BooksQuestion, OpenedEntry, Verb};
 use handover_core::{Code, Digest, HospitalId};
 use serde_json::{Value, json};
@@ -284,6 +288,78 @@ async fn what_only_a_backup_has_makes_room_for_what_others_were_told_of() {
     assert_eq!(behind, [(&json!("reserve"), &transfer)]);
     let check = realm.op(json!({"op": "check"})).await.unwrap();
     assert_eq!(check["faults"], json!([]), "{check}");
+}
+
+/// The root over the first entries of what a hospital was given.
+fn root_of(entries: &[OpenedEntry]) -> Digest {
+    let mut nodes = BTreeMap::new();
+    for (size, it) in (0..).zip(entries) {
+        let leaf = merkle::leaf_hash(merkle::commitment(&it.salt, it.entry.as_ref()).as_bytes());
+        let more = merkle::append::<Infallible>(size, leaf, &mut |at| Ok(nodes[&at]));
+        nodes.extend(more.unwrap());
+    }
+    merkle::root::<Infallible>(entries.len() as u64, &mut |at| Ok(nodes[&at])).unwrap()
+}
+
+/// The log comes back up to between what an order booked, or not at all, but the order does: nobody has to give it again,
+/// and no receipt comes before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_came_back_books_what_is_missing() {
+    let mut realm = Realm::new().await;
+    let source = realm.hospital("source", 1).await;
+    let destination = realm.hospital("destination", 2).await;
+    let backup = back_up(&mut realm).await;
+    let story = Story::new(&Patient::new(), &source, &destination, 500, 500);
+    for content in story.handover().into_iter().chain([&story.refusal]) {
+        let by = if content == &story.refusal { &destination } else { &source };
+        by.send(&realm, None, content).await.unwrap();
+    }
+    let held = realm.op(json!({"op": "ledger-entries"})).await.unwrap()["entries"][1].clone();
+    assert_eq!(held["kind"], "hold");
+    let order = HoldOrder {
+        transfer: story.transfer,
+        hold: held["id"].as_str().unwrap().parse().unwrap(),
+        settled: Settled::ForPayer,
+        reason: "the package was empty".to_owned(),
+        issued: now(),
+        extensions: Extensions::default(),
+    };
+    realm.settle(&order, 0).await.unwrap();
+    assert_eq!(realm.settle(&order, 1).await.unwrap()["outcome"], "effective");
+    let answer = copies(&realm, &source).await;
+    let whole = Signed::<LedgerPage>::read(&answer.page.0).unwrap().claim().clone();
+    assert_eq!(root_of(&answer.opened), whole.root);
+
+    for (count, given) in [(3, 0..3), (4, 3..4)] {
+        put_back(&mut realm, backup.path()).await;
+        let root = root_of(&answer.opened[..count]);
+        let page = LedgerPage { size: count as u64, root, ..whole.clone() };
+        {
+            let mut held = source.held.lock().unwrap();
+            held.newest = vec![Verified::sign(page, &Realm::keys().signing).envelope().to_vec()];
+            held.books = answer.opened[given].to_vec();
+            held.evidence = story.handover().into_iter().chain([&story.refusal]).cloned().collect();
+        }
+        realm.start().await;
+        says(&realm, |said| has_caught_up(said) && said["found"].is_string()).await;
+        let told = || async {
+            let booked = realm.op(json!({"op": "ledger-entries"})).await.unwrap();
+            let booked = booked["entries"].as_array().unwrap().clone();
+            booked.iter().map(|it| it["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let settled = ["reserve", "hold", "void", "release"];
+        assert_eq!(told().await, settled, "{count}");
+        // It is given again, in vain; another one is refused; and a receipt makes nothing due again.
+        assert_eq!(realm.settle(&order, 1).await.unwrap()["outcome"], "effective");
+        let other = HoldOrder { settled: Settled::ForSource, ..order.clone() };
+        assert_eq!(realm.settle(&other, 1).await.map(drop), Err(Code::NotHeld));
+        source.net.connect(&realm.route()).await.unwrap();
+        source.send(&realm, None, &story.receipt).await.unwrap();
+        assert_eq!(told().await, settled, "{count}");
+        let check = realm.op(json!({"op": "check"})).await.unwrap();
+        assert_eq!((&check["sound"], &check["open_holds"]), (&json!(true), &json!(0)), "{check}");
+    }
+    drop(destination);
 }
 
 /// A log of which nobody has an entry is given up, and not asked for at every start.

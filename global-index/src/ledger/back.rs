@@ -144,7 +144,7 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use handover_core::ledger::Evidence;
+    use handover_core::ledger::{Command, Evidence, Reason};
 
     use super::super::Ledger;
     use super::super::tests::{day, ledger, on, raw, receipt, terms};
@@ -286,25 +286,42 @@ mod tests {
         assert!(restored.check().await.unwrap().is_sound());
     }
 
-    /// Others were told of a dispute about a fee that had been posted for silence: that stays open. A receipt ends it.
+    /// Others were told of a dispute about a fee that had been posted for silence, or let go because nothing came: that stays
+    /// open. A receipt ends it, a consent that was taken back, and a source that forgoes its fee.
     #[tokio::test]
-    async fn silence_posts_nothing_over_a_dispute_that_was_stated() {
+    async fn time_settles_no_dispute_that_was_stated() {
         let [delivered, key_release, share_release] = [receipt().receipt; 3];
         let silence = Evidence { delivered, key_release, share_release, receipt: None, ..receipt() };
-        for (evidence, is_held) in [(silence, true), (receipt(), false)] {
+        let refused = Evidence { refusal: receipt().receipt, ..Evidence::default() };
+        let revoked = Evidence { revocation: receipt().receipt, ..Evidence::default() };
+        let post = |evidence: &Evidence| Command::Post { terms: terms(11), evidence: evidence.clone() };
+        let void = |reason: Reason, evidence: &Evidence| Command::Void { reason, evidence: evidence.clone() };
+        for (command, is_held) in [
+            (post(&silence), true),
+            (post(&receipt()), false),
+            (void(Reason::NotDelivered, &Evidence::default()), true),
+            (void(Reason::ConsentExpired, &Evidence::default()), true),
+            (void(Reason::NotDelivered, &refused), false),
+            (void(Reason::ConsentRevoked, &revoked), false),
+        ] {
             let [whole, restored] = [with_entries(2).await, with_entries(2).await];
+            for ledger in [&whole, &restored] {
+                ledger.reserve(on(0, 20), terms(11), day(40), receipt()).await.unwrap();
+            }
             raw(&whole, |book, txn| {
                 let refused = Evidence { refusal: receipt().receipt, receipt: None, ..receipt() };
                 book.hold(txn, &on(0, 21), &terms(11), None, &refused).map(drop)
             })
             .await;
-            restored.post(on(0, 22), terms(11), evidence).await.unwrap();
-            let (given, third) = (back(&whole, 2).await, tree(&whole).await);
+            let (of, name) = (terms(11).transfer, format!("{command:?}"));
+            raw(&restored, move |book, txn| book.book(txn, &on(0, 22), &of, &command).map(drop)).await;
+            let (given, fourth) = (back(&whole, 2).await, tree(&whole).await);
             raw(&restored, move |book, txn| {
-                assert_eq!(carry_out(book, txn, &given, &[third], &[])?, Some((2, 3)));
-                assert_eq!(book.book_again(txn, [9; 32], 9)?, [terms(11).transfer]);
-                let story = book.story(txn, &terms(11).transfer)?;
-                assert_eq!((story.open_hold().is_some(), story.posted().is_none()), (is_held, is_held));
+                assert_eq!(carry_out(book, txn, &given, &[fourth], &[])?, Some((3, 4)));
+                assert_eq!(book.book_again(txn, [9; 32], 9)?, [of]);
+                let story = book.story(txn, &of)?;
+                assert_eq!(story.open_hold().is_some(), is_held, "{name}");
+                assert_eq!(story.open_reservation().is_some(), is_held, "{name}");
                 Ok(())
             })
             .await;

@@ -16,8 +16,10 @@ use super::rows::{self, Head, StoredEntry};
 use super::{Book, BooksError, Ledger};
 
 /// What a database keeps beside the index's store.
-pub static TABLES: Tables =
-    Tables { name: "ledger", steps: &[include_str!("tables/1.sql"), include_str!("tables/2.sql")] };
+pub static TABLES: Tables = Tables {
+    name: "ledger",
+    steps: &[include_str!("tables/1.sql"), include_str!("tables/2.sql"), include_str!("tables/3.sql")],
+};
 
 const ENTRIES: &str = "ledger_entry";
 const POSTINGS: &str = "ledger_posting";

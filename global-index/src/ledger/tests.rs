@@ -395,7 +395,10 @@ proptest! {
                 let _ = match what {
                     0 | 1 => ledger.reserve(booking, terms(number), day(40), receipt()).await,
                     2 | 3 => ledger.post(booking, terms(number), receipt()).await,
-                    4 => ledger.void(booking, transfer, Reason::NotDelivered, Evidence::default()).await,
+                    4 => {
+                        let refused = Evidence { refusal: Some(hash("of the source")), ..Evidence::default() };
+                        ledger.void(booking, transfer, Reason::NotDelivered, refused).await
+                    }
                     5 => ledger.void(booking, transfer, Reason::ReservationExpired, Evidence::default()).await,
                     6 => {
                         raw(&ledger, |book, txn| book.fold(txn).map(drop)).await;

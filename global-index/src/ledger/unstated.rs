@@ -58,7 +58,8 @@ impl Book {
             {
                 txn.remove(&self.keys.held(hold.at, &transfer))?;
             }
-            place = place.saturating_sub(1);
+            place =
+                place.checked_sub(1).ok_or(BooksError::Damaged("there is no place before what made room"))?;
             rows::put(txn, &self.keys.made_room().u64(place).build(), &stored)?;
         }
         for sequence in from..size {
@@ -174,9 +175,13 @@ fn again(entry: &Entry, ledger: &TransferLedger) -> Option<Command> {
     if entry.kind != EntryKind::Release && evidence.order.is_some() {
         return None;
     }
-    let is_post = matches!(entry.kind, EntryKind::Post | EntryKind::PostDirect);
-    // Silence says nothing where a dispute was stated meanwhile.
-    if is_post && evidence.receipt.is_none() && ledger.open_hold().is_some() {
+    // Where a dispute was stated meanwhile, silence says nothing, and nothing ends by time.
+    let is_silence = match entry.kind {
+        EntryKind::Post | EntryKind::PostDirect => evidence.receipt.is_none(),
+        EntryKind::Void => entry.reason == Some(Reason::NotDelivered) && evidence.refusal.is_none(),
+        _ => false,
+    };
+    if is_silence && ledger.open_hold().is_some() {
         return None;
     }
     let terms = Terms::of(entry);

@@ -14,7 +14,7 @@ use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows
 
 use super::RejoinError;
 use crate::desk::Desk;
-use crate::ledger::{Back, Book, Plan, TreeHead};
+use crate::ledger::{Back, Book, Booking, Plan, TreeHead};
 use crate::routing;
 use crate::voice::{self, GivenUp};
 
@@ -83,8 +83,9 @@ pub(super) async fn put_back(
         }
     }
     book_again(desk, &way.book).await?;
+    settle_again(desk, &way, orders).await?;
     let of = way.clone();
-    let is_whole = desk.store.write(move |txn| of.conclude(txn, &orders)).await?;
+    let is_whole = desk.store.write(move |txn| of.conclude(txn)).await?;
     forget(desk, &way.keys).await?;
     Ok(is_whole)
 }
@@ -124,6 +125,21 @@ async fn book_again(desk: &Desk, book: &Book) -> Result<(), RejoinError> {
     }
 }
 
+/// Puts back what two operators signed, whatever became of the entries that stand on it, and books what is missing of these.
+async fn settle_again(desk: &Desk, way: &WayBack, orders: Orders) -> Result<(), RejoinError> {
+    for (transfer, order) in orders {
+        let (of, current) = (way.clone(), desk.current());
+        let booking = Booking { now: desk.now(), salt_seed: desk.random_32() };
+        let settle = move |txn: &mut dyn Txn| -> Result<(), RejoinError> {
+            let context = Context { federation: current.federation(), verifier: &Remembered };
+            routing::put_order_back(txn, &of.keys, &transfer, order.clone())?;
+            Ok(routing::settle_again(txn, &of.keys, &of.book, &booking, &transfer, context)?)
+        };
+        desk.store.write(settle).await?;
+    }
+    Ok(())
+}
+
 impl WayBack {
     /// What to put back of what is kept, and what two operators ordered.
     fn plan(&self, txn: &mut dyn Txn, context: Context<'_>) -> Result<(Option<Plan>, Orders), RejoinError> {
@@ -140,11 +156,7 @@ impl WayBack {
     }
 
     /// Whether no larger log is known than the books are by now.
-    fn conclude(&self, txn: &mut dyn Txn, orders: &Orders) -> Result<bool, RejoinError> {
-        // Two operators signed them, whatever becomes of the entries that stand on them.
-        for (transfer, order) in orders {
-            routing::put_order_back(txn, &self.keys, transfer, order.clone())?;
-        }
+    fn conclude(&self, txn: &mut dyn Txn) -> Result<bool, RejoinError> {
         self.note_stated(txn)?;
         let given_up = self.given_up(txn)?;
         let is_whole = given_up.is_empty();

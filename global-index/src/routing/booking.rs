@@ -21,7 +21,7 @@ use handover_core::{Code, Digest, TransferId};
 use handover_dossier::{Dossier, Kind, Row, Taken};
 use handover_store::{KeyMaker, StoreError, Txn};
 
-use super::{RoutingError, recalls, silence};
+use super::{RoutingError, recalls, settlement, silence};
 use crate::ledger::{Book, Booking, BooksError};
 
 /// Books what follows from an artefact that was just taken in.
@@ -62,13 +62,11 @@ pub(super) fn consequence(
             if has_any(&mut dossier, Kind::Delivered)? || has_any(&mut dossier, Kind::KeyRelease)? {
                 hold_back(txn, keys, book, booking, transfer, context)?;
             } else {
-                void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
+                forgo(txn, keys, book, booking, transfer, context)?;
             }
         }
         // The source may forgo its fee at any time.
-        Kind::Refusal => {
-            void(txn, book, booking, &transfer, Reason::NotDelivered, &Evidence::default())?;
-        }
+        Kind::Refusal => forgo(txn, keys, book, booking, transfer, context)?,
         Kind::Revocation | Kind::ConfirmedByDestination => {
             // With a continuous consent ends what is delivered under it.
             let ended = taken.ended.iter().map(|row| row.transfer);
@@ -88,6 +86,20 @@ pub(super) fn consequence(
         _ => {}
     }
     Ok(())
+}
+
+/// Lets the fee go on the refusal that is here.
+fn forgo(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    transfer: TransferId,
+    context: Context<'_>,
+) -> Result<(), RoutingError> {
+    let refusal = Some(Dossier::of(txn, keys, transfer).refusal(context)?.hash());
+    let evidence = Evidence { refusal, ..Evidence::default() };
+    Ok(void(txn, book, booking, &transfer, Reason::NotDelivered, &evidence)?)
 }
 
 /// The evidence that the consent was taken back before both shares were out. Once the source has released its share,
@@ -129,7 +141,7 @@ fn receipt(
     evidence.receipt = Some(receipt.hash());
     if receipt.fee != terms.amount {
         book.hold(txn, booking, &terms, Some(receipt.fee), &evidence)?;
-        return Ok(());
+        return settlement::settle_again(txn, keys, book, booking, &transfer, context);
     }
     if dossier.get(Kind::Delivered.of(attempt))?.is_some() {
         evidence.delivered = Some(dossier.delivered(attempt, context)?.hash());
@@ -179,7 +191,7 @@ fn hold_back(
     reserve(txn, book, booking, &agreed)?;
     let evidence = Evidence { refusal, ..agreed.evidence };
     book.hold(txn, booking, &agreed.terms, None, &evidence)?;
-    Ok(())
+    settlement::settle_again(txn, keys, book, booking, &transfer, context)
 }
 
 /// Reserves what was agreed on, to be looked at when no more copies are waited for; nothing if that time is over, a

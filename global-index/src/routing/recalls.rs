@@ -28,7 +28,7 @@ pub(super) fn give_back(
     }
     let ledger = book.story(txn, &transfer)?;
     // A fee that was settled for its payer is given back already.
-    if ledger.posted().is_none() || ledger.let_go().is_some() {
+    if ledger.posted().is_none() || ledger.is_let_go() {
         return Ok(());
     }
     for number in numbers.into_iter().filter(|number| ledger.reversal(*number).is_none()) {

@@ -1,15 +1,16 @@
 //! Holds: fees that a destination disputes, and the order of two operators that settles one.
 //!
 //! Invariants: one operator's signature waits and books nothing; a hold is settled at most once, by an order that names
-//! it, of bounded size; the order stands in the entries that it makes, and goes to whoever is shown them.
+//! it, of bounded size; the order stands in the entries that it makes, and goes to whoever is shown them. One that came
+//! back without all of these books the rest by itself, as soon as the hold stands.
 
 use handover_core::artefact::books::{HOLD_ORDER_MAX_BYTES, HOLD_REASON_MAX_BYTES, HoldOrder, Settled};
 use handover_core::artefact::federation::AuthorityCertificate;
 use handover_core::artefact::patient::CLOCK_SKEW_MS;
-use handover_core::artefact::{Countersigned, Payload as _, peek_type};
+use handover_core::artefact::{Countersigned, Payload as _, Verified, peek_type};
 use handover_core::codec::Bytes;
 use handover_core::ledger::{Entry, Evidence, Terms};
-use handover_core::rules::Context;
+use handover_core::rules::{self, Context};
 use handover_core::trust::two_operators;
 use handover_core::{Code, TransferId};
 use handover_store::rows as cells;
@@ -30,7 +31,7 @@ pub(crate) struct Held {
     pub(crate) is_open: bool,
     /// Signed by one operator.
     pub(crate) pending: Option<Bytes>,
-    /// Signed by two; and booked, unless the entry was lost.
+    /// Signed by two; and booked, unless entries were lost.
     pub(crate) order: Option<Bytes>,
 }
 
@@ -103,13 +104,13 @@ pub(crate) fn settle(
     }
     let transfer = order.transfer;
     let mut orders = orders_of(txn, keys, &transfer)?;
-    let Held { hold, is_open, .. } = held(txn, keys, book, &transfer)?;
-    // One that was put back without its entry is booked when it is given again.
-    if !is_open && orders.order.as_ref().is_some_and(|held| held.as_ref() == envelope) {
+    let Held { hold, release, is_open, .. } = held(txn, keys, book, &transfer)?;
+    if release.is_some_and(|release| release.evidence.order == Some(order.hash())) {
         return Ok(Outcome::Effective);
     }
     let hold = hold.filter(|_| is_open).ok_or(Code::NotHeld)?;
-    if order.hold != hold.id {
+    let begun = book.story(txn, &transfer)?.order();
+    if order.hold != hold.id || begun.is_some_and(|begun| begun != order.hash()) {
         return Err(Code::Conflict.into());
     }
     if order.issued > booking.now.plus_ms(CLOCK_SKEW_MS) {
@@ -120,12 +121,44 @@ pub(crate) fn settle(
         cells::put(txn, &orders_key(keys, &transfer), &orders)?;
         return Ok(Outcome::Pending);
     }
-    let evidence =
-        Evidence { receipt: None, refusal: None, order: Some(order.hash()), ..hold.evidence.clone() };
-    book.settle(txn, booking, &Terms::of(&hold), order.settled == Settled::ForSource, &evidence)?;
     orders.pending = None;
     orders.order = Some(Bytes(envelope.to_vec()));
     cells::put(txn, &orders_key(keys, &transfer), &orders)?;
-    recalls::give_back(txn, keys, book, booking, transfer, context)?;
+    book_ordered(txn, keys, book, booking, (&hold, &order), context)?;
     Ok(Outcome::Effective)
+}
+
+/// Settles a fee that is held by the order that is here: it came back before its hold, or without all that it had booked.
+pub(crate) fn settle_again(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    transfer: &TransferId,
+    context: Context<'_>,
+) -> Result<(), RoutingError> {
+    let ledger = book.story(txn, transfer)?;
+    let (Some(hold), Some(order)) = (ledger.open_hold(), order_of(txn, keys, transfer)?) else {
+        return Ok(());
+    };
+    // Whatever does not fit, people have to look at, as they have to without it.
+    let Ok(order) = rules::hold_order(order.as_ref(), context) else { return Ok(()) };
+    if order.hold != hold.id || ledger.order().is_some_and(|begun| begun != order.hash()) {
+        return Ok(());
+    }
+    book_ordered(txn, keys, book, booking, (hold, &order), context)
+}
+
+fn book_ordered(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    (hold, order): (&Entry, &Verified<HoldOrder>),
+    context: Context<'_>,
+) -> Result<(), RoutingError> {
+    let evidence =
+        Evidence { receipt: None, refusal: None, order: Some(order.hash()), ..hold.evidence.clone() };
+    book.settle(txn, booking, &Terms::of(hold), order.settled == Settled::ForSource, &evidence)?;
+    recalls::give_back(txn, keys, book, booking, order.transfer, context)
 }

@@ -101,7 +101,7 @@ cbor_map! {
         45 => recall: Option<Digest>,
         /// The operators' order.
         75 => order: Option<Digest>,
-        /// The destination's refusal.
+        /// The refusal: the destination's of a hold; of a void, whosever lets the fee go.
         76 => refusal: Option<Digest>,
     }
 }

@@ -36,9 +36,12 @@ impl Desk<'_> {
         evidence: &Evidence,
     ) -> Result<Decision, LedgerError> {
         let hold = self.ledger.hold().ok_or(LedgerError::OutOfOrder("no hold on this fee"))?;
+        // Also of what was booked in part: what one order began no other one ends.
+        if self.ledger.order().is_some_and(|begun| evidence.order != Some(begun)) {
+            return Err(LedgerError::Conflict { field: "order" });
+        }
         if let Some(release) = self.ledger.release() {
-            let is_same = release.evidence.order == evidence.order;
-            return if is_same { Ok(done(release)) } else { Err(LedgerError::Conflict { field: "order" }) };
+            return Ok(done(release));
         }
         if self.ledger.open_hold().is_none() {
             return Err(LedgerError::OutOfOrder("the hold is settled by what was booked since"));

@@ -1,7 +1,7 @@
 use super::super::samples::{
-    handed_over, hold, post, reserve, reverse, settle, step, terms, told, usd, void,
+    agreed, handed_over, hash, hold, post, reserve, reverse, settle, step, terms, told, usd, void,
 };
-use crate::ledger::{Command, EntryKind, LedgerError, Reason, Terms, TransferLedger};
+use crate::ledger::{Command, EntryKind, Evidence, LedgerError, Reason, Terms, TransferLedger};
 
 /// A hold moves nothing, is settled once, and whatever it is settled as is booked in the same step.
 #[test]
@@ -172,6 +172,11 @@ fn a_settlement_stands_whole_and_alone() {
     assert_eq!(ledger.push(posted), refused);
 }
 
+fn signed_by_others(is_due: bool) -> Command {
+    let evidence = Evidence { order: Some(hash("by others")), ..agreed() };
+    Command::Settle { terms: terms(), is_due, evidence }
+}
+
 /// Books that were restored can end anywhere between what an order booked: the order books the rest.
 #[test]
 fn an_order_that_was_booked_in_part_books_the_rest() {
@@ -196,6 +201,17 @@ fn an_order_that_was_booked_in_part_books_the_rest() {
             let mut ledger = TransferLedger::default();
             whole.entries()[..cut].iter().for_each(|entry| ledger.push(entry.clone()).unwrap());
             assert!(ledger.open_hold().is_some(), "{}: nobody has settled it", told(&ledger));
+            // That a reservation expired, nobody ordered.
+            if ledger.order().is_some() {
+                // Also one of the same content that others have signed: each entry names one order.
+                for other in [settle(!is_due), signed_by_others(is_due)] {
+                    let before = ledger.clone();
+                    let refused = step(&mut ledger, on_day, &other);
+                    assert_eq!(refused, Err(LedgerError::Conflict { field: "order" }), "{}", told(&before));
+                    assert_eq!(ledger, before);
+                }
+                assert_eq!(ledger.is_let_go(), !is_due);
+            }
             step(&mut ledger, on_day, &settle(is_due)).unwrap();
             assert_eq!(ledger, whole);
         }

@@ -1,6 +1,8 @@
 //! What the books say of one transfer. Entries enter through [`TransferLedger::push`] only, which asserts the
 //! invariants across entries whether they were decided a moment ago or read back from a store.
 
+use crate::Digest;
+
 use super::{Entry, EntryKind, LedgerError, Reason};
 
 /// The entries of one transfer, in the order in which they were appended.
@@ -70,6 +72,19 @@ impl TransferLedger {
     #[must_use]
     pub fn release(&self) -> Option<&Entry> {
         self.first(|entry| entry.kind == EntryKind::Release)
+    }
+
+    /// The order of two operators on which something stands, all of what it says or a part.
+    #[must_use]
+    pub fn order(&self) -> Option<Digest> {
+        self.entries.iter().find_map(|entry| entry.evidence.order)
+    }
+
+    /// Whether two operators settled a hold for the payer, and some of that is booked at least: nothing is left to be
+    /// given back.
+    #[must_use]
+    pub fn is_let_go(&self) -> bool {
+        self.first(|entry| entry.reason == Some(Reason::SettledForPayer)).is_some()
     }
 
     /// The settlement for the payer, if that is what two operators made of a hold. It is final: nothing that comes
