@@ -14,7 +14,7 @@ use handover_core::time::HOUR_MS;
 use handover_core::trust::{Federation, Head, TrustError};
 use handover_core::{Code, Digest, Edition, HospitalId, Timestamp};
 use handover_dossier::directories;
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn};
 
 use self::rows::{Addresses, Counted};
@@ -135,15 +135,15 @@ pub(crate) fn load(
     now: Timestamp,
 ) -> Result<Option<Current>, DirectoryError> {
     let Some(envelope) = directories::head(txn, keys)? else { return Ok(None) };
-    let head = match Head::verify(&envelope, &seat.root, now, &Ed25519) {
+    let head = match Head::verify(&envelope, &seat.root, now, &Remembered) {
         Err(TrustError::Expired) => {
             let issued = Signed::<Directory>::read(&envelope).map_err(TrustError::from)?.claim().issued;
-            Head::verify(&envelope, &seat.root, issued, &Ed25519)?
+            Head::verify(&envelope, &seat.root, issued, &Remembered)?
         }
         verified => verified?,
     };
     let pieces = directories::pieces(txn, keys, &head.directory().pieces)?;
-    Ok(Some(Current { federation: head.complete(&pieces, None, &Ed25519)? }))
+    Ok(Some(Current { federation: head.complete(&pieces, None, &Remembered)? }))
 }
 
 /// Sets the addresses that the next directories tell; whether they changed.
@@ -227,8 +227,8 @@ pub(crate) fn rebuild(
     }
     let envelope = Verified::sign(directory, &*seat.signer).envelope().to_vec();
     // What the nodes will check is checked here first: a directory that they would refuse never comes into force.
-    let head = Head::verify(&envelope, &seat.root, now, &Ed25519)?;
-    let federation = head.complete(&pieces, known.map(Current::federation), &Ed25519)?;
+    let head = Head::verify(&envelope, &seat.root, now, &Remembered)?;
+    let federation = head.complete(&pieces, known.map(Current::federation), &Remembered)?;
     everybody_reads(&federation)?;
     cells::put(txn, &head_key(keys), &Counted { version, edition, extensions: Extensions::default() })?;
     directories::keep(txn, keys, &federation)?;

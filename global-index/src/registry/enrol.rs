@@ -19,7 +19,7 @@ use handover_core::codec::{Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::time::DAY_MS;
 use handover_core::{Code, Digest, HospitalId, Timestamp};
-use handover_seal::{Ed25519, RsaPublicKey};
+use handover_seal::{Remembered, RsaPublicKey};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 use super::rows::{Challenge, Hospital};
@@ -61,8 +61,8 @@ impl Claim {
         }
         let request = Signed::<EnrolmentRequest>::read(&request.0)?;
         let key = request.claim().key;
-        let request = request.verify(&key, &Ed25519)?;
-        let profile = Signed::<HospitalProfile>::read(request.profile.as_ref())?.verify(&key, &Ed25519)?;
+        let request = request.verify(&key, &Remembered)?;
+        let profile = Signed::<HospitalProfile>::read(request.profile.as_ref())?.verify(&key, &Remembered)?;
         let certificate_request = certificate_request(&certificate.0)?;
         let same = profile.hospital == request.hospital
             && certificate_request.hospital.as_ref() == Some(&request.hospital)
@@ -219,7 +219,7 @@ fn challenge_of(
     if let Some(challenge) = cells::get::<Challenge>(txn, &renewal)? {
         let request = Signed::<EnrolmentRequest>::read(challenge.request.as_ref())?;
         let key = request.claim().key;
-        if request.verify(&key, &Ed25519)?.hash() == proof.request {
+        if request.verify(&key, &Remembered)?.hash() == proof.request {
             return Ok(Some((renewal, challenge)));
         }
     }
@@ -241,7 +241,7 @@ pub(crate) fn prove(
         let known = hospital(txn, keys, id)?.into_iter().chain(successors(txn, keys, id)?);
         return match known.into_iter().find(|row| row.request == proof.claim().request) {
             Some(row) => {
-                proof.verify(&row.key, &Ed25519)?;
+                proof.verify(&row.key, &Remembered)?;
                 Ok(Changed::Nothing)
             }
             None => refuse(Code::UnknownHospital, "no enrolment waits for this proof; enrol first"),
@@ -249,7 +249,7 @@ pub(crate) fn prove(
     };
     let items = [challenge.request, challenge.certificate_request];
     let claim = Claim::read(&items, now)?;
-    let proof = proof.verify(claim.key(), &Ed25519)?;
+    let proof = proof.verify(claim.key(), &Remembered)?;
     ensure(proof.hospital == claim.request.hospital, Code::Malformed, "the proof names another hospital")?;
     ensure(
         proof.answer == challenge.answer,

@@ -20,7 +20,7 @@ use handover_core::codec::{Bytes, Extensions};
 use handover_core::id::SigningPublic;
 use handover_core::trust::{self, TrustError};
 use handover_core::{Code, Digest, HospitalId, Timestamp};
-use handover_seal::{Ed25519, SealError};
+use handover_seal::{Remembered, SealError};
 use handover_store::{KeyMaker, StoreError, Txn};
 
 pub(crate) use self::back::{put_back_head, put_back_piece};
@@ -148,7 +148,7 @@ pub(crate) fn certify(
     root: &SigningPublic,
     now: Timestamp,
 ) -> Result<(HospitalId, Changed), RegistryError> {
-    let certificate = Signed::<HospitalCertificate>::read(envelope)?.verify(root, &Ed25519)?;
+    let certificate = Signed::<HospitalCertificate>::read(envelope)?.verify(root, &Remembered)?;
     let mut row = known_hospital(txn, keys, &certificate.hospital)?;
     ensure(now < certificate.not_after, Code::CertificateExpired, "the certificate has expired")?;
     let envelope = Bytes(envelope.to_vec());
@@ -172,7 +172,7 @@ pub(crate) fn certify(
 pub(crate) fn certificate_request(envelope: &[u8]) -> Result<Verified<CertificateRequest>, RegistryError> {
     let request = Signed::<CertificateRequest>::read(envelope)?;
     let key = request.claim().key;
-    let request = request.verify(&key, &Ed25519)?;
+    let request = request.verify(&key, &Remembered)?;
     let one = request.authority.is_some() != request.hospital.is_some();
     ensure(one, Code::Malformed, "a request is for an office or for a hospital")?;
     Ok(request)
@@ -191,7 +191,7 @@ pub(crate) fn add_operator(
     root: &SigningPublic,
     now: Timestamp,
 ) -> Result<(AuthorityCertificate, Changed), RegistryError> {
-    let certificate = trust::authority(envelope, Authority::Operator, root, now, &Ed25519)?;
+    let certificate = trust::authority(envelope, Authority::Operator, root, now, &Remembered)?;
     let key = operator_key(keys, envelope);
     let row = Operator { certificate: Bytes(envelope.to_vec()), extensions: Extensions::default() };
     if cells::get::<Operator>(txn, &key)?.as_ref() == Some(&row) {
@@ -219,7 +219,7 @@ pub(crate) fn operators(
 ) -> Result<Vec<AuthorityCertificate>, RegistryError> {
     let mut operators = Vec::new();
     for envelope in operator_certificates(txn, keys)? {
-        match trust::authority(&envelope.0, Authority::Operator, root, now, &Ed25519) {
+        match trust::authority(&envelope.0, Authority::Operator, root, now, &Remembered) {
             Ok(operator) => operators.push(operator),
             Err(TrustError::Expired) => {}
             Err(fault) => return Err(fault.into()),

@@ -6,7 +6,7 @@ use handover_core::artefact::{Countersigned, Payload as _, Signed, peek_type};
 use handover_core::codec::Bytes;
 use handover_core::trust::{TrustError, two_operators};
 use handover_core::{Code, HospitalId, Timestamp};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Txn};
 
 use super::rows::Hospital;
@@ -33,7 +33,7 @@ pub(crate) fn one_operator<T: handover_core::artefact::Payload>(
         .map(|operator| operator.key)
         .find(|key| key.thumbprint() == *signed.kid())
         .ok_or(TrustError::UnknownSigner)?;
-    Ok(signed.verify(&key, &Ed25519)?)
+    Ok(signed.verify(&key, &Remembered)?)
 }
 
 /// Which hospital a `StatusOrder` claims to be about, signed by one operator or two.
@@ -71,7 +71,7 @@ pub(crate) fn submit_order(
     if row.order.as_ref().is_some_and(|order| order.0 == envelope) {
         return Ok((Outcome::Effective, Changed::Nothing));
     }
-    let order = two_operators::<StatusOrder>(envelope, operators, &Ed25519)?;
+    let order = two_operators::<StatusOrder>(envelope, operators, &Remembered)?;
     check_order(&row, next.as_ref(), &order, now)?;
     if let Some(next) = next {
         let next = Hospital {

@@ -8,7 +8,7 @@ use handover_core::ledger::SILENCE_MAX_MS;
 use handover_core::ledger::fee::BASIS_POINTS;
 use handover_core::trust::two_operators;
 use handover_core::{Code, Timestamp};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, StoreError, Txn};
 
 use super::orders::one_operator;
@@ -104,7 +104,7 @@ pub(crate) fn submit_schedule(
     if rows_of(txn, keys)?.contains(&row) {
         return Ok((Outcome::Effective, Changed::Nothing));
     }
-    let schedule = two_operators::<FeeSchedule>(envelope, operators, &Ed25519)?;
+    let schedule = two_operators::<FeeSchedule>(envelope, operators, &Remembered)?;
     check(txn, keys, &schedule, now)?;
     drop_outlived(txn, keys, &schedule.jurisdiction, now)?;
     cells::put(txn, &schedule_key(keys, &schedule), &row)?;

@@ -16,7 +16,7 @@ use handover_core::trust::{Federation, Gathering, Head, TrustError};
 use handover_core::{Code, HospitalId, Party, Timestamp};
 use handover_dossier::tally;
 use handover_net::{Net, Route};
-use handover_seal::Ed25519;
+use handover_seal::Remembered;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
@@ -97,7 +97,7 @@ impl Asking<'_> {
         if envelope == current.envelope() {
             return Ok(());
         }
-        let verified = match Head::verify(envelope, &self.desk.seat.root, now, &Ed25519) {
+        let verified = match Head::verify(envelope, &self.desk.seat.root, now, &Remembered) {
             Ok(head) => self.whole(head, &mut found, &current).await?,
             Err(fault) => Err(fault),
         };
@@ -133,7 +133,7 @@ impl Asking<'_> {
         }
         gathering.turn_to(&head, &known.digests());
         timeout(GATHER_LIMIT, self.fill(gathering)).await.map_err(|_| Code::TimedOut)??;
-        let verified = head.complete(&gathering.pieces(), Some(known), &Ed25519);
+        let verified = head.complete(&gathering.pieces(), Some(known), &Remembered);
         if let Ok(federation) = &verified {
             *whole = Some(federation.clone());
         }
@@ -154,7 +154,7 @@ impl Asking<'_> {
 
     fn page(&self, held: &mut Signatures, envelope: &[u8]) {
         let own = self.desk.seat.authority.key;
-        let page = Signed::<LedgerPage>::read(envelope).and_then(|page| page.verify(&own, &Ed25519));
+        let page = Signed::<LedgerPage>::read(envelope).and_then(|page| page.verify(&own, &Remembered));
         match page {
             Ok(page) => held.trees.push(TreeHead { size: page.size, root: page.root }),
             Err(fault) => tracing::warn!(hospital = %self.hospital, %fault, "holds no page of this index"),

@@ -7,7 +7,7 @@ use handover_core::id::SigningPublic;
 use handover_core::trust::{Hello, admit};
 use handover_core::{Code, Party};
 use handover_net::Admission;
-use handover_seal::{Ed25519, SigningKey};
+use handover_seal::{Remembered, SigningKey};
 
 use crate::desk::Desk;
 use crate::keys::IndexKeys;
@@ -47,6 +47,6 @@ impl Admission for Gate {
 
     fn admit(&self, peer: &SigningPublic, hello: &[u8]) -> Result<Party, Code> {
         let current = self.desk.current();
-        admit(hello, peer, &self.desk.seat.root, Some(current.federation()), self.desk.now(), &Ed25519)
+        admit(hello, peer, &self.desk.seat.root, Some(current.federation()), self.desk.now(), &Remembered)
     }
 }

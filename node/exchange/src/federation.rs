@@ -15,7 +15,7 @@ use handover_core::trust::{self, Federation, Gathering, Head};
 use handover_core::{Code, Party, Timestamp, codec};
 use handover_dossier::directories;
 use handover_net::Admission;
-use handover_seal::{Ed25519, Remembered};
+use handover_seal::Remembered;
 use handover_store::{KeyMaker, Store, Txn};
 use tokio::sync::{MutexGuard, watch};
 use tokio::time::timeout;
@@ -208,7 +208,7 @@ impl Directories {
     /// A head that may take the place of the one held, and what is held; none if it is that one.
     async fn follows(&self, envelope: &[u8]) -> Result<Option<(Head, Held)>, ExchangeError> {
         let now = self.clock.now();
-        let head = Head::verify(envelope, &self.root, now, &Ed25519).map_err(|fault| fault.code())?;
+        let head = Head::verify(envelope, &self.root, now, &Remembered).map_err(|fault| fault.code())?;
         let held = self.held.borrow().clone();
         match held.as_ref().map_or(Ok(true), |held| head.follows(held.head())) {
             Ok(follows) => Ok(follows.then_some((head, held))),
@@ -227,7 +227,7 @@ impl Directories {
     }
 
     async fn complete(&self, head: Head, pieces: &[Vec<u8>], held: Held) -> Result<(), ExchangeError> {
-        let fresh = head.complete(pieces, held.as_deref(), &Ed25519).map_err(|fault| fault.code())?;
+        let fresh = head.complete(pieces, held.as_deref(), &Remembered).map_err(|fault| fault.code())?;
         self.replace(fresh, held, self.clock.now()).await
     }
 
@@ -337,9 +337,9 @@ fn stored(
         Err(fault @ ArtefactError::NewerEdition(_)) => return Err(fault.code().into()),
         Err(_) => return Err(Code::StoreDamaged.into()),
     };
-    let head = Head::verify(&envelope, root, issued, &Ed25519).map_err(|fault| fault.code())?;
+    let head = Head::verify(&envelope, root, issued, &Remembered).map_err(|fault| fault.code())?;
     let pieces = directories::pieces(txn, keys, &head.directory().pieces)?;
-    Ok(Some(head.complete(&pieces, known, &Ed25519).map_err(|fault| fault.code())?))
+    Ok(Some(head.complete(&pieces, known, &Remembered).map_err(|fault| fault.code())?))
 }
 
 /// Admission of peers by the directory that is held at that moment.
