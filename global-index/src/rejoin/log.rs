@@ -5,10 +5,10 @@
 //! Invariants: what is kept meanwhile is durable, and the index knows it by its own mark or seal; it goes into the books only
 //! up to a root that the index signed; what two operators ordered is put back in any case.
 
+use handover_core::HospitalId;
 use handover_core::codec::{Bytes, Extensions};
 use handover_core::message::{BooksBackAnswer, OpenedEntry};
 use handover_core::rules::{self, Context};
-use handover_core::{HospitalId, TransferId};
 use handover_seal::Remembered;
 use handover_store::{KeyBuilder, KeyMaker, SCAN_MAX_CELLS, StoreError, Txn, rows};
 
@@ -83,7 +83,7 @@ pub(super) async fn put_back(
         }
     }
     book_again(desk, &way.book).await?;
-    settle_again(desk, &way, orders).await?;
+    take_orders_back(desk, &way, orders).await?;
     let of = way.clone();
     let is_whole = desk.store.write(move |txn| of.conclude(txn)).await?;
     forget(desk, &way.keys).await?;
@@ -126,14 +126,13 @@ async fn book_again(desk: &Desk, book: &Book) -> Result<(), RejoinError> {
 }
 
 /// Puts back what two operators signed, whatever became of the entries that stand on it, and books what is missing of these.
-async fn settle_again(desk: &Desk, way: &WayBack, orders: Orders) -> Result<(), RejoinError> {
-    for (transfer, order) in orders {
+async fn take_orders_back(desk: &Desk, way: &WayBack, orders: Vec<Bytes>) -> Result<(), RejoinError> {
+    for order in orders {
         let (of, current) = (way.clone(), desk.current());
         let booking = Booking { now: desk.now(), salt_seed: desk.random_32() };
         let settle = move |txn: &mut dyn Txn| -> Result<(), RejoinError> {
             let context = Context { federation: current.federation(), verifier: &Remembered };
-            routing::put_order_back(txn, &of.keys, &transfer, order.clone())?;
-            Ok(routing::settle_again(txn, &of.keys, &of.book, &booking, &transfer, context)?)
+            Ok(routing::take_order_back(txn, &of.keys, &of.book, &booking, order.clone(), context)?)
         };
         desk.store.write(settle).await?;
     }
@@ -142,7 +141,11 @@ async fn settle_again(desk: &Desk, way: &WayBack, orders: Orders) -> Result<(), 
 
 impl WayBack {
     /// What to put back of what is kept, and what two operators ordered.
-    fn plan(&self, txn: &mut dyn Txn, context: Context<'_>) -> Result<(Option<Plan>, Orders), RejoinError> {
+    fn plan(
+        &self,
+        txn: &mut dyn Txn,
+        context: Context<'_>,
+    ) -> Result<(Option<Plan>, Vec<Bytes>), RejoinError> {
         let range = (self.book.stated(txn)?.size, self.book.tree_head(txn)?.size);
         let (entries, orders) = gather(txn, &self.keys, range, context)?;
         Ok((self.book.plan(txn, entries, &self.trees, &self.others)?, orders))
@@ -190,19 +193,16 @@ impl WayBack {
     }
 }
 
-/// What two operators ordered about the fees of transfers.
-type Orders = Vec<(TransferId, Bytes)>;
-
 /// What is kept from a sequence number on, and without a gap from the end of what is here; and all orders that entries
-/// stand on.
+/// stand on, also those that went back before a stop.
 fn gather(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     (from, size): (u64, u64),
     context: Context<'_>,
-) -> Result<(Vec<Back>, Orders), RejoinError> {
-    let (mut entries, mut orders) = (Vec::new(), Orders::new());
-    let (mut next, mut after) = (size, from.checked_sub(1).map(|before| kept(keys).u64(before).build()));
+) -> Result<(Vec<Back>, Vec<Bytes>), RejoinError> {
+    let (mut entries, mut orders) = (Vec::new(), Vec::new());
+    let (mut next, mut after) = (size, None);
     loop {
         let page = txn.scan(&kept(keys).build(), after.as_deref(), SCAN_MAX_CELLS)?;
         let is_last = page.len() < SCAN_MAX_CELLS;
@@ -214,8 +214,8 @@ fn gather(
                 rules::hold_order(order.as_ref(), context)
                     .is_ok_and(|it| Some(it.hash()) == back.entry.evidence.order)
             };
-            orders.extend(order.filter(is_named).map(|order| (back.entry.transfer, order)));
-            if sequence <= next {
+            orders.extend(order.filter(is_named));
+            if (from..=next).contains(&sequence) {
                 next = next.max(sequence.saturating_add(1));
                 entries.push(back);
             }

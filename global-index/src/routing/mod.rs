@@ -26,7 +26,7 @@ use handover_store::{KeyMaker, StoreError, Txn};
 pub(crate) use self::back::pass_on_again;
 pub(crate) use self::courier::Courier;
 pub(crate) use self::mailbox::{dead_letters, waiting};
-pub(crate) use self::settlement::{held, order_of, put_order_back, settle, settle_again};
+pub(crate) use self::settlement::{held, order_of, settle, take_order_back};
 pub(crate) use self::silence::look;
 pub(crate) use self::telling::{push_by, push_to, recheck};
 use crate::directory::Current;

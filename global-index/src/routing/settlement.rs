@@ -52,18 +52,6 @@ pub(crate) fn order_of(
     Ok(orders_of(txn, keys, transfer)?.order)
 }
 
-/// Puts an order back that was kept beside the entry that stands on it.
-pub(crate) fn put_order_back(
-    txn: &mut dyn Txn,
-    keys: &KeyMaker,
-    transfer: &TransferId,
-    order: Bytes,
-) -> Result<(), StoreError> {
-    let orders = orders_of(txn, keys, transfer)?;
-    let orders = HoldOrders { order: Some(order), pending: None, ..orders };
-    cells::put(txn, &orders_key(keys, transfer), &orders)
-}
-
 /// How a transfer's hold stands.
 pub(crate) fn held(
     txn: &mut dyn Txn,
@@ -128,8 +116,28 @@ pub(crate) fn settle(
     Ok(Outcome::Effective)
 }
 
+/// Takes an order back that was kept beside an entry that names it, whatever became of that entry, and books what is
+/// missing of it; not where something stands on another order.
+pub(crate) fn take_order_back(
+    txn: &mut dyn Txn,
+    keys: &KeyMaker,
+    book: &Book,
+    booking: &Booking,
+    envelope: Bytes,
+    context: Context<'_>,
+) -> Result<(), RoutingError> {
+    let order = rules::hold_order(envelope.as_ref(), context)?;
+    let transfer = &order.transfer;
+    if book.story(txn, transfer)?.order().is_some_and(|begun| begun != order.hash()) {
+        return Ok(());
+    }
+    let orders = HoldOrders { order: Some(envelope), pending: None, ..orders_of(txn, keys, transfer)? };
+    cells::put(txn, &orders_key(keys, transfer), &orders)?;
+    settle_again(txn, keys, book, booking, transfer, context)
+}
+
 /// Settles a fee that is held by the order that is here: it came back before its hold, or without all that it had booked.
-pub(crate) fn settle_again(
+pub(super) fn settle_again(
     txn: &mut dyn Txn,
     keys: &KeyMaker,
     book: &Book,
